@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// skink's engine: images and supervised containers of one machine, for the command line and for programs that embed it.
+// There is no daemon behind it: state is in files below `store` and `run`, and each container has its own supervisor.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "image/store.h"
+#include "plan/run_options.h"
+
+namespace skink {
+
+struct EngineOptions {
+  std::string store = "/var/lib/skink";  ///< survives a reboot
+  std::string run = "/run/skink";        ///< does not
+};
+
+/// What a container is doing. `unknown`: it should have a supervisor but nothing tells how it ended.
+enum class Phase { created, running, paused, restarting, exited, unknown };
+std::string_view to_text(Phase phase);
+
+/// When a failed container is relaunched.
+struct RestartPolicy {
+  enum class Kind { no, on_failure, always, unless_stopped } kind = Kind::no;
+  std::uint32_t most = 0;  ///< on_failure: give up after this many relaunches in a row; 0 is no limit
+  std::int64_t first_delay_ns = 100'000'000;
+  std::int64_t longest_delay_ns = 60'000'000'000;
+  double factor = 2.0;
+  std::int64_t reset_after_ns = 10'000'000'000;  ///< a run that lasted this long counts as stable
+};
+Result<RestartPolicy> parse_restart_policy(std::string_view text);  ///< docker's form: on-failure:3
+std::string to_text(const RestartPolicy& policy);
+
+/// A container to be made: what it runs and how it is kept.
+struct CreateRequest {
+  std::string name;      ///< empty: one is made up
+  std::string image;     ///< name, id or prefix in the store; empty with `bundle`
+  std::string bundle;    ///< an OCI bundle's directory instead of an image
+  plan::RunOptions run;  ///< what docker's options say
+  RestartPolicy restart;
+  bool remove_at_end = false;  ///< --rm
+  bool keep_durable = true;    ///< survives a reboot (fsync); false for `run --rm` in the foreground
+  std::optional<int> stop_signal;
+  std::int64_t stop_timeout_ns = 10'000'000'000;
+};
+
+/// How the last incarnation ended.
+struct LastExit {
+  int status = 0;          ///< exit status, or 128 + signal
+  int signal = 0;          ///< 0 when it exited by itself
+  bool oom = false;        ///< the kernel's OOM killer struck in its group
+  bool known = true;       ///< false: nobody was there to see it
+  std::string error;       ///< why it could not be launched, when it could not
+  std::int64_t at_ns = 0;  ///< Unix time
+};
+
+struct ContainerInfo {
+  std::string id;  ///< 64 hex digits
+  std::string name;
+  std::string image;  ///< as given
+  std::string image_id;
+  std::vector<std::string> command;
+  std::int64_t created_ns = 0;
+  Phase phase = Phase::created;
+  std::int64_t pid = 0;  ///< of the container's init on the host; 0 when stopped
+  std::int64_t supervisor_pid = 0, guard_pid = 0;
+  std::int64_t started_ns = 0, finished_ns = 0;
+  std::uint64_t restarts = 0;
+  std::int64_t next_try_ns = 0;  ///< Unix time of the next launch while restarting
+  std::optional<LastExit> last_exit;
+  RestartPolicy restart;
+  std::map<std::string, std::string> labels;
+  bool remove_at_end = false;
+  bool tty = false;
+  std::string problem;  ///< not empty: its files are damaged, and how ("corrupt")
+};
+
+/// What a program in the foreground is attached to.
+struct AttachOptions {
+  bool stdin_open = false;  ///< pass standard input on
+  bool tty = false;         ///< the container has a terminal: raw mode, window size
+  bool forward_signals = true;
+};
+
+struct ExecOptions {
+  std::vector<std::string> args;
+  std::string user, working_dir;
+  std::vector<std::string> env;
+  bool stdin_open = false, tty = false, detach = false, privileged = false;
+};
+
+struct LogOptions {
+  bool follow = false, timestamps = false;
+  std::optional<std::uint64_t> tail;
+  std::optional<std::int64_t> since_ns, until_ns;
+  bool out = true, err = true;
+};
+
+class Engine {
+ public:
+  /// Opens or makes both directories (0700, the caller's own; else refused). Errors: denied when not root, unsupported
+  /// when the kernel is older than 5.14.
+  static Result<Engine> open(const EngineOptions& options);
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+  ~Engine();
+
+  image::Store& images();
+
+  /// Writes the container's record; nothing runs. Warnings (a VOLUME that becomes a tmpfs, ...) are appended to
+  /// `notes`.
+  Result<std::string> create(const CreateRequest& request, std::vector<std::string>& notes);
+  /// Starts guard and supervisor and waits until the first incarnation has executed its program. For a container that
+  /// is already running this is success. Returns the error of the launch, with its code, when it failed.
+  Result<void> start(const std::string& id);
+  /// As start, but stays attached to the container's streams until its policy gives up or the client detaches: returns
+  /// the exit status of the last incarnation. Signals that arrive are passed on.
+  Result<int> start_attached(const std::string& id, const AttachOptions& options);
+  /// Stops: records the wish, sends the stop signal, SIGKILL after `timeout_ns` (negative: the container's own).
+  Result<void> stop(const std::string& id, std::int64_t timeout_ns);
+  Result<void> restart(const std::string& id, std::int64_t timeout_ns);
+  Result<void> kill(const std::string& id, int signal);
+  Result<void> pause(const std::string& id);
+  Result<void> unpause(const std::string& id);
+  /// Removes a container that is not running; `force` kills it first. Works from any half state that a crash left.
+  Result<void> remove(const std::string& id, bool force);
+  /// Blocks until the container has stopped for good; its exit status.
+  Result<int> wait(const std::string& id);
+  /// Runs a program in the container: its exit status (0 at once with detach). The supervisor is its parent's partner,
+  /// not this process.
+  Result<int> exec(const std::string& id, const ExecOptions& options);
+  /// Writes the container's output to standard output and standard error.
+  Result<void> logs(const std::string& id, const LogOptions& options);
+
+  /// Name, id or unique id prefix to the full id.
+  Result<std::string> resolve(std::string_view name_or_prefix) const;
+  Result<ContainerInfo> info(const std::string& id) const;
+  /// All containers, newest first. Damaged ones are listed with `problem` set.
+  Result<std::vector<ContainerInfo>> list() const;
+  /// The container's OCI configuration (config.json) for inspect.
+  Result<std::string> spec_json(const std::string& id) const;
+  /// Whether any container uses the image.
+  bool uses_image(const oci::Digest& image_id) const;
+  [[nodiscard]] const EngineOptions& options() const;
+
+ private:
+  struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Entry points of the helper roles that skink's own program plays: main() calls this first. `skink supervise-internal`
+/// is the supervisor. Returns nothing when argv is an ordinary command line.
+std::optional<int> run_internal_role(int argc, char** argv);
+
+}  // namespace skink

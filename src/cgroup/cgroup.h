@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// Control groups: one container's group on cgroup v1, v2 and hybrid hosts. man 7 cgroups; kernel cgroup-v2.rst,
+// cgroup-v1/.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "oci/spec.h"
+
+namespace skink::cgroup {
+
+enum class Layout { v1, v2, hybrid };
+
+/// One mounted hierarchy: where, and which controllers (v1) or "" for the unified one.
+struct Hierarchy {
+  std::string mount_point;  ///< /sys/fs/cgroup/memory
+  std::string controllers;  ///< "cpu,cpuacct", "name=systemd"; empty for cgroup v2
+  bool unified = false;
+  bool operator==(const Hierarchy&) const = default;
+};
+
+/// What this host has, read once from /proc/self/mountinfo and /proc/self/cgroup.
+struct Host {
+  Layout layout = Layout::v2;
+  std::vector<Hierarchy> hierarchies;
+};
+/// Errors: unsupported when no hierarchy is mounted.
+Result<Host> detect();
+
+/// One directory of a container's group.
+struct Place {
+  Hierarchy hierarchy;
+  std::string path;  ///< below the mount point, "/skink/0123", never with ".."
+};
+
+/// Where a container's processes live, on every hierarchy. Pure data, kept in the state file BEFORE anything is made.
+struct Location {
+  Layout layout = Layout::v2;
+  std::vector<Place> places;
+};
+
+/// The places that `cgroups_path` (linux.cgroupsPath; absolute or relative to the caller's own group) means on this
+/// host. Each component is checked; ".." is refused (attack A47).
+Result<Location> locate(const Host& host, const std::string& cgroups_path);
+
+/// Statistics, in bytes, nanoseconds and counts; absent where the host does not tell.
+struct Stats {
+  std::optional<std::uint64_t> cpu_ns, memory_bytes, memory_limit, pids, pids_limit;
+  std::uint64_t oom_kills = 0;
+};
+
+/// A container's groups, made. Holds descriptors of its directories; nothing is removed by the destructor.
+class Group {
+ public:
+  /// Makes every directory of `location` (parents too), empty. A leftover of ours that has no process is reused; one
+  /// with processes is busy. On failure what was made is removed again.
+  static Result<Group> create(const Location& location);
+  /// Opens what is there; directories that are gone are left out.
+  static Result<Group> open(const Location& location);
+
+  /// Writes the limits, with v1 to v2 conversion as runc documents it (cpu.shares to cpu.weight, swap minus memory,
+  /// ...). Device rules: v1 devices.deny/allow, v2 an eBPF program replaced atomically. Values that this host cannot
+  /// apply are an error that names the JSON path and the file. Errors never leave a weaker limit than asked in silence.
+  Result<void> apply(const oci::Resources& resources);
+  /// Moves a process in, on every hierarchy. For v2 prefer clone_fd().
+  Result<void> add(pid_t pid);
+  /// A descriptor for CLONE_INTO_CGROUP; -1 unless the layout is v2.
+  [[nodiscard]] int clone_fd() const;
+
+  Result<void> freeze();
+  Result<void> thaw();
+  [[nodiscard]] Result<bool> frozen() const;
+  /// Every process in the group and below, as the caller sees the numbers.
+  [[nodiscard]] Result<std::vector<pid_t>> processes() const;
+  /// SIGKILLs everything in the group and below until it is empty or `deadline` passes (cgroup.kill; on v1 freeze,
+  /// kill, thaw, again). Works on frozen groups. Processes that will not die are named in the error.
+  Result<void> kill_all(std::chrono::milliseconds deadline);
+  /// Removes the directories depth first, children that the container made too, retrying EBUSY within `deadline`; then
+  /// parents named "skink" at the top if they are empty. Idempotent. Never outside `location`.
+  static Result<void> remove(const Location& location, std::chrono::milliseconds deadline);
+  [[nodiscard]] Result<Stats> stats() const;
+  /// How often the kernel's OOM killer has ended a process of the group (memory.events oom_kill; v1
+  /// memory.oom_control).
+  [[nodiscard]] std::uint64_t oom_kills() const;
+
+ private:
+  struct Dir {
+    Place place;
+    UniqueFd fd;
+  };
+  Layout layout_ = Layout::v2;
+  std::vector<Dir> dirs_;
+};
+
+/// The state file's form of a location, and back.
+std::string dump_location(const Location& location);
+Result<Location> parse_location(std::string_view json);
+
+}  // namespace skink::cgroup

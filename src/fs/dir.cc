@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/dir.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <memory>
+#include <optional>
+
+#include "base/text.h"
+
+namespace skink::fs {
+namespace {
+
+struct CloseDir {
+  void operator()(DIR* dir) const { ::closedir(dir); }
+};
+using Dir = std::unique_ptr<DIR, CloseDir>;
+
+Result<Dir> open_stream(UniqueFd fd) {
+  DIR* dir = ::fdopendir(fd.get());
+  if (dir == nullptr) return Error::from_errno(errno, "fdopendir");
+  (void)fd.release();
+  return Dir(dir);
+}
+
+unsigned char type_of(int dir_fd, const dirent& entry) {
+  if (entry.d_type != DT_UNKNOWN) return entry.d_type;
+  const auto status = sys::stat_at(dir_fd, entry.d_name, AT_SYMLINK_NOFOLLOW);
+  return status ? static_cast<unsigned char>(IFTODT(status->st_mode)) : static_cast<unsigned char>(DT_UNKNOWN);
+}
+
+bool is_dot(std::string_view name) { return name == "." || name == ".."; }
+
+}  // namespace
+
+Result<std::vector<Entry>> list(int dir_fd) {
+  // A second open gives a stream of its own: fdopendir takes the descriptor and moves its offset.
+  const Dir dir = TRY(open_stream(TRY(sys::open_at(dir_fd, ".", O_RDONLY | O_DIRECTORY))));
+  std::vector<Entry> entries;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(dir.get());
+    if (entry == nullptr) break;
+    if (!is_dot(entry->d_name)) entries.push_back({entry->d_name, type_of(::dirfd(dir.get()), *entry)});
+  }
+  if (errno != 0) return Error::from_errno(errno, "readdir");
+  return entries;
+}
+
+Result<std::string> read_file(int dir_fd, const char* name, std::size_t most) {
+  const UniqueFd file = TRY(sys::open_at(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+  const auto status = TRY(sys::stat_fd(file.get(), name));
+  if (!S_ISREG(status.st_mode)) return Error::make(Code::corrupt, std::string_view(name), ": not a regular file");
+  return sys::read_all(file.get(), most, name);
+}
+
+Result<void> write_file_atomic(int dir_fd, const char* name, std::string_view text, mode_t mode,
+                               Durability durability) {
+  const std::string temporary = str(".", std::string_view(name), ".", random_hex(8), ".tmp");
+  const UniqueFd file = TRY(sys::open_at(dir_fd, temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode));
+  const auto finish = [&]() -> Result<void> {
+    TRY(sys::write_all(file.get(), text, name));
+    if (durability == Durability::durable && ::fsync(file.get()) != 0) return Error::from_errno(errno, "fsync ", name);
+    TRY(sys::rename_at(dir_fd, temporary.c_str(), dir_fd, name));
+    if (durability == Durability::durable && ::fsync(dir_fd) != 0)
+      return Error::from_errno(errno, "fsync directory of ", name);
+    return {};
+  };
+  auto done = finish();
+  if (!done) ::unlinkat(dir_fd, temporary.c_str(), 0);
+  return done;
+}
+
+Result<UniqueFd> make_dirs(const std::string& path, mode_t mode) {
+  auto whole = sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY);
+  if (whole || whole.error().errnum() != ENOENT) return whole;
+  UniqueFd at = TRY(sys::open_at(AT_FDCWD, path.starts_with('/') ? "/" : ".", O_RDONLY | O_DIRECTORY));
+  for (const auto component : split(path, '/')) {
+    if (component.empty()) continue;
+    const std::string name(component);
+    auto made = sys::mkdir_at(at.get(), name.c_str(), mode);
+    if (!made && made.error().errnum() != EEXIST) return std::move(made.error().context(path));
+    at = TRY_CTX(sys::open_at(at.get(), name.c_str(), O_RDONLY | O_DIRECTORY), path);
+  }
+  return at;
+}
+
+Result<void> check_private(int dir_fd, std::string_view path) {
+  const auto status = TRY(sys::stat_fd(dir_fd, path));
+  if (!S_ISDIR(status.st_mode)) return Error::make(Code::denied, path, ": not a directory");
+  if (status.st_uid != ::geteuid())
+    return Error::make(Code::denied, path, ": owned by uid ", status.st_uid, ", not by ", ::geteuid(),
+                       "; chown it or choose another directory");
+  if ((status.st_mode & 022U) != 0)
+    return Error::make(Code::denied, path, ": writable by others; chmod go-w it or choose another directory");
+  return {};
+}
+
+namespace {
+
+// One level of a removal in progress. Depth is bounded by memory, not by the stack.
+struct Level {
+  Dir dir;
+  std::string name;  // in its parent
+};
+
+Result<void> open_level(int parent_fd, const std::string& name, dev_t device, std::vector<Level>& levels) {
+  UniqueFd fd = TRY(sys::open_at(parent_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  const auto status = TRY(sys::stat_fd(fd.get(), name));
+  if (status.st_dev != device)
+    return Error::make(Code::busy, printable(name), ": something is mounted there; unmount it first");
+  levels.push_back({TRY(open_stream(std::move(fd))), name});
+  return {};
+}
+
+}  // namespace
+
+Result<void> remove_tree(int dir_fd, const char* name) {
+  const auto gone = [](const Error& error) { return error.errnum() == ENOENT; };
+  auto status = sys::stat_at(dir_fd, name, AT_SYMLINK_NOFOLLOW);
+  if (!status) return gone(status.error()) ? Result<void>{} : std::move(status).error();
+  if (!S_ISDIR(status->st_mode)) return sys::unlink_at(dir_fd, name);
+
+  // A deep tree must not cost one descriptor a level (RLIMIT_NOFILE), so from this depth on a subtree is first moved up
+  // beside the top, where it is shallow again.
+  constexpr std::size_t kDeep = 64;
+  std::vector<Level> levels;
+  const std::string top(name);
+  TRY(open_level(dir_fd, top, status->st_dev, levels));
+  std::uint64_t moved = 0;
+  while (!levels.empty()) {
+    DIR* dir = levels.back().dir.get();
+    errno = 0;
+    const dirent* entry = ::readdir(dir);
+    if (entry == nullptr && errno != 0) return Error::from_errno(errno, "readdir ", printable(levels.back().name));
+    if (entry == nullptr) {
+      const std::string done = levels.back().name;
+      levels.pop_back();
+      const int parent = levels.empty() ? dir_fd : ::dirfd(levels.back().dir.get());
+      if (::unlinkat(parent, done.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) continue;
+      if (errno != ENOTEMPTY && errno != EEXIST) return Error::from_errno(errno, "rmdir ", printable(done));
+      // Something appeared in it since it was read (a subtree moved up, or another writer): read it again.
+      TRY(open_level(parent, done, status->st_dev, levels));
+      continue;
+    }
+    const std::string child(entry->d_name);
+    if (is_dot(child)) continue;
+    if (type_of(::dirfd(dir), *entry) != DT_DIR) {
+      if (::unlinkat(::dirfd(dir), child.c_str(), 0) != 0 && errno != ENOENT && errno != EISDIR)
+        return Error::from_errno(errno, "unlink ", printable(child));
+      continue;
+    }
+    if (::unlinkat(::dirfd(dir), child.c_str(), AT_REMOVEDIR) == 0) continue;
+    if (levels.size() >= kDeep) {
+      const std::string up = str(".skink-removing-", ++moved);
+      if (::renameat(::dirfd(dir), child.c_str(), ::dirfd(levels.front().dir.get()), up.c_str()) == 0) continue;
+    }
+    auto opened = open_level(::dirfd(dir), child, status->st_dev, levels);
+    if (!opened && !gone(opened.error())) return opened;
+  }
+  return {};
+}
+
+Result<UniqueFd> make_dir_in_root(int root_fd, const std::string& path, mode_t mode) {
+  std::string done;
+  UniqueFd at = TRY(sys::open_in_root(root_fd, "/", O_PATH | O_DIRECTORY));
+  for (const auto component : split(path, '/')) {
+    if (component.empty() || component == ".") continue;
+    const std::string next = str(done, "/", component);
+    auto opened = sys::open_in_root(root_fd, next.c_str(), O_PATH | O_DIRECTORY);
+    if (!opened && opened.error().errnum() == ENOENT) {
+      const std::string name(component);
+      auto made = sys::mkdir_at(at.get(), name.c_str(), mode);
+      if (!made && made.error().errnum() != EEXIST) return std::move(made.error().context(printable(path)));
+      opened = sys::open_in_root(root_fd, next.c_str(), O_PATH | O_DIRECTORY);
+    }
+    at = TRY_CTX(std::move(opened), printable(path));
+    done = next;
+  }
+  return at;
+}
+
+namespace {
+Result<bool> same_file_mode(int fd, int operation, std::string_view what) {
+  for (;;) {
+    if (::flock(fd, operation) == 0) return true;
+    if (errno == EWOULDBLOCK) return false;
+    if (errno != EINTR) return Error::from_errno(errno, "lock ", what);
+  }
+}
+}  // namespace
+
+Result<Lock> Lock::take(UniqueFd fd, Mode mode, std::string_view what) {
+  TRY(same_file_mode(fd.get(), mode == Mode::shared ? LOCK_SH : LOCK_EX, what));
+  return Lock(std::move(fd));
+}
+
+Result<Lock> Lock::try_take(UniqueFd fd, Mode mode, std::string_view what) {
+  const bool mine = TRY(same_file_mode(fd.get(), (mode == Mode::shared ? LOCK_SH : LOCK_EX) | LOCK_NB, what));
+  if (!mine) return Error::make(Code::busy, what, ": another command holds it");
+  return Lock(std::move(fd));
+}
+
+std::string random_hex(std::size_t count) {
+  std::string bytes(count, '\0');
+  std::size_t used = 0;
+  while (used < count) {
+    const ssize_t got = ::getrandom(bytes.data() + used, count - used, 0);
+    if (got < 0 && errno != EINTR) std::abort();  // only possible before the kernel's pool is seeded and with bad flags
+    if (got > 0) used += static_cast<std::size_t>(got);
+  }
+  return to_hex(reinterpret_cast<const std::uint8_t*>(bytes.data()), count);
+}
+
+namespace {
+constexpr std::int64_t kSecond = 1'000'000'000;
+std::int64_t clock_ns(clockid_t clock) {
+  timespec now{};
+  ::clock_gettime(clock, &now);
+  return now.tv_sec * kSecond + now.tv_nsec;
+}
+}  // namespace
+
+std::int64_t now_ns() { return clock_ns(CLOCK_REALTIME); }
+std::int64_t monotonic_ns() { return clock_ns(CLOCK_BOOTTIME); }
+std::string rfc3339_now() { return rfc3339(now_ns()); }
+
+std::string rfc3339(std::int64_t unix_ns) {
+  std::int64_t seconds = unix_ns / kSecond;
+  std::int64_t rest = unix_ns % kSecond;
+  if (rest < 0) {
+    rest += kSecond;
+    --seconds;
+  }
+  const std::time_t whole = seconds;
+  std::tm parts{};
+  ::gmtime_r(&whole, &parts);
+  std::array<char, 48> text{};
+  const int length = std::snprintf(text.data(), text.size(), "%04d-%02d-%02dT%02d:%02d:%02d.%09lldZ",
+                                   parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min,
+                                   parts.tm_sec, static_cast<long long>(rest));
+  return {text.data(), static_cast<std::size_t>(length)};
+}
+
+std::optional<std::int64_t> parse_rfc3339(std::string_view text) {
+  const auto number = [&](std::size_t at, std::size_t length) -> std::optional<int> {
+    if (at + length > text.size()) return std::nullopt;
+    for (std::size_t i = at; i < at + length; ++i)
+      if (text[i] < '0' || text[i] > '9') return std::nullopt;
+    return parse_int<int>(text.substr(at, length));
+  };
+  const auto is = [&](std::size_t at, std::string_view any) {
+    return at < text.size() && any.find(text[at]) != any.npos;
+  };
+  const auto year = number(0, 4), month = number(5, 2), day = number(8, 2);
+  const auto hour = number(11, 2), minute = number(14, 2), second = number(17, 2);
+  if (!year || !month || !day || !hour || !minute || !second) return std::nullopt;
+  if (!is(4, "-") || !is(7, "-") || !is(10, "Tt ") || !is(13, ":") || !is(16, ":")) return std::nullopt;
+  if (*month < 1 || *month > 12 || *day < 1 || *day > 31 || *hour > 23 || *minute > 59 || *second > 60)
+    return std::nullopt;
+  std::size_t at = 19;
+  std::int64_t fraction = 0;
+  if (is(at, ".")) {
+    std::int64_t unit = kSecond / 10;
+    const std::size_t first = ++at;
+    for (; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at, unit /= 10)
+      fraction += unit * (text[at] - '0');
+    if (at == first) return std::nullopt;
+  }
+  std::int64_t offset = 0;
+  if (is(at, "Zz") && at + 1 == text.size()) {
+    offset = 0;
+  } else if (is(at, "+-") && at + 6 == text.size() && text[at + 3] == ':') {
+    const auto hours = number(at + 1, 2), minutes = number(at + 4, 2);
+    if (!hours || !minutes) return std::nullopt;
+    offset = (*hours * 3600 + *minutes * 60) * (text[at] == '+' ? 1 : -1);
+  } else {
+    return std::nullopt;
+  }
+  std::tm parts{};
+  parts.tm_year = *year - 1900;
+  parts.tm_mon = *month - 1;
+  parts.tm_mday = *day;
+  parts.tm_hour = *hour;
+  parts.tm_min = *minute;
+  parts.tm_sec = *second;
+  return (static_cast<std::int64_t>(::timegm(&parts)) - offset) * kSecond + fraction;
+}
+
+}  // namespace skink::fs

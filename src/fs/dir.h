@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Directories: listing, atomic replacement, removal by descriptor, locks, and making paths below a root.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "sys/file.h"
+
+namespace skink::fs {
+
+/// Whether data must survive a power cut (fsync of file and directory) or only a crash of ours.
+enum class Durability { volatile_state, durable };
+
+struct Entry {
+  std::string name;
+  unsigned char type = 0;  ///< DT_*; resolved by fstatat where the file system does not tell
+};
+
+/// Names in a directory, without "." and "..", in the order of the file system.
+Result<std::vector<Entry>> list(int dir_fd);
+
+/// Reads the regular file `name` below `dir_fd` (O_NOFOLLOW, O_NONBLOCK; anything else is an error), at most `most`
+/// bytes.
+Result<std::string> read_file(int dir_fd, const char* name, std::size_t most);
+
+/// Replaces `name` whole: a temporary file with a random name in the same directory, then rename. A reader sees the old
+/// or the new text, never a part. On failure the temporary file is gone.
+Result<void> write_file_atomic(int dir_fd, const char* name, std::string_view text, mode_t mode,
+                               Durability durability = Durability::volatile_state);
+
+/// Makes every missing component of an absolute host path, 0700 or `mode`, and opens the last as a directory.
+/// For our own directories, never for a path inside a container.
+Result<UniqueFd> make_dirs(const std::string& path, mode_t mode = 0700);
+
+/// A directory of ours: opened without following a link, owned by the effective user, not writable by others (attack
+/// A36).
+Result<void> check_private(int dir_fd, std::string_view path);
+
+/// Removes `name` below `dir_fd` with everything in it, without recursion on the stack, never following a link and
+/// never crossing into another mount: a directory on which something is mounted is an error of kind busy (attack A15).
+/// Nothing there is success.
+Result<void> remove_tree(int dir_fd, const char* name);
+
+/// Makes directory `path` below `root_fd` as mkdir -p would inside a chroot (openat2 in-root at each step), and opens
+/// it with O_PATH | O_DIRECTORY. Existing components are left as they are.
+Result<UniqueFd> make_dir_in_root(int root_fd, const std::string& path, mode_t mode);
+
+/// An exclusive or shared flock(2) on a file or directory, held until the object dies.
+class Lock {
+ public:
+  enum class Mode { shared, exclusive };
+  /// Blocks until it has the lock. The descriptor is taken over.
+  static Result<Lock> take(UniqueFd fd, Mode mode, std::string_view what);
+  /// As take; nothing (busy) when another holds it.
+  static Result<Lock> try_take(UniqueFd fd, Mode mode, std::string_view what);
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  [[nodiscard]] UniqueFd release() && { return std::move(fd_); }
+
+ private:
+  explicit Lock(UniqueFd fd) : fd_(std::move(fd)) {}
+  UniqueFd fd_;
+};
+
+/// `count` random bytes in hex from getrandom(2).
+std::string random_hex(std::size_t count);
+
+/// The current time as RFC 3339 with nanoseconds in UTC ("2026-11-23T03:34:23.097755213Z"), or of a given time.
+std::string rfc3339_now();
+std::string rfc3339(std::int64_t unix_ns);
+/// Unix nanoseconds of an RFC 3339 text; nothing when it is none.
+std::optional<std::int64_t> parse_rfc3339(std::string_view text);
+std::int64_t now_ns();        ///< CLOCK_REALTIME
+std::int64_t monotonic_ns();  ///< CLOCK_BOOTTIME, for deadlines
+
+}  // namespace skink::fs

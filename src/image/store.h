@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// The image store: images by name and digest, layers by diffID, written atomically, shared by any number of processes.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "oci/image.h"
+
+namespace skink::image {
+
+/// A normalised reference, "docker.io/library/busybox:1.36" style names shortened as they are given: a repository and a
+/// tag. "web" means "web:latest". Only letters, digits, '.', '_', '-', '/', ':' (a registry port) and a tag of at most
+/// 128.
+struct Reference {
+  std::string repository;
+  std::string tag;
+  [[nodiscard]] std::string text() const { return repository + ":" + tag; }
+};
+Result<Reference> parse_reference(std::string_view text);
+
+struct Image {
+  oci::Digest id;        ///< digest of the image configuration, docker's image id
+  oci::Digest manifest;  ///< digest of the manifest (for a docker-archive: of one that skink writes)
+  std::vector<std::string> names;
+  oci::ImageConfig config;
+  std::int64_t size = 0;  ///< bytes of the unpacked layers
+  std::string loaded;     ///< RFC 3339, when it was stored
+};
+
+struct LoadOptions {
+  std::optional<oci::Platform> platform;  ///< default: the host's
+  std::string name;                       ///< a name to give when the archive carries none (run FILE.tar)
+};
+
+struct Loaded {
+  std::vector<Image> images;
+  std::uint64_t layers_written = 0;
+  std::uint64_t layers_reused = 0;
+};
+
+/// What an overlay of this image is made of, topmost first: scaffold, then layers. Descriptors are O_PATH directories
+/// (or mounts) that stay valid while they are held.
+struct Lowers {
+  std::vector<UniqueFd> dirs;
+};
+
+class Store {
+ public:
+  /// Opens or makes the store at `path` (0700, owned by the caller's euid; anything else is refused, attack A34).
+  static Result<Store> open(const std::string& path);
+
+  /// Loads every image of an oci-archive or docker-archive (plain file or pipe) that is not stored yet. Everything is
+  /// verified before any of it is visible; on failure the store is as it was. Errors name blob, layer and entry.
+  Result<Loaded> load(const std::string& file, const LoadOptions& options);
+
+  /// By name ("web", "web:1.1"), id or unique id prefix (at least 2 hex digits, "sha256:" optional).
+  Result<Image> find(std::string_view name) const;
+  Result<std::vector<Image>> list() const;
+  /// Gives the image another name, taking it from an image that had it.
+  Result<void> tag(const Image& image, const Reference& name);
+  /// Removes the name; with the last name the image, and layers that no image needs. `in_use` answers whether a
+  /// container uses an image id: such an image is kept (busy) unless only a further name goes. Returns what was
+  /// removed, for people.
+  Result<std::vector<std::string>> remove(std::string_view name, bool force,
+                                          const std::function<bool(const oci::Digest&)>& in_use);
+  /// The raw configuration and manifest documents, for inspect.
+  Result<std::string> read_config(const oci::Digest& id) const;
+  Result<std::string> read_manifest(const oci::Digest& digest) const;
+
+  /// Opens the layers of an image for one container's overlay.
+  Result<Lowers> open_lowers(const Image& image) const;
+
+  /// The store's directory, for what other modules keep beside the images (containers/).
+  [[nodiscard]] int dir_fd() const { return dir_.get(); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  Store(std::string path, UniqueFd dir) : path_(std::move(path)), dir_(std::move(dir)) {}
+  std::string path_;
+  UniqueFd dir_;
+};
+
+}  // namespace skink::image

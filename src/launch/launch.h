@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Launch: turns a Spec into a container process. The caller must have one thread. The process that runs between clone
+// and execve is the freestanding skink-init (src/child); see docs/run.md for the stages.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "cgroup/cgroup.h"
+#include "oci/spec.h"
+#include "sys/process.h"
+
+namespace skink::launch {
+
+/// Where standard input, output and error of the process come from; borrowed. Ignored when process.terminal is set.
+struct Stdio {
+  int in = 0;
+  int out = 1;
+  int err = 2;
+};
+
+/// A container to be made. Everything borrowed stays valid until the call returns.
+struct ContainerRequest {
+  const oci::Spec* spec = nullptr;
+  std::string id;
+  /// The root file system: a detached mount (an overlay made by fsmount(2)), else spec.root.path below the bundle.
+  int root_mount_fd = -1;
+  /// A directory of ours on which the root is attached in the container's private mount namespace when root_mount_fd is
+  /// given; nothing appears there on the host.
+  std::string attach_point;
+  std::string bundle;  ///< absolute; cwd of hooks, base of a relative root.path
+  /// Groups made and limited by the caller, or nullptr for none (--cgroup-manager disabled).
+  cgroup::Group* group = nullptr;
+  Stdio stdio;
+  unsigned preserve_fds = 0;  ///< 3 .. 3+N-1 are passed on
+  /// A listening SOCK_SEQPACKET socket on which `start` comes in; -1: go on to execve without waiting.
+  int start_listener_fd = -1;
+  /// Make the process a child of the caller's parent (CLONE_PARENT): the guard reaps it.
+  bool as_sibling = false;
+  bool no_pivot = false;
+  bool new_keyring = true;
+  /// Where compiled seccomp programs are kept (a private directory), -1 for no cache.
+  int seccomp_cache_fd = -1;
+  /// Called with the process's identity as soon as it exists and before it does anything that outlives us: store it.
+  std::function<Result<void>(const sys::ProcessIdentity&)> record;
+};
+
+/// A process that is running or, with start_listener_fd, ready to.
+struct Launched {
+  sys::ProcessIdentity identity;
+  UniqueFd pidfd;
+  UniqueFd console;  ///< the master of its terminal when process.terminal is set
+};
+
+/// Makes the container: namespaces, mounts, devices, security, hooks (prestart, createRuntime), and checks that the
+/// program can be executed. Returns when execve has succeeded, or, with start_listener_fd, when only `start` is
+/// missing. Errors: not_found and denied for the program itself have the texts `exec: "foo": executable file not found
+/// in $PATH`, `exec: "/x": stat /x: no such file or directory` and `exec: "/etc": permission denied`. On failure the
+/// process is dead and, unless as_sibling, reaped; the groups are the caller's to remove.
+Result<Launched> launch_container(const ContainerRequest& request);
+
+/// Tells a container made with a start listener to go on; waits until its program is executed or has failed.
+/// `socket_path` is the listener's file, opened below `dir_fd`. Errors: busy when it is not waiting any more.
+Result<void> start_container(int dir_fd, const char* socket_name);
+
+/// True while a container made with a start listener still waits for start.
+bool awaits_start(int dir_fd, const char* socket_name);
+
+/// One more process in a running container.
+struct ExecRequest {
+  const oci::Spec* spec = nullptr;        ///< the container's own
+  const oci::Process* process = nullptr;  ///< what to run; all its members are used as they are
+  sys::ProcessIdentity target;            ///< the container's init
+  cgroup::Group* group = nullptr;
+  Stdio stdio;
+  unsigned preserve_fds = 0;
+  bool as_sibling = false;
+  bool new_keyring = true;
+  int seccomp_cache_fd = -1;
+  std::function<Result<void>(const sys::ProcessIdentity&)> record;
+};
+
+/// Joins the namespaces of `target` and becomes a container process by the same code as launch_container (attack A83).
+Result<Launched> exec_in_container(const ExecRequest& request);
+
+/// Whether a failure is the program's (docker's exit codes): 127 not found, 126 not executable, 125 anything else.
+int exit_status_of(const Error& error);
+
+/// The spec as launch_container would carry it out, one step a line, for people and golden tests; makes nothing.
+Result<std::string> describe_plan(const oci::Spec& spec);
+
+}  // namespace skink::launch

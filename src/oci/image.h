@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// The documents of the OCI image-spec 1.1 and of docker's archive format as plain types, parsed strictly.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace skink::oci {
+
+/// A sha256 digest. Made only from "sha256:" and 64 lower-case hex digits, so its text can be a file name (attack A67).
+class Digest {
+ public:
+  static Result<Digest> parse(std::string_view text);
+  static Digest of_bytes(const std::array<std::uint8_t, 32>& bytes);
+  [[nodiscard]] const std::string& hex() const { return hex_; }
+  [[nodiscard]] std::string text() const { return "sha256:" + hex_; }
+  bool operator==(const Digest&) const = default;
+  auto operator<=>(const Digest&) const = default;
+
+ private:
+  std::string hex_;
+};
+
+struct Platform {
+  std::string os, architecture, variant;
+  bool operator==(const Platform&) const = default;
+};
+
+/// The platform this program was built for, in the image-spec's words (linux/amd64).
+Platform host_platform();
+/// "linux/arm64/v8"; the variant may be absent.
+Result<Platform> parse_platform(std::string_view text);
+std::string to_text(const Platform& platform);
+
+struct Descriptor {
+  std::string media_type;
+  Digest digest;
+  std::int64_t size = 0;
+  std::optional<Platform> platform;
+  std::map<std::string, std::string> annotations;
+};
+
+enum class Compression { none, gzip, zstd };
+
+struct Manifest {
+  std::string media_type;
+  Descriptor config;
+  std::vector<Descriptor> layers;
+  std::map<std::string, std::string> annotations;
+};
+
+struct Index {
+  std::vector<Descriptor> manifests;
+};
+
+/// The "config" part of an image configuration: what a container of it runs by default.
+struct ImageRun {
+  std::string user;
+  std::vector<std::string> exposed_ports;
+  std::vector<std::string> env;
+  std::optional<std::vector<std::string>> entrypoint, cmd;
+  std::vector<std::string> volumes;
+  std::string working_dir;
+  std::map<std::string, std::string> labels;
+  std::string stop_signal;
+};
+
+struct ImageConfig {
+  Platform platform;
+  std::string created;  ///< RFC 3339, or empty
+  std::string author;
+  ImageRun run;
+  std::vector<Digest> diff_ids;
+};
+
+/// index.json or a nested index; a document that could also be read as a manifest is refused (attack A66).
+Result<Index> parse_index(std::string_view json);
+/// A manifest of the OCI or docker v2 schema 2 media types, under the same rule.
+Result<Manifest> parse_manifest(std::string_view json);
+/// An image configuration; Env entries, types and lengths are checked (attack A77).
+Result<ImageConfig> parse_image_config(std::string_view json);
+
+/// manifest.json of `docker save`: one entry an image.
+struct DockerEntry {
+  std::string config;
+  std::vector<std::string> repo_tags;
+  std::vector<std::string> layers;
+};
+Result<std::vector<DockerEntry>> parse_docker_manifest(std::string_view json);
+
+/// How a layer media type is packed; an unknown or foreign type is an error that names it (A75, A76).
+Result<Compression> layer_compression(std::string_view media_type);
+
+bool is_index_type(std::string_view media_type);
+bool is_manifest_type(std::string_view media_type);
+
+}  // namespace skink::oci

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Security: seccomp profiles to BPF, default capability sets, default profile, users in an image.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "oci/spec.h"
+
+namespace skink::security {
+
+/// A compiled filter: struct sock_filter[] as bytes (8 each), and the flags for seccomp(2) SECCOMP_SET_MODE_FILTER.
+struct SeccompProgram {
+  std::string bpf;
+  unsigned flags = 0;
+  bool needs_listener = false;  ///< some rule notifies: SECCOMP_FILTER_FLAG_NEW_LISTENER has to be among the flags
+};
+
+/// Compiles linux.seccomp by libseccomp. Names that this libseccomp does not know are ignored, as runc does. Under a
+/// profile with an errno default action, calls newer than any that the profile names answer ENOSYS.
+/// The descriptor-only export of libseccomp 2.5.4 goes through a memfd.
+Result<SeccompProgram> compile_seccomp(const oci::Seccomp& profile);
+
+/// skink's own allow-list profile for a container with these capabilities (bounding mask): what docker's default
+/// permits, minus io_uring, bpf, userfaultfd, keyctl, AF_ALG, AF_VSOCK, new user namespaces; unlisted calls answer
+/// ENOSYS; TIOCSTI and TIOCLINUX are refused whatever the high 32 bits say (attacks A40 to A43).
+oci::Seccomp default_seccomp(std::uint64_t capabilities);
+
+/// docker's default capability set without CAP_NET_RAW.
+std::uint64_t default_capabilities();
+/// Every capability that this kernel knows (/proc/sys/kernel/cap_last_cap), as a mask.
+std::uint64_t all_capabilities();
+
+/// A user as an image or `-u` names one, resolved in the container's own /etc/passwd and /etc/group.
+struct ResolvedUser {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::vector<std::uint32_t> groups;  ///< supplementary, with the primary one
+  std::string home = "/";
+  std::string name;  ///< from passwd, or empty
+};
+
+/// `text` is USER, UID, USER:GROUP, UID:GID or empty (root). An all-digit string is never a name; 0..4294967294;
+/// unknown names are errors, never root (A30). The files are opened below `root_fd` in-root, must be regular and at
+/// most 10 MiB (A31). `extra_groups` are --group-add names or numbers.
+Result<ResolvedUser> resolve_user(int root_fd, std::string_view text, const std::vector<std::string>& extra_groups);
+
+}  // namespace skink::security

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/process.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "base/text.h"
+#include "sys/file.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+namespace skink::sys {
+
+int ExitStatus::shell_status() const { return code == CLD_EXITED ? status : 128 + status; }
+
+Result<UniqueFd> open_pidfd(pid_t pid) {
+  const long fd = ::syscall(SYS_pidfd_open, pid, 0);
+  if (fd < 0 && errno == ESRCH) return Error::make(Code::not_found, "process ", pid, " is gone");
+  if (fd < 0) return Error::from_errno(errno, "pidfd_open ", pid);
+  return UniqueFd{static_cast<int>(fd)};
+}
+
+Result<void> signal_pidfd(int pidfd, int signal) {
+  if (::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0) == 0) return {};
+  if (errno == ESRCH) return Error::make(Code::not_found, "the process is gone");
+  return Error::from_errno(errno, "send signal ", signal);
+}
+
+Result<bool> wait_pidfd(int pidfd, ExitStatus& status, bool block) {
+  siginfo_t info{};
+  int rc = 0;
+  do {
+    rc = ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd), &info, WEXITED | (block ? 0 : WNOHANG));
+  } while (rc != 0 && errno == EINTR);
+  if (rc != 0) return Error::from_errno(errno, "waitid");
+  if (info.si_pid == 0) return false;
+  status = {info.si_code, info.si_status};
+  return true;
+}
+
+Result<std::uint64_t> start_time(pid_t pid) {
+  const std::string path = str("/proc/", pid, "/stat");
+  auto fd = open_at(AT_FDCWD, path.c_str(), O_RDONLY);
+  if (!fd && fd.error().errnum() == ENOENT) return Error::make(Code::not_found, "process ", pid, " is gone");
+  const UniqueFd file = TRY(std::move(fd));
+  auto text = read_all(file.get(), 4096, path);
+  if (!text && text.error().errnum() == ESRCH) return Error::make(Code::not_found, "process ", pid, " is gone");
+  const std::string line = TRY(std::move(text));
+  // The name may hold spaces and parentheses, so count from the last one (man proc_pid_stat).
+  const auto name_end = line.rfind(')');
+  if (name_end == std::string::npos || name_end + 2 > line.size())
+    return Error::make(Code::internal, path, ": no process name");
+  const auto fields = split(std::string_view(line).substr(name_end + 2), ' ');
+  constexpr std::size_t kState = 0;
+  constexpr std::size_t kStartTime = 22 - 3;
+  if (fields.size() <= kStartTime) return Error::make(Code::internal, path, ": too few fields");
+  if (fields[kState] == "Z" || fields[kState] == "X")
+    return Error::make(Code::not_found, "process ", pid, " has ended");
+  const auto ticks = parse_int<std::uint64_t>(fields[kStartTime]);
+  if (!ticks) return Error::make(Code::internal, path, ": start time is not a number");
+  return *ticks;
+}
+
+Result<std::string> boot_id() {
+  constexpr const char* kPath = "/proc/sys/kernel/random/boot_id";
+  const UniqueFd file = TRY(open_at(AT_FDCWD, kPath, O_RDONLY));
+  std::string text = TRY(read_all(file.get(), 64, kPath));
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
+Result<int> thread_count() {
+  // The link count of /proc/self/task is the number of threads plus 2, as for any directory of directories.
+  const auto status = TRY(stat_at(AT_FDCWD, "/proc/self/task", 0));
+  return static_cast<int>(status.st_nlink) - 2;
+}
+
+Result<ProcessIdentity> identify(pid_t pid) {
+  ProcessIdentity identity;
+  identity.pid = pid;
+  identity.start_time = TRY(start_time(pid));
+  identity.boot_id = TRY(boot_id());
+  return identity;
+}
+
+Result<UniqueFd> open_identified(const ProcessIdentity& identity) {
+  const auto gone = [&] { return Error::make(Code::not_found, "process ", identity.pid, " is gone"); };
+  if (identity.pid <= 0 || identity.boot_id != TRY(boot_id())) return gone();
+  // Order: pidfd first, then the start time. The descriptor keeps naming the process that the check then confirms.
+  UniqueFd pidfd = TRY(open_pidfd(identity.pid));
+  const auto started = start_time(identity.pid);
+  if (!started || *started != identity.start_time) return gone();
+  return pidfd;
+}
+
+int parse_signal(std::string_view text) {
+  constexpr int kMost = 64;
+  if (const auto number = parse_int<int>(text)) return *number >= 1 && *number <= kMost ? *number : -1;
+  std::string name;
+  for (const char c : text) name += static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c);
+  if (name.starts_with("SIG")) name.erase(0, 3);
+  const auto realtime = [&](std::string_view prefix, int base, int sign) -> int {
+    std::string_view rest = std::string_view(name).substr(prefix.size());
+    if (rest.empty()) return base;
+    if (rest[0] != (sign > 0 ? '+' : '-')) return -1;
+    const auto offset = parse_int<int>(rest.substr(1));
+    if (!offset || *offset < 0 || *offset > 30) return -1;
+    return base + sign * *offset;
+  };
+  // glibc keeps 32 and 33 for itself, so its SIGRTMIN is 34, as in kill -l.
+  if (name.starts_with("RTMIN")) return realtime("RTMIN", 34, 1);
+  if (name.starts_with("RTMAX")) return realtime("RTMAX", 64, -1);
+  if (name == "CLD") return SIGCHLD;
+  if (name == "POLL") return SIGIO;
+  if (name == "IOT") return SIGABRT;
+  for (int signal = 1; signal < 32; ++signal) {
+    const char* known = sigabbrev_np(signal);
+    if (known != nullptr && name == known) return signal;
+  }
+  return -1;
+}
+
+std::string signal_name(int signal) {
+  const char* known = signal > 0 && signal < 32 ? sigabbrev_np(signal) : nullptr;
+  return known != nullptr ? str("SIG", std::string_view(known)) : str(signal);
+}
+
+}  // namespace skink::sys
