@@ -1,0 +1,226 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""What tools/test runs after the packages are there: build, lint, unit tests, system and attack tests, one sum."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SANITIZED = "build-sanitize"
+
+
+class Sum:
+    """Results of real test cases, read from the junit files that the runners write."""
+
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.failures, self.reasons = [], {}
+
+    def add_case(self, case, where):
+        name = "%s.%s" % (case.get("classname", ""), case.get("name", ""))
+        if case.find("failure") is not None or case.find("error") is not None:
+            self.fail("%s: %s" % (where, name))
+        elif case.find("skipped") is not None or case.get("status") == "notrun":
+            self.skipped += 1
+            reason = case.find("skipped")
+            text = reason.get("message", "") if reason is not None else "disabled"
+            self.reasons[text] = self.reasons.get(text, 0) + 1
+        else:
+            self.passed += 1
+
+    def fail(self, what):
+        self.failed += 1
+        self.failures.append(what)
+
+    def read(self, path, where):
+        """Returns how many failed cases the file had, -1 when there is no readable file."""
+        before = self.failed
+        try:
+            root = ElementTree.parse(path).getroot()
+        except (OSError, ElementTree.ParseError):
+            return -1
+        for case in root.iter("testcase"):
+            self.add_case(case, where)
+        return self.failed - before
+
+
+def log_path(build, name):
+    os.makedirs(os.path.join(TOP, build, "logs"), exist_ok=True)
+    return os.path.join(TOP, build, "logs", name + ".log")
+
+
+def run(build, name, command, env=None):
+    """Runs with the output in a log file; returns (status, log)."""
+    log = log_path(build, name)
+    with open(log, "wb") as out:
+        status = subprocess.run(command, cwd=TOP, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                env=dict(os.environ, **(env or {}))).returncode
+    return status, log
+
+
+def tail(log, lines):
+    with open(log, errors="replace") as text:
+        sys.stdout.write("".join("  | " + line for line in text.readlines()[-lines:]))
+
+
+class Stage:
+    """Prints one line for a stage of the run: its name, how it went, how long it took."""
+
+    def __init__(self, name):
+        self.name, self.begin = name, time.monotonic()
+        print("== %s ..." % name, flush=True)
+
+    def end(self, text):
+        print("== %s: %s (%.0f s)" % (self.name, text, time.monotonic() - self.begin), flush=True)
+
+
+def build(directory, options):
+    stage = Stage("build " + directory)
+    status = subprocess.run(["tools/build", directory] + options, cwd=TOP).returncode
+    stage.end("done" if status == 0 else "FAILED")
+    return status == 0
+
+
+def meson_tests(directory, names):
+    """Names of the meson tests to run; None for all of them."""
+    if not names:
+        return None
+    listed = subprocess.run(["meson", "introspect", "--tests", directory], cwd=TOP, stdout=subprocess.PIPE).stdout
+    return [test["name"] for test in json.loads(listed or b"[]") if any(name in test["name"] for name in names)]
+
+
+def unit(directory, names, total):
+    chosen = meson_tests(directory, names)
+    if chosen is not None and not chosen:
+        return
+    stage = Stage("unit tests (%s)" % directory)
+    status, log = run(directory, "unit", ["meson", "test", "-C", directory, "--no-rebuild", "--print-errorlogs",
+                                          "--timeout-multiplier", "4"] + (chosen or []),
+                      {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS": "print_stacktrace=1"})
+    before = (total.passed, total.failed)
+    failed = total.read(os.path.join(TOP, directory, "meson-logs", "testlog.junit.xml"), directory)
+    # A program that crashed wrote no cases: its exit status is a failure by itself.
+    if status != 0 and failed <= 0:
+        total.fail("%s: meson test ended with status %d, see %s" % (directory, status, log))
+    if total.failed != before[1]:
+        tail(log, 60)
+    stage.end("%d passed, %d failed" % (total.passed - before[0], total.failed - before[1]))
+
+
+def pytest(directory, names, total, all_points, workers):
+    stage = Stage("system and attack tests (%s)" % directory)
+    results = os.path.join(TOP, directory, "logs", "system.xml")
+    if os.path.exists(results):
+        os.unlink(results)
+    command = ["/usr/bin/python3", "-m", "pytest", "-q", "-n", str(workers), "--dist", "load", "-p", "no:cacheprovider",
+               "--junitxml", results, "tests/system", "tests/attack"]
+    if names:
+        command += ["-k", " or ".join(names)]
+    before = (total.passed, total.failed, total.skipped)
+    status, log = run(directory, "system", command,
+                      {"SKINK_BUILD": os.path.join(TOP, directory), "SKINK_TEST_ALL": "1" if all_points else "",
+                       "PYTHONDONTWRITEBYTECODE": "1"})
+    failed = total.read(results, directory)
+    if status not in (0, 5) and failed <= 0:  # 5: nothing matched the names
+        total.fail("%s: pytest ended with status %d, see %s" % (directory, status, log))
+    if total.failed != before[1]:
+        tail(log, 80)
+    stage.end("%d passed, %d failed, %d skipped" % (total.passed - before[0], total.failed - before[1],
+                                                   total.skipped - before[2]))
+
+
+def tracked(*patterns):
+    """Files of the project: what git knows, else what is there (an unpacked archive)."""
+    listed = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "-co", "--exclude-standard", "--"]
+                            + list(patterns), cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    names = listed.stdout.decode().split("\n") if listed.returncode == 0 else [
+        os.path.relpath(os.path.join(directory, name), TOP)
+        for top in ("src", "include", "tests", "tools") for directory, _, files in os.walk(os.path.join(TOP, top))
+        for name in files if any(name.endswith(pattern.lstrip("*")) for pattern in patterns)]
+    return sorted(name for name in names if name and os.path.exists(os.path.join(TOP, name)))
+
+
+def changed():
+    """Sources that differ from the last commit or came with it."""
+    out = subprocess.run("git -c safe.directory='*' diff --name-only HEAD; "
+                         "git -c safe.directory='*' diff --name-only HEAD~1 HEAD",
+                         shell=True, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode()
+    return set(out.split())
+
+
+def tidy_files(everything, most=6):
+    """clang-tidy needs seconds for each file: those that changed, filled up by a sample that wanders from day to day."""
+    with open(os.path.join(TOP, "build", "compile_commands.json")) as database:
+        compiled = {os.path.relpath(os.path.join(unit["directory"], unit["file"]), TOP) for unit in json.load(database)}
+    files = sorted(name for name in compiled if name.startswith("src/") and name.endswith((".cc", ".cpp")))
+    if everything or not files:
+        return files
+    chosen = [name for name in files if name in changed()][:most]
+    rest = [name for name in files if name not in chosen]
+    start = int(time.time() // 86400) * most
+    return chosen + [rest[(start + i) % len(rest)] for i in range(min(most - len(chosen), len(rest)))]
+
+
+def lint(total, everything):
+    stage = Stage("lint")
+    sources = tracked("*.cc", "*.h", "*.c")
+    checks = [("clang-format", ["clang-format", "--dry-run", "-Werror"] + sources)]
+    files = tidy_files(everything)
+    if files:
+        checks.append(("clang-tidy", ["xargs", "-a", "/dev/fd/0"]))
+    for name, command in checks:
+        if name == "clang-tidy":
+            # Two at a time; g++'s own warning options are unknown to clang.
+            command = ["sh", "-c", "printf '%s\\n' \"$@\" | xargs -P 2 -n 1 clang-tidy -quiet -p build "
+                       "--extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-ignored-optimization-argument", "sh"] + files
+        status, log = run("build", name, command)
+        if status == 0:
+            total.passed += 1
+        else:
+            total.fail("lint: %s, see %s" % (name, log))
+            tail(log, 25)
+    stage.end("%d files formatted, %d looked through by clang-tidy" % (len(sources), len(files)))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--sanitize", action="store_true")
+    parser.add_argument("--no-deps", action="store_true")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    args = parser.parse_args()
+    names = [name for name in args.names if name != "lint"]
+    begin, total = time.monotonic(), Sum()
+
+    if not build("build", ["-Dwerror=true", "-Dtests=true"]):
+        total.fail("build")
+    else:
+        if not args.names or "lint" in args.names:
+            lint(total, args.all)
+        if not args.names or names:
+            unit("build", names, total)
+            pytest("build", names, total, args.all, args.workers)
+    if (args.sanitize or args.all) and not total.failures[:1] == ["build"]:
+        if not build(SANITIZED, ["-Dwerror=true", "-Dtests=true", "-Dsanitize=address,undefined"]):
+            total.fail("build of " + SANITIZED)
+        else:
+            unit(SANITIZED, names, total)
+            if args.all:
+                pytest(SANITIZED, names, total, False, args.workers)
+
+    for reason, count in sorted(total.reasons.items()):
+        print("skipped %d: %s" % (count, reason))
+    for failure in total.failures[:40]:
+        print("FAILED " + failure)
+    print("logs are in build/logs; took %.0f s" % (time.monotonic() - begin))
+    print("%d passed, %d failed, %d skipped" % (total.passed, total.failed, total.skipped))
+    return 1 if total.failed or not total.passed else 0
+
+
+sys.exit(main())
