@@ -1,6 +1,141 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "sys/raw.h"
+// skink-init: what runs between clone and the container's program. The order of isolation is the order of the calls
+// below; each constraint is said where it holds ("Order:").
+#include <linux/prctl.h>
+
+#include "child/context.h"
+
+namespace skink::child {
+namespace {
+
+constexpr int kNoPlan = 125;
+
+[[noreturn]] void leave(int status) {
+  for (;;) call(__NR_exit_group, status);
+}
+
+int number_of(const char* text) {
+  int value = 0;
+  for (; *text >= '0' && *text <= '9' && value < 1'000'000; ++text) value = value * 10 + (*text - '0');
+  return *text == 0 ? value : -1;
+}
+
+// The sealed memfd of the plan, mapped privately so that argv and envp can be made into pointers in place.
+plan::Plan* map_plan(int fd) {
+  FileStatus status;
+  if (stat_fd(fd, status) < 0 || status.size < sizeof(plan::Plan) || status.size > plan::kLargestPlan) return nullptr;
+  constexpr int kReadWrite = 3, kPrivate = 2;
+  const long at = call(__NR_mmap, 0, static_cast<long>(status.size), kReadWrite, kPrivate, fd, 0);
+  if (at < 0 && at > -4096) return nullptr;
+  auto* plan = reinterpret_cast<plan::Plan*>(at);
+  const bool ours = plan->magic == plan::kMagic && plan->version == plan::kVersion && plan->size == status.size;
+  return ours ? plan : nullptr;
+}
+
+void make_pointers(Context& context, plan::Offset at) {
+  auto* slot = reinterpret_cast<plan::U64*>(context.bytes(at));
+  for (; *slot != 0; ++slot) *slot = reinterpret_cast<plan::U64>(context.bytes(static_cast<plan::Offset>(*slot)));
+}
+
+// Order: the maps exist once the launcher has placed us; everything after this needs root of the user namespace.
+Fault become_root(Context& context) {
+  if (!context.has(plan::kHasUserNamespace)) return {};
+  CHILD_TRY(ensure_placed(context));
+  CHILD_TRY(check(call(__NR_setresgid, 0, 0, 0), Step::become_root));
+  CHILD_TRY(check(call(__NR_setresuid, 0, 0, 0), Step::become_root));
+  return protect_self(context);
+}
+
+// Order: on cgroup v1 the namespace takes the groups of its maker as its root, so we have to be in ours by then; the
+// mounts of cgroup file systems come after it.
+Fault make_cgroup_namespace(Context& context) {
+  if (!context.has(plan::kNewCgroupNamespace)) return {};
+  CHILD_TRY(ensure_placed(context));
+  constexpr unsigned long kNewCgroup = 0x02000000;  // CLONE_NEWCGROUP
+  return check(call(__NR_unshare, kNewCgroup), Step::cgroup_namespace);
+}
+
+Fault run_hooks(Context& context) {
+  if (!context.has(plan::kHooks)) return {};
+  plan::Message message{};
+  message.kind = static_cast<unsigned>(plan::Kind::hooks);
+  CHILD_TRY(check(send_message(context, message), Step::protocol));           // 4
+  return check(await_message(context, plan::Kind::proceed), Step::protocol);  // 5
+}
+
+Fault build_root(Context& context) {
+  if (context.has(plan::kExec) || context.has(plan::kKeepMounts)) {
+    const long root = open_at(kHere, "/", kOpenPath | kOpenDirectory);
+    CHILD_TRY(check(root, Step::attach_root));
+    context.root_fd = static_cast<int>(root);
+    return open_terminal(context);
+  }
+  CHILD_TRY(make_private_and_attach_root(context));
+  CHILD_TRY(make_mounts(context));
+  CHILD_TRY(make_devices(context));
+  CHILD_TRY(make_workdir(context));
+  CHILD_TRY(open_terminal(context));
+  // Order: sysctls before /proc/sys is made read-only; hooks see all mounts; the root is entered last.
+  CHILD_TRY(write_sysctls(context));
+  CHILD_TRY(hide_paths(context));
+  CHILD_TRY(ensure_placed(context));
+  CHILD_TRY(run_hooks(context));
+  return enter_root(context);
+}
+
+Fault become_container(Context& context, const char*& path, char* buffer, Size size) {
+  // Order: a session of its own before a terminal is made its controlling one.
+  const long session = call(__NR_setsid);
+  if (session != -EPERM) CHILD_TRY(check(session, Step::new_session));
+  CHILD_TRY(become_root(context));
+  CHILD_TRY(make_cgroup_namespace(context));
+  if (context.has(plan::kNewNetwork)) CHILD_TRY(bring_loopback_up());
+  CHILD_TRY(build_root(context));
+  CHILD_TRY(ensure_placed(context));
+  CHILD_TRY(set_names_and_limits(context));
+  CHILD_TRY(write_label(context));
+  CHILD_TRY(change_identity(context));
+  CHILD_TRY(change_directory(context));
+  CHILD_TRY(find_program(context, path, buffer, size));
+  // Order: from `ready` on nobody waits for us, so dying with the launcher ends here.
+  CHILD_TRY(check(call(__NR_prctl, PR_SET_PDEATHSIG, 0, 0, 0, 0), Step::set_death_signal));
+  plan::Message message{};
+  message.kind = static_cast<unsigned>(plan::Kind::ready);
+  CHILD_TRY(check(send_message(context, message), Step::protocol));  // 7
+  CHILD_TRY(await_start(context));
+  return run_program(context, path);
+}
+
+Fault start(Context& context) {
+  char path_buffer[4096];
+  const char* path = nullptr;
+  const unsigned long all = ~0UL;
+  call(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, arg(&all), 0, 8);
+  call(__NR_prctl, PR_SET_NAME, arg("skink-init"), 0, 0, 0);
+  CHILD_TRY(protect_self(context));
+  make_pointers(context, context.plan().argv);
+  make_pointers(context, context.plan().envp);
+  if (context.has(plan::kTwoStages)) {
+    long pid = 0;
+    CHILD_TRY(first_stage(context, pid));
+    if (pid != 0) leave(0);
+    CHILD_TRY(protect_self(context));
+  } else {
+    CHILD_TRY(join_namespaces(context));
+  }
+  return become_container(context, path, path_buffer, sizeof path_buffer);
+}
+
+}  // namespace
+}  // namespace skink::child
+
 extern "C" [[noreturn]] void freestanding_main(long argc, char** argv) {
-  (void)argv;
-  for (;;) skink::sys::raw::call(__NR_exit_group, argc);
+  using namespace skink::child;
+  if (argc != 2) leave(kNoPlan);
+  skink::plan::Plan* plan = map_plan(number_of(argv[1]));
+  if (plan == nullptr) leave(kNoPlan);
+  Context context(plan);
+  const Fault fault = start(context);
+  send_fault(plan->sync_fd, fault);
+  leave(kNoPlan);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Start-up of the freestanding programs: from the kernel's initial stack to freestanding_main, and the few functions that
-// the compiler calls on its own (memcpy, memset, the stack protector).
+// Start-up of the freestanding programs: from the kernel's initial stack to freestanding_main, and the few functions
+// that the compiler calls on its own (memcpy, memset, the stack protector).
 #include <asm/unistd.h>
 
 #include "sys/raw.h"

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// Context: the mapped plan, and the Fault by which every step of skink-init fails.
+#pragma once
+
+#include "child/sys.h"
+#include "plan/child_plan.h"
+
+namespace skink::child {
+
+using plan::Step;
+
+/// Why a step failed; err 0 is success. The launcher, which has the same plan, says it in words.
+struct [[nodiscard]] Fault {
+  Step step = Step::none;
+  unsigned index = 0;
+  int err = 0;
+  unsigned detail = 0;
+  explicit operator bool() const { return err != 0; }
+};
+
+/// A negative system call result as a Fault of this step; else success.
+inline Fault check(long result, Step step, unsigned index = 0, unsigned detail = 0) {
+  if (result >= 0) return {};
+  return {step, index, static_cast<int>(-result), detail};
+}
+
+#define CHILD_TRY(expr)                      \
+  do {                                       \
+    const ::skink::child::Fault f_ = (expr); \
+    if (f_) return f_;                       \
+  } while (false)
+
+/// The plan in memory. The mapping is private and writable, so argv and envp are made into pointers in place.
+class Context {
+ public:
+  explicit Context(plan::Plan* p) : plan_(p) {}
+  [[nodiscard]] const plan::Plan& plan() const { return *plan_; }
+  [[nodiscard]] bool has(unsigned flag) const { return (plan_->flags & flag) != 0; }
+  [[nodiscard]] const char* text(plan::Offset at) const { return base() + at; }
+  [[nodiscard]] char* bytes(plan::Offset at) const { return base() + at; }
+  template <typename T>
+  [[nodiscard]] const T* array(plan::Span span) const {
+    return reinterpret_cast<const T*>(base() + span.at);
+  }
+
+  /// Where the container's root is reached: the attached root tree before pivot_root, "/" afterwards and for exec.
+  int root_fd = -1;
+  /// True once the launcher has said that the process is in its groups and recorded.
+  bool placed = false;
+  /// The slave of the container's terminal; -1 without.
+  int terminal_fd = -1;
+
+ private:
+  [[nodiscard]] char* base() const { return reinterpret_cast<char*>(plan_); }
+  plan::Plan* plan_;
+};
+
+// protocol.cc
+/// Sends one message, with a descriptor unless it is -1.
+long send_message(const Context& context, const plan::Message& message, int fd = -1);
+/// Waits for a message of this kind; -EPROTO for another, -EPIPE at end of file.
+long await_message(const Context& context, plan::Kind kind);
+void send_fault(int socket_fd, const Fault& fault);
+/// Blocks until the launcher has said `placed`, the first time it is called.
+Fault ensure_placed(Context& context);
+
+// join.cc: first stage
+Fault join_namespaces(Context& context);
+/// Joins, then clones the second stage: `pid` is 0 in it.
+Fault first_stage(Context& context, long& pid);
+
+// mounts.cc, devices.cc, masks.cc
+Fault make_private_and_attach_root(Context& context);
+Fault make_mounts(Context& context);
+/// `keep_mode`: the options of the tmpfs name the mode of its top.
+Fault copy_up(int from_fd, int to_fd, bool keep_mode);
+long make_target(int root_fd, const char* path, bool file, unsigned long resolve);
+Fault make_devices(Context& context);
+Fault make_workdir(Context& context);
+Fault open_terminal(Context& context);
+Fault bring_loopback_up();
+Fault write_sysctls(Context& context);
+Fault hide_paths(Context& context);
+Fault enter_root(Context& context);
+
+// identity.cc
+Fault protect_self(const Context& context);
+Fault set_names_and_limits(Context& context);
+Fault write_label(Context& context);
+Fault change_identity(Context& context);
+Fault load_seccomp(Context& context);
+
+// program.cc
+Fault change_directory(const Context& context);
+Fault find_program(const Context& context, const char*& path, char* buffer, Size size);
+Fault await_start(Context& context);
+Fault run_program(Context& context, const char* path);
+/// A private /proc of our own, opened by descriptor and checked (attack A13).
+long open_private_procfs();
+
+}  // namespace skink::child

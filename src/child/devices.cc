@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// /dev: nodes and links below a directory opened inside the root (attack A09), and the terminal (attack A12).
+#include "child/context.h"
+
+namespace skink::child {
+namespace {
+
+struct ParentAndName {
+  long parent;
+  const char* name;
+};
+
+// Opens (and makes) the directory that `path` lies in, inside the root.
+ParentAndName open_parent(const Context& context, const char* path) {
+  char directory[4096];
+  Size slash = 0;
+  const Size length = length_of(path);
+  if (length >= sizeof directory) return {-ENAMETOOLONG, path};
+  for (Size i = 0; i < length; ++i)
+    if (path[i] == '/') slash = i;
+  for (Size i = 0; i < slash; ++i) directory[i] = path[i];
+  directory[slash] = 0;
+  return {make_target(context.root_fd, slash == 0 ? "/" : directory, false, 0), path + slash + 1};
+}
+
+long make_node(int parent_fd, const char* name, const plan::DeviceNode& device) {
+  long rc = call(__NR_mknodat, parent_fd, arg(name), device.mode, static_cast<long>(device.dev));
+  if (rc == -EEXIST) {
+    // There already: good if it is the same device (a bind of the host's /dev), else the image must not choose.
+    FileStatus status;
+    rc = stat_at(parent_fd, name, status);
+    if (rc < 0) return rc;
+    const bool same_type = (status.mode & kFileTypeMask) == (device.mode & kFileTypeMask);
+    const __u64 dev = (status.rdev_minor & 0xffU) | (static_cast<__u64>(status.rdev_major & 0xfffU) << 8) |
+                      (static_cast<__u64>(status.rdev_minor & ~0xffU) << 12) |
+                      (static_cast<__u64>(status.rdev_major & ~0xfffU) << 32);
+    return same_type && dev == device.dev ? 0 : -EEXIST;
+  }
+  if (rc < 0) return rc;
+  // The mode again, since mknod takes the umask off; the node was made just now and cannot be a link of the image's.
+  rc = call(__NR_fchmodat, parent_fd, arg(name), device.mode & 07777);
+  if (rc < 0 || (device.uid == 0 && device.gid == 0)) return rc;
+  return call(__NR_fchownat, parent_fd, arg(name), device.uid, device.gid, kSymlinkNofollow);
+}
+
+long bind_node(int parent_fd, const char* name, int tree_fd) {
+  long fd = open_at(parent_fd, name, kOpenWrite | kOpenCreate | kOpenExclusive | kOpenNofollow, 0644);
+  if (fd == -EEXIST) fd = open_at(parent_fd, name, kOpenPath | kOpenNofollow);
+  if (fd < 0) return fd;
+  const long rc =
+      call(__NR_move_mount, tree_fd, arg(""), fd, arg(""), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+  close_fd(static_cast<int>(fd));
+  return rc;
+}
+
+}  // namespace
+
+Fault make_devices(Context& context) {
+  const auto& plan = context.plan();
+  const auto* devices = context.array<plan::DeviceNode>(plan.devices);
+  for (unsigned i = 0; i < plan.devices.count; ++i) {
+    const auto [parent, name] = open_parent(context, context.text(devices[i].path));
+    CHILD_TRY(check(parent, Step::make_device, i));
+    const int dir = static_cast<int>(parent);
+    const long rc =
+        devices[i].bind_fd >= 0 ? bind_node(dir, name, devices[i].bind_fd) : make_node(dir, name, devices[i]);
+    close_fd(dir);
+    CHILD_TRY(check(rc, Step::make_device, i));
+  }
+  const auto* links = context.array<plan::Link>(plan.links);
+  for (unsigned i = 0; i < plan.links.count; ++i) {
+    const auto [parent, name] = open_parent(context, context.text(links[i].path));
+    CHILD_TRY(check(parent, Step::make_device_link, i));
+    const long rc = call(__NR_symlinkat, arg(context.text(links[i].target)), parent, arg(name));
+    close_fd(static_cast<int>(parent));
+    if (rc != -EEXIST) CHILD_TRY(check(rc, Step::make_device_link, i));
+  }
+  return {};
+}
+
+Fault make_workdir(Context& context) {
+  if (!context.has(plan::kMakeWorkdir)) return {};
+  const long fd = make_target(context.root_fd, context.text(context.plan().cwd), false, 0);
+  if (fd >= 0) close_fd(static_cast<int>(fd));
+  // What cannot be made (a read-only root) or is no directory is said by chdir later, in better words.
+  return {};
+}
+
+namespace {
+
+constexpr unsigned long kSetLock = 0x40045431;  // TIOCSPTLCK
+constexpr unsigned long kGetPeer = 0x5441;      // TIOCGPTPEER
+constexpr unsigned long kSetSize = 0x5414;      // TIOCSWINSZ
+constexpr unsigned long kControlling = 0x540e;  // TIOCSCTTY
+constexpr long kDevptsMagic = 0x1cd1;
+
+bool is_devpts_multiplexer(int fd) {
+  FileStatus status;
+  if (stat_fd(fd, status) < 0) return false;
+  if ((status.mode & kFileTypeMask) != kCharacter || status.rdev_major != 5 || status.rdev_minor != 2) return false;
+  struct {
+    long type;
+    char rest[248];
+  } fs;
+  return call(__NR_fstatfs, fd, arg(&fs)) == 0 && fs.type == kDevptsMagic;
+}
+
+Fault take_terminal(Context& context, int master) {
+  const auto& plan = context.plan();
+  const int unlock = 0;
+  CHILD_TRY(check(call(__NR_ioctl, master, kSetLock, arg(&unlock)), Step::open_terminal));
+  // By ioctl and not by name: /dev/pts/N could be anything (CVE-2025-52565).
+  const long slave = call(__NR_ioctl, master, kGetPeer, kOpenReadWrite | kOpenNoctty | kOpenCloexec);
+  CHILD_TRY(check(slave, Step::open_terminal));
+  context.terminal_fd = static_cast<int>(slave);
+  if (plan.console_rows != 0 || plan.console_columns != 0) {
+    const unsigned short size[4] = {plan.console_rows, plan.console_columns, 0, 0};
+    CHILD_TRY(check(call(__NR_ioctl, master, kSetSize, arg(size)), Step::open_terminal));
+  }
+  CHILD_TRY(check(call(__NR_fchown, slave, plan.uid, ~0U), Step::open_terminal));
+  plan::Message message{};
+  message.kind = static_cast<unsigned>(plan::Kind::console);
+  return check(send_message(context, message, master), Step::protocol);  // 3
+}
+
+// The terminal over /dev/console, on a file that we make ourselves: what an image or a volume has there is not used.
+Fault attach_console(Context& context) {
+  const long dev = open_in_root(context.root_fd, "/dev", kOpenPath | kOpenDirectory);
+  CHILD_TRY(check(dev, Step::attach_console));
+  const int dir = static_cast<int>(dev);
+  const long made = call(__NR_mknodat, dir, arg("console"), kRegular | 0600, 0);
+  if (made != -EEXIST) CHILD_TRY(check(made, Step::attach_console));
+  const long target = open_at(dir, "console", kOpenPath | kOpenNofollow);
+  CHILD_TRY(check(target, Step::attach_console));
+  FileStatus status;
+  CHILD_TRY(check(stat_fd(static_cast<int>(target), status), Step::attach_console));
+  if ((status.mode & kFileTypeMask) == kSymlink) return {Step::attach_console, 0, ELOOP};
+  const long tree =
+      call(__NR_open_tree, context.terminal_fd, arg(""), 1 | kOpenCloexec | kEmptyPath);  // OPEN_TREE_CLONE
+  CHILD_TRY(check(tree, Step::attach_console));
+  const long rc =
+      call(__NR_move_mount, tree, arg(""), target, arg(""), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+  close_fd(static_cast<int>(tree));
+  close_fd(static_cast<int>(target));
+  close_fd(dir);
+  return check(rc, Step::attach_console);
+}
+
+}  // namespace
+
+Fault open_terminal(Context& context) {
+  if (!context.has(plan::kTerminal)) return {};
+  const long master = open_in_root(context.root_fd, "/dev/pts/ptmx", kOpenReadWrite | kOpenNoctty);
+  CHILD_TRY(check(master, Step::open_terminal));
+  if (!is_devpts_multiplexer(static_cast<int>(master))) return {Step::open_terminal, 0, ENOTTY};
+  CHILD_TRY(take_terminal(context, static_cast<int>(master)));
+  close_fd(static_cast<int>(master));
+  if (!context.has(plan::kExec)) CHILD_TRY(attach_console(context));
+  CHILD_TRY(check(call(__NR_ioctl, context.terminal_fd, kControlling, 0), Step::open_terminal));
+  for (int fd = 0; fd < 3; ++fd) CHILD_TRY(check(call(__NR_dup3, context.terminal_fd, fd, 0), Step::open_terminal));
+  return {};
+}
+
+Fault bring_loopback_up() {
+  struct {
+    char name[16];
+    short flags;
+    char rest[22];
+  } request{{'l', 'o'}, 0, {}};
+  constexpr unsigned long kGetFlags = 0x8913, kSetFlags = 0x8914;  // SIOCGIFFLAGS, SIOCSIFFLAGS
+  constexpr int kInet = 2, kDatagram = 2;
+  const long fd = call(__NR_socket, kInet, kDatagram | kOpenCloexec, 0);
+  CHILD_TRY(check(fd, Step::loopback_up));
+  CHILD_TRY(check(call(__NR_ioctl, fd, kGetFlags, arg(&request)), Step::loopback_up));
+  request.flags = static_cast<short>(request.flags | 1);  // IFF_UP
+  const long rc = call(__NR_ioctl, fd, kSetFlags, arg(&request));
+  close_fd(static_cast<int>(fd));
+  return check(rc, Step::loopback_up);
+}
+
+}  // namespace skink::child

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mounts: our copy of the host's mounts made private, the root attached, and the entries of "mounts" in their order,
+// each on a target that is pinned by descriptor first (CVE-2021-30465).
+#include "child/context.h"
+
+namespace skink::child {
+namespace {
+
+constexpr unsigned kMaxName = 255;
+
+long set_attributes(int fd, unsigned flags, __u64 set, __u64 clear, __u64 propagation) {
+  mount_attr attr{};
+  attr.attr_set = set;
+  attr.attr_clr = clear;
+  attr.propagation = propagation;
+  return call(__NR_mount_setattr, fd, arg(""), static_cast<long>(flags | static_cast<unsigned>(kEmptyPath)), arg(&attr),
+              sizeof attr);
+}
+
+long move_mount(int from, int to) {
+  return call(__NR_move_mount, from, arg(""), to, arg(""), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+// One component of a target that does not exist yet: a directory, or an empty file as the last one of a file's target.
+long make_component(int parent_fd, const char* name, bool file) {
+  long rc = 0;
+  if (file) {
+    const long fd = open_at(parent_fd, name, kOpenWrite | kOpenCreate | kOpenExclusive | kOpenNofollow, 0644);
+    if (fd >= 0) close_fd(static_cast<int>(fd));
+    rc = fd < 0 ? fd : 0;
+  } else {
+    rc = call(__NR_mkdirat, parent_fd, arg(name), 0755);
+  }
+  return rc == -EEXIST ? 0 : rc;
+}
+
+}  // namespace
+
+// Opens `path` inside the root, making what is missing. Each missing component is made below the descriptor of its
+// parent, then looked up again from the root, so that a symlink put there meanwhile is resolved inside
+// (CVE-2024-45310).
+long make_target(int root_fd, const char* path, bool file, unsigned long resolve) {
+  const int last_flags = kOpenPath | (file ? 0 : kOpenDirectory);
+  long fd = open_in_root(root_fd, path, last_flags, 0, resolve);
+  if (fd != -ENOENT) return fd;
+  char prefix[4096];
+  const Size length = length_of(path);
+  if (length >= sizeof prefix) return -ENAMETOOLONG;
+  long parent = open_in_root(root_fd, "/", kOpenPath | kOpenDirectory);
+  Size at = 0;
+  while (parent >= 0 && at < length) {
+    while (at < length && path[at] == '/') ++at;
+    const Size start = at;
+    while (at < length && path[at] != '/') ++at;
+    if (at == start) break;
+    for (Size i = 0; i < at; ++i) prefix[i] = path[i];
+    prefix[at] = 0;
+    Size rest = at;
+    while (rest < length && path[rest] == '/') ++rest;
+    const bool last = rest == length;
+    const int flags = kOpenPath | (last && file ? 0 : kOpenDirectory);
+    long next = open_in_root(root_fd, prefix, flags, 0, resolve);
+    if (next == -ENOENT) {
+      const char* name = prefix + start;
+      if (at - start > kMaxName) next = -ENAMETOOLONG;
+      else {
+        const long made = make_component(static_cast<int>(parent), name, last && file);
+        next = made < 0 ? made : open_in_root(root_fd, prefix, flags, 0, resolve);
+      }
+    }
+    close_fd(static_cast<int>(parent));
+    parent = next;
+  }
+  return parent;
+}
+
+Fault make_private_and_attach_root(Context& context) {
+  const auto& plan = context.plan();
+  // Order: before any mount of ours, so that none can propagate to the host (attack A50); one call, no walk of
+  // mountinfo.
+  mount_attr attr{};
+  attr.propagation = plan.propagation;
+  CHILD_TRY(check(call(__NR_mount_setattr, kHere, arg("/"), kRecursive, arg(&attr), sizeof attr), Step::propagation));
+  // The root is attached over "/": this process's own root stays the old one below it until pivot_root.
+  CHILD_TRY(
+      check(call(__NR_move_mount, plan.root_fd, arg(""), kHere, arg("/"), MOVE_MOUNT_F_EMPTY_PATH), Step::attach_root));
+  context.root_fd = plan.root_fd;
+  return {};
+}
+
+namespace {
+
+Fault make_file_system(const Context& context, const plan::Mount& mount, unsigned index, long& fd) {
+  fd = -1;
+  const long config = call(__NR_fsopen, arg(context.text(mount.type)), 1 /* FSOPEN_CLOEXEC */);
+  CHILD_TRY(check(config, Step::mount_fsopen, index));
+  const int fs = static_cast<int>(config);
+  if (mount.source != 0) {
+    const long rc = call(__NR_fsconfig, fs, FSCONFIG_SET_STRING, arg("source"), arg(context.text(mount.source)), 0);
+    CHILD_TRY(check(rc, Step::mount_option, index, ~0U));
+  }
+  const auto* params = context.array<plan::Param>(mount.params);
+  for (unsigned i = 0; i < mount.params.count; ++i) {
+    const char* key = context.text(params[i].key);
+    const long rc = params[i].value != 0
+                        ? call(__NR_fsconfig, fs, FSCONFIG_SET_STRING, arg(key), arg(context.text(params[i].value)), 0)
+                        : call(__NR_fsconfig, fs, FSCONFIG_SET_FLAG, arg(key), 0, 0);
+    CHILD_TRY(check(rc, Step::mount_option, index, i));
+  }
+  CHILD_TRY(check(call(__NR_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0), Step::mount_create, index));
+  fd = call(__NR_fsmount, fs, 1 /* FSMOUNT_CLOEXEC */, static_cast<long>(mount.attr_set));
+  close_fd(fs);
+  return check(fd, Step::mount_create, index);
+}
+
+Fault fill_from_target(const plan::Mount& mount, unsigned index, int fd, int target) {
+  if ((mount.flags & plan::kMountCopyUp) == 0) return {};
+  const long from = open_at(target, ".", kOpenRead | kOpenDirectory);
+  CHILD_TRY(check(from, Step::mount_copy_up, index));
+  Fault fault = copy_up(static_cast<int>(from), fd, (mount.flags & plan::kMountKeepMode) != 0);
+  close_fd(static_cast<int>(from));
+  if (fault) {
+    fault.step = Step::mount_copy_up;
+    fault.index = index;
+  }
+  return fault;
+}
+
+Fault apply_attributes(const plan::Mount& mount, unsigned index, int fd) {
+  if (mount.kind != static_cast<unsigned>(plan::MountKind::fs) && (mount.attr_set | mount.attr_clr) != 0)
+    CHILD_TRY(check(set_attributes(fd, 0, mount.attr_set, mount.attr_clr, 0), Step::mount_attributes, index));
+  if ((mount.rec_set | mount.rec_clr) != 0)
+    CHILD_TRY(check(set_attributes(fd, kRecursive, mount.rec_set, mount.rec_clr, 0), Step::mount_attributes, index));
+  return {};
+}
+
+Fault make_mount(Context& context, unsigned index) {
+  const auto& mount = context.array<plan::Mount>(context.plan().mounts)[index];
+  if ((mount.flags & plan::kMountNeedsCgroup) != 0) CHILD_TRY(ensure_placed(context));
+  const bool file = (mount.flags & plan::kMountTargetIsFile) != 0;
+  const unsigned long resolve = (mount.flags & plan::kMountTargetIsRealDir) != 0 ? RESOLVE_NO_SYMLINKS : 0;
+  const long pinned = make_target(context.root_fd, context.text(mount.target), file, resolve);
+  CHILD_TRY(check(pinned, Step::mount_target, index));
+  const int target = static_cast<int>(pinned);
+  if (mount.kind == static_cast<unsigned>(plan::MountKind::remount)) {
+    CHILD_TRY(apply_attributes(mount, index, target));
+    close_fd(target);
+    return {};
+  }
+  long fd = mount.fd;
+  if (mount.kind == static_cast<unsigned>(plan::MountKind::fs)) CHILD_TRY(make_file_system(context, mount, index, fd));
+  const int tree = static_cast<int>(fd);
+  CHILD_TRY(fill_from_target(mount, index, tree, target));
+  CHILD_TRY(apply_attributes(mount, index, tree));
+  CHILD_TRY(check(move_mount(tree, target), Step::mount_attach, index));
+  close_fd(target);
+  if (mount.propagation != 0) {
+    const unsigned recursive = mount.propagation_recursive != 0 ? static_cast<unsigned>(kRecursive) : 0;
+    CHILD_TRY(check(set_attributes(tree, recursive, 0, 0, mount.propagation), Step::mount_propagation, index));
+  }
+  close_fd(tree);
+  return {};
+}
+
+}  // namespace
+
+Fault make_mounts(Context& context) {
+  for (unsigned i = 0; i < context.plan().mounts.count; ++i) CHILD_TRY(make_mount(context, i));
+  return {};
+}
+
+}  // namespace skink::child

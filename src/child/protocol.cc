@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// The child's end of the SEQPACKET protocol of plan/child_plan.h. Message numbers in comments are those of that page.
+#include "child/context.h"
+
+namespace skink::child {
+namespace {
+
+// struct msghdr and friends as the kernel lays them out for 64-bit callers (man 2 sendmsg, cmsg(3)).
+struct IoVec {
+  void* base;
+  Size length;
+};
+struct MsgHdr {
+  void* name;
+  int name_length;
+  IoVec* vec;
+  Size vec_count;
+  void* control;
+  Size control_length;
+  unsigned flags;
+};
+struct FdControl {
+  Size length;
+  int level;
+  int type;
+  int fd;
+  int padding;
+};
+constexpr int kSolSocket = 1;
+constexpr int kScmRights = 1;
+constexpr int kNoSignal = 0x4000;  // MSG_NOSIGNAL
+
+long send_on(int socket_fd, const plan::Message& message, int fd) {
+  IoVec vec{const_cast<plan::Message*>(&message), sizeof message};
+  FdControl control{sizeof(Size) + 2 * sizeof(int) + sizeof(int), kSolSocket, kScmRights, fd, 0};
+  MsgHdr header{};
+  header.vec = &vec;
+  header.vec_count = 1;
+  if (fd >= 0) {
+    header.control = &control;
+    header.control_length = sizeof control;
+  }
+  long rc = 0;
+  do {
+    rc = call(__NR_sendmsg, socket_fd, arg(&header), kNoSignal);
+  } while (rc == -EINTR);
+  return rc;
+}
+
+}  // namespace
+
+long send_message(const Context& context, const plan::Message& message, int fd) {
+  return send_on(context.plan().sync_fd, message, fd);
+}
+
+long await_message(const Context& context, plan::Kind kind) {
+  plan::Message message{};
+  long got = 0;
+  do {
+    got = read_bytes(context.plan().sync_fd, &message, sizeof message);
+  } while (got == -EINTR);
+  if (got < 0) return got;
+  if (got == 0) return -EPIPE;
+  if (got != sizeof message || message.kind != static_cast<unsigned>(kind)) return -EPROTO;
+  return 0;
+}
+
+// 8: write(2), not sendmsg(2): a seccomp profile that lets a program run lets it write.
+void send_fault(int socket_fd, const Fault& fault) {
+  plan::Message message{};
+  message.kind = static_cast<unsigned>(plan::Kind::fault);
+  message.step = static_cast<unsigned>(fault.step);
+  message.index = fault.index;
+  message.detail = fault.detail;
+  message.err = fault.err;
+  write_bytes(socket_fd, &message, sizeof message);
+}
+
+// 2
+Fault ensure_placed(Context& context) {
+  if (context.placed) return {};
+  CHILD_TRY(check(await_message(context, plan::Kind::placed), Step::protocol));
+  context.placed = true;
+  return {};
+}
+
+}  // namespace skink::child
