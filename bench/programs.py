@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs that are compared, as the command lines they want."""
+import json
+import re
+import shutil
+import subprocess
+
+
+class CommandFailed(Exception):
+    """A command that had to work did not; the text is what it said."""
+
+
+def run(argv, timeout=60, check=True):
+    """Standard output of a command. Output goes through files, not pipes: what it leaves behind may keep them open."""
+    import tempfile
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(f"{argv[0]}: not done after {timeout} s") from None
+        out.seek(0)
+        err.seek(0)
+        if check and done.returncode != 0:
+            last = (err.read().decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+            raise CommandFailed(f"{argv[0].rpartition('/')[2]}: {last}")
+        return out.read().decode(errors="replace")
+
+
+class OciRuntime:
+    """skink-oci, crun and runc take the same words."""
+
+    def __init__(self, name, path, work):
+        self.name = name
+        self.path = path
+        self.prefix = f"{work.tag}-{name}"
+        self.base = [path, "--root", work.path(f"{name}-state")]
+
+    def id(self, suffix="0"):
+        return f"{self.prefix}-{suffix}"
+
+    def run(self, bundle, suffix="0", detach=False):
+        return [*self.base, "run", *(["--detach"] if detach else []), "--bundle", bundle, self.id(suffix)]
+
+    def create(self, bundle, suffix="0"):
+        return [*self.base, "create", "--bundle", bundle, self.id(suffix)]
+
+    def start(self, suffix="0"):
+        return [*self.base, "start", self.id(suffix)]
+
+    def delete(self, suffix="0"):
+        return [*self.base, "delete", "--force", self.id(suffix)]
+
+    def exec(self, *args, suffix="0"):
+        return [*self.base, "exec", self.id(suffix), *args]
+
+    def state(self, suffix="0"):
+        return [*self.base, "state", self.id(suffix)]
+
+    def list(self):
+        return [*self.base, "list"]
+
+    def version(self):
+        return _version(self.path)
+
+
+class Skink:
+    name = "skink"
+
+    def __init__(self, path, work):
+        self.path = path
+        self.prefix = f"{work.tag}-skink"
+        self.image = "bench:latest"
+        self.base = [path, "--root", work.path("skink-store"), "--run", work.path("skink-run")]
+        run([*self.base, "load", str(work.image)])
+        images = json.loads(run([*self.base, "images", "--format", "json"]))
+        self.image = images[0]["name"] if isinstance(images, list) else images["name"]
+
+    def id(self, suffix="0"):
+        return f"{self.prefix}-{suffix}"
+
+    def run_once(self, *args):
+        return [*self.base, "run", "--rm", self.image, *args]
+
+    def keep_running(self, *args, suffix="0", options=()):
+        return [*self.base, "run", "-d", "--name", self.id(suffix), *options, self.image, *args]
+
+    def delete(self, suffix="0"):
+        return [*self.base, "rm", "-f", self.id(suffix)]
+
+    def ps(self):
+        return [*self.base, "ps"]
+
+    def inspect(self, suffix="0"):
+        facts = json.loads(run([*self.base, "inspect", "--format", "json", self.id(suffix)]))
+        return facts[0] if isinstance(facts, list) else facts
+
+    def pid(self, suffix="0"):
+        return int(self.inspect(suffix)["pid"])
+
+    def keepers(self, suffix="0"):
+        """The pids of what keeps one container alive."""
+        facts = self.inspect(suffix)
+        return [int(facts[key]) for key in ("guard_pid", "supervisor_pid") if facts.get(key)]
+
+    def version(self):
+        return _version(self.path)
+
+
+class Podman:
+    name = "podman"
+
+    def __init__(self, path, work):
+        self.path = path
+        self.prefix = f"{work.tag}-podman"
+        self.base = [path, "--root", work.path("podman-store"), "--runroot", work.path("podman-run"),
+                     "--tmpdir", work.path("podman-tmp"), "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
+        # Without --ulimit podman asks for more than a root without CAP_SYS_RESOURCE may.
+        self.options = ["--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024",
+                        "--cgroup-parent", "/" + self.prefix]
+        run([*self.base, "load", "-q", "-i", str(work.image)])
+        self.image = run([*self.base, "images", "-q"]).split()[0]
+
+    def id(self, suffix="0"):
+        return f"{self.prefix}-{suffix}"
+
+    def run_once(self, *args):
+        return [*self.base, "run", "--rm", *self.options, self.image, *args]
+
+    def keep_running(self, *args, suffix="0", options=()):
+        return [*self.base, "run", "-d", *self.options, "--name", self.id(suffix), *options, self.image, *args]
+
+    def delete(self, suffix="0"):
+        return [*self.base, "rm", "-f", "-t", "0", self.id(suffix)]
+
+    def pid(self, suffix="0"):
+        return int(run([*self.base, "inspect", "-f", "{{.State.Pid}}", self.id(suffix)]))
+
+    def keepers(self, suffix="0"):
+        file = run([*self.base, "inspect", "-f", "{{.ConmonPidFile}}", self.id(suffix)]).strip()
+        with open(file, encoding="ascii") as text:
+            return [int(text.read())]
+
+    def version(self):
+        return _version(self.path)
+
+
+def find(name):
+    return shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+
+
+def _version(path):
+    text = run([path, "--version"], check=False).splitlines()
+    found = re.search(r"\d+(\.\d+)+\S*", text[0]) if text else None
+    return found.group(0) if found else "unknown"

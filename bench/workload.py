@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured on: a directory of the bench's own with a root file system, bundles and an image of it."""
+import copy
+import hashlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import tarfile
+
+CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
+PLAIN = ["nosuid", "noexec", "nodev"]
+
+# The configuration that `runc spec` writes, without a terminal: the bundle every runtime is used to.
+CONFIG = {
+    "ociVersion": "1.0.2",
+    "process": {
+        "terminal": False,
+        "user": {"uid": 0, "gid": 0},
+        "args": ["/bin/true"],
+        "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
+        "cwd": "/",
+        "capabilities": {name: CAPABILITIES for name in ("bounding", "effective", "permitted")},
+        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
+        "noNewPrivileges": True,
+    },
+    "root": {"path": "rootfs", "readonly": True},
+    "hostname": "bench",
+    "mounts": [
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+         "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+        {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+         "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+        {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": PLAIN + ["mode=1777", "size=65536k"]},
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": PLAIN},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": PLAIN + ["ro"]},
+    ],
+    "linux": {
+        "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+        "namespaces": [{"type": name} for name in ("pid", "network", "ipc", "uts", "mount")],
+        "maskedPaths": ["/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+                        "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"],
+        "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+    },
+}
+
+
+class Workload:
+    """Files below `top`; `tag` begins every name that the bench gives to a container, so that nobody else's is met."""
+
+    def __init__(self, top, programs):
+        self.top = pathlib.Path(top)
+        self.tag = f"skink-bench-{os.getpid()}"
+        self.rootfs = self.top / "rootfs"
+        self.image = self.top / "image.tar"
+        self.errors = self.top / "stderr"
+        self._make_rootfs(programs)
+        self._make_image()
+
+    def path(self, name):
+        return str(self.top / name)
+
+    def bundle(self, name, args, memory=None):
+        """The directory of a bundle that runs `args`, made when it is not there."""
+        directory = self.top / "bundles" / name
+        if not directory.exists():
+            directory.mkdir(parents=True)
+            config = copy.deepcopy(CONFIG)
+            config["process"]["args"] = args
+            config["root"]["path"] = str(self.rootfs)
+            if memory is not None:
+                config["linux"]["resources"]["memory"] = {"limit": memory}
+            (directory / "config.json").write_text(json.dumps(config))
+        return str(directory)
+
+    def remove(self):
+        """The files, and the cgroups with our tag that somebody left empty."""
+        shutil.rmtree(self.top, ignore_errors=True)
+        groups = pathlib.Path("/sys/fs/cgroup")
+        for directory in [*groups.glob(f"{self.tag}*"), *groups.glob(f"*/{self.tag}*")]:
+            _remove_empty_tree(directory)
+
+    def _make_rootfs(self, programs):
+        for name in ("bin", "proc", "sys", "dev", "tmp", "run", "etc", "stamps"):
+            (self.rootfs / name).mkdir(parents=True)
+        shutil.copy("/bin/busybox", self.rootfs / "bin" / "busybox")
+        shutil.copy(programs / "bench-stamp", self.rootfs / "bin" / "stamp")
+        for name in ("true", "sh"):
+            (self.rootfs / "bin" / name).symlink_to("busybox")
+
+    def _make_image(self):
+        """An oci-archive of the same root file system: one layer, not compressed."""
+        layer = io.BytesIO()
+        with tarfile.open(fileobj=layer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            tar.add(self.rootfs, arcname=".", filter=_as_root)
+        digest = _digest(layer.getvalue())
+        config = json.dumps({
+            "architecture": _architecture(), "os": "linux", "config": {"Cmd": ["/bin/true"]},
+            "rootfs": {"type": "layers", "diff_ids": [digest]}}).encode()
+        kind = "application/vnd.oci.image."
+        manifest = json.dumps({
+            "schemaVersion": 2, "mediaType": kind + "manifest.v1+json",
+            "config": _descriptor(kind + "config.v1+json", config),
+            "layers": [_descriptor(kind + "layer.v1.tar", layer.getvalue())]}).encode()
+        entry = _descriptor(kind + "manifest.v1+json", manifest)
+        entry["annotations"] = {"org.opencontainers.image.ref.name": "bench:latest"}
+        index = {"schemaVersion": 2, "mediaType": kind + "index.v1+json", "manifests": [entry]}
+        with tarfile.open(self.image, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            _add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+            _add(tar, "index.json", json.dumps(index).encode())
+            for blob in (manifest, config, layer.getvalue()):
+                _add(tar, "blobs/sha256/" + _digest(blob).partition(":")[2], blob)
+
+
+def _remove_empty_tree(directory):
+    for child in directory.iterdir():
+        if child.is_dir():
+            _remove_empty_tree(child)
+    try:
+        directory.rmdir()
+    except OSError:
+        pass  # somebody lives in it: not ours to end
+
+
+def _architecture():
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
+def _as_root(entry):
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    return entry
+
+
+def _digest(data):
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _descriptor(kind, data):
+    return {"mediaType": kind, "digest": _digest(data), "size": len(data)}
+
+
+def _add(tar, name, data):
+    entry = tarfile.TarInfo(name)
+    entry.size = len(data)
+    tar.addfile(entry, io.BytesIO(data))
