@@ -296,7 +296,7 @@ std::vector<Error> check_spec(const Spec& spec);
 
 /// The spec as config.json, members in the order of the specification, absent ones left out. parse_spec(dump_spec(s))
 /// gives s again.
-std::string dump_spec(const Spec& spec);
+std::string dump_spec(const Spec& spec, bool pretty = false);
 
 /// "CAP_NET_ADMIN" or "net_admin" to its number, in any case; -1 when there is none.
 int capability_number(std::string_view name);
