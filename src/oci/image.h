@@ -38,6 +38,9 @@ Platform host_platform();
 /// "linux/arm64/v8"; the variant may be absent.
 Result<Platform> parse_platform(std::string_view text);
 std::string to_text(const Platform& platform);
+/// Whether an image made for `offered` is what `wanted` asks for. An absent variant means the architecture's usual one
+/// (arm64 and arm64/v8 are the same, so are amd64 and amd64/v1, arm and arm/v7).
+bool matches(const Platform& offered, const Platform& wanted);
 
 struct Descriptor {
   std::string media_type;
@@ -50,13 +53,14 @@ struct Descriptor {
 enum class Compression { none, gzip, zstd };
 
 struct Manifest {
-  std::string media_type;
+  std::string media_type;  ///< the document's own, or the OCI one when it has none
   Descriptor config;
   std::vector<Descriptor> layers;
   std::map<std::string, std::string> annotations;
 };
 
 struct Index {
+  std::string media_type;  ///< the document's own, or the OCI one when it has none
   std::vector<Descriptor> manifests;
 };
 
@@ -82,7 +86,8 @@ struct ImageConfig {
 
 /// index.json or a nested index; a document that could also be read as a manifest is refused (attack A66).
 Result<Index> parse_index(std::string_view json);
-/// A manifest of the OCI or docker v2 schema 2 media types, under the same rule.
+/// A manifest of the OCI or docker v2 schema 2 media types, under the same rule. Code::unsupported when it holds an
+/// artifact and no runnable image.
 Result<Manifest> parse_manifest(std::string_view json);
 /// An image configuration; Env entries, types and lengths are checked (attack A77).
 Result<ImageConfig> parse_image_config(std::string_view json);

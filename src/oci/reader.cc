@@ -11,13 +11,10 @@ namespace {
 
 /// What was found, short enough for one line.
 std::string shown(const Json& json) {
-  constexpr std::size_t kMost = 64;
   if (json.is_object()) return "an object";
   if (json.is_array()) return "a list";
   const auto* text = json.get_ptr<const Json::string_t*>();
-  if (text == nullptr) return dump_json(json);
-  if (text->size() <= kMost) return skink::quoted(*text);
-  return str(quoted(std::string_view(*text).substr(0, kMost)), "... (", text->size(), " bytes)");
+  return text == nullptr ? dump_json(json) : brief(*text);
 }
 
 std::string limit_text(const Limit& limit) {
@@ -53,11 +50,17 @@ const NamedNumber* find_name(std::span<const NamedNumber> names, std::string_vie
 
 }  // namespace
 
+std::string brief(std::string_view text) {
+  constexpr std::size_t kMost = 80;
+  if (text.size() <= kMost) return quoted(text);
+  return str(quoted(text.substr(0, kMost)), "... (", text.size(), " bytes)");
+}
+
 std::string path_text(const Step* step) {
   if (step == nullptr) return {};
   std::string path = path_text(step->up);
   if (step->kind == Step::Kind::element) return str(path, '[', step->index, ']');
-  if (step->kind == Step::Kind::map_key) return str(path, '[', quoted(step->key.substr(0, 128)), ']');
+  if (step->kind == Step::Kind::map_key) return str(path, '[', brief(step->key), ']');
   return path.empty() ? std::string(step->key) : str(path, '.', step->key);
 }
 
@@ -66,6 +69,15 @@ void Reader::fail(std::string_view words) {
   const std::string path = path_text(step_);
   if (path.empty()) error_ = Error::make(Code::invalid_config, "the document ", words);
   else error_ = Error::make(Code::invalid_config, path, ": ", words);
+}
+
+void Reader::fail_at(std::string_view key, std::string_view words) {
+  const Step step{step_, key};
+  Reader(json_, &step, error_).fail(words);
+}
+
+void Reader::fail(Error&& error) {
+  if (!failed()) error_ = std::move(error).context(path_text(step_));
 }
 
 bool Reader::expect(bool holds, std::string_view expected) {
@@ -156,13 +168,29 @@ void Reader::read(std::map<std::string, std::string>& out, const MemberOfEach& m
   }
 }
 
+void Reader::read(std::vector<std::string>& out, const KeysOf&) {
+  if (!expect(json_.is_object(), "an object")) return;
+  for (const auto& [key, value] : json_.get_ref<const Json::object_t&>()) {
+    if (key.find('\0') != std::string::npos) return fail("the string has a NUL byte in it");
+    out.push_back(key);
+  }
+}
+
+void Reader::read(Digest& out) {
+  const auto* text = json_.get_ptr<const Json::string_t*>();
+  if (!expect(text != nullptr, "a digest")) return;
+  auto digest = Digest::parse(*text);
+  if (digest) out = *std::move(digest);
+  else fail(std::move(digest).error());
+}
+
 void Reader::none_in(std::string_view outer, std::string_view inner) {
   std::vector<std::string> list;
   may_in(outer, inner, list);
   if (list.empty() || failed()) return;
   const Step object{step_, outer};
   const Step step{&object, inner};
-  Reader(json_, &step, error_).fail(str(skink::quoted(list.front()), " is not a word that the specification knows"));
+  Reader(json_, &step, error_).fail(str(brief(list.front()), " is not a word that the specification knows"));
 }
 
 std::uint64_t Reader::read_integer(const Wide& range) {

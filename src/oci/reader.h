@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "oci/image.h"
 #include "oci/json.h"
 #include "oci/rules.h"
 
@@ -82,6 +83,8 @@ class Reader {
   }
   void read(std::optional<std::int64_t>& out, const Wildcard&);
   void read(std::map<std::string, std::string>& out, const MemberOfEach& member);
+  void read(std::vector<std::string>& out, const KeysOf&);
+  void read(Digest& out);
   template <typename T, typename... Rule>
   void read(std::optional<T>& out, const Rule&... rule) {
     out.emplace();
@@ -107,6 +110,9 @@ class Reader {
   bool expect(bool holds, std::string_view expected);
   /// "<path>: <words>".
   void fail(std::string_view words);
+  void fail_at(std::string_view key, std::string_view words);
+  /// Another error, with the path before it.
+  void fail(Error&& error);
 
  private:
   template <typename T, typename... Rule>

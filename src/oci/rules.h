@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rules: what a member of a document may hold beyond its type (ranges, words, names of numbers). Internal to oci/.
+// Rules: what a member of a document may hold beyond its type (ranges, words, names of numbers), and how it is shown in
+// an error. Internal to oci/.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,9 @@
 #include <vector>
 
 namespace skink::oci {
+
+/// Text of a document for one line of an error: between quotes, printable, cut when it is long.
+std::string brief(std::string_view text);
 
 /// A bound that can be any int64 or any uint64.
 struct Limit {
@@ -59,6 +63,9 @@ struct Wildcard {};
 struct MemberOfEach {
   std::string_view key;
 };
+
+/// An object of which only the keys count.
+struct KeysOf {};
 
 /// A list of capability names as a mask; one RLIMIT_ name as its number.
 struct CapabilityNames {};
