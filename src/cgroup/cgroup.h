@@ -17,6 +17,8 @@
 
 namespace skink::cgroup {
 
+class Deadline;
+
 enum class Layout { v1, v2, hybrid };
 
 /// One mounted hierarchy: where, and which controllers (v1) or "" for the unified one.
@@ -27,10 +29,11 @@ struct Hierarchy {
   bool operator==(const Hierarchy&) const = default;
 };
 
-/// What this host has, read once from /proc/self/mountinfo and /proc/self/cgroup.
+/// What this host has, from one reading of /proc/self/mountinfo. (/proc/self/cgroup is read for relative paths only.)
 struct Host {
   Layout layout = Layout::v2;
   std::vector<Hierarchy> hierarchies;
+  std::vector<std::string> roots;  ///< for each: the group that is mounted there, "/" for the whole hierarchy
 };
 /// Errors: unsupported when no hierarchy is mounted.
 Result<Host> detect();
@@ -96,6 +99,10 @@ class Group {
     Place place;
     UniqueFd fd;
   };
+  void thaw_quietly();
+  bool strike_unified();
+  void strike_members();
+  void wait_for_deaths(const Deadline& end) const;
   Layout layout_ = Layout::v2;
   std::vector<Dir> dirs_;
 };

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is done to the processes of a group: listing, freezing, thawing, killing.
+#include <fcntl.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+
+#include "base/text.h"
+#include "cgroup/cgroup.h"
+#include "cgroup/control_file.h"
+#include "cgroup/tree.h"
+#include "cgroup/wait.h"
+#include "fs/dir.h"
+#include "sys/file.h"
+#include "sys/process.h"
+
+namespace skink::cgroup {
+namespace {
+
+constexpr std::chrono::milliseconds kFreezeTime{5000};
+constexpr std::chrono::milliseconds kLook{50};  // how long the dying are waited for before they are struck again
+
+bool has_v1(const Place& place, std::string_view controller) {
+  return !place.hierarchy.unified && has_word(place.hierarchy.controllers, controller);
+}
+
+void sort_unique(std::vector<pid_t>& pids) {
+  std::ranges::sort(pids);
+  pids.erase(std::ranges::unique(pids).begin(), pids.end());
+}
+
+/// A group's freezer: freezer.state of v1 where there is one, else cgroup.freeze of the unified hierarchy.
+struct Freezer {
+  int fd = -1;
+  const Place* place = nullptr;
+  bool unified = false;
+};
+
+// v1: FREEZING lasts until every task has come to a stop; writing FROZEN again makes the kernel look again.
+Result<void> freeze_v1(const Freezer& freezer) {
+  const Deadline deadline(kFreezeTime);
+  for (Pause pause;; pause.sleep(deadline)) {
+    std::string state;
+    int err = write_control(freezer.fd, "freezer.state", "FROZEN");
+    if (err == 0) err = read_control(freezer.fd, "freezer.state", state);
+    if (err != 0) return Error::from_errno(err, "freeze control group ", show(*freezer.place));
+    if (chomp(state) == "FROZEN") return {};
+    if (deadline.passed()) break;
+  }
+  (void)write_control(freezer.fd, "freezer.state", "THAWED");
+  return Error::make(Code::busy, "control group ", show(*freezer.place), " did not freeze within ", kFreezeTime.count(),
+                     " ms and was thawed again; some process of it is in an uninterruptible wait");
+}
+
+Result<void> wait_frozen_v2(const Freezer& freezer, std::string_view wanted) {
+  const Deadline deadline(kFreezeTime);
+  EventFile events(freezer.fd, "cgroup.events");
+  while (true) {
+    const std::string text = events.read();
+    if (keyed(text, "frozen") == wanted) return {};
+    if (text.empty()) return Error::from_errno(ENODEV, "read ", show(*freezer.place), "/cgroup.events");
+    if (deadline.passed())
+      return Error::make(Code::busy, "control group ", show(*freezer.place), " did not become ",
+                         wanted == "1" ? "frozen" : "thawed", " within ", kFreezeTime.count(), " ms");
+    events.wait(deadline);
+  }
+}
+
+Result<void> freeze_v2(const Freezer& freezer) {
+  if (const int err = write_control(freezer.fd, "cgroup.freeze", "1"); err != 0)
+    return Error::from_errno(err, "freeze control group ", show(*freezer.place));
+  Result<void> frozen = wait_frozen_v2(freezer, "1");
+  if (!frozen) (void)write_control(freezer.fd, "cgroup.freeze", "0");
+  return frozen;
+}
+
+struct Victim {
+  pid_t pid = 0;
+  UniqueFd pidfd;
+};
+
+// The number of a thread's process, for pids that came out of cgroup.threads; a process's own otherwise.
+pid_t process_of(pid_t pid) {
+  std::string status;
+  if (read_control(AT_FDCWD, str("/proc/", pid, "/status").c_str(), status) != 0) return pid;
+  const std::size_t at = status.find("\nTgid:\t");
+  if (at == std::string::npos) return pid;
+  const std::size_t from = at + 7;
+  return parse_int<pid_t>(std::string_view(status).substr(from, status.find('\n', from) - from)).value_or(pid);
+}
+
+std::vector<Victim> hold(const std::vector<pid_t>& pids) {
+  std::vector<Victim> victims;
+  for (const pid_t pid : pids) {
+    Result<UniqueFd> pidfd = sys::open_pidfd(pid);
+    if (!pidfd) pidfd = sys::open_pidfd(process_of(pid));
+    if (pidfd) victims.push_back({pid, std::move(*pidfd)});
+  }
+  return victims;
+}
+
+Error undead(const std::vector<pid_t>& pids, std::chrono::milliseconds deadline) {
+  return Error::make(Code::busy, "kill control group: ", describe_processes(pids), " did not die within ",
+                     deadline.count(), " ms");
+}
+
+}  // namespace
+
+Result<std::vector<pid_t>> Group::processes() const {
+  std::vector<pid_t> pids;
+  for (const Dir& dir : dirs_) {
+    Result<void> read = read_tree(dir.fd.get(), pids);
+    // A walk that lost its way in a tree that changes is repeated once; a group that is gone has no members.
+    if (!read && read.error().code() == Code::busy) read = read_tree(dir.fd.get(), pids);
+    if (!read && read.error().code() != Code::not_found) return std::move(read).error().context(show(dir.place));
+  }
+  sort_unique(pids);
+  return pids;
+}
+
+Result<void> Group::freeze() {
+  Freezer freezer;
+  for (const Dir& dir : dirs_)
+    if (has_v1(dir.place, "freezer") || (dir.place.hierarchy.unified && freezer.fd < 0))
+      freezer = {dir.fd.get(), &dir.place, dir.place.hierarchy.unified};
+  if (freezer.fd < 0) return Error::make(Code::unsupported, "this host has no freezer controller");
+  return freezer.unified ? freeze_v2(freezer) : freeze_v1(freezer);
+}
+
+Result<void> Group::thaw() {
+  for (const Dir& dir : dirs_) {
+    const Freezer freezer{dir.fd.get(), &dir.place, dir.place.hierarchy.unified};
+    std::string state;
+    if (freezer.unified) {
+      const int err = write_control(freezer.fd, "cgroup.freeze", "0");
+      if (err != 0 && err != ENOENT) return Error::from_errno(err, "thaw control group ", show(dir.place));
+      if (err == 0) TRY(wait_frozen_v2(freezer, "0"));
+    } else if (has_v1(dir.place, "freezer")) {
+      int err = write_control(freezer.fd, "freezer.state", "THAWED");
+      if (err == 0) err = read_control(freezer.fd, "freezer.state", state);
+      if (err != 0) return Error::from_errno(err, "thaw control group ", show(dir.place));
+      if (chomp(state) != "THAWED")
+        return Error::make(Code::busy, "control group ", show(dir.place), " stays frozen because a group above it is");
+    }
+  }
+  return {};
+}
+
+Result<bool> Group::frozen() const {
+  for (const Dir& dir : dirs_) {
+    std::string text;
+    if (dir.place.hierarchy.unified && read_control(dir.fd.get(), "cgroup.events", text) == 0 &&
+        keyed(text, "frozen") == "1")
+      return true;
+    if (has_v1(dir.place, "freezer") && read_control(dir.fd.get(), "freezer.state", text) == 0 &&
+        chomp(text) != "THAWED")
+      return true;
+  }
+  return false;
+}
+
+void Group::thaw_quietly() {
+  for (const Dir& dir : dirs_) {
+    if (dir.place.hierarchy.unified) (void)write_control(dir.fd.get(), "cgroup.freeze", "0");
+    if (has_v1(dir.place, "freezer")) (void)write_control(dir.fd.get(), "freezer.state", "THAWED");
+  }
+}
+
+// The kernel's own kill takes everything in the unified group at once, children just being forked included. False:
+// there is none, or the group is threaded and has none.
+bool Group::strike_unified() {
+  bool struck = false;
+  for (const Dir& dir : dirs_)
+    if (dir.place.hierarchy.unified) struck = write_control(dir.fd.get(), "cgroup.kill", "1") == 0;
+  return struck;
+}
+
+// By number: frozen, so that no one forks away (attack A88); each held by a pidfd, and struck only if it is still
+// listed once it is held, so that a number that was given anew is nobody else's death.
+void Group::strike_members() {
+  for (const Dir& dir : dirs_)
+    if (has_v1(dir.place, "freezer")) (void)write_control(dir.fd.get(), "freezer.state", "FROZEN");
+  if (const auto listed = processes()) {
+    const std::vector<Victim> victims = hold(*listed);
+    if (const auto again = processes())
+      for (const Victim& victim : victims)
+        if (std::ranges::binary_search(*again, victim.pid)) (void)sys::signal_pidfd(victim.pidfd.get(), SIGKILL);
+  }
+  thaw_quietly();
+}
+
+void Group::wait_for_deaths(const Deadline& end) const {
+  const Deadline look(std::min(kLook, std::chrono::duration_cast<std::chrono::milliseconds>(end.left())));
+  for (const Dir& dir : dirs_) {
+    if (!dir.place.hierarchy.unified) continue;
+    EventFile events(dir.fd.get(), "cgroup.events");
+    while (keyed(events.read(), "populated") == "1" && !look.passed()) events.wait(look);
+  }
+}
+
+Result<void> Group::kill_all(std::chrono::milliseconds deadline) {
+  const Deadline end(deadline);
+  bool by_number = !strike_unified();
+  if (!by_number) {
+    // Tasks that the v1 freezer holds die only once they are let go.
+    thaw_quietly();
+    wait_for_deaths(end);
+  }
+  for (Pause pause;; pause.sleep(end)) {
+    const std::vector<pid_t> left = TRY(processes());
+    if (left.empty()) break;
+    if (end.passed()) return undead(left, deadline);
+    // Whoever is still there after the unified kill is a member on v1 only, or on its way out of the kernel.
+    by_number = true;
+    strike_members();
+    wait_for_deaths(end);
+  }
+  if (by_number) thaw_quietly();
+  return {};
+}
+
+}  // namespace skink::cgroup

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cgroup/control_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/unique_fd.h"
+
+namespace skink::cgroup {
+
+int write_control(int dir_fd, const char* name, std::string_view value) {
+  const UniqueFd fd{::openat(dir_fd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY)};
+  if (!fd) return errno;
+  ssize_t written = -1;
+  do {
+    written = ::write(fd.get(), value.data(), value.size());
+  } while (written < 0 && errno == EINTR);
+  if (written < 0) return errno;
+  return static_cast<std::size_t>(written) == value.size() ? 0 : EIO;
+}
+
+int read_control(int dir_fd, const char* name, std::string& text) {
+  text.clear();
+  const UniqueFd fd{::openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY)};
+  if (!fd) return errno;
+  char piece[4096];
+  for (;;) {
+    const ssize_t count = ::read(fd.get(), piece, sizeof piece);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return errno;
+    if (count == 0) return 0;
+    text.append(piece, static_cast<std::size_t>(count));
+  }
+}
+
+bool has_control(int dir_fd, const char* name) { return ::faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0; }
+
+std::string_view chomp(std::string_view text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
+  return text;
+}
+
+bool has_word(std::string_view text, std::string_view word) {
+  while (!text.empty()) {
+    const std::size_t end = text.find_first_of(" ,\n");
+    if (text.substr(0, end) == word) return true;
+    if (end == std::string_view::npos) return false;
+    text.remove_prefix(end + 1);
+  }
+  return false;
+}
+
+std::string_view keyed(std::string_view text, std::string_view key) {
+  while (!text.empty()) {
+    const std::size_t end = text.find('\n');
+    const std::string_view line = text.substr(0, end);
+    if (line.size() > key.size() && line.starts_with(key) && line[key.size()] == ' ')
+      return line.substr(key.size() + 1);
+    if (end == std::string_view::npos) break;
+    text.remove_prefix(end + 1);
+  }
+  return {};
+}
+
+}  // namespace skink::cgroup

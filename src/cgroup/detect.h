@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// Detection as pure functions of the texts that the kernel gives, for detect(), locate() and their tests.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cgroup/cgroup.h"
+
+namespace skink::cgroup {
+
+/// The hierarchies that /proc/self/mountinfo shows and a path can reach: one that another mount covers is left out.
+Result<Host> parse_host(std::string_view mountinfo);
+
+/// As locate(); `own_groups` is the text of /proc/self/cgroup, used for relative paths only.
+Result<Location> locate_below(const Host& host, const std::string& cgroups_path, std::string_view own_groups);
+
+/// A path below a mount point in its one spelling ("/a/b"): no "." or "..", no control bytes, at least one name.
+Result<std::string> checked_path(std::string_view path);
+
+}  // namespace skink::cgroup

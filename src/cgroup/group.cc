@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+// A container's groups: making, opening, joining and removing them.
+#include <fcntl.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/text.h"
+#include "cgroup/cgroup.h"
+#include "cgroup/control_file.h"
+#include "cgroup/controllers.h"
+#include "cgroup/tree.h"
+#include "cgroup/wait.h"
+#include "fs/dir.h"
+
+namespace skink::cgroup {
+namespace {
+
+// A group below /skink is nobody's but ours; what an administrator made elsewhere stays as it is.
+bool is_ours(const Place& place) { return split_path(place.path).parent == kOwnParent; }
+
+// What a failed create takes back: deepest first, and only what it made itself.
+void undo(const Location& location, const std::vector<std::vector<std::string>>& made) {
+  for (std::size_t i = made.size(); i-- > 0;) {
+    const Result<UniqueFd> mount = open_mount(location.places[i].hierarchy);
+    if (!mount) continue;
+    for (auto path = made[i].rbegin(); path != made[i].rend(); ++path) (void)remove_group(mount->get(), path->c_str());
+  }
+}
+
+Result<void> refuse_members(const Place& place, int dir_fd) {
+  std::vector<pid_t> pids;
+  TRY_CTX(read_tree(dir_fd, pids), show(place));
+  if (pids.empty()) return {};
+  return Error::make(Code::busy, "control group ", show(place), " exists and has processes, the first is ",
+                     pids.front());
+}
+
+// A group that was there before: with processes it is somebody's. One of ours is made anew, so that no limit of its
+// former life stays behind; removing fails for a group in use, so a race with its owner is lost safely.
+Result<void> take_over(const Place& place, Made& made) {
+  TRY(refuse_members(place, made.fd.get()));
+  if (!is_ours(place)) return {};
+  made.fd.reset();
+  TRY(Group::remove(Location{Layout::v1, {place}}, std::chrono::milliseconds(100)));
+  made = TRY(make_place(place));
+  return refuse_members(place, made.fd.get());
+}
+
+// A process that joins a frozen group hangs (attack A90), and one in an invalid domain cannot join at all.
+Result<void> check_usable(const Place& place, int dir_fd) {
+  std::string text;
+  if (has_word(place.hierarchy.controllers, "freezer") && read_control(dir_fd, "freezer.state", text) == 0 &&
+      chomp(text) != "THAWED")
+    return Error::make(Code::busy, "control group ", show(place),
+                       " is frozen, by itself or by a parent; thaw it first");
+  if (!place.hierarchy.unified) return {};
+  if (read_control(dir_fd, "cgroup.events", text) == 0 && keyed(text, "frozen") == "1")
+    return Error::make(Code::busy, "control group ", show(place),
+                       " is frozen, by itself or by a parent; thaw it first");
+  if (read_control(dir_fd, "cgroup.type", text) == 0 && chomp(text) != "domain" && chomp(text) != "domain threaded")
+    return Error::make(Code::unsupported, "control group ", show(place), " is of type ", quoted(chomp(text)),
+                       " because a group above it is threaded; choose another linux.cgroupsPath");
+  return {};
+}
+
+Result<Made> make_usable(const Place& place) {
+  Made made = TRY(make_place(place));
+  const bool fresh = !made.paths.empty() && place.path.ends_with(made.paths.back());
+  Result<void> good;
+  if (!fresh) good = take_over(place, made);
+  if (good) good = check_usable(place, made.fd.get());
+  if (good) return made;
+  undo(Location{Layout::v1, {place}}, {made.paths});
+  return std::move(good).error();
+}
+
+Error join_error(int errnum, pid_t pid, const Place& place) {
+  Error error = Error::from_errno(errnum, "move process ", pid, " into control group ", show(place));
+  if (errnum == ESRCH) return std::move(error).as(Code::not_found);
+  if (place.hierarchy.unified && errnum == EBUSY)
+    return Error::make(Code::busy, error.text(),
+                       ": it gives controllers to groups below it, so it can have no processes of its own");
+  if (place.hierarchy.unified && errnum == EOPNOTSUPP)
+    return Error::make(Code::unsupported, error.text(), ": a group above it is threaded");
+  if (errnum == EAGAIN) return Error::make(Code::busy, error.text(), ": a limit of the group is reached");
+  return error;
+}
+
+// Removes one place as far as that is possible now. 0, EBUSY, or another number of the kernel's.
+Result<int> remove_once(int parent_fd, const std::string& name) {
+  const int err = remove_group(parent_fd, name.c_str());
+  if (err != EBUSY && err != ENOTEMPTY) return err;
+  const Result<UniqueFd> dir = open_below(parent_fd, name);
+  if (!dir) return dir.error().errnum() == ENOENT ? 0 : EBUSY;
+  Visitor visitor;
+  visitor.leave = [](int above_fd, const char* child) { (void)remove_group(above_fd, child); };
+  // A walk that something moved under is only a reason to try again.
+  (void)walk_groups(dir->get(), visitor);
+  return remove_group(parent_fd, name.c_str());
+}
+
+Error still_there(int errnum, const Place& place) {
+  std::vector<pid_t> pids;
+  if (const auto fd = open_place(place)) (void)read_tree(fd->get(), pids);
+  const Error error = Error::from_errno(errnum, "remove control group ", show(place));
+  if (pids.empty()) return error;
+  return Error::make(Code::busy, error.text(), ": it still has ", describe_processes(pids));
+}
+
+Result<void> remove_place(const Place& place, const Deadline& deadline) {
+  const Result<UniqueFd> mount = open_mount(place.hierarchy);
+  if (!mount) return {};  // the hierarchy has gone, and the group with it
+  const PathParts parts = split_path(place.path);
+  const Result<UniqueFd> parent = open_below(mount->get(), parts.parent);
+  if (!parent && parent.error().errnum() == ENOENT) return {};
+  if (!parent) return Error::make(parent.error().code(), show(place), ": ", parent.error().text());
+  for (Pause pause;; pause.sleep(deadline)) {
+    const int err = TRY(remove_once(parent->get(), parts.name));
+    if (err == 0) break;
+    if ((err != EBUSY && err != ENOTEMPTY) || deadline.passed()) return still_there(err, place);
+  }
+  if (parts.parent == kOwnParent || parts.parent.starts_with("skink/"))
+    (void)remove_group(mount->get(), std::string(kOwnParent).c_str());
+  return {};
+}
+
+}  // namespace
+
+Result<Group> Group::create(const Location& location) {
+  Group group;
+  group.layout_ = location.layout;
+  std::vector<std::vector<std::string>> made_paths;
+  for (const Place& place : location.places) {
+    Result<Made> made = make_usable(place);
+    if (!made) {
+      undo(location, made_paths);
+      return std::move(made).error().context("make control group");
+    }
+    made_paths.push_back(std::move(made->paths));
+    // On hybrid hosts the unified one has little or nothing, and a limit that needs it asks for it.
+    if (location.layout == Layout::v2) enable_all(place, made->fd.get());
+    group.dirs_.push_back({place, std::move(made->fd)});
+  }
+  return group;
+}
+
+Result<Group> Group::open(const Location& location) {
+  Group group;
+  group.layout_ = location.layout;
+  for (const Place& place : location.places) {
+    Result<UniqueFd> fd = open_place(place);
+    if (fd) group.dirs_.push_back({place, std::move(*fd)});
+    else if (fd.error().code() != Code::not_found)
+      return std::move(fd).error().context("open control group ", show(place));
+  }
+  return group;
+}
+
+Result<void> Group::add(pid_t pid) {
+  const std::string number = str(pid);
+  for (const Dir& dir : dirs_)
+    if (const int err = write_control(dir.fd.get(), "cgroup.procs", number); err != 0)
+      return join_error(err, pid, dir.place);
+  return {};
+}
+
+int Group::clone_fd() const { return layout_ == Layout::v2 && dirs_.size() == 1 ? dirs_.front().fd.get() : -1; }
+
+Result<void> Group::remove(const Location& location, std::chrono::milliseconds deadline) {
+  const Deadline end(deadline);
+  std::optional<Error> first;
+  // In reverse: the unified one, which the kernel lists last, goes first and shows at once what is in use.
+  for (auto place = location.places.rbegin(); place != location.places.rend(); ++place) {
+    Result<void> removed = remove_place(*place, end);
+    if (removed) continue;
+    if (first) first->also(removed.error());
+    else first = std::move(removed).error();
+  }
+  if (first) return std::move(*first);
+  return {};
+}
+
+}  // namespace skink::cgroup
