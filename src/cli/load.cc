@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// skink load: images from archives into the store.
+#include "cli/load.h"
+
+#include <unistd.h>
+
+#include "base/text.h"
+#include "cli/archive_name.h"
+#include "cli/verbs.h"
+
+namespace skink::cli {
+
+namespace {
+
+struct LoadCommand {
+  std::vector<std::string> inputs;
+  std::optional<oci::Platform> platform;
+  bool quiet = false;
+};
+
+constexpr Option<LoadCommand> kOptions[] = {
+    {{"input", 'i', "FILE", "the same as an argument"}, add_text<&LoadCommand::inputs>},
+    {{"platform", 0, "P", "which image of several platforms (default: this host's)"},
+     [](LoadCommand& c, std::string_view v) -> Result<void> {
+       c.platform = TRY(oci::parse_platform(v));
+       return {};
+     }},
+    {{"quiet", 'q', nullptr, "print nothing"}, set_switch<&LoadCommand::quiet>},
+};
+
+std::string words_for(const image::Loaded& loaded) {
+  std::string text;
+  for (const auto& image : loaded.images) {
+    if (image.names.empty()) text += str("Loaded image ID: ", image.id.text(), '\n');
+    for (const auto& name : image.names) text += str("Loaded image: ", printable(name), '\n');
+  }
+  return text;
+}
+
+int run(Context& context, Arguments args) {
+  LoadCommand command;
+  std::vector<std::string> files;
+  if (auto status = read_arguments<LoadCommand>(context, kOptions, args, command, files, {0, kAnyNumber, "FILE"}))
+    return *status;
+  files.insert(files.begin(), command.inputs.begin(), command.inputs.end());
+  if (files.empty() && ::isatty(0) != 0)
+    return context.misuse(Error::make(Code::invalid_config, "FILE is missing and standard input is a terminal"));
+  if (files.empty()) files.emplace_back("-");
+  auto engine = context.open_engine();
+  if (!engine) return context.fail(engine.error());
+  int status = 0;
+  for (const auto& file : files) {
+    auto loaded = engine->images().load(file == "-" ? "/dev/stdin" : file, {.platform = command.platform, .name = {}});
+    if (!loaded) status = context.fail(loaded.error());
+    else if (!command.quiet) context.out().print(words_for(*loaded));
+  }
+  return status;
+}
+
+// The name or id of the one image; the names of several.
+Result<std::string> only_image(const image::Loaded& loaded, const std::string& file) {
+  if (loaded.images.empty()) return Error::make(Code::invalid_config, quoted(file), " holds no image");
+  const auto handle = [](const image::Image& image) {
+    return image.names.empty() ? image.id.text() : image.names.front();
+  };
+  if (loaded.images.size() == 1) return handle(loaded.images.front());
+  std::string names;
+  for (const auto& image : loaded.images) names += str(names.empty() ? "" : ", ", printable(handle(image)));
+  return Error::make(Code::invalid_config, quoted(file), " holds several images, which are loaded now: ", names,
+                     "; run one of them by its name");
+}
+
+}  // namespace
+
+Result<std::string> load_for_run(Engine& engine, const std::string& file,
+                                 const std::optional<oci::Platform>& platform) {
+  image::LoadOptions options{.platform = platform, .name = name_from_file(file)};
+  // A file must not take the name away from another image only by what it is called.
+  if (!options.name.empty() && engine.images().find(options.name)) options.name.clear();
+  const image::Loaded loaded = TRY(engine.images().load(file, options));
+  return only_image(loaded, file);
+}
+
+const Verb kLoadVerb{
+    "load",
+    "[OPTIONS] [FILE...]",
+    "Load images from archives into the store",
+    R"(FILE is an oci-archive or a docker-archive as skopeo, umoci, buildah, podman and docker write
+them, plain or packed; - or no FILE is standard input. Every digest and size is verified
+before anything of it can be seen; layers that are stored already are not stored again.
+
+Exit status: 0; 1 if any file could not be loaded (the others are).
+
+Examples:
+  skink load web.tar
+  docker save web | skink load
+)",
+    1,
+    run,
+};
+
+}  // namespace skink::cli

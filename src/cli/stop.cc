@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// skink stop, restart, kill, pause, unpause, rm: one act on each of the containers named.
+#include "base/text.h"
+#include "cli/verbs.h"
+#include "sys/process.h"
+
+namespace skink::cli {
+
+namespace {
+
+// ---- stop and restart ----
+
+struct StopCommand {
+  std::int64_t timeout_ns = -1;  // the container's own
+};
+
+Result<void> set_timeout(StopCommand& command, std::string_view value) {
+  command.timeout_ns = TRY(parse_duration_ns(value));
+  return {};
+}
+
+constexpr Option<StopCommand> kStopOptions[] = {
+    {{"timeout", 't', "S", "seconds before SIGKILL (default: the container's --stop-timeout)"}, set_timeout},
+    {{"time", 0, "S", nullptr}, set_timeout},
+};
+
+int act_with_timeout(Context& context, Arguments args, Result<void> (Engine::*act)(const std::string&, std::int64_t)) {
+  StopCommand command;
+  std::vector<std::string> names;
+  if (auto status = read_arguments<StopCommand>(context, kStopOptions, args, command, names, {1, kAnyNumber}))
+    return *status;
+  return for_each_container(
+      context, names, [&](Engine& engine, const std::string& id) { return (engine.*act)(id, command.timeout_ns); });
+}
+
+int run_stop(Context& context, Arguments args) { return act_with_timeout(context, args, &Engine::stop); }
+int run_restart(Context& context, Arguments args) { return act_with_timeout(context, args, &Engine::restart); }
+
+// ---- kill ----
+
+struct KillCommand {
+  int signal = 9;
+};
+
+constexpr Option<KillCommand> kKillOptions[] = {
+    {{"signal", 's', "SIG", "name or number (default SIGKILL)"},
+     [](KillCommand& command, std::string_view value) -> Result<void> {
+       command.signal = sys::parse_signal(value);
+       if (command.signal > 0) return {};
+       return Error::make(Code::invalid_config, quoted(value), " is not a signal");
+     }},
+};
+
+int run_kill(Context& context, Arguments args) {
+  KillCommand command;
+  std::vector<std::string> names;
+  if (auto status = read_arguments<KillCommand>(context, kKillOptions, args, command, names, {1, kAnyNumber}))
+    return *status;
+  return for_each_container(context, names,
+                            [&](Engine& engine, const std::string& id) { return engine.kill(id, command.signal); });
+}
+
+// ---- pause and unpause ----
+
+struct NoOptions {};
+
+int act_plainly(Context& context, Arguments args, Result<void> (Engine::*act)(const std::string&)) {
+  NoOptions none;
+  std::vector<std::string> names;
+  if (auto status = read_arguments<NoOptions>(context, {}, args, none, names, {1, kAnyNumber})) return *status;
+  return for_each_container(context, names, [&](Engine& engine, const std::string& id) { return (engine.*act)(id); });
+}
+
+int run_pause(Context& context, Arguments args) { return act_plainly(context, args, &Engine::pause); }
+int run_unpause(Context& context, Arguments args) { return act_plainly(context, args, &Engine::unpause); }
+
+// ---- rm ----
+
+struct RmCommand {
+  bool force = false;
+};
+
+constexpr Option<RmCommand> kRmOptions[] = {
+    {{"force", 'f', nullptr, "kill it first; one that does not exist is no failure"}, set_switch<&RmCommand::force>},
+    {{"volumes", 'v', nullptr, nullptr}, set_nothing<RmCommand>},  // an image's volumes die with the container anyway
+};
+
+int run_rm(Context& context, Arguments args) {
+  RmCommand command;
+  std::vector<std::string> names;
+  if (auto status = read_arguments<RmCommand>(context, kRmOptions, args, command, names, {1, kAnyNumber}))
+    return *status;
+  auto engine = context.open_engine();
+  if (!engine) return context.fail(engine.error());
+  int status = 0;
+  for (const auto& name : names) {
+    const auto removed = [&]() -> Result<void> {
+      const std::string id = TRY(engine->resolve(name));
+      TRY_CTX(engine->remove(id, command.force), name);
+      return {};
+    }();
+    if (removed) {
+      context.say(name);
+      continue;
+    }
+    context.fail(removed.error());
+    if (!command.force || removed.error().code() != Code::not_found) status = 1;
+  }
+  return status;
+}
+
+}  // namespace
+
+const Verb kStopVerb{
+    "stop",
+    "[OPTIONS] CONTAINER...",
+    "Stop containers",
+    R"(Sends the container's stop signal, waits, and kills what is left. A container that is
+stopped stays stopped, whatever its restart policy, until skink start. The name is printed
+as given.
+
+Exit status: 0; 1 if any container could not be stopped (the others are).
+
+Example:
+  skink stop -t 3 web
+)",
+    1,
+    run_stop,
+};
+
+const Verb kRestartVerb{
+    "restart",
+    "[OPTIONS] CONTAINER...",
+    "Stop containers and start them again",
+    R"(The new run starts from the image again. The name is printed as given.
+
+Exit status: 0; 1 if any container could not be restarted (the others are).
+
+Example:
+  skink restart web
+)",
+    1,
+    run_restart,
+};
+
+const Verb kKillVerb{
+    "kill",
+    "[OPTIONS] CONTAINER...",
+    "Send a signal to containers",
+    R"(The signal goes to the container's first process. A container that ends by it is
+relaunched only if its restart policy is always or on-failure and the signal was not
+SIGKILL from here: skink kill with SIGKILL is meant to stay. The name is printed as given.
+
+Exit status: 0; 1 if any container could not be signalled (the others are).
+
+Examples:
+  skink kill web
+  skink kill -s HUP web
+)",
+    1,
+    run_kill,
+};
+
+const Verb kPauseVerb{
+    "pause",
+    "CONTAINER...",
+    "Freeze every process of containers",
+    R"(The name is printed as given. skink unpause thaws them; skink stop and skink kill work on
+paused containers too.
+
+Exit status: 0; 1 if any container could not be paused (the others are).
+)",
+    1,
+    run_pause,
+};
+
+const Verb kUnpauseVerb{
+    "unpause",
+    "CONTAINER...",
+    "Thaw paused containers",
+    R"(The name is printed as given.
+
+Exit status: 0; 1 if any container could not be thawed (the others are).
+)",
+    1,
+    run_unpause,
+};
+
+const Verb kRmVerb{
+    "rm",
+    "[OPTIONS] CONTAINER...",
+    "Remove containers",
+    R"(Removes the record, the logs and whatever a crash may have left of a container that is not
+running. The name is printed as given.
+
+Exit status: 0; 1 if any container could not be removed (the others are).
+
+Examples:
+  skink rm web
+  skink rm -f $(skink ps -aq)
+)",
+    1,
+    run_rm,
+};
+
+}  // namespace skink::cli

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of verbs.
+#include "cli/verbs.h"
+
+namespace skink::cli {
+
+const std::vector<const Verb*>& all_verbs() {
+  static const std::vector<const Verb*> kVerbs = {
+      &kRunVerb,     &kCreateVerb, &kStartVerb, &kStopVerb, &kRestartVerb, &kKillVerb,    &kPauseVerb,
+      &kUnpauseVerb, &kWaitVerb,   &kRmVerb,    &kPsVerb,   &kLogsVerb,    &kExecVerb,    &kInspectVerb,
+      &kLoadVerb,    &kImagesVerb, &kTagVerb,   &kRmiVerb,  &kInfoVerb,    &kVersionVerb,
+  };
+  return kVerbs;
+}
+
+const Verb* find_verb(std::string_view name) {
+  for (const Verb* verb : all_verbs())
+    if (name == verb->name) return verb;
+  return nullptr;
+}
+
+}  // namespace skink::cli

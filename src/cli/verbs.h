@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// The verbs, each defined in the file of its command.
+#pragma once
+
+#include "cli/context.h"
+
+namespace skink::cli {
+
+extern const Verb kRunVerb, kCreateVerb;                                                  // run.cc
+extern const Verb kStartVerb;                                                             // start.cc
+extern const Verb kStopVerb, kRestartVerb, kKillVerb, kPauseVerb, kUnpauseVerb, kRmVerb;  // stop.cc
+extern const Verb kWaitVerb;                                                              // wait.cc
+extern const Verb kPsVerb;                                                                // ps.cc
+extern const Verb kLogsVerb;                                                              // logs.cc
+extern const Verb kExecVerb;                                                              // exec.cc
+extern const Verb kInspectVerb;                                                           // inspect.cc
+extern const Verb kLoadVerb;                                                              // load.cc
+extern const Verb kImagesVerb, kTagVerb, kRmiVerb;                                        // images.cc
+extern const Verb kInfoVerb, kVersionVerb;                                                // info.cc
+
+}  // namespace skink::cli

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// --env, --env-file, and points in time.
+#include "cli/environment.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "cli/archive_name.h"
+#include "cli/times.h"
+
+namespace skink::cli {
+namespace {
+
+using testing::ElementsAre;
+
+Surroundings outside(std::map<std::string, std::string> files = {}) {
+  Surroundings made;
+  made.variable = [](const std::string& name) -> std::optional<std::string> {
+    if (name == "HOME") return "/root";
+    return std::nullopt;
+  };
+  made.read_file = [files](const std::string& path) -> Result<std::string> {
+    const auto found = files.find(path);
+    if (found == files.end()) return Error::from_errno(2, "openat ", path);
+    return found->second;
+  };
+  made.working_dir = "/work";
+  return made;
+}
+
+TEST(Environment, ABareNameTakesTheValueOutside) {
+  EXPECT_THAT(*merge_environment({}, {"A=1", "HOME", "NOT_SET", "B="}, outside()),
+              ElementsAre("A=1", "HOME=/root", "B="));
+}
+
+TEST(Environment, OptionsComeAfterFilesAndSoWin) {
+  const auto merged = merge_environment({"f"}, {"A=2"}, outside({{"f", "# comment\n\nA=1\r\n  HOME\nC=x y # z\n"}}));
+
+  EXPECT_THAT(*merged, ElementsAre("A=1", "HOME=/root", "C=x y # z", "A=2"));
+}
+
+TEST(Environment, MistakesNameOptionFileAndLine) {
+  EXPECT_EQ(merge_environment({}, {"=1"}, outside()).error().text(),
+            "--env: \"=1\" has no name; use NAME=VALUE or NAME");
+  EXPECT_EQ(merge_environment({"f"}, {}, outside({{"f", "A=1\nB C=2\n"}})).error().text(),
+            "--env-file: f, line 2: the name \"B C\" holds a blank");
+  EXPECT_EQ(merge_environment({"f"}, {}, outside()).error().text(), "--env-file: openat f: No such file or directory");
+}
+
+TEST(Environment, RelativePathsStartAtTheWorkingDirectory) {
+  EXPECT_EQ(absolute_path("/a", outside()), "/a");
+  EXPECT_EQ(absolute_path("a/b", outside()), "/work/a/b");
+}
+
+TEST(Times, AreReadInAllFormsOfDocker) {
+  constexpr std::int64_t kNow = 1'000'000'000'000;
+  EXPECT_EQ(*parse_time("10m", kNow), kNow - 600'000'000'000);
+  EXPECT_EQ(*parse_time("5", kNow), 5'000'000'000);
+  EXPECT_EQ(*parse_time("5.25", kNow), 5'250'000'000);
+  EXPECT_FALSE(parse_time("yesterday", kNow));
+  EXPECT_FALSE(parse_time("", kNow));
+  EXPECT_FALSE(parse_time("-5", kNow));
+  EXPECT_FALSE(parse_time("99999999999999999999", kNow));
+}
+
+TEST(Archives, AreToldFromNamesOfImages) {
+  EXPECT_FALSE(*names_archive("web"));
+  EXPECT_FALSE(*names_archive("registry:5000/web:1"));
+  EXPECT_FALSE(*names_archive("library/web"));
+  EXPECT_TRUE(*names_archive("/dev/null"));
+  EXPECT_EQ(names_archive("nope.tar").error().text(), "nope.tar: No such file or directory");
+  EXPECT_FALSE(names_archive("./nope"));
+  EXPECT_NE(names_archive("/tmp").error().text().find("--bundle"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace skink::cli
