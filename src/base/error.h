@@ -20,6 +20,8 @@ enum class Code {
   corrupt,         ///< bytes that do not match their digest, size or format
   os,              ///< the kernel said no; see errnum()
   internal,        ///< a bug of ours
+  no_program,      ///< the container's program does not exist (a shell's 127)
+  not_executable,  ///< the container's program cannot be executed (a shell's 126)
 };
 
 /// Appends each piece to one string: text as it is, integers in decimal, single characters as characters.

@@ -78,6 +78,13 @@ class Group {
   /// A descriptor for CLONE_INTO_CGROUP; -1 unless the layout is v2.
   [[nodiscard]] int clone_fd() const;
 
+  /// Where it is.
+  [[nodiscard]] Location location() const {
+    Location location{layout_, {}};
+    for (const auto& dir : dirs_) location.places.push_back(dir.place);
+    return location;
+  }
+
   Result<void> freeze();
   Result<void> thaw();
   [[nodiscard]] Result<bool> frozen() const;

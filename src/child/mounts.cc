@@ -147,6 +147,11 @@ Fault make_mount(Context& context, unsigned index) {
     close_fd(target);
     return {};
   }
+  if (mount.kind == static_cast<unsigned>(plan::MountKind::link)) {
+    const long rc = call(__NR_symlinkat, arg(context.text(mount.source)), target, arg(context.text(mount.type)));
+    close_fd(target);
+    return check(rc, Step::mount_attach, index);
+  }
   long fd = mount.fd;
   if (mount.kind == static_cast<unsigned>(plan::MountKind::fs)) CHILD_TRY(make_file_system(context, mount, index, fd));
   const int tree = static_cast<int>(fd);

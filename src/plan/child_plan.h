@@ -31,7 +31,6 @@ struct Span {
 enum class Step : U32 {
   none,
   read_plan,
-  parent_gone,
   protect_self,  // no core dump, no ptrace by the container
   set_death_signal,
   join_namespace,  // index: of namespaces
@@ -121,9 +120,10 @@ struct Namespace {
 };
 
 enum class MountKind : U32 {
-  tree,    // `fd` is a detached tree, attributes set already
-  fs,      // fsopen(type), params, attributes
-  remount  // change attributes of what is mounted at the target
+  tree,     // `fd` is a detached tree, attributes set already
+  fs,       // fsopen(type), params, attributes
+  remount,  // change attributes of what is mounted at the target
+  link      // a symlink named `type` in the directory `target`, to `source`
 };
 
 inline constexpr U32 kMountTargetIsFile = 1;
@@ -199,9 +199,7 @@ struct Plan {
   U32 magic, version, size, flags;
   I32 sync_fd;          // our end of the SEQPACKET socket
   I32 listener_fd;      // start comes in here; -1: none
-  I32 parent_pidfd;     // to see that the launcher still lives; -1: none
   I32 root_fd;          // the detached root tree; -1 for exec
-  I32 null_fd;          // reserved
   I32 cgroup_fd;        // for CLONE_INTO_CGROUP by the first stage; -1: none
   U64 clone_flags;      // second stage: new namespaces
   Span joins;           // Namespace

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/channel.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+namespace skink::launch {
+
+Result<SocketPair> make_socket_pair() {
+  std::array<int, 2> fds{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds.data()) != 0) return Error::from_errno(errno, "socketpair");
+  return SocketPair{UniqueFd(fds[0]), UniqueFd(fds[1])};
+}
+
+Result<void> send(int socket_fd, plan::Kind kind) {
+  plan::Message message{};
+  message.kind = static_cast<plan::U32>(kind);
+  ssize_t put = 0;
+  do {
+    put = ::send(socket_fd, &message, sizeof message, MSG_NOSIGNAL);
+  } while (put < 0 && errno == EINTR);
+  if (put < 0 && (errno == EPIPE || errno == ECONNRESET))
+    return Error::make(Code::not_found, "the container's process is gone");
+  if (put < 0) return Error::from_errno(errno, "send to the container's process");
+  return {};
+}
+
+Result<std::optional<Received>> receive(int socket_fd) {
+  Received received;
+  iovec vec{&received.message, sizeof received.message};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  msghdr header{};
+  header.msg_iov = &vec;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data();
+  header.msg_controllen = control.size();
+  ssize_t got = 0;
+  do {
+    got = ::recvmsg(socket_fd, &header, MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0 && errno == ECONNRESET) got = 0;
+  if (got < 0) return Error::from_errno(errno, "receive from the container's process");
+  const cmsghdr* part = CMSG_FIRSTHDR(&header);
+  if (part != nullptr && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {
+    int fd = -1;
+    std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
+    received.fd = UniqueFd(fd);
+  }
+  if (got == 0) return std::optional<Received>{};
+  if (static_cast<std::size_t>(got) != sizeof received.message)
+    return Error::make(Code::internal, "a message of ", got, " bytes from the container's process");
+  return std::optional<Received>(std::move(received));
+}
+
+}  // namespace skink::launch

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Channel: the launcher's end of the SEQPACKET protocol of plan/child_plan.h.
+#pragma once
+
+#include <optional>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "plan/child_plan.h"
+
+namespace skink::launch {
+
+struct Received {
+  plan::Message message{};
+  UniqueFd fd;
+};
+
+/// A connected pair: ours and the child's.
+struct SocketPair {
+  UniqueFd ours, theirs;
+};
+Result<SocketPair> make_socket_pair();
+
+/// Sends one message. A peer that is gone is an error of kind not_found.
+Result<void> send(int socket_fd, plan::Kind kind);
+
+/// The next message, or nothing at end of file. Blocks.
+Result<std::optional<Received>> receive(int socket_fd);
+
+}  // namespace skink::launch

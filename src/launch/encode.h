@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Encoding: a LaunchPlan and the descriptors opened for it as the flat bytes that skink-init maps.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "plan/launch_plan.h"
+
+namespace skink::launch {
+
+/// What was opened for a plan; kept by the launcher until the process has its own copies.
+struct Descriptors {
+  std::vector<UniqueFd> mounts;   ///< one for each plan.mounts; empty where there is nothing to open
+  std::vector<bool> target_files; ///< the source of the mount is not a directory
+  std::vector<UniqueFd> joins;    ///< one for each plan.joins
+  std::vector<UniqueFd> devices;  ///< with a user namespace: trees of the host's nodes, one for each plan.devices
+  int pidfd_to_join = -1;         ///< exec: all namespaces of this process in one setns(2)
+  std::uint32_t pidfd_flags = 0;
+  int root = -1;
+  int listener = -1;
+  int sync = -1;
+  int cgroup = -1;
+  unsigned preserve = 0;
+};
+
+struct EncodeOptions {
+  std::string keyring;  ///< empty: the caller's session keyring is kept
+  bool no_pivot = false;
+};
+
+/// The bytes of the flat plan.
+std::string encode(const plan::LaunchPlan& plan, const Descriptors& descriptors, const EncodeOptions& options);
+
+/// The numbers of all descriptors that the process needs, for clearing close-on-exec.
+std::vector<int> numbers(const Descriptors& descriptors);
+
+}  // namespace skink::launch

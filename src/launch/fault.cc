@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/fault.h"
+
+#include <array>
+#include <cerrno>
+
+#include "base/text.h"
+
+namespace skink::launch {
+
+using plan::LaunchPlan;
+using plan::Message;
+using plan::Step;
+
+namespace {
+
+Error describe_mount(const Message& fault, const LaunchPlan& plan) {
+  if (fault.index >= plan.mounts.size()) return Error::make(Code::internal, "skink-init named mount ", fault.index);
+  const auto& mount = plan.mounts[fault.index];
+  std::string step;
+  switch (static_cast<Step>(fault.step)) {
+    case Step::mount_target: step = "make or open the target"; break;
+    case Step::mount_fsopen: step = str("file system ", printable(mount.type)); break;
+    case Step::mount_option:
+      step = fault.detail < mount.options.params.size()
+                 ? str("option ", quoted(mount.options.params[fault.detail].first))
+                 : "source";
+      break;
+    case Step::mount_create: step = str("mount ", printable(mount.type)); break;
+    case Step::mount_attributes: step = "set attributes"; break;
+    case Step::mount_copy_up: step = "copy up the image's files"; break;
+    case Step::mount_propagation: step = "set propagation"; break;
+    default: step = "attach"; break;
+  }
+  Error error = Error::from_errno(fault.err, step);
+  const std::string source = mount.source.empty() ? mount.type : mount.source;
+  error.context("mounts[", mount.config_index, "]: ", printable(source), " on ", printable(mount.destination));
+  if (fault.err == EROFS && static_cast<Step>(fault.step) == Step::mount_target)
+    error = Error::make(Code::os, error.text(), "; it has to exist in the root file system");
+  return error;
+}
+
+// The texts that engines match (docker: "executable file not found", "permission denied", "no such file or directory").
+Error describe_program(const Message& fault, const LaunchPlan& plan) {
+  const std::string name = plan.process.args.empty() ? "" : plan.process.args.front();
+  if (fault.err == EACCES) return Error::make(Code::not_executable, "exec: ", quoted(name), ": permission denied");
+  if (fault.err == ENOENT && fault.detail == 1)
+    return Error::make(Code::no_program, "exec: ", quoted(name), ": executable file not found in $PATH");
+  if (fault.err == ENOENT)
+    return Error::make(Code::no_program, "exec: ", quoted(name), ": stat ", printable(name), ": no such file or directory");
+  if (fault.err == ENOTDIR)
+    return Error::make(Code::no_program, "exec: ", quoted(name), ": stat ", printable(name), ": not a directory");
+  return Error::from_errno(fault.err, "exec: ", quoted(name)).as(Code::not_executable);
+}
+
+Error describe_execve(const Message& fault, const LaunchPlan& plan) {
+  const std::string name = plan.process.args.empty() ? "" : plan.process.args.front();
+  const auto say = [&](Code code, std::string_view why) { return Error::make(code, "exec: ", quoted(name), ": ", why); };
+  switch (fault.err) {
+    case ENOEXEC: return say(Code::not_executable, "exec format error; it is no program for this machine, or a script without #!");
+    case ENOENT: return say(Code::no_program, "no such file or directory; its interpreter or loader is missing in the image");
+    case EACCES: return say(Code::not_executable, "permission denied");
+    case E2BIG: return say(Code::not_executable, "argument list too long; shorten the arguments or the environment");
+    default: return Error::from_errno(fault.err, "exec: ", quoted(name)).as(Code::not_executable);
+  }
+}
+
+template <typename List>
+std::string at(const List& list, unsigned index) {
+  return index < list.size() ? printable(list[index]) : str("number ", index);
+}
+
+Error describe_indexed(const Message& fault, const LaunchPlan& plan) {
+  const unsigned i = fault.index;
+  const auto say = [&](const auto&... pieces) { return Error::from_errno(fault.err, pieces...); };
+  switch (static_cast<Step>(fault.step)) {
+    case Step::join_namespace:
+      if (i >= plan.joins.size()) return say("join the container's namespaces");
+      return say("linux.namespaces: join the ", plan::namespace_name(plan.joins[i].type), " namespace ", printable(plan.joins[i].path));
+    case Step::make_device:
+      return say("linux.devices: make ", i < plan.devices.size() ? printable(plan.devices[i].path) : "a device");
+    case Step::make_device_link:
+      return say("link ", i < plan.links.size() ? printable(plan.links[i].path) : "in /dev");
+    case Step::write_sysctl:
+      return say("linux.sysctl: write ", i < plan.sysctls.size() ? printable(plan.sysctls[i].key) : "a value");
+    case Step::mask_path: return say("linux.maskedPaths: ", at(plan.masked, i));
+    case Step::readonly_path: return say("linux.readonlyPaths: ", at(plan.readonly, i));
+    case Step::set_rlimit: {
+      const auto& limits = plan.process.rlimits;
+      if (i >= limits.size()) return say("process.rlimits");
+      Error error = say("process.rlimits[", i, "]: set ", oci::rlimit_name(limits[i].resource), " to ", limits[i].soft, ':', limits[i].hard);
+      if (fault.err != EPERM) return error;
+      return Error::make(Code::denied, error.text(), "; raising a hard limit needs CAP_SYS_RESOURCE");
+    }
+    case Step::drop_bounding: return say("drop ", oci::capability_name(static_cast<int>(i)), " from the bounding set");
+    case Step::raise_ambient: return say("raise ", oci::capability_name(static_cast<int>(i)), " as ambient capability");
+    default: return Error::make(Code::internal, "skink-init named step ", fault.step);
+  }
+}
+
+struct Words {
+  Step step;
+  std::string_view text;
+};
+
+constexpr std::array<Words, 31> kWords{{
+    {Step::read_plan, "read the plan"},
+    {Step::protect_self, "make the process undumpable"},
+    {Step::set_death_signal, "set the parent death signal"},
+    {Step::time_offsets, "linux.timeOffsets: make the time namespace"},
+    {Step::clone_inner, "clone into the joined namespaces"},
+    {Step::become_root, "become root of the user namespace (is 0 mapped in linux.uidMappings and linux.gidMappings?)"},
+    {Step::new_session, "make a session"},
+    {Step::propagation, "make the mounts private"},
+    {Step::attach_root, "attach the root file system"},
+    {Step::cgroup_namespace, "make the cgroup namespace"},
+    {Step::make_workdir, "process.cwd: make the directory"},
+    {Step::open_terminal, "open a terminal in the container's /dev/pts (does the configuration mount a devpts there?)"},
+    {Step::attach_console, "put the terminal on /dev/console"},
+    {Step::loopback_up, "bring the loopback interface up"},
+    {Step::open_procfs, "open a procfs of our own"},
+    {Step::pivot_root, "enter the root file system"},
+    {Step::root_propagation, "linux.rootfsPropagation"},
+    {Step::root_readonly, "root.readonly: make the root read-only"},
+    {Step::set_hostname, "hostname"},
+    {Step::set_domainname, "domainname"},
+    {Step::join_keyring, "make a session keyring"},
+    {Step::set_scheduler, "process.scheduler"},
+    {Step::set_io_priority, "process.ioPriority"},
+    {Step::set_personality, "linux.personality"},
+    {Step::security_label, "write the security label"},
+    {Step::set_groups, "process.user.additionalGids: setgroups"},
+    {Step::set_gid, "process.user.gid: setresgid"},
+    {Step::set_uid, "process.user.uid: setresuid"},
+    {Step::set_capabilities, "process.capabilities: capset"},
+    {Step::no_new_privileges, "process.noNewPrivileges"},
+    {Step::seccomp, "linux.seccomp: load the filter"},
+}};
+
+}  // namespace
+
+Error describe_fault(const Message& fault, const LaunchPlan& plan) {
+  const Step step = static_cast<Step>(fault.step);
+  if (step >= Step::mount_target && step <= Step::mount_propagation) return describe_mount(fault, plan);
+  switch (step) {
+    case Step::find_program: return describe_program(fault, plan);
+    case Step::execute: return describe_execve(fault, plan);
+    case Step::change_directory: {
+      Error error = Error::from_errno(fault.err, "process.cwd: enter ", quoted(plan.process.cwd));
+      return error;
+    }
+    case Step::directory_outside:
+      return Error::make(Code::denied, "process.cwd: ", quoted(plan.process.cwd), " is outside of the container's root");
+    case Step::verify_ids: return Error::make(Code::denied, "process.user: the kernel did not take the user over");
+    default: break;
+  }
+  for (const auto& words : kWords)
+    if (words.step == step) return Error::from_errno(fault.err, words.text);
+  return describe_indexed(fault, plan);
+}
+
+}  // namespace skink::launch

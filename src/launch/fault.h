@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// Faults: what skink-init sends as numbers, said in words by the launcher, which has the same plan.
+#pragma once
+
+#include "base/error.h"
+#include "plan/launch_plan.h"
+
+namespace skink::launch {
+
+/// The words and code for a fault. Numbers that the plan has no place for are an internal error.
+Error describe_fault(const plan::Message& fault, const plan::LaunchPlan& plan);
+
+}  // namespace skink::launch

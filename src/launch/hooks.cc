@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/hooks.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+
+#include "base/text.h"
+#include "oci/json.h"
+#include "sys/file.h"
+#include "sys/process.h"
+
+namespace skink::launch {
+namespace {
+
+std::string state_json(const HookState& state) {
+  oci::Json json;
+  json["ociVersion"] = oci::kSpecVersion;
+  json["id"] = state.id;
+  json["status"] = state.status;
+  if (state.pid != 0) json["pid"] = state.pid;
+  json["bundle"] = state.bundle;
+  if (state.annotations != nullptr && !state.annotations->empty()) json["annotations"] = *state.annotations;
+  return oci::dump_json(json);
+}
+
+// What posix_spawn needs, released at the end of its life.
+class Actions {
+ public:
+  Actions() {
+    posix_spawn_file_actions_init(&files_);
+    posix_spawnattr_init(&attributes_);
+  }
+  ~Actions() {
+    posix_spawn_file_actions_destroy(&files_);
+    posix_spawnattr_destroy(&attributes_);
+  }
+  Actions(const Actions&) = delete;
+  Actions& operator=(const Actions&) = delete;
+  posix_spawn_file_actions_t* files() { return &files_; }
+  posix_spawnattr_t* attributes() { return &attributes_; }
+
+ private:
+  posix_spawn_file_actions_t files_{};
+  posix_spawnattr_t attributes_{};
+};
+
+std::vector<char*> pointers(const oci::Strings& words) {
+  std::vector<char*> out;
+  out.reserve(words.size() + 1);
+  for (const auto& word : words) out.push_back(const_cast<char*>(word.c_str()));
+  out.push_back(nullptr);
+  return out;
+}
+
+Result<pid_t> spawn_hook(const oci::Hook& hook, const std::string& directory, int in_fd, int out_fd) {
+  Actions actions;
+  posix_spawn_file_actions_adddup2(actions.files(), in_fd, 0);
+  posix_spawn_file_actions_adddup2(actions.files(), out_fd, 1);
+  posix_spawn_file_actions_adddup2(actions.files(), out_fd, 2);
+  posix_spawn_file_actions_addchdir_np(actions.files(), directory.c_str());
+  sigset_t set;
+  sigemptyset(&set);
+  posix_spawnattr_setsigmask(actions.attributes(), &set);
+  sigfillset(&set);
+  posix_spawnattr_setsigdefault(actions.attributes(), &set);
+  posix_spawnattr_setpgroup(actions.attributes(), 0);
+  posix_spawnattr_setflags(actions.attributes(), POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+  const oci::Strings args = hook.args.empty() ? oci::Strings{hook.path} : hook.args;
+  auto argv = pointers(args);
+  auto envp = pointers(hook.env);
+  pid_t pid = 0;
+  const int rc = ::posix_spawn(&pid, hook.path.c_str(), actions.files(), actions.attributes(), argv.data(), envp.data());
+  if (rc != 0) return Error::from_errno(rc, "execute");
+  return pid;
+}
+
+// The last of what the hook printed, for the error message.
+std::string output_of(int fd) {
+  constexpr std::size_t kMost = 1024;
+  std::string text(kMost, '\0');
+  const off_t length = ::lseek(fd, 0, SEEK_END);
+  const off_t from = length > static_cast<off_t>(kMost) ? length - static_cast<off_t>(kMost) : 0;
+  const ssize_t got = ::pread(fd, text.data(), text.size(), from);
+  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return printable(text);
+}
+
+Result<sys::ExitStatus> wait_hook(pid_t pid, int pidfd, const std::optional<int>& timeout_seconds, bool& timed_out) {
+  pollfd poll_fd{pidfd, POLLIN, 0};
+  const int timeout_ms = timeout_seconds ? *timeout_seconds * 1000 : -1;
+  int ready = 0;
+  do {
+    ready = ::poll(&poll_fd, 1, timeout_ms);
+  } while (ready < 0 && errno == EINTR);
+  timed_out = ready == 0;
+  if (timed_out) {
+    ::kill(-pid, SIGKILL);
+    (void)sys::signal_pidfd(pidfd, SIGKILL);
+  }
+  sys::ExitStatus status;
+  TRY(sys::wait_pidfd(pidfd, status, true));
+  return status;
+}
+
+Result<void> run_hook(const oci::Hook& hook, const HookState& state, int in_fd) {
+  UniqueFd out(::memfd_create("hook-output", MFD_CLOEXEC));
+  if (!out) return Error::from_errno(errno, "memfd_create");
+  const pid_t pid = TRY(spawn_hook(hook, state.bundle, in_fd, out.get()));
+  const UniqueFd pidfd = TRY(sys::open_pidfd(pid));
+  bool timed_out = false;
+  const auto status = TRY(wait_hook(pid, pidfd.get(), hook.timeout_seconds, timed_out));
+  if (timed_out) return Error::make(Code::os, "ran past its timeout of ", *hook.timeout_seconds, " s and was killed");
+  if (status.shell_status() == 0) return {};
+  const std::string text = output_of(out.get());
+  return Error::make(Code::os, "exit status ", status.shell_status(), text.empty() ? "" : ": ", text);
+}
+
+}  // namespace
+
+Result<void> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind, const HookState& state) {
+  if (hooks.empty()) return {};
+  const std::string json = state_json(state);
+  for (std::size_t i = 0; i < hooks.size(); ++i) {
+    // A file and not a pipe: a hook that never reads its input gives no EPIPE, and each reads from the start.
+    const UniqueFd input = TRY(sys::sealed_memfd("hook-state", json, false));
+    if (::lseek(input.get(), 0, SEEK_SET) != 0) return Error::from_errno(errno, "lseek");
+    TRY_CTX(run_hook(hooks[i], state, input.get()), "hooks.", kind, "[", i, "]: ", printable(hooks[i].path));
+  }
+  return {};
+}
+
+}  // namespace skink::launch

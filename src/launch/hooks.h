@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Hooks in the runtime's namespaces (prestart, createRuntime, poststart, poststop): config.md "POSIX-platform Hooks".
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "oci/spec.h"
+
+namespace skink::launch {
+
+/// The container's state as a hook reads it from standard input (runtime.md "State").
+struct HookState {
+  std::string id, status, bundle;
+  std::int64_t pid = 0;
+  const oci::Annotations* annotations = nullptr;
+};
+
+/// Runs hooks in their order, each with exactly its own environment (attack A24), the bundle as working directory and the state
+/// on standard input; stops at the first failure. `kind` is the member name in config.json, for messages. A hook that outlives
+/// its timeout is killed with its process group.
+Result<void> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind, const HookState& state);
+
+}  // namespace skink::launch

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Id maps of a new user namespace, written by the parent (man 7 user_namespaces).
+#pragma once
+
+#include <sys/types.h>
+
+#include "base/result.h"
+#include "plan/launch_plan.h"
+
+namespace skink::launch {
+
+/// Writes uid_map, setgroups and gid_map of `pid`. Without privilege over the parent namespace setgroups is denied first.
+Result<void> write_id_maps(pid_t pid, const plan::LaunchPlan& plan);
+
+/// Writes /proc/PID/oom_score_adj. Lowering it needs CAP_SYS_RESOURCE.
+Result<void> write_oom_score(pid_t pid, int value);
+
+}  // namespace skink::launch

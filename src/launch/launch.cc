@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/launch.h"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <cerrno>
+#include <csignal>
+
+#include "base/text.h"
+#include "launch/channel.h"
+#include "launch/encode.h"
+#include "launch/fault.h"
+#include "launch/hooks.h"
+#include "launch/id_maps.h"
+#include "launch/seccomp_cache.h"
+#include "launch/sources.h"
+#include "launch/spawn.h"
+#include "sys/file.h"
+
+namespace skink::launch {
+namespace {
+
+// One launch from clone to the answer of the child; the same for a container and for exec.
+class Launch {
+ public:
+  Launch(plan::LaunchPlan plan, bool as_sibling) : plan_(std::move(plan)), as_sibling_(as_sibling) {}
+
+  // What differs between the two callers.
+  std::string id, bundle;
+  const oci::Spec* spec = nullptr;
+  cgroup::Group* group = nullptr;
+  std::function<Result<void>(const sys::ProcessIdentity&)> record;
+  bool waits_for_start = false;
+
+  Result<void> start(Descriptors& fds, const EncodeOptions& encoding, const Stdio& stdio);
+  Result<void> follow();
+  Result<Launched> finish();
+  // Ends the process after a failure; reaps it unless the guard does.
+  void abandon();
+
+ private:
+  Result<void> place();
+  Result<void> take_inner(Received& received);
+  Result<void> on_hooks();
+  Result<bool> on_message(Received& received);
+  Error died_early();
+
+  plan::LaunchPlan plan_;
+  bool as_sibling_;
+  SocketPair sockets_;
+  Spawned process_;
+  UniqueFd first_stage_;  // pidfd of the stage that only joins
+  Launched launched_;
+  bool ready_ = false;
+};
+
+bool is_v2(const cgroup::Group* group) { return group != nullptr && group->clone_fd() >= 0; }
+
+Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, const Stdio& stdio) {
+  sockets_ = TRY(make_socket_pair());
+  sockets_.theirs = TRY(above(std::move(sockets_.theirs), fds.preserve));
+  fds.sync = sockets_.theirs.get();
+  const bool two_stages = (plan_.flags & plan::kTwoStages) != 0;
+  UniqueFd cgroup_fd;
+  if (is_v2(group)) {
+    cgroup_fd = TRY(sys::dup_fd(group->clone_fd(), 3 + static_cast<int>(fds.preserve)));
+    if (two_stages) fds.cgroup = cgroup_fd.get();
+  }
+  const UniqueFd plan_file = TRY(above(TRY(sys::sealed_memfd("skink-plan", encode(plan_, fds, encoding), false)), fds.preserve));
+  SpawnRequest request;
+  request.clone_flags = two_stages ? 0 : plan_.clone_flags;
+  request.cgroup_fd = two_stages ? -1 : cgroup_fd.get();
+  request.as_sibling = as_sibling_;
+  request.stdio[0] = stdio.in;
+  request.stdio[1] = stdio.out;
+  request.stdio[2] = stdio.err;
+  request.keep = numbers(fds);
+  request.keep.push_back(plan_file.get());
+  request.preserve = fds.preserve;
+  request.plan_fd = plan_file.get();
+  process_ = TRY(spawn(request));
+  // Order: our copy of the child's end is closed at once, so that end of file means its death or its execve.
+  sockets_.theirs.reset();
+  if (!two_stages) return place();
+  first_stage_ = std::move(process_.pidfd);
+  return {};
+}
+
+// Order: recorded before it is let go; in its groups before any of its program's code runs (attack A46).
+Result<void> Launch::place() {
+  auto identity = sys::identify(process_.pid);
+  if (!identity) return Error::make(Code::internal, "the container's process ended at once");
+  launched_.identity = *std::move(identity);
+  if (record) TRY(record(launched_.identity));
+  if (group != nullptr && !is_v2(group)) TRY(group->add(process_.pid));
+  TRY(write_id_maps(process_.pid, plan_));
+  if (plan_.oom_score_adj) TRY(write_oom_score(process_.pid, *plan_.oom_score_adj));
+  return send(sockets_.ours.get(), plan::Kind::placed);
+}
+
+Result<void> Launch::take_inner(Received& received) {
+  process_.pid = received.message.arg;
+  process_.pidfd = std::move(received.fd);
+  if (!process_.pidfd) return Error::make(Code::internal, "no descriptor of the container's process");
+  if (!as_sibling_ && first_stage_) {
+    sys::ExitStatus ignored;
+    TRY(sys::wait_pidfd(first_stage_.get(), ignored, true));
+  }
+  first_stage_.reset();
+  return place();
+}
+
+Result<void> Launch::on_hooks() {
+  HookState state;
+  state.id = id;
+  state.status = "creating";
+  state.bundle = bundle;
+  state.pid = process_.pid;
+  state.annotations = &spec->annotations;
+  TRY(run_hooks(spec->hooks.prestart, "prestart", state));
+  TRY(run_hooks(spec->hooks.create_runtime, "createRuntime", state));
+  return send(sockets_.ours.get(), plan::Kind::proceed);
+}
+
+// True when nothing more is to be waited for.
+Result<bool> Launch::on_message(Received& received) {
+  switch (static_cast<plan::Kind>(received.message.kind)) {
+    case plan::Kind::inner: TRY(take_inner(received)); return false;
+    case plan::Kind::console: launched_.console = std::move(received.fd); return false;
+    case plan::Kind::hooks: TRY(on_hooks()); return false;
+    case plan::Kind::listener: return Error::make(Code::unsupported, "linux.seccomp: notify rules are not there yet");
+    case plan::Kind::ready: ready_ = true; return waits_for_start;
+    case plan::Kind::fault: return describe_fault(received.message, plan_);
+    default: return Error::make(Code::internal, "message ", received.message.kind, " from skink-init");
+  }
+}
+
+Error Launch::died_early() {
+  return Error::make(Code::internal, "the container's process was killed while it was being set up");
+}
+
+Result<void> Launch::follow() {
+  for (;;) {
+    auto received = TRY(receive(sockets_.ours.get()));
+    // End of file: after ready the program has been executed, before it the process has died.
+    if (!received) return ready_ ? Result<void>{} : died_early();
+    if (TRY(on_message(*received))) return {};
+  }
+}
+
+Result<Launched> Launch::finish() {
+  launched_.pidfd = std::move(process_.pidfd);
+  return std::move(launched_);
+}
+
+void Launch::abandon() {
+  for (UniqueFd* pidfd : {&process_.pidfd, &first_stage_}) {
+    if (!*pidfd) continue;
+    (void)sys::signal_pidfd(pidfd->get(), SIGKILL);
+    sys::ExitStatus ignored;
+    if (!as_sibling_) (void)sys::wait_pidfd(pidfd->get(), ignored, true);
+    pidfd->reset();
+  }
+}
+
+// A child that reported why it gave up says more than the failed send of ours that met its closed socket.
+Error better_reason(int socket_fd, const plan::LaunchPlan& plan, Error error) {
+  if (error.code() != Code::not_found) return error;
+  for (;;) {
+    auto received = receive(socket_fd);
+    if (!received || !*received) return error;
+    if ((*received)->message.kind == static_cast<plan::U32>(plan::Kind::fault))
+      return describe_fault((*received)->message, plan);
+  }
+}
+
+Result<Launched> run(Launch& launch, Descriptors& fds, const EncodeOptions& encoding, const Stdio& stdio) {
+  auto done = launch.start(fds, encoding, stdio);
+  if (done) done = launch.follow();
+  if (done) return launch.finish();
+  launch.abandon();
+  return std::move(done).error();
+}
+
+Result<void> compile_filter(const std::optional<oci::Seccomp>& profile, int cache_fd, plan::LaunchPlan& plan) {
+  if (profile) plan.seccomp = TRY_CTX(cached_seccomp(*profile, cache_fd), "linux.seccomp");
+  return {};
+}
+
+Result<UniqueFd> lift_listener(const ContainerRequest& request, Descriptors& fds) {
+  if (request.start_listener_fd < 0) return UniqueFd{};
+  UniqueFd copy = TRY(sys::dup_fd(request.start_listener_fd, 3 + static_cast<int>(request.preserve_fds)));
+  fds.listener = copy.get();
+  return copy;
+}
+
+}  // namespace
+
+Result<Launched> launch_container(const ContainerRequest& request) {
+  std::optional<cgroup::Location> location;
+  if (request.group != nullptr) location = request.group->location();
+  plan::LaunchPlan plan = TRY(plan::make_plan(*request.spec, TRY(host_facts(location ? &*location : nullptr))));
+  TRY(compile_filter(request.spec->linux.seccomp, request.seccomp_cache_fd, plan));
+  UniqueFd root;
+  Descriptors fds = TRY(open_sources(plan, request, root));
+  const UniqueFd listener = TRY(lift_listener(request, fds));
+  EncodeOptions encoding;
+  encoding.no_pivot = request.no_pivot;
+  if (request.new_keyring) encoding.keyring = str("_ses.", request.id);
+
+  Launch launch(std::move(plan), request.as_sibling);
+  launch.id = request.id;
+  launch.bundle = request.bundle;
+  launch.spec = request.spec;
+  launch.group = request.group;
+  launch.record = request.record;
+  launch.waits_for_start = request.start_listener_fd >= 0;
+  return run(launch, fds, encoding, request.stdio);
+}
+
+Result<Launched> exec_in_container(const ExecRequest& request) {
+  plan::LaunchPlan plan = TRY(plan::make_exec_plan(*request.spec, *request.process, TRY(host_facts(nullptr))));
+  TRY(compile_filter(request.spec->linux.seccomp, request.seccomp_cache_fd, plan));
+  const UniqueFd target = TRY(above(TRY(sys::open_identified(request.target)), request.preserve_fds));
+  Descriptors fds;
+  fds.preserve = request.preserve_fds;
+  fds.pidfd_to_join = target.get();
+  // Only the namespaces that the container has of its own: joining one that is ours already fails for a user namespace.
+  for (const auto& ns : request.spec->linux.namespaces)
+    if (ns.type != oci::NamespaceType::time) fds.pidfd_flags |= plan::namespace_flag(ns.type);
+  EncodeOptions encoding;
+  if (request.new_keyring) encoding.keyring = str("_ses.", request.target.pid);
+
+  Launch launch(std::move(plan), request.as_sibling);
+  launch.spec = request.spec;
+  launch.group = request.group;
+  launch.record = request.record;
+  return run(launch, fds, encoding, request.stdio);
+}
+
+namespace {
+
+// A socket address of at most 108 bytes for a file below a directory of any length: through the descriptor.
+Result<UniqueFd> connect_below(int dir_fd, const char* name) {
+  UniqueFd socket_fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (!socket_fd) return Error::from_errno(errno, "socket");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = str("/proc/self/fd/", dir_fd, '/', std::string_view(name));
+  if (path.size() >= sizeof address.sun_path) return Error::from_errno(ENAMETOOLONG, "connect to ", name);
+  path.copy(address.sun_path, path.size());
+  if (::connect(socket_fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return Error::from_errno(errno, "connect to ", name);
+  return socket_fd;
+}
+
+}  // namespace
+
+bool awaits_start(int dir_fd, const char* socket_name) { return connect_below(dir_fd, socket_name).has_value(); }
+
+Result<void> start_container(int dir_fd, const char* socket_name, const oci::Spec& spec) {
+  auto connected = connect_below(dir_fd, socket_name);
+  if (!connected) return Error::make(Code::busy, "the container is not waiting to be started");
+  TRY(send(connected->get(), plan::Kind::start));
+  auto received = TRY(receive(connected->get()));
+  if (!received) return {};  // close-on-exec: the program has been executed
+  plan::LaunchPlan words;
+  if (spec.process) words.process = *spec.process;
+  return describe_fault(received->message, words);
+}
+
+int exit_status_of(const Error& error) {
+  constexpr int kOwnFailure = 125, kNotExecutable = 126, kNotFound = 127;
+  if (error.code() == Code::no_program) return kNotFound;
+  return error.code() == Code::not_executable ? kNotExecutable : kOwnFailure;
+}
+
+Result<std::string> describe_plan(const oci::Spec& spec) {
+  return plan::describe(TRY(plan::make_plan(spec, TRY(host_facts(nullptr)))));
+}
+
+}  // namespace skink::launch

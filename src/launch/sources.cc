@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/sources.h"
+
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sys/stat.h>
+
+#include "base/text.h"
+#include "sys/file.h"
+#include "sys/mount.h"
+
+namespace skink::launch {
+namespace {
+
+constexpr std::uint64_t kMsPrivate = 1U << 18;
+
+std::string host_path(const std::string& path, const std::string& bundle) {
+  return path.starts_with('/') ? path : str(bundle, '/', path);
+}
+
+Result<UniqueFd> open_tree_of(int fd, bool recursive, std::string_view what) {
+  const unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? unsigned{AT_RECURSIVE} : 0U);
+  return sys::open_tree(fd, "", flags, what);
+}
+
+// Attributes are set while nobody can see the tree; so a ro bind is never writable, not even for an instant (A52).
+Result<void> dress_tree(int tree_fd, const plan::MountOptions& options, std::string_view what) {
+  sys::MountChange privacy;
+  privacy.recursive = options.propagation == 0 || options.propagation_recursive;
+  privacy.propagation = options.propagation != 0 ? options.propagation : kMsPrivate;
+  return sys::change_mount(tree_fd, privacy, what);
+}
+
+Result<void> open_bind(const plan::MountStep& step, const std::string& bundle, unsigned preserve, std::size_t index,
+                       Descriptors& out) {
+  const std::string path = host_path(step.source, bundle);
+  const std::string what = str("mounts[", step.config_index, "]: ", printable(path), " on ", printable(step.destination));
+  const int nofollow = step.options.source_nofollow ? O_NOFOLLOW : 0;
+  // Opened once: the same object is looked at and mounted (attack A16).
+  const UniqueFd source = TRY_CTX(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | nofollow), what);
+  const auto status = TRY(sys::stat_fd(source.get(), what));
+  out.target_files[index] = !S_ISDIR(status.st_mode);
+  UniqueFd tree = TRY(open_tree_of(source.get(), step.options.recursive, what));
+  TRY(dress_tree(tree.get(), step.options, what));
+  out.mounts[index] = TRY(above(std::move(tree), preserve));
+  return {};
+}
+
+Result<void> open_joins(const plan::LaunchPlan& plan, unsigned preserve, Descriptors& out) {
+  for (const auto& join : plan.joins) {
+    const auto what = str("linux.namespaces ", plan::namespace_name(join.type), ": ", printable(join.path));
+    UniqueFd fd = TRY_CTX(sys::open_at(AT_FDCWD, join.path.c_str(), O_RDONLY), what);
+    out.joins.push_back(TRY(above(std::move(fd), preserve)));
+  }
+  return {};
+}
+
+// Without the right to make device nodes (a user namespace) the host's own are bound.
+Result<void> open_devices(const plan::LaunchPlan& plan, unsigned preserve, Descriptors& out) {
+  if ((plan.flags & plan::kHasUserNamespace) == 0) return {};
+  for (const auto& device : plan.devices) {
+    const UniqueFd node = TRY_CTX(sys::open_at(AT_FDCWD, device.path.c_str(), O_PATH | O_NOFOLLOW), "linux.devices");
+    const auto status = TRY(sys::stat_fd(node.get(), device.path));
+    if (!S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode))
+      return Error::make(Code::invalid_config, "linux.devices: ", printable(device.path), " is no device on the host");
+    out.devices.push_back(TRY(above(TRY(open_tree_of(node.get(), false, device.path)), preserve)));
+  }
+  return {};
+}
+
+Result<void> open_root(const ContainerRequest& request, Descriptors& out, UniqueFd& root) {
+  if (request.root_mount_fd >= 0) {
+    root = TRY(sys::dup_fd(request.root_mount_fd, 3 + static_cast<int>(request.preserve_fds)));
+  } else {
+    const std::string path = host_path(request.spec->root.path, request.bundle);
+    const UniqueFd dir = TRY_CTX(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY), "root.path");
+    const auto what = str("root.path: ", printable(path));
+    root = TRY(above(TRY(open_tree_of(dir.get(), true, what)), request.preserve_fds));
+    sys::MountChange change;
+    change.propagation = kMsPrivate;
+    change.recursive = true;
+    // A root that takes part in the host's propagation keeps its peers; it is made a slave or shared in the child.
+    if (request.spec->linux.rootfs_propagation.find("sha") != std::string::npos ||
+        request.spec->linux.rootfs_propagation.find("sla") != std::string::npos)
+      change.propagation = 1U << 19;
+    TRY(sys::change_mount(root.get(), change, what));
+  }
+  out.root = root.get();
+  return {};
+}
+
+}  // namespace
+
+Result<UniqueFd> above(UniqueFd fd, unsigned preserve) {
+  const int least = 3 + static_cast<int>(preserve);
+  if (fd.get() >= least) return fd;
+  return sys::dup_fd(fd.get(), least);
+}
+
+Result<Descriptors> open_sources(const plan::LaunchPlan& plan, const ContainerRequest& request, UniqueFd& root) {
+  Descriptors out;
+  out.preserve = request.preserve_fds;
+  out.listener = request.start_listener_fd;
+  out.mounts.resize(plan.mounts.size());
+  out.target_files.resize(plan.mounts.size());
+  TRY(open_root(request, out, root));
+  for (std::size_t i = 0; i < plan.mounts.size(); ++i)
+    if (plan.mounts[i].kind == plan::MountKind::tree)
+      TRY(open_bind(plan.mounts[i], request.bundle, request.preserve_fds, i, out));
+  TRY(open_joins(plan, request.preserve_fds, out));
+  TRY(open_devices(plan, request.preserve_fds, out));
+  return out;
+}
+
+namespace {
+
+std::string read_or_empty(const char* path) {
+  const auto fd = sys::open_at(AT_FDCWD, path, O_RDONLY);
+  if (!fd) return {};
+  return sys::read_all(fd->get(), 4096, path).value_or({});
+}
+
+unsigned last_capability() {
+  std::string text = read_or_empty("/proc/sys/kernel/cap_last_cap");
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  constexpr unsigned kCheckpointRestore = 40;
+  return parse_int<unsigned>(text).value_or(kCheckpointRestore);
+}
+
+plan::CgroupView view_of(const cgroup::Place& place, bool only) {
+  plan::CgroupView view;
+  const auto slash = place.hierarchy.mount_point.rfind('/');
+  if (!only) view.name = place.hierarchy.mount_point.substr(slash + 1);
+  if (!place.hierarchy.unified) view.controllers = place.hierarchy.controllers;
+  view.host_path = str(place.hierarchy.mount_point, place.path);
+  return view;
+}
+
+}  // namespace
+
+Result<plan::HostFacts> host_facts(const cgroup::Location* location) {
+  static const unsigned last = last_capability();
+  static const bool apparmor = read_or_empty("/sys/module/apparmor/parameters/enabled").starts_with('Y');
+  static const bool selinux = !read_or_empty("/sys/fs/selinux/enforce").empty();
+  plan::HostFacts facts;
+  facts.last_capability = last;
+  facts.apparmor = apparmor;
+  facts.selinux = selinux;
+  if (location == nullptr) return facts;
+  const bool only = location->layout == cgroup::Layout::v2;
+  for (const auto& place : location->places) facts.cgroups.push_back(view_of(place, only));
+  return facts;
+}
+
+}  // namespace skink::launch

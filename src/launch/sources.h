@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sources: opens what a LaunchPlan names on the host, once, before the process exists.
+#pragma once
+
+#include "launch/encode.h"
+#include "launch/launch.h"
+
+namespace skink::launch {
+
+/// Opens bind sources as detached trees with their attributes and propagation set, namespaces to join, and the root. The root
+/// descriptor is kept in `root` when it had to be opened here. Errors name the JSON path.
+Result<Descriptors> open_sources(const plan::LaunchPlan& plan, const ContainerRequest& request, UniqueFd& root);
+
+/// Facts of this host for make_plan.
+Result<plan::HostFacts> host_facts(const cgroup::Location* location);
+
+/// Moves a descriptor that stands in 3 .. 3+preserve-1 above that range, where the process's own ones are.
+Result<UniqueFd> above(UniqueFd fd, unsigned preserve);
+
+}  // namespace skink::launch

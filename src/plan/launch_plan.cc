@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/launch_plan.h"
+
+#include <linux/mount.h>
+#include <linux/sched.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/text.h"
+
+namespace skink::plan {
+
+using oci::NamespaceType;
+
+namespace {
+
+struct NamespaceWords {
+  NamespaceType type;
+  std::string_view name;
+  std::uint32_t flag;
+};
+constexpr std::array<NamespaceWords, 8> kNamespaces{{
+    // Order: the user namespace is joined first, since it owns the others; mount last, since paths change with it.
+    {NamespaceType::user, "user", CLONE_NEWUSER},
+    {NamespaceType::pid, "pid", CLONE_NEWPID},
+    {NamespaceType::network, "network", CLONE_NEWNET},
+    {NamespaceType::ipc, "ipc", CLONE_NEWIPC},
+    {NamespaceType::uts, "uts", CLONE_NEWUTS},
+    {NamespaceType::cgroup, "cgroup", CLONE_NEWCGROUP},
+    {NamespaceType::time, "time", 0x80},
+    {NamespaceType::mount, "mount", CLONE_NEWNS},
+}};
+
+constexpr std::uint32_t kMsRec = 16384, kMsPrivate = 1U << 18, kMsSlave = 1U << 19;
+
+}  // namespace
+
+std::string_view namespace_name(NamespaceType type) {
+  for (const auto& each : kNamespaces)
+    if (each.type == type) return each.name;
+  return "unknown";
+}
+
+std::uint32_t namespace_flag(NamespaceType type) {
+  for (const auto& each : kNamespaces)
+    if (each.type == type) return each.flag;
+  return 0;
+}
+
+namespace {
+
+Result<void> plan_namespaces(const oci::Spec& spec, LaunchPlan& plan) {
+  for (const auto& words : kNamespaces) {
+    const auto* ns = spec.find_namespace(words.type);
+    if (ns == nullptr) continue;
+    if (!ns->path.empty()) {
+      plan.joins.push_back({words.type, ns->path, words.flag});
+    } else if (words.type == NamespaceType::cgroup) {
+      plan.flags |= kNewCgroupNamespace;
+    } else if (words.type == NamespaceType::time) {
+      plan.new_time_namespace = true;
+    } else {
+      plan.clone_flags |= words.flag;
+    }
+  }
+  if ((plan.clone_flags & CLONE_NEWUSER) != 0) {
+    plan.flags |= kHasUserNamespace;
+    plan.uid_mappings = spec.linux.uid_mappings;
+    plan.gid_mappings = spec.linux.gid_mappings;
+  }
+  if ((plan.clone_flags & CLONE_NEWNET) != 0) plan.flags |= kNewNetwork;
+  const bool joins_before_clone = std::any_of(plan.joins.begin(), plan.joins.end(), [](const JoinStep& join) {
+    return join.type == NamespaceType::pid || join.type == NamespaceType::user || join.type == NamespaceType::time;
+  });
+  const bool own_pids = (plan.clone_flags & CLONE_NEWPID) != 0;
+  // A pid namespace of others (joined or shared with the host) shows our executable to them before it is the stub, so
+  // the stub joins first and then clones (attack A01).
+  if (joins_before_clone || !own_pids || plan.new_time_namespace) plan.flags |= kTwoStages;
+  for (const auto& [clock, offset] : spec.linux.time_offsets)
+    plan.time_offsets += str(clock, ' ', offset.seconds, ' ', offset.nanoseconds, '\n');
+  if (spec.find_namespace(NamespaceType::mount) == nullptr)
+    return Error::make(Code::unsupported,
+                       "linux.namespaces: a container without a mount namespace would change the host's mounts; add "
+                       "{\"type\": \"mount\"}");
+  return {};
+}
+
+MountStep cgroup_link(const MountStep& step, const std::string& target, const std::string& name) {
+  MountStep link;
+  link.config_index = step.config_index;
+  link.kind = MountKind::link;
+  link.destination = step.destination;
+  link.type = name;
+  link.source = target;
+  return link;
+}
+
+// The container's view of control groups: with a cgroup namespace fresh mounts, else binds of its own groups.
+void plan_cgroup_mount(const oci::Spec& spec, const HostFacts& host, MountStep step, LaunchPlan& plan) {
+  const bool own = spec.find_namespace(NamespaceType::cgroup) != nullptr;
+  const bool readonly = (step.options.attr_set & MOUNT_ATTR_RDONLY) != 0;
+  const auto add_view = [&](const CgroupView& view, const std::string& destination) {
+    MountStep mount = step;
+    mount.destination = destination;
+    mount.options.params.clear();
+    mount.flags |= kMountNeedsCgroup;
+    if (!own) {
+      mount.kind = MountKind::tree;
+      mount.source = view.host_path;
+      mount.options.bind = true;
+    } else {
+      mount.type = view.controllers.empty() ? "cgroup2" : "cgroup";
+      mount.source = "cgroup";
+      for (const auto word : split(view.controllers, ',')) {
+        if (word.empty()) continue;
+        const auto name = split_once(word, '=');
+        if (name) {
+          mount.options.params.emplace_back("none", std::nullopt);
+          mount.options.params.emplace_back(std::string(name->first), std::string(name->second));
+        } else {
+          mount.options.params.emplace_back(std::string(word), std::nullopt);
+        }
+      }
+    }
+    plan.mounts.push_back(std::move(mount));
+  };
+  if (host.cgroups.size() == 1 && host.cgroups[0].name.empty()) {
+    add_view(host.cgroups[0], step.destination);
+    return;
+  }
+  MountStep top = step;
+  top.type = "tmpfs";
+  top.source = "tmpfs";
+  top.options.params = {{"mode", "755"}};
+  top.options.attr_set &= ~static_cast<std::uint64_t>(MOUNT_ATTR_RDONLY);
+  plan.mounts.push_back(top);
+  for (const auto& view : host.cgroups) {
+    add_view(view, str(step.destination, '/', view.name));
+    // "cpu,cpuacct" is also reached under each of its names, as on the host.
+    const auto parts = split(view.name, ',');
+    for (const auto part : parts)
+      if (parts.size() > 1) plan.mounts.push_back(cgroup_link(step, view.name, std::string(part)));
+  }
+  if (!readonly) return;
+  MountStep seal = step;
+  seal.kind = MountKind::remount;
+  seal.options = {};
+  seal.options.attr_set = MOUNT_ATTR_RDONLY;
+  plan.mounts.push_back(seal);
+}
+
+Result<void> plan_mount(const oci::Spec& spec, const HostFacts& host, std::size_t index, LaunchPlan& plan) {
+  const oci::Mount& mount = spec.mounts[index];
+  MountStep step;
+  step.config_index = index;
+  step.destination = mount.destination.starts_with('/') ? mount.destination : str('/', mount.destination);
+  step.type = mount.type;
+  step.source = mount.source;
+  step.options = parse_mount_options(mount);
+  const auto refuse = [&](std::string_view why) {
+    return Error::make(Code::unsupported, "mounts[", index, "]: ", why);
+  };
+  if (step.options.idmap || !mount.uid_mappings.empty() || !mount.gid_mappings.empty())
+    return refuse("idmapped mounts are not there yet");
+  if (step.options.remount) {
+    step.kind = MountKind::remount;
+  } else if (step.options.bind) {
+    step.kind = MountKind::tree;
+    if (mount.source.empty()) return refuse("a bind mount needs a source");
+  } else if (mount.type == "cgroup" || mount.type == "cgroup2") {
+    plan_cgroup_mount(spec, host, std::move(step), plan);
+    return {};
+  } else if (mount.type.empty() || mount.type == "none") {
+    return refuse("a mount needs a type, or the option bind");
+  }
+  if (mount.type == "proc" || mount.type == "sysfs") step.flags |= kMountTargetIsRealDir;
+  if (step.options.copy_up) {
+    if (mount.type != "tmpfs") return refuse("tmpcopyup is an option of tmpfs");
+    step.flags |= kMountCopyUp;
+    for (const auto& [key, value] : step.options.params)
+      if (key == "mode") step.flags |= kMountKeepMode;
+  }
+  plan.mounts.push_back(std::move(step));
+  return {};
+}
+
+constexpr std::array<std::pair<const char*, std::uint32_t>, 5> kMemoryDevices{
+    {{"/dev/null", 3}, {"/dev/zero", 5}, {"/dev/full", 7}, {"/dev/random", 8}, {"/dev/urandom", 9}}};
+
+void plan_devices(const oci::Spec& spec, LaunchPlan& plan) {
+  // A /dev bound from elsewhere comes with its own nodes.
+  for (const auto& mount : plan.mounts)
+    if (mount.destination == "/dev" && mount.options.bind) return;
+  const auto configured = [&](std::string_view path) {
+    return std::any_of(spec.linux.devices.begin(), spec.linux.devices.end(),
+                       [&](const auto& d) { return d.path == path; });
+  };
+  for (const auto& [path, minor] : kMemoryDevices)
+    if (!configured(path)) plan.devices.push_back({path, S_IFCHR | 0666, 0, 0, 1, minor});
+  if (!configured("/dev/tty")) plan.devices.push_back({"/dev/tty", S_IFCHR | 0666, 0, 0, 5, 0});
+  for (const auto& device : spec.linux.devices) {
+    const std::uint32_t type = device.type == 'b' ? S_IFBLK : device.type == 'p' ? S_IFIFO : S_IFCHR;
+    plan.devices.push_back({device.path, type | device.file_mode.value_or(0666), device.uid, device.gid,
+                            static_cast<std::uint32_t>(device.major), static_cast<std::uint32_t>(device.minor)});
+  }
+  for (const auto& [target, path] :
+       std::initializer_list<std::pair<const char*, const char*>>{{"/proc/self/fd", "/dev/fd"},
+                                                                  {"/proc/self/fd/0", "/dev/stdin"},
+                                                                  {"/proc/self/fd/1", "/dev/stdout"},
+                                                                  {"/proc/self/fd/2", "/dev/stderr"},
+                                                                  {"pts/ptmx", "/dev/ptmx"}})
+    plan.links.push_back({target, path});
+}
+
+// "net.ipv4.conf.eth0/1.rp_filter" and "net/ipv4/conf/eth0.1/rp_filter" name the same file: whichever separator comes
+// first separates, the other one is part of a name (sysctl(8)).
+std::string sysctl_path(const std::string& key) {
+  std::string path = "sys/";
+  const auto first = key.find_first_of("./");
+  const bool dots = first != std::string::npos && key[first] == '.';
+  for (const char c : key) path += dots && c == '.' ? '/' : dots && c == '/' ? '.' : c;
+  return path;
+}
+
+Result<void> plan_labels(const oci::Process& process, const HostFacts& host, LaunchPlan& plan) {
+  // A label that was asked for and cannot be put on must stop the container, not run it unconfined (CVE-2025-65105).
+  if (!process.apparmor_profile.empty() && process.apparmor_profile != "unconfined") {
+    if (!host.apparmor)
+      return Error::make(Code::unsupported, "process.apparmorProfile: AppArmor is not enabled on this host");
+    plan.label_path = "attr/apparmor/exec";
+    plan.label = str("exec ", process.apparmor_profile);
+  }
+  if (!process.selinux_label.empty()) {
+    if (!host.selinux)
+      return Error::make(Code::unsupported, "process.selinuxLabel: SELinux is not enabled on this host");
+    plan.label_path = "attr/exec";
+    plan.label = process.selinux_label;
+  }
+  return {};
+}
+
+Result<void> plan_process(const oci::Process& process, const HostFacts& host, LaunchPlan& plan) {
+  plan.process = process;
+  plan.last_capability = host.last_capability;
+  const std::uint64_t known = host.last_capability >= 63 ? ~0ULL : (1ULL << (host.last_capability + 1)) - 1;
+  plan.capabilities = process.capabilities.value_or(oci::Capabilities{});
+  for (auto* set : {&plan.capabilities.bounding, &plan.capabilities.effective, &plan.capabilities.inheritable,
+                    &plan.capabilities.permitted, &plan.capabilities.ambient})
+    *set &= known;
+  plan.oom_score_adj = process.oom_score_adj;
+  if (process.terminal) plan.flags |= kTerminal;
+  if (process.console_size) plan.console = *process.console_size;
+  if (process.no_new_privileges) plan.flags |= kNoNewPrivileges;
+  if (process.user.umask) plan.flags |= kSetUmask;
+  if (process.scheduler) plan.flags |= kSetScheduler;
+  if (process.io_priority) plan.flags |= kSetIoPriority;
+  if (process.exec_cpu_affinity) return Error::make(Code::unsupported, "process.execCPUAffinity: is not there yet");
+  return plan_labels(process, host, plan);
+}
+
+Result<void> refuse_what_is_missing(const oci::Spec& spec) {
+  const auto missing = [](std::string_view path) { return Error::make(Code::unsupported, path, ": is not there yet"); };
+  if (!spec.hooks.create_container.empty()) return missing("hooks.createContainer");
+  if (!spec.hooks.start_container.empty()) return missing("hooks.startContainer");
+  if (spec.linux.intel_rdt) return missing("linux.intelRdt");
+  if (spec.linux.memory_policy) return missing("linux.memoryPolicy");
+  if (!spec.linux.net_devices.empty()) return missing("linux.netDevices");
+  if (!spec.linux.mount_label.empty()) return missing("linux.mountLabel");
+  if (spec.linux.seccomp && !spec.linux.seccomp->listener_path.empty()) return missing("linux.seccomp.listenerPath");
+  return {};
+}
+
+}  // namespace
+
+Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
+  if (!spec.process) return Error::make(Code::invalid_config, "process: is missing");
+  TRY(refuse_what_is_missing(spec));
+  LaunchPlan plan;
+  TRY(plan_process(*spec.process, host, plan));
+  TRY(plan_namespaces(spec, plan));
+  plan.hostname = spec.hostname;
+  plan.domainname = spec.domainname;
+  if ((!plan.hostname.empty() || !plan.domainname.empty()) && spec.find_namespace(NamespaceType::uts) == nullptr)
+    return Error::make(Code::invalid_config, "hostname: would be the host's own; add a uts namespace");
+  for (std::size_t i = 0; i < spec.mounts.size(); ++i) TRY(plan_mount(spec, host, i, plan));
+  plan_devices(spec, plan);
+  for (const auto& [key, value] : spec.linux.sysctl) plan.sysctls.push_back({key, sysctl_path(key), value});
+  plan.masked = spec.linux.masked_paths;
+  plan.readonly = spec.linux.readonly_paths;
+  if (spec.root.readonly) plan.flags |= kRootReadonly;
+  if (!spec.hooks.prestart.empty() || !spec.hooks.create_runtime.empty()) plan.flags |= kHooks;
+  plan.flags |= kMakeWorkdir | kDeathSignal;
+  const auto init = spec.annotations.find(kInitAnnotation);
+  if (init != spec.annotations.end() && init->second == "true") plan.flags |= kInit;
+  // Nothing of ours propagates out: private unless the container's root is to take part in the host's propagation.
+  plan.propagation = kMsPrivate;
+  if (!spec.linux.rootfs_propagation.empty()) {
+    const auto word = parse_propagation(spec.linux.rootfs_propagation);
+    if (!word)
+      return Error::make(Code::invalid_config, "linux.rootfsPropagation: ", quoted(spec.linux.rootfs_propagation),
+                         " is none of shared, slave, private, unbindable");
+    plan.root_propagation = *word;
+    if ((*word & kMsPrivate) == 0) plan.propagation = kMsSlave;
+  }
+  if (spec.linux.personality_domain) {
+    constexpr std::uint32_t kLinux32 = 8;
+    plan.flags |= kSetPersonality;
+    plan.personality = *spec.linux.personality_domain == "LINUX32" ? kLinux32 : 0;
+  }
+  return plan;
+}
+
+Result<LaunchPlan> make_exec_plan(const oci::Spec& spec, const oci::Process& process, const HostFacts& host) {
+  LaunchPlan plan;
+  TRY(plan_process(process, host, plan));
+  plan.oom_score_adj = process.oom_score_adj;
+  plan.flags |= kExec | kTwoStages | kDeathSignal;
+  if (spec.linux.personality_domain) {
+    constexpr std::uint32_t kLinux32 = 8;
+    plan.flags |= kSetPersonality;
+    plan.personality = *spec.linux.personality_domain == "LINUX32" ? kLinux32 : 0;
+  }
+  return plan;
+}
+
+std::vector<oci::DeviceRule> with_default_devices(std::vector<oci::DeviceRule> rules) {
+  struct Default {
+    char type;
+    std::int64_t major, minor;  // -1: any
+    const char* access;
+  };
+  constexpr std::array<Default, 11> kDefaults{{{'c', -1, -1, "m"},
+                                               {'b', -1, -1, "m"},
+                                               {'c', 1, 3, "rwm"},
+                                               {'c', 1, 5, "rwm"},
+                                               {'c', 1, 7, "rwm"},
+                                               {'c', 1, 8, "rwm"},
+                                               {'c', 1, 9, "rwm"},
+                                               {'c', 5, 0, "rwm"},
+                                               {'c', 5, 1, "rwm"},
+                                               {'c', 5, 2, "rwm"},
+                                               {'c', 136, -1, "rwm"}}};
+  for (const auto& each : kDefaults) {
+    oci::DeviceRule rule;
+    rule.allow = true;
+    rule.type = each.type;
+    if (each.major >= 0) rule.major = each.major;
+    if (each.minor >= 0) rule.minor = each.minor;
+    rule.access = each.access;
+    rules.push_back(std::move(rule));
+  }
+  return rules;
+}
+
+}  // namespace skink::plan

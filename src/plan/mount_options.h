@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mount options of config.json, word by word, as attributes, propagation and file system parameters.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "oci/spec.h"
+
+namespace skink::plan {
+
+/// What the option words of one mount mean (config.md, "Linux mount options").
+struct MountOptions {
+  bool bind = false, recursive = false, remount = false;
+  bool copy_up = false;          ///< tmpcopyup
+  bool source_nofollow = false;  ///< src-nofollow, copy-symlink (crun)
+  bool idmap = false, idmap_recursive = false;
+  std::uint64_t attr_set = 0, attr_clear = 0;  ///< MOUNT_ATTR_*
+  std::uint64_t rec_set = 0, rec_clear = 0;    ///< the same, for the whole tree (rro, rnosuid, ...)
+  unsigned propagation = 0;                    ///< MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE; 0: not said
+  bool propagation_recursive = false;
+  /// The rest, for fsconfig(2): key and value, or a flag.
+  std::vector<std::pair<std::string, std::optional<std::string>>> params;
+};
+
+/// Never fails: a word that is not an option of mount(8) is the file system's, which refuses what it does not know.
+MountOptions parse_mount_options(const oci::Mount& mount);
+
+/// All option words that parse_mount_options itself gives a meaning, sorted: for `features`.
+std::vector<std::string> known_mount_options();
+
+/// MS_* (with MS_REC) of "rslave" and the like; nothing for another word.
+std::optional<unsigned> parse_propagation(const std::string& word);
+
+}  // namespace skink::plan
