@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""exec: one more process in a running container, made by the same rules."""
+
+import os
+import signal
+import time
+
+import pytest
+from skinktest import status_of, wait_for
+
+
+def test_output_status_and_input(sk):
+    name = sk.running()
+    result = sk("exec", name, "sh", "-c", "echo out; echo err >&2; exit 9")
+    assert (result.status, result.out, result.err) == (9, "out\n", "err\n")
+    assert sk.ok("exec", "-i", name, "cat", input="in\n") == "in"
+    assert sk.ok("exec", name, "cat", input="in\n") == ""
+    assert sk.ok("exec", "-i", name, "wc", "-c", input="x" * 300000) == "300000"
+
+
+@pytest.mark.parametrize("command,status", [(["/no/such"], 127), (["nosuch"], 127), (["/etc"], 126), (["/etc/passwd"], 126),
+                                            (["sh", "-c", "kill -9 $$"], 137), (["sh", "-c", "kill -TERM $$"], 143)])
+def test_exit_statuses(sk, command, status):
+    assert sk("exec", sk.running(), *command).status == status
+
+
+def test_it_has_the_namespaces_root_and_limits_of_the_container(sk):
+    name = sk.running("-m", "64m", "--ulimit", "nofile=123:123")
+    out = sk.ok("exec", name, "sh", "-c", "ulimit -n; touch /x 2>/dev/null || echo ro; readlink /proc/self/ns/pid; readlink /proc/1/ns/pid; "
+                "cat /proc/self/cgroup; echo --; cat /proc/1/cgroup")
+    lines = out.splitlines()
+    assert lines[:2] == ["123", "ro"] and lines[2] == lines[3]
+    own, _, first = "\n".join(lines[4:]).partition("--")
+    assert own.strip() == first.strip()
+
+
+def test_user_workdir_and_environment(sk):
+    name = sk.running("-e", "FROM=run", "-w", "/etc")
+    out = sk.ok("exec", "-u", "user", "-w", "/tmp", "-e", "MORE=exec", name, "sh", "-c", "id -u; id -g; pwd; echo $FROM $MORE $HOME")
+    assert out.split() == ["1000", "1000", "/tmp", "run", "exec", "/home/user"]
+    assert sk.ok("exec", name, "pwd") == "/etc"
+    sk.fails("exec", "-u", "stranger", name, "true", match="stranger")
+
+
+def test_capabilities_and_seccomp_are_the_containers(sk):
+    name = sk.running("--cap-drop", "ALL", "--cap-add", "CHOWN")
+    out = sk.ok("exec", name, "grep", "-E", "Cap|NoNewPrivs|Seccomp:", "/proc/self/status")
+    fields = dict(line.split(":\t") for line in out.splitlines())
+    own = status_of(sk.pid(name))
+    for field in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"):
+        assert fields[field] == own[field], field
+
+
+def test_detached_exec(sk):
+    name = sk.running()
+    sk.ok("exec", "-d", name, "sh", "-c", "echo done >/tmp/mark; sleep 100")
+    wait_for(lambda: sk("exec", name, "cat", "/tmp/mark").out == "done\n")
+
+
+def test_exec_in_a_stopped_container(sk):
+    name = sk.running("--restart", "no", command=["true"])
+    sk.wait_state(name, "exited")
+    sk.fails("exec", name, "true", match=[name, "not running"])
+
+
+def test_a_killed_client_does_not_keep_the_container(sk):
+    name = sk.running("--restart", "no")
+    client = sk.start("exec", name, "sleep", "100")
+    wait_for(lambda: "sleep 100" in sk.ok("exec", name, "ps"))
+    client.send_signal(signal.SIGSTOP)
+    sk.ok("stop", "-t", "1", name)
+    assert sk.state(name) == "exited"
+    client.send_signal(signal.SIGCONT)
+    assert client.wait(timeout=60) != 0
+
+
+def test_exec_processes_end_with_the_container(sk):
+    name = sk.running("--restart", "no")
+    client = sk.start("exec", name, "sleep", "100")
+    wait_for(lambda: "sleep 100" in sk.ok("exec", name, "ps"))
+    os.kill(sk.pid(name), signal.SIGKILL)
+    assert client.wait(timeout=60) == 137
+
+
+def test_signals_to_the_client_reach_the_process(sk):
+    name = sk.running()
+    client = sk.start("exec", name, "sh", "-c", "trap 'exit 21' TERM; echo ready; while :; do sleep 0.05; done")
+    assert client.stdout.readline() == b"ready\n"
+    client.send_signal(signal.SIGTERM)
+    assert client.wait(timeout=60) == 21
+
+
+def test_many_at_once(sk):
+    name = sk.running()
+    clients = [sk.start("exec", name, "sh", "-c", "echo %d; sleep 0.2; exit %d" % (n, n)) for n in range(20)]
+    for n, client in enumerate(clients):
+        out, err = client.communicate(timeout=90)
+        assert (client.returncode, out) == (n, b"%d\n" % n), err
+
+
+def test_exec_after_a_relaunch(sk):
+    name = sk.running("--restart", "always")
+    pid = sk.pid(name)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: sk.pid(name) not in (0, pid))
+    assert sk.ok("exec", name, "echo", "again") == "again"
+
+
+def test_privileged_exec(sk):
+    name = sk.running()
+    out = sk.ok("exec", "--privileged", name, "grep", "CapEff", "/proc/self/status")
+    assert int(out.split()[1], 16) == int(status_of(os.getpid())["CapBnd"], 16)
+
+
+def test_background_processes_of_an_exec_do_not_hold_the_client(sk):
+    name = sk.running()
+    begin = time.monotonic()
+    assert sk.ok("exec", name, "sh", "-c", "sleep 300 >/dev/null 2>&1 & echo done") == "done"
+    assert time.monotonic() - begin < 200

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hundred containers at once, and many starts in parallel."""
+
+import json
+import os
+
+import pytest
+from skinktest import ALL, alive, wait_for
+
+
+@pytest.mark.timeout(900)
+def test_a_hundred_containers_at_once(sk, world):
+    count = 300 if ALL else 100
+    names = [world.name() for _ in range(count)]
+    starting = []
+    for n, name in enumerate(names):
+        starting.append(sk.start("run", "-d", "--name", name, "--restart", "always", "busybox", "sh", "-c", "echo %d; sleep 5000" % n))
+        if len(starting) >= 10:
+            first = starting.pop(0)
+            out, err = first.communicate(timeout=120)
+            assert first.returncode == 0, err
+    for one in starting:
+        out, err = one.communicate(timeout=120)
+        assert one.returncode == 0, err
+    rows = {row["name"]: row for row in sk.ps()}
+    assert set(rows) == set(names) and all(row["state"] == "running" for row in rows.values())
+    assert len({row["pid"] for row in rows.values()}) == count
+    victims = names[::10]
+    for name in victims:
+        os.kill(rows[name]["pid"], 9)
+    wait_for(lambda: all(row["pid"] not in (0, rows[row["name"]]["pid"]) and row["state"] == "running"
+                         for row in sk.ps() if row["name"] in victims), 90)
+    for n, name in list(enumerate(names))[::17]:
+        assert str(n) in sk.ok("logs", name).split()
+    sk.ok("rm", "-f", *names, timeout=300)
+    assert sk.ps() == []
+    assert not any(alive(row["pid"]) for row in rows.values())
+
+
+def test_many_loads_of_one_image_at_once(bare, world):
+    import mkimg
+    from skinktest import busybox_image
+    path = mkimg.oci_archive(world.path("x.tar"), busybox_image("same"))
+    loads = [bare.start("load", path) for _ in range(8)]
+    for one in loads:
+        out, err = one.communicate(timeout=120)
+        assert one.returncode == 0, err
+    assert len(json.loads(bare.ok("images", "--format", "json"))) == 1 if bare.ok("images", "--format", "json").startswith("[") else True
+    assert bare.ok("run", "--rm", "same", "echo", "x") == "x"
+
+
+def test_short_containers_in_a_row(sk):
+    for n in range(100 if ALL else 25):
+        assert sk("run", "--rm", "busybox", "sh", "-c", "exit %d" % (n % 100)).status == n % 100

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Supervision: what fails comes back, and what supervises comes back too."""
+
+import os
+import signal
+import time
+
+import pytest
+from skinktest import alive, kill_quietly, read_text, wait_for
+
+
+def relaunched(sk, name, old):
+    return wait_for(lambda: sk.pid(name) not in (0, old) and sk.state(name) == "running" and sk.pid(name),
+                    message="%s was not relaunched: %s" % (name, sk.row(name)))
+
+
+def test_a_killed_container_comes_back(sk):
+    name = sk.running("--restart", "always")
+    pid = sk.pid(name)
+    os.kill(pid, signal.SIGKILL)
+    relaunched(sk, name, pid)
+    assert sk.row(name)["restarts"] == 1
+    assert sk.ok("exec", name, "echo", "back") == "back"
+
+
+def test_detached_containers_are_relaunched_by_default(sk):
+    name = sk.running()
+    pid = sk.pid(name)
+    os.kill(pid, signal.SIGKILL)
+    relaunched(sk, name, pid)
+
+
+def test_a_clean_end_is_not_relaunched_by_on_failure(sk):
+    name = sk.running(command=["true"])
+    sk.wait_state(name, "exited")
+    assert sk.row(name)["restarts"] == 0
+
+
+def test_always_relaunches_a_clean_end(sk):
+    name = sk.running("--restart", "always", command=["sh", "-c", "echo run; sleep 0.2"])
+    wait_for(lambda: sk.ok("logs", name).split().count("run") >= 3)
+
+
+def test_on_failure_with_a_limit_gives_up(sk):
+    name = sk.running("--restart", "on-failure:2", command=["sh", "-c", "echo run; exit 5"])
+    assert sk.ok("wait", name) == "5"
+    sk.wait_state(name, "exited")
+    assert sk.ok("logs", name).split() == ["run"] * 3
+    assert sk.row(name)["restarts"] == 2
+
+
+def test_policy_no(sk):
+    name = sk.running("--restart", "no", command=["sh", "-c", "exit 5"])
+    sk.wait_state(name, "exited")
+    assert sk.row(name)["restarts"] == 0
+    assert sk.row(name)["exit"]["status"] == 5
+
+
+def test_back_off_grows_and_is_shown(sk):
+    name = sk.running("--restart", "always", command=["sh", "-c", "echo run; exit 1"])
+    wait_for(lambda: sk.row(name)["restarts"] >= 4, 60)
+    row = wait_for(lambda: (lambda r: r["state"] == "restarting" and r)(sk.row(name)), 60, 0.02)
+    assert row["next_try"] and "estarting" in row["status"], row
+
+
+def test_stop_ends_the_back_off(sk):
+    name = sk.running("--restart", "always", command=["sh", "-c", "exit 1"])
+    wait_for(lambda: sk.row(name)["restarts"] >= 3, 60)
+    sk.ok("stop", name)
+    assert sk.state(name) == "exited"
+    before = sk.row(name)["restarts"]
+    time.sleep(2)
+    assert sk.row(name)["restarts"] == before
+
+
+@pytest.mark.parametrize("policy", ["always", "unless-stopped", "on-failure"])
+def test_a_stopped_container_stays_stopped(sk, policy):
+    name = sk.running("--restart", policy)
+    sk.ok("stop", "-t", "1", name)
+    time.sleep(1.5)
+    assert sk.state(name) == "exited"
+    sk.ok("start", name)
+    sk.wait_state(name, "running")
+    pid = sk.pid(name)
+    os.kill(pid, signal.SIGKILL)
+    relaunched(sk, name, pid)
+
+
+def supervisors(sk, name):
+    row = sk.row(name)
+    return row["supervisor_pid"], row["guard_pid"]
+
+
+@pytest.mark.parametrize("which", ["supervisor", "guard"])
+def test_a_killed_keeper_comes_back_and_the_container_lives_on(sk, which):
+    name = sk.running("--restart", "always")
+    pid = sk.pid(name)
+    supervisor, guard = supervisors(sk, name)
+    assert alive(supervisor) and alive(guard) and supervisor != guard
+    os.kill(supervisor if which == "supervisor" else guard, signal.SIGKILL)
+    old = supervisor if which == "supervisor" else guard
+
+    def back():
+        new = supervisors(sk, name)[0 if which == "supervisor" else 1]
+        return new not in (0, old) and alive(new)
+    wait_for(back, message="the %s did not come back: %s" % (which, sk.row(name)))
+    assert sk.pid(name) == pid and alive(pid), "the container was disturbed"
+    assert sk.ok("exec", name, "echo", "works") == "works"
+    os.kill(pid, signal.SIGKILL)
+    relaunched(sk, name, pid)
+    sk.ok("rm", "-f", name)
+
+
+def test_keepers_killed_in_turn_many_times(sk):
+    name = sk.running("--restart", "always", command=["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"])
+    pid = sk.pid(name)
+    for round_number in range(6):
+        old = supervisors(sk, name)
+        os.kill(old[round_number % 2], signal.SIGKILL)
+        wait_for(lambda: all(alive(one) for one in supervisors(sk, name) if one) and
+                 supervisors(sk, name)[round_number % 2] not in (0, old[round_number % 2]))
+    assert sk.pid(name) == pid
+    sk.ok("stop", "-t", "1", name)
+    lines = sk.ok("logs", name).split()
+    assert lines == [str(n) for n in range(1, len(lines) + 1)], "lines were lost or doubled"
+
+
+def test_both_keepers_killed_at_once(sk):
+    """The container runs on; the next command restores supervision."""
+    name = sk.running("--restart", "always")
+    pid = sk.pid(name)
+    for one in supervisors(sk, name):
+        kill_quietly(one)
+    time.sleep(0.5)
+    wait_for(lambda: (lambda s: s[0] and alive(s[0]))(supervisors(sk, name)), message="supervision was not restored")
+    assert sk.pid(name) == pid and alive(pid)
+    assert sk.ok("exec", name, "echo", "works") == "works"
+    os.kill(pid, signal.SIGKILL)
+    relaunched(sk, name, pid)
+
+
+def test_everything_killed_at_once_is_never_invented(sk):
+    """With keepers and container dead together nobody saw the exit status."""
+    name = sk.running("--restart", "no")
+    pid = sk.pid(name)
+    for one in supervisors(sk, name) + (pid,):
+        kill_quietly(one)
+    wait_for(lambda: not alive(pid))
+    row = wait_for(lambda: (lambda r: r["state"] in ("unknown", "exited") and r)(sk.row(name)))
+    if row["state"] == "exited" and row["exit"]["known"]:
+        assert row["exit"]["status"] == 137
+    sk.ok("rm", "-f", name)
+
+
+def test_the_containers_processes_end_with_their_first(sk):
+    name = sk.running("--restart", "no", command=["sh", "-c", "sleep 1234 & sleep 1235 & wait"])
+    pid = sk.pid(name)
+
+    def pids():
+        return [p for p in os.listdir("/proc") if p.isdigit() and
+                os.path.exists("/proc/%s/ns/pid" % p) and ns(p) == own]
+
+    def ns(p):
+        try:
+            return os.readlink("/proc/%s/ns/pid" % p)
+        except OSError:
+            return None
+    own = ns(str(pid))
+    wait_for(lambda: len(pids()) >= 3)
+    os.kill(pid, signal.SIGKILL)
+    sk.wait_state(name, "exited")
+    assert pids() == []
+
+
+def test_keepers_are_not_in_the_containers_cgroup_or_session(sk):
+    name = sk.running()
+    ident = sk.inspect(name)["id"]
+    for keeper in supervisors(sk, name):
+        groups = read_text("/proc/%d/cgroup" % keeper)
+        assert "/skink/" + ident + "\n" not in groups
+        assert os.getsid(keeper) != os.getsid(0)
+
+
+def test_keepers_hold_no_descriptor_of_the_caller(sk, world):
+    marker = open(world.write("marker", "x"))
+    os.set_inheritable(marker.fileno(), True)
+    name = world.name()
+    sk.ok("run", "-d", "--name", name, "busybox", "sleep", "100", close_fds=False)
+    pids = supervisors(sk, name) + (sk.pid(name),)
+    for pid in pids:
+        targets = [os.readlink("/proc/%d/fd/%s" % (pid, fd)) for fd in os.listdir("/proc/%d/fd" % pid)]
+        assert not any("marker" in target for target in targets), targets
+    marker.close()
+
+
+def test_a_caller_that_waits_for_the_end_of_its_pipe_is_not_kept_waiting(sk, world):
+    """`id=$(skink run -d ...)`: no keeper may hold the pipe."""
+    import subprocess
+    done = subprocess.run(sk.command("run", "-d", "--name", world.name(), "busybox", "sleep", "100"), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=world.environment(), timeout=60)
+    assert done.returncode == 0 and len(done.stdout.strip()) == 64
+
+
+def test_the_session_of_the_caller_may_end(sk, world):
+    name = world.name()
+    sk.ok("run", "-d", "--name", name, "busybox", "sleep", "100", before=["setsid", "--wait"])
+    for keeper in supervisors(sk, name):
+        os.kill(keeper, signal.SIGHUP)
+    time.sleep(0.3)
+    assert sk.state(name) == "running" and sk.ok("exec", name, "echo", "x") == "x"
+
+
+def test_restart_makes_a_new_incarnation(sk):
+    name = sk.running("--writable")
+    sk.ok("exec", name, "touch", "/mark")
+    pid = sk.pid(name)
+    assert sk.ok("restart", "-t", "1", name) == name
+    assert sk.pid(name) not in (0, pid)
+    assert sk("exec", name, "test", "-e", "/mark").status == 1
+
+
+def test_a_launch_that_fails_later_is_told(sk, world):
+    """The bind source vanishes: the next incarnation cannot be made, and ps says why."""
+    os.makedirs(world.path("gone"))
+    name = sk.running("--restart", "always", "-v", world.path("gone") + ":/x")
+    pid = sk.pid(name)
+    os.rename(world.path("gone"), world.path("away"))
+    os.kill(pid, signal.SIGKILL)
+    row = wait_for(lambda: (lambda r: r.get("exit") and r["exit"].get("error") and r)(sk.row(name)))
+    assert "gone" in row["exit"]["error"]
+    os.rename(world.path("away"), world.path("gone"))
+    relaunched(sk, name, pid)
+
+
+def test_a_restarting_container_can_be_removed(sk):
+    name = sk.running("--restart", "always", command=["false"])
+    wait_for(lambda: sk.row(name)["restarts"] >= 3)
+    sk.ok("rm", "-f", name)
+    assert sk.row(name) is None
+
+
+def test_unknown_policies_are_refused(sk):
+    for policy in ("sometimes", "on-failure:x", "on-failure:-1", "always:3", ""):
+        sk.fails("run", "-d", "--restart", policy, "busybox", "true", status=125, match="restart")
+
+
+def test_rm_and_restart_exclude_each_other(sk):
+    sk.fails("run", "-d", "--rm", "--restart", "always", "busybox", "true", status=125, match="rm")
