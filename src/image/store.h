@@ -40,6 +40,7 @@ struct Loaded {
   std::vector<Image> images;
   std::uint64_t layers_written = 0;
   std::uint64_t layers_reused = 0;
+  std::vector<std::string> notes;  ///< what was left out and why, for people; already printable
 };
 
 /// What an overlay of this image is made of, topmost first: scaffold, then layers. Descriptors are O_PATH directories

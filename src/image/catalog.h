@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The catalogue of an archive: which images it holds for a platform, with their documents read and verified.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "image/archive.h"
+#include "image/store.h"
+#include "oci/image.h"
+
+namespace skink::image {
+
+/// Where a layer's bytes are and what they must be.
+struct LayerBlob {
+  std::string member;
+  std::string label;                            ///< for errors: the digest, or the member's name
+  std::optional<oci::Digest> digest;            ///< of the packed bytes; a docker-archive has none
+  std::optional<oci::Compression> compression;  ///< absent: by the first bytes
+  oci::Digest diff_id;
+};
+
+struct FoundImage {
+  oci::Digest id;
+  oci::Digest manifest;
+  std::string config_text;
+  std::string manifest_text;
+  oci::ImageConfig config;
+  std::vector<LayerBlob> layers;
+  std::vector<Reference> names;
+};
+
+struct Catalog {
+  std::vector<FoundImage> images;  ///< at least one
+  std::vector<std::string> notes;
+};
+
+/// `stem` names images whose archive gives a bare tag or nothing.
+Result<Catalog> read_catalog(const Archive& archive, const LoadOptions& options, const std::string& stem);
+
+/// "web" for "/srv/web-1.2.tar.gz"... as far as it makes a repository; "" when it does not.
+std::string stem_of(const std::string& file);
+
+}  // namespace skink::image

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// LayerWriter and LayerReader: the small interface between a layer's tar and the form in which layers are stored.
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <ctime>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "image/source.h"
+
+namespace skink::image {
+
+struct Attributes {
+  mode_t mode = 0;  ///< permission bits with set-id and sticky
+  uid_t uid = 0;
+  gid_t gid = 0;
+  timespec mtime{};
+  std::vector<std::pair<std::string, std::string>> xattrs;  ///< already filtered (attacks A61, A63)
+};
+
+/// Writes one layer. Paths are relative, without "." or ".." or empty components; "" is the layer's root. Parents that
+/// have no entry (yet) are made and remembered as implied; a path through a symbolic link follows it inside the layer;
+/// a later entry of the same path replaces what is there (attack A74), a directory's entry only sets its attributes.
+class LayerWriter {
+ public:
+  LayerWriter() = default;
+  LayerWriter(const LayerWriter&) = delete;
+  LayerWriter& operator=(const LayerWriter&) = delete;
+  virtual ~LayerWriter() = default;
+  virtual Result<void> directory(const std::string& path, const Attributes& attributes) = 0;
+  virtual Result<void> regular(const std::string& path, const Attributes& attributes, ByteSource& data) = 0;
+  virtual Result<void> symlink(const std::string& path, const std::string& target, const Attributes& attributes) = 0;
+  virtual Result<void> fifo(const std::string& path, const Attributes& attributes) = 0;
+  /// Another name of a file or symbolic link of this layer, never following a link at `target` (attack A05).
+  virtual Result<void> hardlink(const std::string& path, const std::string& target) = 0;
+  /// Hides `path` of the layers below. An entry of the same path in this layer stays, whatever the order (attack A60).
+  virtual Result<void> whiteout(const std::string& path) = 0;
+  /// Hides everything in directory `path` of the layers below.
+  virtual Result<void> opaque(const std::string& path) = 0;
+  /// Whiteouts, directories' modes and times, and the layer's description. The last call.
+  virtual Result<void> finish() = 0;
+};
+
+/// What stands at one path of one layer.
+struct LayerNode {
+  struct stat status {};
+  bool whiteout = false;
+  bool opaque = false;
+  [[nodiscard]] bool is_directory() const { return S_ISDIR(status.st_mode); }
+};
+
+/// A stored layer.
+class LayerReader {
+ public:
+  LayerReader() = default;
+  LayerReader(const LayerReader&) = delete;
+  LayerReader& operator=(const LayerReader&) = delete;
+  virtual ~LayerReader() = default;
+  /// Nothing when the layer says nothing about `path` itself. Never follows a link.
+  virtual Result<std::optional<LayerNode>> lookup(const std::string& path) const = 0;
+  virtual Result<std::string> read_link(const std::string& path) const = 0;
+  /// Directories without an entry of their own, in no order; "" is the root.
+  [[nodiscard]] virtual const std::vector<std::string>& implied() const = 0;
+  /// The layer hides every layer below it whole.
+  [[nodiscard]] virtual bool hides_all_below() const = 0;
+  /// Bytes of its files.
+  [[nodiscard]] virtual std::int64_t size() const = 0;
+  /// An O_PATH descriptor for overlayfs.
+  virtual Result<UniqueFd> open_root() const = 0;
+};
+
+/// A layer as a directory tree: writes into `layer_fd`, which is empty and ours.
+Result<std::unique_ptr<LayerWriter>> make_layer_writer(UniqueFd layer_fd);
+/// A layer that make_layer_writer() wrote.
+Result<std::unique_ptr<LayerReader>> open_layer(UniqueFd layer_fd);
+
+}  // namespace skink::image

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads a layer that is stored as a directory tree.
+#include <fcntl.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#include <cerrno>
+
+#include "base/text.h"
+#include "fs/dir.h"
+#include "image/layer.h"
+#include "image/layer_files.h"
+#include "image/path.h"
+#include "oci/json.h"
+#include "sys/file.h"
+
+namespace skink::image {
+namespace {
+
+constexpr std::size_t kImpliedMost = 256U << 20;
+
+class TreeReader final : public LayerReader {
+ public:
+  TreeReader(UniqueFd root, std::vector<std::string> implied, bool opaque, std::int64_t size)
+      : root_(std::move(root)), implied_(std::move(implied)), opaque_(opaque), size_(size) {}
+
+  Result<std::optional<LayerNode>> lookup(const std::string& path) const override;
+  Result<std::string> read_link(const std::string& path) const override;
+  const std::vector<std::string>& implied() const override { return implied_; }
+  bool hides_all_below() const override { return opaque_; }
+  std::int64_t size() const override { return size_; }
+  Result<UniqueFd> open_root() const override { return sys::open_beneath(root_.get(), ".", O_PATH | O_DIRECTORY); }
+
+ private:
+  UniqueFd root_;
+  std::vector<std::string> implied_;
+  bool opaque_;
+  std::int64_t size_;
+};
+
+Result<std::optional<LayerNode>> TreeReader::lookup(const std::string& path) const {
+  const auto opened = sys::open_beneath(root_.get(), path.empty() ? "." : path.c_str(), O_PATH | O_NOFOLLOW);
+  if (!opened) {
+    const int why = opened.error().errnum();
+    if (why == ENOENT || why == ENOTDIR || why == ELOOP || why == ENAMETOOLONG) return std::optional<LayerNode>();
+    return opened.error();
+  }
+  LayerNode node;
+  node.status = TRY(sys::stat_fd(opened->get(), path));
+  node.whiteout = S_ISCHR(node.status.st_mode) && node.status.st_rdev == ::makedev(0, 0);
+  if (node.is_directory()) {
+    const UniqueFd readable = TRY(sys::open_beneath(opened->get(), ".", O_RDONLY | O_DIRECTORY));
+    char value = 0;
+    node.opaque = ::fgetxattr(readable.get(), kOpaqueXattr, &value, 1) == 1 && value == 'y';
+  }
+  return std::optional<LayerNode>(node);
+}
+
+Result<std::string> TreeReader::read_link(const std::string& path) const {
+  const auto [parent_path, name] = split_path(path);
+  const UniqueFd parent =
+      TRY(sys::open_beneath(root_.get(), parent_path.empty() ? "." : parent_path.c_str(), O_PATH | O_DIRECTORY));
+  return sys::readlink_at(parent.get(), name.c_str());
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LayerReader>> open_layer(UniqueFd layer_fd) {
+  const std::string text = TRY(fs::read_file(layer_fd.get(), kDescriptionName, oci::kDocumentLimit));
+  const auto json = TRY_CTX(oci::parse_json(text), std::string_view(kDescriptionName));
+  const std::string list = TRY(fs::read_file(layer_fd.get(), kImpliedName, kImpliedMost));
+  std::vector<std::string> implied;
+  for (std::size_t at = 0; at < list.size();) {
+    const std::size_t end = std::min(list.find('\0', at), list.size());
+    implied.push_back(list.substr(at, end - at));
+    at = end + 1;
+  }
+  UniqueFd root = TRY(sys::open_beneath(layer_fd.get(), kTreeName, O_RDONLY | O_DIRECTORY));
+  return std::unique_ptr<LayerReader>(std::make_unique<TreeReader>(
+      std::move(root), std::move(implied), oci::get_bool(json, "opaque"), oci::get_int(json, "size")));
+}
+
+}  // namespace skink::image

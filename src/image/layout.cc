@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "image/layout.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "sys/file.h"
+
+namespace skink::image {
+
+Result<void> make_layout(int store_fd) {
+  for (const char* path : {"layers", kLayers, "images", kImages, "scaffolds", kScaffolds, kNames, kLocks, kTemporary}) {
+    auto made = sys::mkdir_at(store_fd, path, 0700);
+    if (!made && made.error().errnum() != EEXIST) return made;
+  }
+  return {};
+}
+
+Result<UniqueFd> open_part(int store_fd, const std::string& path) {
+  return sys::open_beneath(store_fd, path.c_str(), O_RDONLY | O_DIRECTORY);
+}
+
+Result<bool> exists(int dir_fd, const std::string& name) {
+  const auto status = sys::stat_at(dir_fd, name.c_str(), AT_SYMLINK_NOFOLLOW);
+  if (status) return true;
+  if (status.error().errnum() == ENOENT) return false;
+  return status.error();
+}
+
+namespace {
+
+// A lock on a file counts only while the file still has its name: another command may have removed it in between.
+Result<bool> is_still(int locked_fd, int dir_fd, const std::string& name) {
+  const auto mine = TRY(sys::stat_fd(locked_fd, name));
+  const auto there = sys::stat_at(dir_fd, name.c_str(), AT_SYMLINK_NOFOLLOW);
+  return there && there->st_ino == mine.st_ino && there->st_dev == mine.st_dev;
+}
+
+}  // namespace
+
+Result<Session> Session::begin(int store_fd) {
+  const UniqueFd all = TRY(open_part(store_fd, kTemporary));
+  for (;;) {
+    std::string name = fs::random_hex(16);
+    TRY(sys::mkdir_at(all.get(), name.c_str(), 0700));
+    auto opened = sys::open_beneath(all.get(), name.c_str(), O_RDONLY | O_DIRECTORY);
+    if (!opened && opened.error().errnum() == ENOENT) continue;  // swept before it was locked
+    auto lock = fs::Lock::try_take(TRY(std::move(opened)), fs::Lock::Mode::exclusive, "temporary directory");
+    if (!lock && lock.error().code() == Code::busy) continue;
+    Session session(store_fd, std::move(name), TRY(std::move(lock)));
+    if (TRY(is_still(session.fd(), all.get(), session.name_))) return session;
+  }
+}
+
+Result<void> Session::take(int from_fd, const std::string& name) {
+  const std::string hidden = fs::random_hex(8);
+  auto moved = sys::rename_at(from_fd, name.c_str(), fd(), hidden.c_str());
+  if (!moved && moved.error().errnum() == ENOENT) return {};
+  return moved;
+}
+
+Result<void> Session::end() {
+  const UniqueFd all = TRY(open_part(store_fd_, kTemporary));
+  return fs::remove_tree(all.get(), name_.c_str());
+}
+
+Result<bool> sweep_sessions(int store_fd) {
+  const UniqueFd all = TRY(open_part(store_fd, kTemporary));
+  bool found = false;
+  for (const auto& entry : TRY(fs::list(all.get()))) {
+    auto opened = sys::open_beneath(all.get(), entry.name.c_str(), O_RDONLY | O_DIRECTORY);
+    if (!opened) continue;  // it ended by itself
+    const auto lock = fs::Lock::try_take(std::move(opened).value(), fs::Lock::Mode::exclusive, entry.name);
+    if (!lock) continue;  // its command lives
+    TRY(fs::remove_tree(all.get(), entry.name.c_str()));
+    found = true;
+  }
+  return found;
+}
+
+Result<fs::Lock> lock_store(int store_fd) {
+  UniqueFd file = TRY(sys::open_beneath(store_fd, "lock", O_RDWR | O_CREAT, 0600));
+  return fs::Lock::take(std::move(file), fs::Lock::Mode::exclusive, "image store");
+}
+
+Result<fs::Lock> lock_layer(int store_fd, const std::string& hex, LayerLock how) {
+  const UniqueFd locks = TRY(open_part(store_fd, kLocks));
+  const std::string name = hex + (how == LayerLock::write ? ".write" : ".use");
+  for (;;) {
+    UniqueFd file = TRY(sys::open_beneath(locks.get(), name.c_str(), O_RDWR | O_CREAT, 0600));
+    const auto mode = how == LayerLock::use ? fs::Lock::Mode::shared : fs::Lock::Mode::exclusive;
+    auto lock = how == LayerLock::remove ? fs::Lock::try_take(std::move(file), mode, "layer " + hex)
+                                         : fs::Lock::take(std::move(file), mode, "layer " + hex);
+    if (!lock) return lock;
+    if (TRY(is_still(lock->fd(), locks.get(), name))) return lock;
+  }
+}
+
+std::string encode_name(std::string_view reference) {
+  std::string file(reference);
+  std::replace(file.begin(), file.end(), '/', ',');
+  std::replace(file.begin(), file.end(), ':', '@');
+  return file;
+}
+
+std::string decode_name(std::string_view file) {
+  std::string reference(file);
+  std::replace(reference.begin(), reference.end(), ',', '/');
+  std::replace(reference.begin(), reference.end(), '@', ':');
+  return reference;
+}
+
+}  // namespace skink::image

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// The store on disk: where things are, one load's temporary directory, and the locks.
+//
+//   lock                           held while images and names change
+//   layers/sha256/HEX/             a layer by diffID (layer_files.h); `unsynced` while its data may not be on disk
+//   images/sha256/HEX/             config, manifest, image.json, names/ENCODED (one empty file a name)
+//   scaffolds/sha256/HEX/          the topmost lower of an image, in the form of a layer
+//   names/ENCODED                  "sha256:HEX": the image of a name
+//   locks/HEX.use, HEX.write       of a layer by diffID, see lock_layer()
+//   tmp/RANDOM/                    one for each command that writes, locked while it lives
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "fs/dir.h"
+
+namespace skink::image {
+
+inline constexpr char kLayers[] = "layers/sha256";
+inline constexpr char kImages[] = "images/sha256";
+inline constexpr char kScaffolds[] = "scaffolds/sha256";
+inline constexpr char kNames[] = "names";
+inline constexpr char kLocks[] = "locks";
+inline constexpr char kTemporary[] = "tmp";
+inline constexpr char kConfigFile[] = "config";
+inline constexpr char kManifestFile[] = "manifest";
+inline constexpr char kRecordFile[] = "image.json";
+inline constexpr char kUnsyncedFile[] = "unsynced";
+
+/// Makes the directories of a store.
+Result<void> make_layout(int store_fd);
+/// Opens one of the directories above, or one below it.
+Result<UniqueFd> open_part(int store_fd, const std::string& path);
+/// Whether something is there.
+Result<bool> exists(int dir_fd, const std::string& name);
+
+/// A directory of one command's own below tmp/. While the object lives, its lock says that the command does.
+class Session {
+ public:
+  static Result<Session> begin(int store_fd);
+  [[nodiscard]] int fd() const { return lock_.fd(); }
+  /// Moves `name` of `from_fd` into the session, out of everybody's sight. Nothing there is success.
+  Result<void> take(int from_fd, const std::string& name);
+  /// Removes the directory with all that is in it.
+  Result<void> end();
+
+ private:
+  Session(int store_fd, std::string name, fs::Lock lock)
+      : store_fd_(store_fd), name_(std::move(name)), lock_(std::move(lock)) {}
+  int store_fd_;  // the store outlives its sessions
+  std::string name_;
+  fs::Lock lock_;
+};
+
+/// Removes what dead commands left below tmp/; answers whether there was anything (attack F06).
+Result<bool> sweep_sessions(int store_fd);
+
+/// Held while images and names change.
+Result<fs::Lock> lock_store(int store_fd);
+
+enum class LayerLock {
+  use,    ///< shared, by each load that counts on the layer: it will not be removed. Waits for a removal only.
+  write,  ///< exclusive, while one layer is written. Its holder waits for no other layer, so nobody waits in a circle.
+  remove  ///< exclusive on the same file as use; never waits: busy when a load counts on the layer
+};
+Result<fs::Lock> lock_layer(int store_fd, const std::string& hex, LayerLock how);
+
+/// A reference as a file name, and back. References hold neither ',' nor '@'.
+std::string encode_name(std::string_view reference);
+std::string decode_name(std::string_view file);
+
+}  // namespace skink::image

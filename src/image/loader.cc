@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "image/loader.h"
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "image/records.h"
+#include "image/scaffold.h"
+#include "image/source.h"
+#include "image/unpack.h"
+#include "sys/file.h"
+#include "sys/process.h"
+
+namespace skink::image {
+namespace {
+
+// A bomb unpacks to a thousand times its size (gzip) or 30,000 times (zstd); layers of programs to three times.
+// Below the floor nobody minds (A70).
+constexpr std::uint64_t kBombFloor = 512U << 20;
+constexpr std::uint64_t kBombRatio = 500;
+
+Result<std::uint64_t> free_space(int store_fd) {
+  struct statvfs space {};
+  if (::fstatvfs(store_fd, &space) != 0) return Error::from_errno(errno, "statvfs");
+  // Something stays free, so that the containers that run can still write their state.
+  return static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize / 20 * 19;
+}
+
+Result<void> sync_file_system(int store_fd) {
+  // syncfs reports what could not be written since the descriptor was opened (man 2 syncfs).
+  if (::syncfs(store_fd) != 0) return Error::from_errno(errno, "write the layers to disk");
+  return {};
+}
+
+Result<void> sync_directory(int dir_fd, const char* what) {
+  if (::fsync(dir_fd) != 0) return Error::from_errno(errno, "fsync ", what);
+  return {};
+}
+
+Result<oci::Compression> compression_of(const Archive& archive, const LayerBlob& blob) {
+  if (blob.compression) return *blob.compression;
+  const auto source = TRY(archive.open_member(blob.member));
+  char start[4];
+  const std::size_t got = TRY(read_full(*source, start, sizeof start));
+  return detect_compression({start, got});
+}
+
+}  // namespace
+
+Result<void> Loader::add(const FoundImage& image) {
+  for (std::size_t i = 0; i < image.layers.size(); ++i)
+    TRY_CTX(add_layer(image.layers[i], i + 1), "blob ", image.layers[i].label, ": layer ", i + 1);
+  return {};
+}
+
+Result<void> Loader::add_layer(const LayerBlob& blob, std::size_t number) {
+  const std::string& hex = blob.diff_id.hex();
+  if (!seen_.insert(hex).second) return {};
+  uses_.push_back(TRY(lock_layer(store_fd_, hex, LayerLock::use)));
+  if (!TRY(is_stored(hex))) {
+    // Another load may be writing it: then this waits, and finds it written (F44).
+    const auto write_lock = TRY(lock_layer(store_fd_, hex, LayerLock::write));
+    if (!TRY(is_stored(hex))) return write_layer(blob, number);
+  }
+  ++reused_;
+  return {};
+}
+
+// A layer whose load was cut off by a crash of the host may have names without data: its mark is from another boot.
+Result<bool> Loader::is_stored(const std::string& hex) {
+  const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
+  const auto layer = open_part(layers.get(), hex);
+  if (!layer && layer.error().errnum() == ENOENT) return false;
+  if (!layer) return layer.error();
+  const auto mark = fs::read_file(layer->get(), kUnsyncedFile, 256);
+  if (!mark && mark.error().errnum() == ENOENT) return true;
+  return mark && *mark == TRY(sys::boot_id());
+}
+
+Result<void> Loader::write_layer(const LayerBlob& blob, std::size_t number) {
+  const std::string staged = "layer-" + blob.diff_id.hex();
+  TRY(sys::mkdir_at(session_.fd(), staged.c_str(), 0700));
+  UniqueFd layer = TRY(open_part(session_.fd(), staged));
+  TRY(fs::write_file_atomic(layer.get(), kUnsyncedFile, TRY(sys::boot_id()), 0600));
+  TRY(fill_layer(blob, number, std::move(layer)));
+  const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
+  // Only a layer of a crashed boot can be there: the write lock is ours.
+  TRY(session_.take(layers.get(), blob.diff_id.hex()));
+  TRY(sys::rename_at(session_.fd(), staged.c_str(), layers.get(), blob.diff_id.hex().c_str()));
+  written_.push_back(blob.diff_id.hex());
+  return {};
+}
+
+Result<void> Loader::fill_layer(const LayerBlob& blob, std::size_t number, UniqueFd layer_fd) {
+  const auto member = TRY(archive_.open_member(blob.member));
+  HashingSource packed(*member);
+  const auto inflated = TRY(make_inflater(TRY(compression_of(archive_, blob)), packed));
+  const std::uint64_t budget = TRY(free_space(store_fd_));
+  HashingSource tar(*inflated, [&](std::uint64_t count) -> Result<void> {
+    if (count > budget) return Error::from_errno(ENOSPC, "it unpacks to more than the ", budget, " bytes free");
+    if (count > kBombFloor && count / kBombRatio > packed.count())
+      return Error::make(Code::corrupt, "it unpacks to more than ", kBombRatio, " times its size");
+    return {};
+  });
+  const auto writer = TRY(make_layer_writer(std::move(layer_fd)));
+  auto notes = unpack_layer(tar, *writer, UnpackLimits{});
+  if (!notes && notes.error().code() != Code::corrupt) return std::move(notes).error();
+  Result<oci::Digest> diff_id = notes ? tar.finish() : Result<oci::Digest>(notes.error());
+  if (!diff_id && diff_id.error().code() != Code::corrupt) return std::move(diff_id).error();
+  // Bytes that are not what was promised explain whatever went wrong with them, so that is said first (A64).
+  if (blob.digest) {
+    const auto digest = packed.finish();
+    if (digest && *digest != *blob.digest) {
+      Error error = Error::make(Code::corrupt, "its bytes have the digest ", digest->text());
+      return diff_id ? std::move(error) : std::move(error.also(diff_id.error()));
+    }
+    if (!digest) return digest.error();
+  }
+  if (!diff_id) return std::move(diff_id).error();
+  if (*diff_id != blob.diff_id)
+    return Error::make(Code::corrupt, "unpacked, it is ", diff_id->text(), ", but the configuration says ",
+                       blob.diff_id.text());
+  if (notes->devices > 0)
+    notes_.push_back(
+        str("layer ", number, ": ", notes->devices, " device nodes were left out; a container has a /dev of its own"));
+  return writer->finish();
+}
+
+// Image record and scaffold, complete but where nobody looks.
+Result<Loader::Staged> Loader::stage(const FoundImage& image) {
+  const UniqueFd layers_dir = TRY(open_part(store_fd_, kLayers));
+  std::vector<std::unique_ptr<LayerReader>> readers;
+  std::vector<const LayerReader*> topmost_first;
+  std::set<std::string> distinct;
+  std::int64_t size = 0;
+  for (auto layer = image.layers.rbegin(); layer != image.layers.rend(); ++layer) {
+    const std::string& hex = layer->diff_id.hex();
+    if (!distinct.insert(hex).second) continue;
+    readers.push_back(TRY_CTX(open_layer(TRY(open_part(layers_dir.get(), hex))), "layer sha256:", hex));
+    topmost_first.push_back(readers.back().get());
+    size += readers.back()->size();
+  }
+  const std::string unique = fs::random_hex(8);  // a second try stages anew
+  Staged staged{"image-" + unique, "scaffold-" + unique};
+  TRY(sys::mkdir_at(session_.fd(), staged.image.c_str(), 0700));
+  TRY(sys::mkdir_at(session_.fd(), staged.scaffold.c_str(), 0700));
+  const auto writer = TRY(make_layer_writer(TRY(open_part(session_.fd(), staged.scaffold))));
+  TRY_CTX(write_scaffold(topmost_first, *writer), "scaffold");
+  const UniqueFd dir = TRY(open_part(session_.fd(), staged.image));
+  TRY(write_image(dir.get(), image, size));
+  return staged;
+}
+
+Result<void> Loader::sync() {
+  TRY(sync_file_system(store_fd_));
+  const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
+  for (const auto& hex : seen_) {
+    const UniqueFd layer = TRY(open_part(layers.get(), hex));
+    auto unmarked = sys::unlink_at(layer.get(), kUnsyncedFile);
+    if (!unmarked && unmarked.error().errnum() == ENOENT) continue;
+    TRY(std::move(unmarked));
+    TRY(sync_directory(layer.get(), "layer"));
+  }
+  return sync_directory(layers.get(), kLayers);
+}
+
+Result<void> Loader::reveal(const FoundImage& image, const Staged& staged) {
+  const std::string& hex = image.id.hex();
+  const UniqueFd scaffolds = TRY(open_part(store_fd_, kScaffolds));
+  const UniqueFd images = TRY(open_part(store_fd_, kImages));
+  // One of a load that did not come this far.
+  TRY(session_.take(scaffolds.get(), hex));
+  TRY(sys::rename_at(session_.fd(), staged.scaffold.c_str(), scaffolds.get(), hex.c_str()));
+  TRY(sync_directory(scaffolds.get(), kScaffolds));
+  // Order: names that nobody has come before the image and lead to nothing yet, so that image and names appear at once.
+  for (const auto& name : image.names)
+    if (!read_name(store_fd_, name.text())) TRY(write_name(store_fd_, name.text(), hex));
+  TRY(sys::rename_at(session_.fd(), staged.image.c_str(), images.get(), hex.c_str()));
+  return sync_directory(images.get(), kImages);
+}
+
+Result<void> Loader::give_names(const FoundImage& image) {
+  for (const auto& name : image.names) {
+    const auto owner = read_name(store_fd_, name.text());
+    TRY(add_name(store_fd_, image.id.hex(), name.text()));
+    if (owner && *owner == image.id.hex()) continue;
+    TRY(write_name(store_fd_, name.text(), image.id.hex()));
+    if (owner) TRY(drop_name(store_fd_, *owner, name.text()));
+  }
+  return {};
+}
+
+Result<bool> Loader::run(const std::vector<FoundImage>& images) {
+  const UniqueFd stored = TRY(open_part(store_fd_, kImages));
+  std::vector<std::optional<Staged>> staged(images.size());
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    if (TRY(exists(stored.get(), images[i].id.hex()))) continue;
+    TRY(add(images[i]));
+    staged[i] = TRY_CTX(stage(images[i]), "image ", images[i].id.text());
+  }
+  if (!seen_.empty()) TRY(sync());
+  const auto lock = TRY(lock_store(store_fd_));
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    if (!TRY(exists(stored.get(), images[i].id.hex()))) {
+      if (!staged[i]) return false;
+      TRY(reveal(images[i], *staged[i]));
+    }
+    TRY(give_names(images[i]));
+  }
+  return true;
+}
+
+Result<void> Loader::undo() {
+  uses_.clear();
+  if (seen_.empty()) return {};
+  const auto lock = TRY(lock_store(store_fd_));
+  return take_unreferenced(store_fd_, {seen_.begin(), seen_.end()}, session_);
+}
+
+}  // namespace skink::image

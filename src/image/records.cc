@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "image/records.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "oci/json.h"
+#include "sys/file.h"
+
+namespace skink::image {
+namespace {
+
+constexpr std::size_t kNameFileMost = 256;
+constexpr auto kSafely = fs::Durability::durable;
+
+bool is_hidden(const fs::Entry& entry) { return entry.name.starts_with('.'); }
+
+Result<UniqueFd> open_image(int store_fd, const std::string& hex) {
+  auto opened = open_part(store_fd, str(kImages, '/', hex));
+  if (!opened && opened.error().errnum() == ENOENT)
+    return Error::make(Code::not_found, "no image sha256:", hex, "; skink images lists what there is");
+  return opened;
+}
+
+// The names that were noted with an image and still lead to it.
+Result<std::vector<std::string>> names_of(int store_fd, int image_fd, const std::string& hex) {
+  const UniqueFd noted = TRY(open_part(image_fd, kNames));
+  std::vector<std::string> names;
+  for (const auto& entry : TRY(fs::list(noted.get()))) {
+    if (is_hidden(entry)) continue;
+    std::string reference = decode_name(entry.name);
+    const auto target = read_name(store_fd, reference);
+    if (target && *target == hex) names.push_back(std::move(reference));
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace
+
+Result<Image> read_image(int store_fd, const std::string& hex) {
+  const UniqueFd dir = TRY(open_image(store_fd, hex));
+  const auto config = TRY(fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit));
+  const auto text = TRY(fs::read_file(dir.get(), kRecordFile, oci::kDocumentLimit));
+  const auto record = TRY_CTX(oci::parse_json(text), "image sha256:", hex);
+  Image image;
+  image.id = TRY(oci::Digest::parse("sha256:" + hex));
+  image.manifest = TRY_CTX(oci::Digest::parse(oci::get_string(record, "manifest")), "image sha256:", hex);
+  image.config = TRY_CTX(oci::parse_image_config(config), "image sha256:", hex);
+  image.size = oci::get_int(record, "size");
+  image.loaded = oci::get_string(record, "loaded");
+  image.names = TRY(names_of(store_fd, dir.get(), hex));
+  return image;
+}
+
+Result<std::vector<std::string>> list_images(int store_fd) {
+  const UniqueFd all = TRY(open_part(store_fd, kImages));
+  std::vector<std::string> ids;
+  for (auto& entry : TRY(fs::list(all.get())))
+    if (!is_hidden(entry)) ids.push_back(std::move(entry.name));
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+Result<void> write_image(int dir_fd, const FoundImage& image, std::int64_t size) {
+  oci::Json record;
+  record["manifest"] = image.manifest.text();
+  record["size"] = size;
+  record["loaded"] = fs::rfc3339_now();
+  TRY(fs::write_file_atomic(dir_fd, kConfigFile, image.config_text, 0600));
+  TRY(fs::write_file_atomic(dir_fd, kManifestFile, image.manifest_text, 0600));
+  TRY(fs::write_file_atomic(dir_fd, kRecordFile, oci::dump_json(record), 0600));
+  TRY(sys::mkdir_at(dir_fd, kNames, 0700));
+  const UniqueFd names = TRY(open_part(dir_fd, kNames));
+  for (const auto& name : image.names)
+    TRY(fs::write_file_atomic(names.get(), encode_name(name.text()).c_str(), "", 0600));
+  return {};
+}
+
+Result<std::string> read_name(int store_fd, const std::string& reference) {
+  const UniqueFd names = TRY(open_part(store_fd, kNames));
+  const auto text = TRY(fs::read_file(names.get(), encode_name(reference).c_str(), kNameFileMost));
+  return TRY_CTX(oci::Digest::parse(text), "name ", skink::quoted(reference)).hex();
+}
+
+Result<void> write_name(int store_fd, const std::string& reference, const std::string& hex) {
+  const UniqueFd names = TRY(open_part(store_fd, kNames));
+  return fs::write_file_atomic(names.get(), encode_name(reference).c_str(), "sha256:" + hex, 0600, kSafely);
+}
+
+Result<void> add_name(int store_fd, const std::string& hex, const std::string& reference) {
+  const UniqueFd dir = TRY(open_image(store_fd, hex));
+  const UniqueFd noted = TRY(open_part(dir.get(), kNames));
+  return fs::write_file_atomic(noted.get(), encode_name(reference).c_str(), "", 0600, kSafely);
+}
+
+Result<void> drop_name(int store_fd, const std::string& hex, const std::string& reference) {
+  const std::string file = encode_name(reference);
+  const auto target = read_name(store_fd, reference);
+  if (target && *target == hex) {
+    const UniqueFd names = TRY(open_part(store_fd, kNames));
+    TRY(sys::unlink_at(names.get(), file.c_str()));
+    if (::fsync(names.get()) != 0) return Error::from_errno(errno, "fsync names");
+  }
+  const auto dir = open_image(store_fd, hex);
+  if (!dir) return {};
+  const UniqueFd noted = TRY(open_part(dir->get(), kNames));
+  auto removed = sys::unlink_at(noted.get(), file.c_str());
+  if (!removed && removed.error().errnum() != ENOENT) return removed;
+  return {};
+}
+
+Result<std::set<std::string>> referenced_layers(int store_fd) {
+  std::set<std::string> layers;
+  for (const auto& hex : TRY(list_images(store_fd))) {
+    const UniqueFd dir = TRY(open_image(store_fd, hex));
+    const auto text = TRY(fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit));
+    for (const auto& diff_id : TRY(oci::parse_image_config(text)).diff_ids) layers.insert(diff_id.hex());
+  }
+  return layers;
+}
+
+Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& layers, Session& session) {
+  const auto needed = TRY(referenced_layers(store_fd));
+  const UniqueFd all = TRY(open_part(store_fd, kLayers));
+  const UniqueFd locks = TRY(open_part(store_fd, kLocks));
+  for (const auto& hex : layers) {
+    if (needed.contains(hex)) continue;
+    const auto lock = lock_layer(store_fd, hex, LayerLock::remove);
+    if (!lock && lock.error().code() == Code::busy) continue;
+    if (!lock) return lock.error();
+    TRY(session.take(all.get(), hex));
+    // Who waits for these files sees that the names are gone and takes new ones.
+    for (const char* ending : {".use", ".write"}) (void)sys::unlink_at(locks.get(), (hex + ending).c_str());
+  }
+  return {};
+}
+
+Result<std::vector<std::string>> list_layers(int store_fd) {
+  const UniqueFd all = TRY(open_part(store_fd, kLayers));
+  std::vector<std::string> layers;
+  for (auto& entry : TRY(fs::list(all.get()))) layers.push_back(std::move(entry.name));
+  return layers;
+}
+
+}  // namespace skink::image

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Records: images and names as the store keeps them.
+#pragma once
+
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "image/catalog.h"
+#include "image/layout.h"
+#include "image/store.h"
+
+namespace skink::image {
+
+/// The image with this id (64 hex digits); not_found when there is none.
+Result<Image> read_image(int store_fd, const std::string& hex);
+/// Hex ids of all images.
+Result<std::vector<std::string>> list_images(int store_fd);
+/// Writes a new image's files into `dir_fd`, with its names beside them.
+Result<void> write_image(int dir_fd, const FoundImage& image, std::int64_t size);
+
+/// The image id of a name, whether or not there is such an image; not_found without the name.
+Result<std::string> read_name(int store_fd, const std::string& reference);
+/// Points a name to an image. The image may come later; a name without one is not seen.
+Result<void> write_name(int store_fd, const std::string& reference, const std::string& hex);
+/// Notes a name with its image, where it can be found from the id. Comes before write_name().
+Result<void> add_name(int store_fd, const std::string& hex, const std::string& reference);
+/// Removes a name from its image and for itself.
+Result<void> drop_name(int store_fd, const std::string& hex, const std::string& reference);
+
+/// diffIDs (hex) of every image in the store.
+Result<std::set<std::string>> referenced_layers(int store_fd);
+/// Takes the layers among `layers` that no image needs and no load counts on into `session`. Under the store's lock.
+Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& layers, Session& session);
+/// Every stored layer.
+Result<std::vector<std::string>> list_layers(int store_fd);
+
+}  // namespace skink::image

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "image/scaffold.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+#include "image/path.h"
+
+namespace skink::image {
+namespace {
+
+constexpr int kLinksMost = 40;
+
+bool is_implied(const LayerReader& layer, const std::string& path) {
+  const auto& list = layer.implied();
+  return std::binary_search(list.begin(), list.end(), path);
+}
+
+}  // namespace
+
+MergedView::MergedView(std::vector<const LayerReader*> layers) : layers_(std::move(layers)) {
+  const auto bottom =
+      std::find_if(layers_.begin(), layers_.end(), [](const LayerReader* l) { return l->hides_all_below(); });
+  if (bottom != layers_.end()) layers_.erase(bottom + 1, layers_.end());
+}
+
+// What overlayfs makes of `path`, whose parent directory merges from `parent.sources`.
+Result<std::optional<MergedView::Node>> MergedView::step(const Node& parent, const std::string& path) const {
+  std::optional<Node> found;
+  for (const std::size_t layer : parent.sources) {
+    const auto here = TRY(layers_[layer]->lookup(path));
+    if (!here) continue;
+    if (here->whiteout) break;
+    if (!here->is_directory()) {
+      if (!found) found = Node{*here, {layer}, layer};
+      break;
+    }
+    if (!found) {
+      found = Node{*here, {}, layer};
+    } else if (is_implied(*layers_[found->described_by], path) && !is_implied(*layers_[layer], path)) {
+      found->node = *here;
+      found->described_by = layer;
+    }
+    found->sources.push_back(layer);
+    if (here->opaque) break;
+  }
+  return found;
+}
+
+Result<std::optional<MergedView::Node>> MergedView::lookup(const std::string& path) {
+  if (const auto known = directories_.find(path); known != directories_.end()) return known->second;
+  std::optional<Node> found;
+  if (path.empty()) {
+    Node all;
+    for (std::size_t i = 0; i < layers_.size(); ++i) all.sources.push_back(i);
+    found = TRY(step(all, path));
+  } else {
+    const auto parent = TRY(lookup(split_path(path).first));
+    if (parent && parent->node.is_directory()) found = TRY(step(*parent, path));
+  }
+  if (found && found->node.is_directory()) directories_[path] = found;
+  return found;
+}
+
+Result<std::optional<std::string>> MergedView::resolve_directory(const std::string& path) {
+  std::vector<std::string> todo = components_of(path);
+  std::reverse(todo.begin(), todo.end());
+  std::string at;
+  for (int links = 0; !todo.empty();) {
+    const std::string name = std::move(todo.back());
+    todo.pop_back();
+    if (name == ".") continue;
+    if (name == "..") {
+      at = split_path(at).first;
+      continue;
+    }
+    const std::string next = join_path(at, name);
+    const auto node = TRY(lookup(next));
+    if (!node) return std::optional<std::string>();
+    if (S_ISLNK(node->node.status.st_mode)) {
+      if (++links > kLinksMost) return std::optional<std::string>();
+      const std::string target = TRY(layers_[node->described_by]->read_link(next));
+      if (target.starts_with('/')) at.clear();
+      const auto more = components_of(target);
+      todo.insert(todo.end(), more.rbegin(), more.rend());
+    } else if (node->node.is_directory()) {
+      at = next;
+    } else {
+      return std::optional<std::string>();
+    }
+  }
+  return std::optional<std::string>(at);
+}
+
+namespace {
+
+struct Wanted {
+  const char* parent;
+  const char* name;
+  mode_t mode;
+};
+// Where a container's mounts go. A link there would lead the mount elsewhere, so only a directory will do (A09).
+constexpr std::array<Wanted, 3> kMountPoints{{{"", "proc", 0555}, {"", "dev", 0755}, {"", "sys", 0555}}};
+// Directories that programs expect; a link to a directory (/var/tmp to /tmp) is as good. Parents stand first.
+constexpr std::array<Wanted, 5> kDirectories{
+    {{"", "tmp", 01777}, {"", "run", 0755}, {"", "etc", 0755}, {"", "var", 0755}, {"var", "tmp", 01777}}};
+// What each container has its own of, bound over these.
+constexpr std::array<Wanted, 3> kFiles{
+    {{"etc", "hosts", 0644}, {"etc", "hostname", 0644}, {"etc", "resolv.conf", 0644}}};
+
+Attributes plain(mode_t mode) {
+  Attributes attributes;
+  attributes.mode = mode;
+  return attributes;
+}
+
+Attributes attributes_of(const LayerNode& node) {
+  Attributes attributes;
+  attributes.mode = node.status.st_mode & 07777;
+  attributes.uid = node.status.st_uid;
+  attributes.gid = node.status.st_gid;
+  attributes.mtime = node.status.st_mtim;
+  return attributes;
+}
+
+class Scaffold {
+ public:
+  Scaffold(const std::vector<const LayerReader*>& layers, LayerWriter& writer)
+      : layers_(layers), view_(layers), writer_(writer) {}
+  Result<void> write();
+
+ private:
+  Result<void> add_directory(const std::string& path, mode_t mode);
+  Result<void> add_implied();
+  Result<void> add_wanted();
+  Result<void> add_file(const Wanted& file);
+  Result<std::string> place_of(const Wanted& wanted);
+
+  const std::vector<const LayerReader*>& layers_;
+  MergedView view_;
+  LayerWriter& writer_;
+  std::map<std::string, Attributes> directories_;  // in the order of names: parents first
+};
+
+// `path`, which no link is part of, and its ancestors. A directory of the image keeps the image's attributes, since the
+// scaffold is topmost and its are seen.
+Result<void> Scaffold::add_directory(const std::string& path, mode_t mode) {
+  if (directories_.contains(path)) return {};
+  if (!path.empty()) TRY(add_directory(split_path(path).first, 0755));
+  const auto node = TRY(view_.lookup(path));
+  directories_[path] = node && node->node.is_directory() ? attributes_of(node->node) : plain(mode);
+  return {};
+}
+
+// Directories that a layer only implies show that layer's made-up attributes unless the scaffold knows better.
+Result<void> Scaffold::add_implied() {
+  for (const auto* layer : layers_)
+    for (const auto& path : layer->implied()) {
+      const auto node = TRY(view_.lookup(path));
+      if (node && node->node.is_directory() && node->described_by != node->sources.front())
+        TRY(add_directory(path, 0755));
+    }
+  return {};
+}
+
+// The parent of what is wanted, with links followed as the image has them.
+Result<std::string> Scaffold::place_of(const Wanted& wanted) {
+  const auto parent = TRY(view_.resolve_directory(wanted.parent));
+  return join_path(parent.value_or(wanted.parent), wanted.name);
+}
+
+Result<void> Scaffold::add_wanted() {
+  for (const auto& wanted : kMountPoints) {
+    const auto node = TRY(view_.lookup(wanted.name));
+    if (!node || !node->node.is_directory()) TRY(add_directory(wanted.name, wanted.mode));
+  }
+  for (const auto& wanted : kDirectories)
+    if (!TRY(view_.resolve_directory(join_path(wanted.parent, wanted.name))))
+      TRY(add_directory(TRY(place_of(wanted)), wanted.mode));
+  return {};
+}
+
+Result<void> Scaffold::add_file(const Wanted& file) {
+  struct Nothing final : ByteSource {
+    Result<std::size_t> read(char*, std::size_t) override { return std::size_t{0}; }
+  } nothing;
+  const std::string path = TRY(place_of(file));
+  const auto node = TRY(view_.lookup(path));
+  if (node && S_ISREG(node->node.status.st_mode)) return {};
+  return writer_.regular(path, plain(file.mode), nothing);
+}
+
+Result<void> Scaffold::write() {
+  TRY(add_directory("", 0755));
+  TRY(add_implied());
+  TRY(add_wanted());
+  for (const auto& file : kFiles) TRY(add_directory(split_path(TRY(place_of(file))).first, 0755));
+  for (const auto& [path, attributes] : directories_) TRY(writer_.directory(path, attributes));
+  for (const auto& file : kFiles) TRY(add_file(file));
+  return writer_.finish();
+}
+
+}  // namespace
+
+Result<void> write_scaffold(const std::vector<const LayerReader*>& layers, LayerWriter& writer) {
+  return Scaffold(layers, writer).write();
+}
+
+}  // namespace skink::image

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "image/store.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/text.h"
+#include "fs/dir.h"
+#include "image/archive.h"
+#include "image/catalog.h"
+#include "image/layer.h"
+#include "image/layout.h"
+#include "image/loader.h"
+#include "image/records.h"
+#include "oci/json.h"
+#include "sys/file.h"
+
+namespace skink::image {
+namespace {
+
+constexpr std::size_t kLowersMost = 500;  // OVL_MAX_STACK of the kernel's fs/overlayfs/params.h
+constexpr std::size_t kPrefixLeast = 2;
+constexpr std::size_t kHexLength = 64;
+
+// Set-id programs of images lie below, so nobody else may look in (A34, CVE-2021-41103).
+Result<void> check_closed(int dir_fd, const std::string& path) {
+  TRY(fs::check_private(dir_fd, printable(path)));
+  const auto status = TRY(sys::stat_fd(dir_fd, path));
+  if ((status.st_mode & 077U) == 0) return {};
+  // A directory that was just made for us is closed; one that others may be using is not changed under them.
+  if (TRY(fs::list(dir_fd)).empty() && ::fchmod(dir_fd, 0700) == 0) return {};
+  return Error::make(Code::denied, printable(path), ": open to other users, and images may hold set-user-id programs; ",
+                     "chmod 0700 it or choose another directory");
+}
+
+std::string missing(std::string_view name) {
+  return str("no image ", skink::quoted(name), "; skink images lists what there is, skink load adds one");
+}
+
+// The hex digits of an id or its prefix, when `text` can be one.
+std::optional<std::string> id_prefix(std::string_view text) {
+  if (text.starts_with("sha256:")) text.remove_prefix(7);
+  const bool fits = text.size() >= kPrefixLeast && text.size() <= kHexLength &&
+                    text.find_first_not_of("0123456789abcdef") == text.npos;
+  return fits ? std::optional<std::string>(text) : std::nullopt;
+}
+
+Result<std::string> find_by_prefix(int store_fd, std::string_view name) {
+  const auto prefix = id_prefix(name);
+  if (!prefix) return Error(Code::not_found, missing(name));
+  std::optional<std::string> found;
+  for (auto& hex : TRY(list_images(store_fd))) {
+    if (!hex.starts_with(*prefix)) continue;
+    if (found) return Error::make(Code::invalid_config, skink::quoted(name), ": more than one image id begins so");
+    found = std::move(hex);
+  }
+  if (!found) return Error(Code::not_found, missing(name));
+  return *std::move(found);
+}
+
+// The reference by which `text` names an image, if it does. Podman and buildah put "localhost/" before names without a
+// registry; people leave it out.
+Result<std::optional<std::pair<std::string, std::string>>> find_by_name(int store_fd, std::string_view text) {
+  using Named = std::optional<std::pair<std::string, std::string>>;
+  const auto reference = parse_reference(text);
+  if (!reference) return Named();
+  const UniqueFd images = TRY(open_part(store_fd, kImages));
+  for (const auto& candidate : {reference->text(), "localhost/" + reference->text()}) {
+    auto hex = read_name(store_fd, candidate);
+    if (!hex && hex.error().code() == Code::not_found) continue;
+    if (!hex) return std::move(hex).error();
+    if (TRY(exists(images.get(), *hex))) return Named(std::pair(candidate, *hex));
+  }
+  return Named();
+}
+
+Result<std::string> find_id(int store_fd, std::string_view name) {
+  auto named = TRY(find_by_name(store_fd, name));
+  if (named) return std::move(named->second);
+  return find_by_prefix(store_fd, name);
+}
+
+// Layers that a load left behind when it was killed between storing them and publishing their image.
+Result<void> sweep(int store_fd, Session& session) {
+  if (!TRY(sweep_sessions(store_fd))) return {};
+  const auto lock = TRY(lock_store(store_fd));
+  return take_unreferenced(store_fd, TRY(list_layers(store_fd)), session);
+}
+
+Result<void> load_into(int store_fd, Loader& loader, const Catalog& catalog, Loaded& loaded) {
+  constexpr int kTries = 8;
+  bool done = false;
+  for (int i = 0; i < kTries && !done; ++i) done = TRY(loader.run(catalog.images));
+  if (!done) return Error::make(Code::busy, "another command removes the image again and again");
+  for (const auto& image : catalog.images) loaded.images.push_back(TRY(read_image(store_fd, image.id.hex())));
+  loaded.layers_written = loader.written();
+  loaded.layers_reused = loader.reused();
+  loaded.notes = catalog.notes;
+  loaded.notes.insert(loaded.notes.end(), loader.notes().begin(), loader.notes().end());
+  return {};
+}
+
+Result<Loaded> load_in_session(int store_fd, Session& session, const std::string& file, const LoadOptions& options) {
+  TRY(sweep(store_fd, session));
+  const Archive archive = TRY(Archive::open(file, session.fd()));
+  const Catalog catalog = TRY(read_catalog(archive, options, options.name.empty() ? stem_of(file) : options.name));
+  Loader loader(store_fd, session, archive);
+  Loaded loaded;
+  auto done = load_into(store_fd, loader, catalog, loaded);
+  if (!done) {
+    auto undone = loader.undo();
+    if (!undone) done.error().also(undone.error());
+    return std::move(done).error();
+  }
+  return loaded;
+}
+
+}  // namespace
+
+Result<Store> Store::open(const std::string& path) {
+  UniqueFd dir = TRY_CTX(fs::make_dirs(path), "image store");
+  TRY_CTX(check_closed(dir.get(), path), "image store");
+  TRY_CTX(make_layout(dir.get()), "image store ", printable(path));
+  return Store(path, std::move(dir));
+}
+
+Result<Loaded> Store::load(const std::string& file, const LoadOptions& options) {
+  const auto words = [&] { return str("load ", file == "-" ? "standard input" : printable(file)); };
+  auto session = Session::begin(dir_.get());
+  if (!session) return std::move(session).error().context(words());
+  auto loaded = load_in_session(dir_.get(), *session, file, options);
+  auto ended = session->end();
+  if (!loaded) {
+    if (!ended) loaded.error().also(ended.error());
+    return std::move(loaded).error().context(words());
+  }
+  return loaded;
+}
+
+Result<Image> Store::find(std::string_view name) const {
+  return read_image(dir_.get(), TRY(find_id(dir_.get(), name)));
+}
+
+Result<std::vector<Image>> Store::list() const {
+  std::vector<Image> images;
+  for (const auto& hex : TRY(list_images(dir_.get()))) {
+    auto image = read_image(dir_.get(), hex);
+    if (!image && image.error().code() == Code::not_found) continue;  // removed meanwhile
+    if (!image) return std::move(image).error();
+    images.push_back(std::move(image).value());
+  }
+  std::sort(images.begin(), images.end(), [](const Image& a, const Image& b) { return a.loaded > b.loaded; });
+  return images;
+}
+
+Result<void> Store::tag(const Image& image, const Reference& name) {
+  const std::string text = name.text();
+  const auto lock = TRY(lock_store(dir_.get()));
+  const auto owner = read_name(dir_.get(), text);
+  if (owner && *owner == image.id.hex()) return {};
+  TRY(add_name(dir_.get(), image.id.hex(), text));
+  TRY(write_name(dir_.get(), text, image.id.hex()));
+  if (owner) TRY(drop_name(dir_.get(), *owner, text));
+  return {};
+}
+
+namespace {
+
+// Takes an image with its scaffold and the layers that only it needed. Under the store's lock.
+Result<void> take_image(int store_fd, const Image& image, Session& session) {
+  const UniqueFd images = TRY(open_part(store_fd, kImages));
+  const UniqueFd scaffolds = TRY(open_part(store_fd, kScaffolds));
+  TRY(session.take(images.get(), image.id.hex()));
+  TRY(session.take(scaffolds.get(), image.id.hex()));
+  std::vector<std::string> layers;
+  for (const auto& diff_id : image.config.diff_ids) layers.push_back(diff_id.hex());
+  return take_unreferenced(store_fd, layers, session);
+}
+
+// Which names go: the one that was said, or all of an image that was named by its id.
+Result<std::vector<std::string>> names_to_drop(const Image& image, const std::optional<std::string>& said, bool force) {
+  if (said) return std::vector<std::string>{*said};
+  if (image.names.size() > 1 && !force) {
+    std::string names;
+    for (const auto& name : image.names) names += (names.empty() ? "" : ", ") + name;
+    return Error::make(Code::busy, "image ", image.id.text(), " has several names (", names,
+                       "); remove it by name, or with --force");
+  }
+  return image.names;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> Store::remove(std::string_view name, bool force,
+                                               const std::function<bool(const oci::Digest&)>& in_use) {
+  Session session = TRY(Session::begin(dir_.get()));
+  std::vector<std::string> removed;
+  const auto remove_it = [&]() -> Result<void> {
+    const auto lock = TRY(lock_store(dir_.get()));
+    const auto named = TRY(find_by_name(dir_.get(), name));
+    const Image image = TRY(read_image(dir_.get(), named ? named->second : TRY(find_by_prefix(dir_.get(), name))));
+    const auto names =
+        TRY(names_to_drop(image, named ? std::optional<std::string>(named->first) : std::nullopt, force));
+    const bool last = names.size() >= image.names.size();
+    if (last && in_use && in_use(image.id))
+      return Error::make(Code::busy, "image ", skink::quoted(name),
+                         " is in use by a container; remove the container first");
+    for (const auto& each : names) {
+      TRY(drop_name(dir_.get(), image.id.hex(), each));
+      removed.push_back("Untagged: " + each);
+    }
+    if (!last) return {};
+    TRY(take_image(dir_.get(), image, session));
+    removed.push_back("Deleted: " + image.id.text());
+    return {};
+  };
+  auto done = remove_it();
+  auto ended = session.end();
+  if (!done) return std::move(done).error();
+  if (!ended) return std::move(ended).error();
+  return removed;
+}
+
+Result<std::string> Store::read_config(const oci::Digest& id) const {
+  const UniqueFd dir = TRY_CTX(open_part(dir_.get(), str(kImages, '/', id.hex())), "image ", id.text());
+  return fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit);
+}
+
+Result<std::string> Store::read_manifest(const oci::Digest& digest) const {
+  for (const auto& hex : TRY(list_images(dir_.get()))) {
+    const auto image = read_image(dir_.get(), hex);
+    if (!image || (image->manifest != digest && image->id != digest)) continue;
+    const UniqueFd dir = TRY(open_part(dir_.get(), str(kImages, '/', hex)));
+    return fs::read_file(dir.get(), kManifestFile, oci::kDocumentLimit);
+  }
+  return Error::make(Code::not_found, "no manifest ", digest.text());
+}
+
+Result<Lowers> Store::open_lowers(const Image& image) const {
+  Lowers lowers;
+  std::set<std::string> seen;
+  const auto add = [&](const char* part, const std::string& hex) -> Result<bool> {
+    const auto layer = TRY(open_layer(TRY(open_part(dir_.get(), str(part, '/', hex)))));
+    lowers.dirs.push_back(TRY(layer->open_root()));
+    return layer->hides_all_below();
+  };
+  TRY_CTX(add(kScaffolds, image.id.hex()), "scaffold of image ", image.id.text());
+  for (auto diff_id = image.config.diff_ids.rbegin(); diff_id != image.config.diff_ids.rend(); ++diff_id) {
+    // One directory twice is ELOOP for overlayfs, and the lower of the two is hidden by the upper anyway (A80).
+    if (!seen.insert(diff_id->hex()).second) continue;
+    if (TRY_CTX(add(kLayers, diff_id->hex()), "layer ", diff_id->text())) break;
+  }
+  if (lowers.dirs.size() > kLowersMost)
+    return Error::make(Code::unsupported, "image ", image.id.text(), ": ", lowers.dirs.size() - 1, " layers; at most ",
+                       kLowersMost - 1, " can be stacked");
+  return lowers;
+}
+
+}  // namespace skink::image

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "image/tar_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+#include <optional>
+
+#include "base/text.h"
+
+namespace skink::image {
+namespace {
+
+constexpr std::size_t kBlock = 512;
+constexpr std::size_t kNameMost = 4096;     // PATH_MAX: nothing longer can be opened anyway
+constexpr std::size_t kPaxMost = 1U << 20;  // xattr values are at most 64 KiB each (man 7 xattr)
+constexpr int kMetaMost = 4;                // extended headers in front of one entry
+constexpr std::uint64_t kSizeMost = 1ULL << 60;
+
+struct Field {
+  std::size_t at, size;
+};
+// POSIX.1-2017, pax, "ustar Interchange Format".
+constexpr Field kName{0, 100}, kMode{100, 8}, kUid{108, 8}, kGid{116, 8}, kSize{124, 12}, kMtime{136, 12},
+    kChecksum{148, 8}, kLinkName{157, 100}, kMajor{329, 8}, kMinor{337, 8}, kPrefix{345, 155}, kStarPrefix{345, 131};
+constexpr std::size_t kTypeAt = 156, kMagicAt = 257, kStarTrailerAt = 508;
+
+std::uint64_t padding_of(std::uint64_t size) { return (kBlock - size % kBlock) % kBlock; }
+
+// GNU's base-256: the top bit set, then a big-endian two's complement number of all the other bits.
+std::optional<std::int64_t> parse_binary(std::string_view field) {
+  const bool negative = (static_cast<unsigned char>(field[0]) & 0x40U) != 0;
+  std::uint64_t value = negative ? ~std::uint64_t{0} : 0;
+  for (std::size_t i = 0; i < field.size(); ++i) {
+    auto byte = static_cast<std::uint64_t>(static_cast<unsigned char>(field[i]));
+    if (i == 0) byte = negative ? (byte | 0x80U) : (byte & 0x7fU);
+    const std::uint64_t top = value >> 55;  // the bits that a shift by 8 would lose, and the sign that must stay
+    if (top != (negative ? 0x1ffU : 0U)) return std::nullopt;
+    value = (value << 8) | byte;
+  }
+  return static_cast<std::int64_t>(value);
+}
+
+// Octal digits between optional leading spaces and a tail of spaces and NULs; all blank is 0.
+std::optional<std::int64_t> parse_octal(std::string_view field) {
+  const std::size_t first = field.find_first_not_of(' ');
+  if (first == field.npos) return 0;
+  field.remove_prefix(first);
+  const std::size_t end = std::min(field.find_first_of(std::string_view(" \0", 2)), field.size());
+  if (field.substr(end).find_first_not_of(std::string_view(" \0", 2)) != field.npos) return std::nullopt;
+  if (end == 0) return 0;
+  if (field[0] == '-') return std::nullopt;
+  return parse_int<std::int64_t>(field.substr(0, end), 8);
+}
+
+std::optional<std::int64_t> parse_number(std::string_view field) {
+  return (static_cast<unsigned char>(field[0]) & 0x80U) != 0 ? parse_binary(field) : parse_octal(field);
+}
+
+std::string_view until_nul(std::string_view field) { return field.substr(0, std::min(field.find('\0'), field.size())); }
+
+// "1350244992.023960108", "-3", ".5": seconds and up to nine digits that count; floor for negative fractions.
+bool parse_pax_time(std::string_view text, std::int64_t& seconds, std::uint32_t& nanoseconds) {
+  const std::size_t dot = std::min(text.find('.'), text.size());
+  const bool negative = text.starts_with('-');
+  const std::string_view whole = text.substr(0, dot);
+  std::string_view fraction = text.substr(std::min(dot + 1, text.size()));
+  if (fraction.find_first_not_of("0123456789") != fraction.npos) return false;
+  const auto parsed = whole.empty() || whole == "-" ? std::optional<std::int64_t>(0) : parse_int<std::int64_t>(whole);
+  if (!parsed || (whole.empty() && fraction.empty())) return false;
+  if (*parsed == std::numeric_limits<std::int64_t>::min()) return false;
+  std::uint32_t parts = 0;
+  for (std::size_t i = 0; i < 9; ++i)
+    parts = parts * 10 + (i < fraction.size() ? static_cast<std::uint32_t>(fraction[i] - '0') : 0);
+  seconds = *parsed;
+  nanoseconds = parts;
+  if (negative && parts > 0) {
+    seconds -= 1;
+    nanoseconds = 1'000'000'000 - parts;
+  }
+  return true;
+}
+
+bool has_no_effect(std::string_view key) {
+  // Of a header for the whole archive only records that change no entry are taken: archivers disagree about the rest.
+  if (key == "comment" || key == "charset" || key == "hdrcharset" || key == "uname" || key == "gname") return true;
+  return key.find('.') != key.npos && !key.starts_with("GNU.sparse.") && !key.starts_with("SCHILY.");
+}
+
+}  // namespace
+
+struct TarReader::Header {
+  std::array<char, kBlock> bytes{};
+  std::uint64_t size = 0;
+  [[nodiscard]] std::string_view field(Field field) const { return {bytes.data() + field.at, field.size}; }
+  [[nodiscard]] char type() const { return bytes[kTypeAt]; }
+  [[nodiscard]] bool is_posix() const {
+    return std::string_view(bytes.data() + kMagicAt, 6) == std::string_view("ustar", 6);
+  }
+  [[nodiscard]] bool is_gnu() const { return std::string_view(bytes.data() + kMagicAt, 7) == "ustar  "; }
+  [[nodiscard]] bool is_star() const {
+    return is_posix() && std::string_view(bytes.data() + kStarTrailerAt, 4) == std::string_view("tar", 4);
+  }
+  [[nodiscard]] std::string name() const {
+    const std::string_view base = until_nul(field(kName));
+    const std::string_view prefix =
+        is_posix() ? until_nul(field(is_star() ? kStarPrefix : kPrefix)) : std::string_view{};
+    return prefix.empty() ? std::string(base) : str(prefix, '/', base);
+  }
+};
+
+// What extended headers said about the entry that follows them.
+struct TarReader::Overrides {
+  std::optional<std::string> gnu_name, gnu_link;
+  std::optional<std::string> path, link;
+  std::optional<std::uint64_t> size;
+  std::optional<std::uint32_t> uid, gid;
+  std::optional<std::pair<std::int64_t, std::uint32_t>> mtime;
+  std::vector<std::pair<std::string, std::string>> xattrs;
+
+  Result<void> set(std::string_view key, std::string_view value);
+};
+
+Result<void> TarReader::Overrides::set(std::string_view key, std::string_view value) {
+  const auto bad = [&] {
+    return Error::make(Code::corrupt, "pax record ", skink::quoted(key), ": bad value ", skink::quoted(value));
+  };
+  if (key.starts_with("GNU.sparse."))
+    return Error::make(Code::unsupported, "sparse entries are not supported; pack the image without --sparse");
+  constexpr std::string_view kXattr = "SCHILY.xattr.";
+  if (key.starts_with(kXattr)) {
+    const std::string_view name = key.substr(kXattr.size());
+    if (name.empty() || name.size() > 255 || name.find('\0') != name.npos) return bad();
+    std::erase_if(xattrs, [&](const auto& have) { return have.first == name; });
+    xattrs.emplace_back(name, value);
+    return {};
+  }
+  if (value.empty()) return {};  // "restores the header's value", which is what no override means
+  if (key == "path" || key == "linkpath") {
+    if (value.find('\0') != value.npos || value.size() > kNameMost) return bad();
+    (key == "path" ? path : link) = std::string(value);
+  } else if (key == "size") {
+    size = parse_int<std::uint64_t>(value);
+    if (!size || *size > kSizeMost) return bad();
+  } else if (key == "uid" || key == "gid") {
+    const auto id = parse_int<std::uint32_t>(value);
+    if (!id || *id == ~0U) return bad();
+    (key == "uid" ? uid : gid) = id;
+  } else if (key == "mtime") {
+    mtime.emplace();
+    if (!parse_pax_time(value, mtime->first, mtime->second)) return bad();
+  }
+  return {};
+}
+
+namespace {
+
+// "LENGTH KEY=VALUE\n" one after the other; LENGTH counts the whole record.
+template <typename Take>
+Result<void> parse_pax(std::string_view records, Take take) {
+  while (!records.empty()) {
+    const std::size_t space = records.substr(0, 8).find(' ');
+    const auto length = space == records.npos ? std::nullopt : parse_int<std::size_t>(records.substr(0, space));
+    if (!length || *length > records.size() || *length < space + 4 || records[*length - 1] != '\n')
+      return Error::make(Code::corrupt, "pax header: a record has a wrong length");
+    const std::string_view record = records.substr(space + 1, *length - space - 2);
+    const std::size_t equals = record.find('=');
+    if (equals == record.npos || equals == 0) return Error::make(Code::corrupt, "pax header: a record has no key");
+    TRY(take(record.substr(0, equals), record.substr(equals + 1)));
+    records.remove_prefix(*length);
+  }
+  return {};
+}
+
+}  // namespace
+
+Error TarReader::corrupt(std::string_view why) const {
+  return Error::make(Code::corrupt, "tar header at byte ", header_at_, ": ", why);
+}
+
+// A whole block, or false when the source ended exactly here.
+Result<bool> TarReader::read_block(char* block) {
+  const std::size_t got = TRY(read_full(source_, block, kBlock));
+  if (got == 0) return false;
+  if (got < kBlock) return Error::make(Code::corrupt, "tar ends inside a block, at byte ", offset_ + got);
+  offset_ += kBlock;
+  return true;
+}
+
+Result<bool> TarReader::read_header(Header& header) {
+  const auto blank = [&] {
+    return std::all_of(header.bytes.begin(), header.bytes.end(), [](char c) { return c == 0; });
+  };
+  header_at_ = offset_;
+  if (!TRY(read_block(header.bytes.data()))) return false;
+  if (blank()) {
+    // Two zero blocks end an archive. After one, the end of the file will do, but not another entry: some readers would
+    // see what follows and some would not (A72).
+    if (TRY(read_block(header.bytes.data())) && !blank()) return corrupt("a lone zero block in front of data");
+    return false;
+  }
+  const auto wanted = parse_octal(header.field(kChecksum));
+  std::int64_t sum = 0, signed_sum = 0;
+  for (std::size_t i = 0; i < kBlock; ++i) {
+    const bool in_field = i >= kChecksum.at && i < kChecksum.at + kChecksum.size;
+    const char byte = in_field ? ' ' : header.bytes[i];
+    sum += static_cast<unsigned char>(byte);
+    signed_sum += static_cast<signed char>(byte);
+  }
+  if (!wanted || (*wanted != sum && *wanted != signed_sum)) return corrupt("wrong checksum");
+  const auto size = parse_number(header.field(kSize));
+  if (!size || *size < 0 || static_cast<std::uint64_t>(*size) > kSizeMost) return corrupt("bad size");
+  header.size = static_cast<std::uint64_t>(*size);
+  return true;
+}
+
+Result<std::string> TarReader::read_meta(const Header& header, std::size_t most) {
+  if (header.size > most)
+    return corrupt(str("extended header of ", header.size, " bytes; at most ", most, " are read"));
+  std::string bytes(static_cast<std::size_t>(header.size), '\0');
+  const std::size_t got = TRY(read_full(source_, bytes.data(), bytes.size()));
+  offset_ += got;
+  if (got < bytes.size()) return Error::make(Code::corrupt, "tar ends inside an extended header, at byte ", offset_);
+  TRY(source_.skip(padding_of(header.size)));
+  offset_ += padding_of(header.size);
+  return bytes;
+}
+
+Result<void> TarReader::apply_meta(const Header& header, Overrides& overrides) {
+  const bool gnu = header.type() == 'L' || header.type() == 'K';
+  const std::string bytes = TRY(read_meta(header, gnu ? kNameMost + 1 : kPaxMost));
+  if (gnu) {
+    (header.type() == 'L' ? overrides.gnu_name : overrides.gnu_link) = std::string(until_nul(bytes));
+    return {};
+  }
+  if (header.type() == 'x')
+    return parse_pax(bytes, [&](std::string_view key, std::string_view value) { return overrides.set(key, value); });
+  return parse_pax(bytes, [&](std::string_view key, std::string_view) -> Result<void> {
+    if (has_no_effect(key)) return {};
+    return corrupt(str("a global pax header sets ", skink::quoted(key), ", which is not supported"));
+  });
+}
+
+namespace {
+bool is_meta(char type) { return type == 'x' || type == 'g' || type == 'L' || type == 'K'; }
+
+std::optional<TarType> type_of(char type) {
+  switch (type) {
+    case '\0':
+    case '0':
+    case '7': return TarType::file;
+    case '1': return TarType::hardlink;
+    case '2': return TarType::symlink;
+    case '3': return TarType::char_device;
+    case '4': return TarType::block_device;
+    case '5': return TarType::directory;
+    case '6': return TarType::fifo;
+    default: return std::nullopt;
+  }
+}
+}  // namespace
+
+Result<void> TarReader::fill(const Header& header, Overrides& overrides, TarEntry& entry) {
+  const auto type = type_of(header.type());
+  if (header.type() == 'S') return corrupt("sparse entries are not supported; pack the image without --sparse");
+  if (!type)
+    return corrupt(str("unknown entry type ", skink::quoted(std::string_view(header.bytes.data() + kTypeAt, 1))));
+  entry = TarEntry{};
+  entry.type = *type;
+  const auto pick = [](auto& pax, auto& gnu, auto ustar) {
+    return pax ? std::move(*pax) : gnu ? std::move(*gnu) : std::string(ustar);
+  };
+  entry.name = pick(overrides.path, overrides.gnu_name, header.name());
+  entry.link = pick(overrides.link, overrides.gnu_link, until_nul(header.field(kLinkName)));
+  const auto mode = parse_number(header.field(kMode)), uid = parse_number(header.field(kUid)),
+             gid = parse_number(header.field(kGid)), mtime = parse_number(header.field(kMtime));
+  const auto is_id = [](std::optional<std::int64_t> id) { return id && *id >= 0 && *id < 0xffffffffLL; };
+  if (!mode || *mode < 0) return corrupt("bad mode");
+  if (!overrides.uid && !is_id(uid)) return corrupt("bad owner");
+  if (!overrides.gid && !is_id(gid)) return corrupt("bad group");
+  if (!overrides.mtime && !mtime) return corrupt("bad time");
+  entry.mode = static_cast<mode_t>(*mode & 07777);
+  entry.uid = overrides.uid ? *overrides.uid : static_cast<std::uint32_t>(*uid);
+  entry.gid = overrides.gid ? *overrides.gid : static_cast<std::uint32_t>(*gid);
+  entry.mtime_s = overrides.mtime ? overrides.mtime->first : *mtime;
+  entry.mtime_ns = overrides.mtime ? overrides.mtime->second : 0;
+  entry.xattrs = std::move(overrides.xattrs);
+  if (*type == TarType::char_device || *type == TarType::block_device) {
+    const auto major = parse_number(header.field(kMajor)), minor = parse_number(header.field(kMinor));
+    if (!major || !minor || *major < 0 || *minor < 0) return corrupt("bad device number");
+    entry.major = static_cast<std::uint64_t>(*major);
+    entry.minor = static_cast<std::uint64_t>(*minor);
+  }
+  // Version 7 had no directories: a file whose name ends in a slash was one.
+  const std::uint64_t size = overrides.size.value_or(header.size);
+  if (*type == TarType::file && entry.name.ends_with('/')) {
+    if (size != 0) return corrupt("a file whose name ends in a slash");
+    entry.type = TarType::directory;
+  }
+  // Old archivers note a hard link's size without data. For the other types, readers disagree whether data follows.
+  if (entry.type != TarType::file && entry.type != TarType::hardlink && size != 0)
+    return corrupt("an entry that is no file has a size");
+  entry.size = entry.type == TarType::file ? size : 0;
+  return {};
+}
+
+Result<bool> TarReader::next(TarEntry& entry) {
+  TRY(source_.skip(data_left_ + padding_));
+  offset_ += data_left_ + padding_;
+  data_left_ = padding_ = 0;
+  Header header;
+  Overrides overrides;
+  for (int metas = 0;; ++metas) {
+    if (!TRY(read_header(header))) {
+      if (metas == 0) return false;
+      return corrupt("the archive ends after an extended header");
+    }
+    if (!is_meta(header.type())) break;
+    if (metas == kMetaMost) return corrupt("too many extended headers in front of one entry");
+    TRY_CTX(apply_meta(header, overrides), "at byte ", header_at_);
+  }
+  TRY(fill(header, overrides, entry));
+  if (entry.name.empty()) return corrupt("an entry without a name");
+  if (entry.name.size() > kNameMost || entry.link.size() > kNameMost) return corrupt("a name of more than 4096 bytes");
+  entry.data_offset = offset_;
+  data_left_ = entry.size;
+  padding_ = padding_of(entry.size);
+  return true;
+}
+
+Result<std::size_t> TarReader::read(char* into, std::size_t most) {
+  const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(most, data_left_));
+  if (wanted == 0) return std::size_t{0};
+  const std::size_t got = TRY(source_.read(into, wanted));
+  if (got == 0) return Error::make(Code::corrupt, "tar ends inside an entry, at byte ", offset_);
+  offset_ += got;
+  data_left_ -= got;
+  return got;
+}
+
+}  // namespace skink::image
