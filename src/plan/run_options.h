@@ -60,6 +60,7 @@ struct ImageFacts {
   std::string container_id;  ///< 64 hex; the default host name is its first 12
   std::string files_dir;     ///< absolute: holds hosts, hostname, resolv.conf to bind
   std::uint64_t all_capabilities = 0;
+  oci::Strings masked_paths;  ///< of this host, beyond the usual ones: thermal_throttle of each CPU
 };
 
 /// The OCI spec of a container of this image with these options; root.path is "rootfs" and root.readonly follows
