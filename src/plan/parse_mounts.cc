@@ -68,8 +68,9 @@ Result<std::string> bind_source(std::string_view source, std::string_view whole)
 }
 
 Result<std::string> destination(std::string_view path, std::string_view whole) {
-  std::string clean = TRY_CTX(clean_path(path), quoted(whole), ": destination ", quoted(path));
-  if (clean == "/") return bad(whole, "the destination is /; give a directory in the container");
+  auto clean = clean_path(path);
+  if (!clean) return std::move(clean).error().context(quoted(whole), ": destination ", quoted(path));
+  if (*clean == "/") return bad(whole, "the destination is /; give a directory in the container");
   return clean;
 }
 
