@@ -21,7 +21,7 @@ void describe(Io& io, Ref<Io, Device> device) {
     io.must("major", device.major, kMajors);
     io.must("minor", device.minor, kMinors);
   }
-  io.may("fileMode", device.file_mode);
+  io.may("fileMode", device.file_mode, ModeBits{});
   io.may("uid", device.uid, kIds);
   io.may("gid", device.gid, kIds);
 }

@@ -108,6 +108,11 @@ void Reader::read(std::string& out, const Words& words) {
   else expect(false, one_of(words.words, [](std::string_view word) { return word; }));
 }
 
+void Reader::read(std::uint32_t& out, const ModeBits&) {
+  read(out);
+  out &= 07777U;
+}
+
 void Reader::read(char& out, const Letters& letters) {
   const auto* text = json_.get_ptr<const Json::string_t*>();
   const bool known = text != nullptr && text->size() == 1 && letters.letters.find((*text)[0]) != std::string::npos;

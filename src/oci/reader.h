@@ -66,6 +66,7 @@ class Reader {
   void read(bool& out);
   void read(std::string& out);
   void read(std::string& out, const Words& words);
+  void read(std::uint32_t& out, const ModeBits&);
   void read(char& out, const Letters& letters);
   void read(std::uint64_t& mask, const CapabilityNames&);
   void read(std::uint64_t& mask, const NamedBits& names);
@@ -163,13 +164,14 @@ void Reader::read(std::map<std::string, T>& out, const Rule&... rule) {
   }
 }
 
-/// A whole document of type T.
+/// A whole document of type T. `name` begins the paths in its errors; without one it is "the document".
 template <typename T>
-Result<T> read_document(std::string_view text, std::size_t most) {
+Result<T> read_document(std::string_view text, std::size_t most, std::string_view name = {}) {
   const Json json = TRY(parse_json(text, most));
   T out{};
   std::optional<Error> error;
-  Reader(json, nullptr, error).read(out);
+  const Step root{nullptr, name};
+  Reader(json, name.empty() ? nullptr : &root, error).read(out);
   if (error) return std::move(*error);
   return out;
 }

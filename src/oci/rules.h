@@ -64,6 +64,9 @@ struct MemberOfEach {
   std::string_view key;
 };
 
+/// Permission bits; old engines write st_mode as it is, so the file type beside them is dropped.
+struct ModeBits {};
+
 /// An object of which only the keys count.
 struct KeysOf {};
 

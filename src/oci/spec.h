@@ -294,6 +294,11 @@ Result<Resources> parse_resources(std::string_view json);
 /// config.md and config-linux.md of the runtime-spec. Empty when there is nothing.
 std::vector<Error> check_spec(const Spec& spec);
 
+/// The same for one process (paths begin with "process"; a missing cwd is fine, as exec takes the container's) and for
+/// one LinuxResources object. parse_process and parse_resources have done it and return the first finding.
+std::vector<Error> check_process(const Process& process);
+std::vector<Error> check_resources(const Resources& resources);
+
 /// The spec as config.json, members in the order of the specification, absent ones left out. parse_spec(dump_spec(s))
 /// gives s again.
 std::string dump_spec(const Spec& spec, bool pretty = false);

@@ -52,6 +52,7 @@ class Writer {
   static Json json_of(bool value) { return value; }
   static Json json_of(const std::string& value) { return value; }
   static Json json_of(const std::string& value, const Words&) { return value; }
+  static Json json_of(std::uint32_t value, const ModeBits&) { return value; }
   static Json json_of(char value, const Letters&) { return std::string(1, value); }
   static Json json_of(std::uint64_t mask, const CapabilityNames&);
   static Json json_of(std::uint64_t mask, const NamedBits& names);
