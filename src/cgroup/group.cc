@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A container's groups: making, opening, joining and removing them.
 #include <fcntl.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,22 +11,13 @@
 #include "cgroup/controllers.h"
 #include "cgroup/tree.h"
 #include "cgroup/wait.h"
-#include "fs/dir.h"
+#include "sys/file.h"
 
 namespace skink::cgroup {
 namespace {
 
 // A group below /skink is nobody's but ours; what an administrator made elsewhere stays as it is.
 bool is_ours(const Place& place) { return split_path(place.path).parent == kOwnParent; }
-
-// What a failed create takes back: deepest first, and only what it made itself.
-void undo(const Location& location, const std::vector<std::vector<std::string>>& made) {
-  for (std::size_t i = made.size(); i-- > 0;) {
-    const Result<UniqueFd> mount = open_mount(location.places[i].hierarchy);
-    if (!mount) continue;
-    for (auto path = made[i].rbegin(); path != made[i].rend(); ++path) (void)remove_group(mount->get(), path->c_str());
-  }
-}
 
 Result<void> refuse_members(const Place& place, int dir_fd) {
   std::vector<pid_t> pids;
@@ -72,7 +62,7 @@ Result<Made> make_usable(const Place& place) {
   if (!fresh) good = take_over(place, made);
   if (good) good = check_usable(place, made.fd.get());
   if (good) return made;
-  undo(Location{Layout::v1, {place}}, {made.paths});
+  undo_place(place, made.paths);
   return std::move(good).error();
 }
 
@@ -109,20 +99,28 @@ Error still_there(int errnum, const Place& place) {
   return Error::make(Code::busy, error.text(), ": it still has ", describe_processes(pids));
 }
 
-Result<void> remove_place(const Place& place, const Deadline& deadline) {
-  const Result<UniqueFd> mount = open_mount(place.hierarchy);
-  if (!mount) return {};  // the hierarchy has gone, and the group with it
+// Our own parent goes with its last group; while it has others (st_nlink counts them) that need not be tried.
+void drop_own_parent(const Place& place, int parent_fd) {
   const PathParts parts = split_path(place.path);
-  const Result<UniqueFd> parent = open_below(mount->get(), parts.parent);
-  if (!parent && parent.error().errnum() == ENOENT) return {};
+  const std::string own(kOwnParent);
+  if (parts.parent != own && !parts.parent.starts_with(own + "/")) return;
+  const auto st = sys::stat_fd(parent_fd, own);
+  if (parts.parent == own && st && st->st_nlink > 2) return;
+  if (const auto mount = open_mount(place.hierarchy)) (void)remove_group(mount->get(), own.c_str());
+}
+
+Result<void> remove_place(const Place& place, const Deadline& deadline) {
+  const Result<UniqueFd> parent = open_parent(place);
+  // Gone, or the whole hierarchy is and the group with it.
+  if (!parent && parent.error().code() == Code::not_found) return {};
   if (!parent) return Error::make(parent.error().code(), show(place), ": ", parent.error().text());
+  const std::string name = split_path(place.path).name;
   for (Pause pause;; pause.sleep(deadline)) {
-    const int err = TRY(remove_once(parent->get(), parts.name));
+    const int err = TRY(remove_once(parent->get(), name));
     if (err == 0) break;
     if ((err != EBUSY && err != ENOTEMPTY) || deadline.passed()) return still_there(err, place);
   }
-  if (parts.parent == kOwnParent || parts.parent.starts_with("skink/"))
-    (void)remove_group(mount->get(), std::string(kOwnParent).c_str());
+  drop_own_parent(place, parent->get());
   return {};
 }
 
@@ -135,7 +133,7 @@ Result<Group> Group::create(const Location& location) {
   for (const Place& place : location.places) {
     Result<Made> made = make_usable(place);
     if (!made) {
-      undo(location, made_paths);
+      for (std::size_t i = made_paths.size(); i-- > 0;) undo_place(location.places[i], made_paths[i]);
       return std::move(made).error().context("make control group");
     }
     made_paths.push_back(std::move(made->paths));

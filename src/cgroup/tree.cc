@@ -4,7 +4,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -21,6 +23,28 @@ namespace skink::cgroup {
 namespace {
 
 constexpr int kDirFlags = O_PATH | O_DIRECTORY | O_NOFOLLOW;
+
+Result<void> check_hierarchy(int fd, const Hierarchy& hierarchy) {
+  struct statfs info {};
+  if (::fstatfs(fd, &info) != 0) return Error::from_errno(errno, "statfs ", printable(hierarchy.mount_point));
+  const auto wanted = hierarchy.unified ? CGROUP2_SUPER_MAGIC : CGROUP_SUPER_MAGIC;
+  if (static_cast<long>(info.f_type) == wanted) return {};
+  return Error::make(Code::not_found, printable(hierarchy.mount_point), " is no ",
+                     hierarchy.unified ? "cgroup2" : "cgroup", " mount (any more)");
+}
+
+// One lookup from the root: this is on the path of every launch. Mount points come from mountinfo, which resolves
+// links, so none has to be followed; that the end lies in a hierarchy of the right kind is checked.
+Result<UniqueFd> open_whole(const Place& place, const std::string& path) {
+  open_how how{};
+  how.flags = kDirFlags | O_CLOEXEC;
+  how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  const std::string whole = place.hierarchy.mount_point + path;
+  UniqueFd fd{static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, whole.c_str(), &how, sizeof how))};
+  if (!fd) return Error::from_errno(errno, "openat2 ", printable(whole));
+  TRY(check_hierarchy(fd.get(), place.hierarchy));
+  return fd;
+}
 
 struct Level {
   ino_t inode = 0;
@@ -48,10 +72,12 @@ Result<UniqueFd> step_up(int dir_fd, ino_t expected) {
 }
 
 // cpuset of v1: nothing may join a group whose cpus or mems are empty, and new groups start that way.
-int copy_cpuset(int parent_fd, int dir_fd) {
+int copy_cpuset(int parent_fd, int dir_fd, bool fresh) {
   for (const char* name : {"cpuset.cpus", "cpuset.mems"}) {
     std::string text;
     if (const int err = read_control(dir_fd, name, text); err != 0) return err;
+    // cgroup.clone_children of the parent copied both.
+    if (!chomp(text).empty() && fresh) return 0;
     if (!chomp(text).empty()) continue;
     if (const int err = read_control(parent_fd, name, text); err != 0) return err;
     if (const int err = write_control(dir_fd, name, chomp(text)); err != 0) return err;
@@ -69,7 +95,8 @@ Result<UniqueFd> make_parent(const Place& place, int above_fd, const std::string
   if (!made && errno != EEXIST) return Error::from_errno(errno, "mkdir ", printable(name));
   UniqueFd fd = TRY(open_below(above_fd, name));
   if (made && has_cpuset_v1(place.hierarchy)) {
-    if (const int err = copy_cpuset(above_fd, fd.get()); err != 0) return Error::from_errno(err, "copy cpuset.cpus");
+    if (const int err = copy_cpuset(above_fd, fd.get(), made); err != 0)
+      return Error::from_errno(err, "copy cpuset.cpus");
     // Groups below then start with copies and need no reads or writes. Only in our own parent: elsewhere the
     // administrator decides.
     if (name == kOwnParent) (void)write_control(fd.get(), "cgroup.clone_children", "1");
@@ -79,11 +106,11 @@ Result<UniqueFd> make_parent(const Place& place, int above_fd, const std::string
 
 Result<UniqueFd> make_parents(const Place& place, int mount_fd, const std::string& parent,
                               std::vector<std::string>& made) {
-  UniqueFd here = TRY(sys::open_at(mount_fd, ".", kDirFlags));
+  UniqueFd here;
   std::string sofar;
   for (const std::string_view name : split(parent, '/')) {
     bool made_this = false;
-    UniqueFd next = TRY(make_parent(place, here.get(), std::string(name), made_this));
+    UniqueFd next = TRY(make_parent(place, here ? here.get() : mount_fd, std::string(name), made_this));
     sofar += sofar.empty() ? "" : "/";
     sofar += name;
     if (made_this) made.push_back(sofar);
@@ -97,22 +124,23 @@ bool parent_vanished(int errnum) { return errnum == ENOENT || errnum == ENODEV; 
 
 Result<UniqueFd> make_leaf(const Place& place, int parent_fd, const PathParts& parts, std::vector<std::string>& made) {
   const std::string path = parts.parent.empty() ? parts.name : parts.parent + "/" + parts.name;
-  if (::mkdirat(parent_fd, parts.name.c_str(), 0755) == 0) {
-    made.push_back(path);
-  } else if (errno != EEXIST) {
-    return Error::from_errno(errno, "mkdir ", printable(parts.name));
-  }
+  const bool fresh = ::mkdirat(parent_fd, parts.name.c_str(), 0755) == 0;
+  if (!fresh && errno != EEXIST) return Error::from_errno(errno, "mkdir ", printable(parts.name));
+  if (fresh) made.push_back(path);
   UniqueFd fd = TRY(open_below(parent_fd, parts.name));
   if (has_cpuset_v1(place.hierarchy))
-    if (const int err = copy_cpuset(parent_fd, fd.get()); err != 0) return Error::from_errno(err, "copy cpuset.cpus");
+    if (const int err = copy_cpuset(parent_fd, fd.get(), fresh); err != 0)
+      return Error::from_errno(err, "copy cpuset.cpus");
   return fd;
 }
 
 // The parents and the group itself, once.
-Result<UniqueFd> make_once(const Place& place, int mount_fd, const PathParts& parts, std::vector<std::string>& made) {
-  if (parts.parent.empty()) return make_leaf(place, mount_fd, parts, made);
-  Result<UniqueFd> parent = open_below(mount_fd, parts.parent);
-  if (!parent && parent.error().errnum() == ENOENT) parent = make_parents(place, mount_fd, parts.parent, made);
+Result<UniqueFd> make_once(const Place& place, const PathParts& parts, std::vector<std::string>& made) {
+  Result<UniqueFd> parent = open_parent(place);
+  if (!parent && parent.error().errnum() == ENOENT) {
+    const UniqueFd mount = TRY(open_mount(place.hierarchy));
+    parent = make_parents(place, mount.get(), parts.parent, made);
+  }
   if (!parent) return std::move(parent).error();
   return make_leaf(place, parent->get(), parts, made);
 }
@@ -129,23 +157,19 @@ std::string show(const Place& place) { return printable(place.hierarchy.mount_po
 
 Result<UniqueFd> open_mount(const Hierarchy& hierarchy) {
   UniqueFd fd = TRY(sys::open_at(AT_FDCWD, hierarchy.mount_point.c_str(), O_PATH | O_DIRECTORY));
-  struct statfs info {};
-  if (::fstatfs(fd.get(), &info) != 0) return Error::from_errno(errno, "statfs ", printable(hierarchy.mount_point));
-  const auto wanted = hierarchy.unified ? CGROUP2_SUPER_MAGIC : CGROUP_SUPER_MAGIC;
-  if (static_cast<long>(info.f_type) != wanted)
-    return Error::make(Code::not_found, printable(hierarchy.mount_point), " is no ",
-                       hierarchy.unified ? "cgroup2" : "cgroup", " mount (any more)");
+  TRY(check_hierarchy(fd.get(), hierarchy));
   return fd;
+}
+
+Result<UniqueFd> open_parent(const Place& place) {
+  return open_whole(place, place.path.substr(0, place.path.rfind('/')));
 }
 
 Result<UniqueFd> open_below(int from_fd, const std::string& path) {
   return sys::open_beneath(from_fd, path.empty() ? "." : path.c_str(), kDirFlags);
 }
 
-Result<UniqueFd> open_place(const Place& place) {
-  const UniqueFd mount = TRY(open_mount(place.hierarchy));
-  return open_below(mount.get(), place.path.substr(place.path.starts_with('/') ? 1 : 0));
-}
+Result<UniqueFd> open_place(const Place& place) { return open_whole(place, place.path); }
 
 Result<void> walk_groups(int dir_fd, const Visitor& visitor) {
   UniqueFd here = TRY(sys::open_at(dir_fd, ".", kDirFlags));
@@ -199,20 +223,24 @@ Result<void> read_tree(int dir_fd, std::vector<pid_t>& pids) {
 
 Result<Made> make_place(const Place& place) {
   constexpr int kTries = 200;
-  const UniqueFd mount = TRY(open_mount(place.hierarchy));
   const PathParts parts = split_path(place.path);
   Made made;
   for (int tries = 1;; ++tries) {
     made.paths.clear();
-    Result<UniqueFd> fd = make_once(place, mount.get(), parts, made.paths);
+    Result<UniqueFd> fd = make_once(place, parts, made.paths);
     if (fd) {
       made.fd = std::move(*fd);
       return made;
     }
-    for (auto path = made.paths.rbegin(); path != made.paths.rend(); ++path)
-      (void)remove_group(mount.get(), path->c_str());
+    undo_place(place, made.paths);
     if (!parent_vanished(fd.error().errnum()) || tries == kTries) return std::move(fd).error().context(show(place));
   }
+}
+
+void undo_place(const Place& place, const std::vector<std::string>& made) {
+  const Result<UniqueFd> mount = open_mount(place.hierarchy);
+  if (!mount) return;
+  for (auto path = made.rbegin(); path != made.rend(); ++path) (void)remove_group(mount->get(), path->c_str());
 }
 
 int remove_group(int parent_fd, const char* name) {

@@ -33,7 +33,8 @@ Result<UniqueFd> open_mount(const Hierarchy& hierarchy);
 /// `path` (relative, or empty for `from_fd` itself) below a directory of a hierarchy, as O_PATH: no link is followed
 /// and no mount crossed (attack A47).
 Result<UniqueFd> open_below(int from_fd, const std::string& path);
-/// The directory of a place, as O_PATH.
+/// The directory that the group of a place is in, and the group itself, as O_PATH.
+Result<UniqueFd> open_parent(const Place& place);
 Result<UniqueFd> open_place(const Place& place);
 
 /// What a walk does in each group and after it.
@@ -59,6 +60,8 @@ struct Made {
   std::vector<std::string> paths;  ///< relative to the mount point, "skink", "skink/0123"
 };
 Result<Made> make_place(const Place& place);
+/// Removes what a make_place() made, as far as it is empty.
+void undo_place(const Place& place, const std::vector<std::string>& made);
 
 /// Removes an empty group; EBUSY and the like as the kernel's number, 0 when it is gone.
 [[nodiscard]] int remove_group(int parent_fd, const char* name);
