@@ -46,7 +46,8 @@ void check_parameter(const Spec& spec, const std::string& key, const std::string
     findings.add(at("linux.sysctl", key), "would change the host: the container has no ", word_of(*owner),
                  " namespace of its own");
   // The kernel reads one line; what follows it would be a second write.
-  if (has_control(value)) findings.add(at("linux.sysctl", key), brief(value), " has a control byte in it");
+  if (value.find_first_of("\r\n") != std::string::npos)
+    findings.add(at("linux.sysctl", key), brief(value), " is more than one line");
 }
 
 }  // namespace

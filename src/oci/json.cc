@@ -66,7 +66,7 @@ std::size_t find_duplicate(const Entry* entries, std::size_t count) {
   return at == order.end() ? count : *at;
 }
 
-/// nlohmann's words for a syntax error without its prefix and without the text it quotes from the document.
+/// nlohmann's words for a syntax error without its prefix and without what it quotes from the document.
 std::string reason_of(const nlohmann::detail::exception& error) {
   constexpr int kNumberOverflow = 406;
   if (error.id == kNumberOverflow) return "the number is out of range";
@@ -74,12 +74,7 @@ std::string reason_of(const nlohmann::detail::exception& error) {
   const auto dash = what.find(" - ");
   if (dash == std::string_view::npos) return "not JSON";
   const std::string_view rest = what.substr(dash + 3);
-  const auto quote = rest.find("; last read: ");
-  std::string reason(rest.substr(0, quote));
-  const auto expected = rest.rfind("; expected ");
-  if (quote != std::string_view::npos && expected != std::string_view::npos && expected > quote)
-    reason += rest.substr(expected);
-  return printable(reason);
+  return printable(rest.substr(0, rest.find("; last read: ")));
 }
 
 /// Builds the document from nlohmann's events. Values of all open objects and arrays lie on one stack and are moved
@@ -189,6 +184,9 @@ Result<Json> parse_json(std::string_view text, std::size_t most) {
     return Error::make(Code::invalid_config, text.size(), " bytes of JSON; at most ", most, " are read");
   if (text.starts_with("\xef\xbb\xbf"))
     return Error::make(Code::invalid_config, "byte 0: a byte order mark, which JSON must not begin with");
+  // nlohmann takes a NUL for the end of the text, so that what follows would go unread.
+  if (const auto nul = text.find('\0'); nul != std::string_view::npos)
+    return Error::make(Code::invalid_config, "byte ", nul, ": a NUL byte");
   const char* reached = text.data();
   Builder builder(text, &reached);
   const Cursor first(text.data(), &reached);
