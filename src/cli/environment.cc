@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// --env and --env-file.
+// Variables, files and device nodes of the host.
 #include "cli/environment.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstdlib>
 
 #include "base/text.h"
+#include "fs/dir.h"
+#include "plan/parse_options.h"
 #include "sys/file.h"
 
 namespace skink::cli {
@@ -22,9 +27,52 @@ Result<std::string> read_text_file(const std::string& path) {
   return sys::read_all(file.get(), kMostFile, path);
 }
 
-std::string_view without_leading_blanks(std::string_view line) {
-  while (!line.empty() && (line.front() == ' ' || line.front() == '\t')) line.remove_prefix(1);
-  return line;
+Result<oci::Device> look_up_device(const std::string& path) {
+  const struct stat facts = TRY(sys::stat_at(AT_FDCWD, path.c_str(), 0));
+  if (!S_ISCHR(facts.st_mode) && !S_ISBLK(facts.st_mode))
+    return Error::make(Code::invalid_config, printable(path), " is not a device node; -v binds files and directories");
+  oci::Device device;
+  device.type = S_ISBLK(facts.st_mode) ? 'b' : 'c';
+  device.path = path;
+  device.major = ::major(facts.st_rdev);
+  device.minor = ::minor(facts.st_rdev);
+  device.file_mode = facts.st_mode & 07777U;
+  device.uid = facts.st_uid;
+  device.gid = facts.st_gid;
+  return device;
+}
+
+// Every container has these of its own.
+bool is_own(std::string_view path) {
+  constexpr std::array<std::string_view, 12> kOwn{"/dev/pts",  "/dev/shm",  "/dev/fd",      "/dev/mqueue",
+                                                  "/dev/null", "/dev/zero", "/dev/full",    "/dev/random",
+                                                  "/dev/tty",  "/dev/ptmx", "/dev/urandom", "/dev/console"};
+  for (const auto own : kOwn)
+    if (path == own) return true;
+  return false;
+}
+
+// Walks /dev; links, sockets and what cannot be read are left out.
+void collect_devices(const std::string& directory, std::vector<oci::Device>& found) {
+  const auto open = sys::open_at(AT_FDCWD, directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!open) return;
+  const auto entries = fs::list(open->get());
+  if (!entries) return;
+  for (const auto& entry : *entries) {
+    const std::string path = str(directory, '/', entry.name);
+    if (is_own(path)) continue;
+    if (entry.type == DT_DIR) collect_devices(path, found);
+    if (entry.type != DT_CHR && entry.type != DT_BLK) continue;
+    if (auto device = look_up_device(path)) found.push_back(std::move(*device));
+  }
+}
+
+// "K=V" as it is, "K" with its value outside; nothing where it has none.
+std::optional<std::string> completed(const std::string& entry, const Surroundings& outside) {
+  if (entry.find('=') != std::string::npos) return entry;
+  const auto value = outside.variable(entry);
+  if (!value) return std::nullopt;
+  return str(entry, '=', *value);
 }
 
 }  // namespace
@@ -37,51 +85,29 @@ Surroundings real_surroundings() {
     return value;
   };
   outside.read_file = read_text_file;
+  outside.device = look_up_device;
+  outside.devices = [] {
+    std::vector<oci::Device> found;
+    collect_devices("/dev", found);
+    return found;
+  };
   std::array<char, 4096> here{};
   outside.working_dir = ::getcwd(here.data(), here.size()) == nullptr ? "/" : here.data();
   return outside;
-}
-
-Result<std::optional<std::string>> environment_entry(std::string_view text, const Surroundings& outside) {
-  const std::string name(text.substr(0, text.find('=')));
-  if (name.empty()) return Error::make(Code::invalid_config, quoted(text), " has no name; use NAME=VALUE or NAME");
-  if (text.find('\0') != std::string_view::npos)
-    return Error::make(Code::invalid_config, quoted(text), " holds a NUL byte");
-  if (name.size() != text.size()) return std::optional(std::string(text));
-  const auto value = outside.variable(name);
-  if (!value) return std::optional<std::string>();
-  return std::optional(str(name, '=', *value));
-}
-
-Result<std::vector<std::string>> environment_file(const std::string& path, const Surroundings& outside) {
-  const std::string text = TRY_CTX(outside.read_file(path), "--env-file");
-  std::string_view rest = text;
-  if (rest.starts_with("\xef\xbb\xbf")) rest.remove_prefix(3);  // a byte order mark
-  std::vector<std::string> entries;
-  std::size_t number = 0;
-  for (std::string_view line : split(rest, '\n')) {
-    ++number;
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    line = without_leading_blanks(line);
-    if (line.empty() || line.front() == '#') continue;
-    const std::string_view name = line.substr(0, line.find('='));
-    if (name.find_first_of(" \t") != std::string_view::npos)
-      return Error::make(Code::invalid_config, "--env-file: ", printable(path), ", line ", number, ": the name ",
-                         quoted(name), " holds a blank");
-    auto entry = TRY_CTX(environment_entry(line, outside), "--env-file: ", printable(path), ", line ", number);
-    if (entry) entries.push_back(std::move(*entry));
-  }
-  return entries;
 }
 
 Result<std::vector<std::string>> merge_environment(const std::vector<std::string>& files,
                                                    const std::vector<std::string>& entries,
                                                    const Surroundings& outside) {
   std::vector<std::string> merged;
-  for (const auto& file : files)
-    for (auto& entry : TRY(environment_file(file, outside))) merged.push_back(std::move(entry));
-  for (const auto& text : entries)
-    if (auto entry = TRY_CTX(environment_entry(text, outside), "--env")) merged.push_back(std::move(*entry));
+  const auto take = [&](const std::string& entry) {
+    if (auto whole = completed(entry, outside)) merged.push_back(std::move(*whole));
+  };
+  for (const auto& file : files) {
+    const std::string text = TRY_CTX(outside.read_file(file), "--env-file");
+    for (const auto& entry : TRY_CTX(plan::parse_env_file(text, file), "--env-file")) take(entry);
+  }
+  for (const auto& entry : entries) take(entry);
   return merged;
 }
 

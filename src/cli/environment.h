@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Environment: --env and --env-file, in docker's form, apart from where values come from.
+// Environment: what a command line refers to outside itself (variables, files, device nodes), behind one seam.
 #pragma once
 
 #include <functional>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "oci/spec.h"
 
 namespace skink::cli {
 
@@ -16,20 +17,17 @@ namespace skink::cli {
 struct Surroundings {
   std::function<std::optional<std::string>(const std::string& name)> variable;
   std::function<Result<std::string>(const std::string& path)> read_file;
+  /// What a device node of the host is, and all of them for --privileged.
+  std::function<Result<oci::Device>(const std::string& path)> device;
+  std::function<std::vector<oci::Device>()> devices;
   std::string working_dir;  ///< absolute; relative paths on the command line start here
 };
 
 /// The process's own.
 Surroundings real_surroundings();
 
-/// "K=V" as it is; "K" with the value it has outside, or nothing when it has none. Errors: no name, a NUL.
-Result<std::optional<std::string>> environment_entry(std::string_view text, const Surroundings& outside);
-
-/// The entries of an --env-file: K=V or K on a line; blank lines and lines that begin with # are left out. Errors name
-/// the line.
-Result<std::vector<std::string>> environment_file(const std::string& path, const Surroundings& outside);
-
-/// The files' entries, then the options' (which win), each in the order given.
+/// The files' entries, then the options' (which win), each in the order given; "K" alone takes the value it has
+/// outside, or is left out when it has none.
 Result<std::vector<std::string>> merge_environment(const std::vector<std::string>& files,
                                                    const std::vector<std::string>& entries,
                                                    const Surroundings& outside);

@@ -3,6 +3,7 @@
 #include "cli/attach.h"
 #include "cli/environment.h"
 #include "cli/verbs.h"
+#include "plan/parse_options.h"
 
 namespace skink::cli {
 
@@ -19,7 +20,11 @@ constexpr Option<ExecCommand> kOptions[] = {
        c.exec.detach = v == "true";
        return {};
      }},
-    {{"env", 'e', "K=V", "a variable more; K alone takes the caller's value"}, add_text<&ExecCommand::env>},
+    {{"env", 'e', "K=V", "a variable more; K alone takes the caller's value"},
+     [](ExecCommand& c, std::string_view v) -> Result<void> {
+       c.env.push_back(TRY(plan::parse_env(v)));
+       return {};
+     }},
     {{"env-file", 0, "FILE", "variables from a file"}, add_text<&ExecCommand::env_files>},
     {{"interactive", 'i', nullptr, "pass standard input on"},
      [](ExecCommand& c, std::string_view v) -> Result<void> {

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the options of `run` mean, one function each.
+#include "cli/run_setters.h"
+
+#include "base/text.h"
+#include "sys/process.h"
+
+namespace skink::cli {
+
+namespace {
+
+Error bad_value(std::string_view value, std::string_view expected) {
+  return Error::make(Code::invalid_config, quoted(value), " is not ", expected);
+}
+
+}  // namespace
+
+Result<void> set_name(RunCommand& command, std::string_view value) {
+  if (value.empty()) return Error::make(Code::invalid_config, "a name is missing");
+  command.request.name = std::string(value);
+  return {};
+}
+
+Result<void> set_entrypoint(RunCommand& command, std::string_view value) {
+  command.request.run.entrypoint = value.empty() ? oci::Strings{} : oci::Strings{std::string(value)};
+  return {};
+}
+
+Result<void> add_volume(RunCommand& command, std::string_view value) {
+  // What the shell's user means by ./DIR is known only where the command runs.
+  if (value.starts_with('.')) command.relative_volumes.emplace_back(value);
+  else command.request.run.volumes.push_back(TRY(plan::parse_volume(value)));
+  return {};
+}
+
+Result<void> set_storage_option(RunCommand& command, std::string_view value) {
+  command.request.run.storage_size = TRY(plan::parse_storage_opt(value));
+  return {};
+}
+
+Result<void> set_cpus(RunCommand& command, std::string_view value) {
+  command.request.run.cpus = TRY(plan::parse_cpus(value));
+  return {};
+}
+
+Result<void> set_oom_score(RunCommand& command, std::string_view value) {
+  command.request.run.oom_score_adj = static_cast<int>(TRY(plan::parse_number(value, -1000, 1000)));
+  return {};
+}
+
+Result<void> add_security_option(RunCommand& command, std::string_view value) {
+  return plan::apply_security_opt(value, command.request.run, command.seccomp_file);
+}
+
+Result<void> set_network(RunCommand& command, std::string_view value) {
+  command.request.run.host_network = TRY(plan::parse_network(value));
+  return {};
+}
+
+Result<void> not_published(RunCommand& /*command*/, std::string_view value) { return plan::publish_error(value); }
+
+Result<void> set_restart_factor(RunCommand& command, std::string_view value) {
+  const double factor = TRY(plan::parse_cpus(value));
+  if (factor < 1 || factor > 100) return bad_value(value, "a number from 1 to 100");
+  command.request.restart.factor = factor;
+  return {};
+}
+
+Result<void> set_platform(RunCommand& command, std::string_view value) {
+  command.platform = TRY(oci::parse_platform(value));
+  return {};
+}
+
+Result<void> set_userns(RunCommand& /*command*/, std::string_view value) {
+  if (value == "host" || value.empty()) return {};
+  return Error::make(Code::unsupported, quoted(value), ": only host is there; --user gives up root inside");
+}
+
+Result<void> set_restart(RunCommand& command, std::string_view value) {
+  const RestartPolicy policy = TRY(parse_restart_policy(value));
+  command.request.restart.kind = policy.kind;
+  command.request.restart.most = policy.most;
+  command.restart_given = true;
+  return {};
+}
+
+Result<void> set_stop_signal(RunCommand& command, std::string_view value) {
+  const int signal = sys::parse_signal(value);
+  if (signal <= 0) return bad_value(value, "a signal");
+  command.request.stop_signal = signal;
+  return {};
+}
+
+Result<void> set_stop_timeout(RunCommand& command, std::string_view value) {
+  command.request.stop_timeout_ns = TRY(parse_duration_ns(value));
+  return {};
+}
+
+}  // namespace skink::cli
