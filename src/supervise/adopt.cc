@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Adoption: what a supervisor does first, when another one was killed before it; and what it does when its guard dies.
+#include <sys/epoll.h>
+
+#include <csignal>
+
+#include "fs/dir.h"
+#include "supervise/exits.h"
+#include "supervise/fd_park.h"
+#include "supervise/guard_start.h"
+#include "supervise/supervisor.h"
+
+namespace skink::supervise {
+
+Result<void> Supervisor::adopt(const Status& before) {
+  if (status_.step == Step::starting) return begin();
+  // Under a new guard the container is nobody's child of ours: no record of its end will come.
+  orphaned_ = before.guard.pid != status_.guard.pid || before.guard.start_time != status_.guard.start_time;
+  take_parked();
+  adopt_execs();
+  switch (before.step) {
+    case Step::starting: return begin();
+    case Step::launching:
+      // Half made: its program was not reported to run. The same incarnation is made again.
+      if (auto process = sys::open_identified(status_.init)) (void)sys::signal_pidfd(process->get(), SIGKILL);
+      --status_.incarnation;
+      return begin();
+    case Step::running: return adopt_running();
+    case Step::waiting: save(); return {};
+    case Step::stopped: give_up(status_.last_exit.value_or(unknown_exit())); return {};
+  }
+  return {};
+}
+
+void Supervisor::take_parked() {
+  auto parked = look_parked(kFdParkOut);
+  if (!parked) return;  // what is missing is then looked for by its identity
+  for (auto& one : *parked) {
+    switch (one.kind) {
+      case Parked::Kind::init_pidfd: init_pidfd_ = std::move(one.fd); break;
+      case Parked::Kind::terminal: terminal_ = std::move(one.fd); break;
+      case Parked::Kind::stdin_read: stdin_read_ = std::move(one.fd); break;
+      case Parked::Kind::stdin_write: stdin_write_ = std::move(one.fd); break;
+      case Parked::Kind::exec_pidfd: execs_[static_cast<pid_t>(one.pid)].pidfd = std::move(one.fd); break;
+    }
+  }
+}
+
+void Supervisor::adopt_execs() {
+  auto parked = std::move(execs_);
+  execs_.clear();
+  for (const auto& process : status_.execs) {
+    Exec exec{.process = process, .pidfd = {}};
+    if (auto found = parked.find(process.identity.pid); found != parked.end())
+      exec.pidfd = std::move(found->second.pidfd);
+    if (!exec.pidfd)
+      if (auto opened = sys::open_identified(process.identity)) exec.pidfd = std::move(*opened);
+    if (!exec.pidfd) continue;  // it is over; its record stays for who asks
+    if (watch(exec.pidfd.get(), Source::exec, EPOLLIN)) execs_.emplace(process.identity.pid, std::move(exec));
+  }
+}
+
+Result<void> Supervisor::adopt_running() {
+  if (auto group = cgroup::Group::open(location_)) group_ = std::move(*group);
+  if (!init_pidfd_)
+    if (auto opened = sys::open_identified(status_.init)) init_pidfd_ = std::move(*opened);
+  if (terminal_) TRY(watch(terminal_.get(), Source::terminal, EPOLLIN));
+  if (init_pidfd_) {
+    TRY(watch(init_pidfd_.get(), Source::init, EPOLLIN));
+  } else {
+    // It ended while nobody looked; the guard's record, if there is one, is found at once.
+    init_gone_ = true;
+    give_up_waiting_ns_ = fs::monotonic_ns() + 1'000'000'000;
+  }
+  save();
+  return {};
+}
+
+void Supervisor::park_all() {
+  std::vector<Parked> parked;
+  const auto add = [&](Parked::Kind kind, const UniqueFd& fd, pid_t pid = 0) {
+    if (fd && parked.size() < kMostParked) parked.push_back({kind, static_cast<std::uint32_t>(pid), fd.get()});
+  };
+  add(Parked::Kind::init_pidfd, init_pidfd_);
+  add(Parked::Kind::terminal, terminal_);
+  add(Parked::Kind::stdin_read, stdin_read_);
+  add(Parked::Kind::stdin_write, stdin_write_);
+  for (const auto& [pid, exec] : execs_) add(Parked::Kind::exec_pidfd, exec.pidfd, pid);
+  (void)park(kFdParkIn, kFdParkOut, parked);
+}
+
+// Everything that matters is in files and parked descriptors, so the shortest way to a whole pair again is a new guard,
+// whose new supervisor adopts the container from us. We leave without touching anything.
+void Supervisor::guard_died() {
+  if (exit_code_ >= 0) return;
+  if (auto replaced = replace_guard(); replaced) {
+    exit_code_ = kSupervisorDone;
+    return;
+  }
+  // No memory or no processes: carry on alone. The kernel tells how the container ends (ask_kernel).
+  orphaned_ = true;
+  if (guard_pidfd_) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, guard_pidfd_.get(), nullptr);
+}
+
+}  // namespace skink::supervise

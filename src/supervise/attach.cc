@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// Engine::start_attached: a container in the foreground. Its output is read back from the spool, so that the caller and
+// `logs` see the same bytes and a stopped caller never stops the container.
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+
+#include "fs/dir.h"
+#include "supervise/engine_impl.h"
+#include "supervise/front.h"
+#include "supervise/log_reader.h"
+#include "sys/file.h"
+
+namespace skink {
+namespace supervise {
+namespace {
+
+// After this many of them a program that ignores being asked to end is killed, so that ^C always works in the end.
+constexpr int kMostPoliteRequests = 3;
+
+class Attachment {
+ public:
+  Attachment(const Roots& roots, std::string id, const AttachOptions& options)
+      : roots_(roots), id_(std::move(id)), options_(options) {}
+
+  Result<int> run();
+
+ private:
+  Result<void> open_log(int store_dir);
+  Result<void> connect();
+  Result<void> request();
+  Result<bool> on_control();
+  Result<bool> reconnect();
+  void take_event(Message& message);
+  void on_signal(int signal);
+  Result<std::optional<Output>> next_output();
+
+  const Roots& roots_;
+  std::string id_;
+  AttachOptions options_;
+  Supervised supervised_;
+  std::optional<LogReader> reader_;
+  UniqueFd inotify_;
+  std::optional<RawTerminal> raw_;
+  Front front_;
+  bool launched_ = false, over_ = false, has_input_ = false;
+  int polite_requests_ = 0;
+  std::optional<LastExit> last_;
+};
+
+Result<void> Attachment::open_log(int store_dir) {
+  const UniqueFd dir = TRY(sys::open_at(store_dir, kLogDir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  TRY(Spool::open(dir.get()));  // makes the files of a container that never ran
+  reader_ = TRY(LogReader::open(dir.get()));
+  TRY(reader_->skip_to_end());
+  inotify_ = UniqueFd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!inotify_) return Error::from_errno(errno, "inotify_init");
+  const std::string index = str("/proc/self/fd/", reader_->index_fd());
+  if (::inotify_add_watch(inotify_.get(), index.c_str(), IN_MODIFY) < 0) return Error::from_errno(errno, "inotify");
+  return {};
+}
+
+Result<void> Attachment::connect() {
+  supervised_ = TRY(ensure_supervisor(
+      roots_, id_, [this](int store_dir) -> Result<void> { return reader_ ? Result<void>{} : open_log(store_dir); }));
+  return request();
+}
+
+Result<void> Attachment::request() {
+  TRY(send_message(supervised_.socket.get(), {{"op", "attach"}, {"stdin", options_.stdin_open}}));
+  if (!launched_) TRY(send_message(supervised_.socket.get(), {{"op", "start"}}));
+  return {};
+}
+
+// The supervisor is gone without a farewell. Either it was killed, and another is on its way, or it came to its end.
+Result<bool> Attachment::reconnect() {
+  supervised_.socket.reset();
+  if (!launched_) {
+    auto again = connect();
+    if (!again && !is_hang_up(again.error())) return std::move(again).error();
+    return false;
+  }
+  for (int attempt = 0; attempt < 8; ++attempt) {
+    auto socket = connect_supervisor(roots_, id_, kPatienceNs);
+    if (!socket) break;
+    supervised_.socket = std::move(*socket);
+    if (request()) return false;
+  }
+  if (const auto record = read_run_record(supervised_.store_dir.get())) last_ = record->last;
+  return true;
+}
+
+Result<bool> Attachment::on_control() {
+  auto message = receive_message(supervised_.socket.get());
+  if (!message && message.error().code() == Code::busy) return false;
+  if (!message) return over_ = TRY(reconnect());
+  if (message->json.contains("error")) {
+    if (launched_) return false;  // the answer to a signal that came too late
+    return error_of(message->json);
+  }
+  if (message->json.contains("ok")) launched_ = true;
+  take_event(*message);
+  return over_;
+}
+
+void Attachment::take_event(Message& message) {
+  const std::string event = oci::get_string(message.json, "event");
+  if (event == "done") {
+    if (auto last = parse_last_exit(oci::get_string(message.json, "exit", "{}"))) last_ = std::move(*last);
+    over_ = true;
+  }
+  if (event != "started" || message.fds.empty()) return;
+  const bool terminal = oci::get_bool(message.json, "terminal");
+  if (terminal && options_.stdin_open && !raw_) raw_.emplace(0);
+  // Without -i a terminal gets window sizes but no input.
+  if (!has_input_ || terminal) front_.set_input(std::move(message.fds[0]), terminal, options_.stdin_open);
+  has_input_ = true;
+}
+
+void Attachment::on_signal(int signal) {
+  const bool ends = signal == SIGINT || signal == SIGTERM || signal == SIGQUIT;
+  if (ends && ++polite_requests_ > kMostPoliteRequests) signal = SIGKILL;
+  // An answer is not awaited here: errors come by on_control and mean that the program is gone.
+  (void)send_message(supervised_.socket.get(), {{"op", "kill"}, {"signal", signal}, {"ends", ends}});
+}
+
+Result<std::optional<Output>> Attachment::next_output() {
+  // Order: events are read away before the look at the files, so that none is missed.
+  std::array<char, 4096> events;  // NOLINT: thrown away
+  while (::read(inotify_.get(), events.data(), events.size()) > 0) {
+  }
+  auto piece = TRY(reader_->next());
+  if (!piece && over_) piece = TRY(reader_->rest());
+  if (!piece) return std::optional<Output>{};
+  Output output{.fd = piece->stream == Stream::out ? 1 : 2, .bytes = std::string(piece->bytes)};
+  if (piece->missing != 0 && piece->bytes.empty())
+    output = {.fd = 2,
+              .bytes = str("skink: ", piece->missing, " bytes of output are missing here: the disk was full\n")};
+  return std::optional(std::move(output));
+}
+
+Result<int> Attachment::run() {
+  const auto signals = TRY(ForwardedSignals::take(options_.forward_signals));
+  TRY(connect());
+  front_.control_fd = [this] { return supervised_.socket.get(); };
+  front_.on_control = [this] { return on_control(); };
+  front_.next_output = [this] { return next_output(); };
+  front_.on_signal = [this](int signal) { on_signal(signal); };
+  front_.output_fds = {inotify_.get()};
+  auto done = front_.run(signals);
+  raw_.reset();
+  if (!done) {
+    if (!launched_) (void)await_no_supervisor(supervised_.alive.get(), 5'000'000'000);
+    return std::move(done).error();
+  }
+  TRY(await_no_supervisor(supervised_.alive.get(), kPatienceNs));
+  if (!last_) return Error::make(Code::not_found, "container ", id_.substr(0, 12), ": nobody saw how it ended");
+  return last_->status;
+}
+
+}  // namespace
+}  // namespace supervise
+
+Result<int> Engine::start_attached(const std::string& id, const AttachOptions& options) {
+  return supervise::Attachment(impl_->roots, id, options).run();
+}
+
+}  // namespace skink

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine's roots, and what it tells of containers.
+#include "skink/engine.h"
+
+#include <fcntl.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/text.h"
+#include "fs/dir.h"
+#include "supervise/engine_impl.h"
+#include "supervise/removal.h"
+#include "supervise/supervisor.h"
+#include "sys/file.h"
+
+namespace skink {
+namespace {
+
+using namespace supervise;
+
+constexpr int kOldestMajor = 5, kOldestMinor = 14;
+
+Result<void> check_kernel() {
+  utsname name{};
+  if (::uname(&name) != 0) return Error::from_errno(errno, "uname");
+  const std::string_view release(name.release);
+  const auto major_end = release.find('.');
+  const auto minor_end = release.find_first_not_of("0123456789", major_end + 1);
+  const auto major = parse_int<int>(release.substr(0, major_end));
+  const auto minor = parse_int<int>(release.substr(major_end + 1, minor_end - major_end - 1));
+  if (!major || !minor) return {};  // a kernel that names itself strangely; the calls will tell
+  if (*major > kOldestMajor || (*major == kOldestMajor && *minor >= kOldestMinor)) return {};
+  return Error::make(Code::unsupported, "Linux ", printable(release), " is too old: skink needs ", kOldestMajor, ".",
+                     kOldestMinor, " or newer");
+}
+
+struct Root {
+  UniqueFd dir;
+  std::string path;  // absolute
+};
+
+Result<Root> open_root(const std::string& path) {
+  Root root;
+  root.dir = TRY(fs::make_dirs(path));
+  TRY(fs::check_private(root.dir.get(), path));
+  root.path = TRY(sys::readlink_at(AT_FDCWD, str("/proc/self/fd/", root.dir.get()).c_str()));
+  return root;
+}
+
+Result<UniqueFd> sub_dir(int dir_fd, const char* name) {
+  auto opened = sys::open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (opened || opened.error().errnum() != ENOENT) return opened;
+  if (auto made = sys::mkdir_at(dir_fd, name, 0700); !made && made.error().errnum() != EEXIST)
+    return std::move(made).error();
+  return sys::open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+}
+
+Result<Roots> open_roots(EngineOptions& options) {
+  Roots roots;
+  Root store = TRY(open_root(options.store));
+  Root run = TRY(open_root(options.run));
+  options.store = store.path;
+  options.run = run.path;
+  roots.store = std::move(store.dir);
+  roots.run = std::move(run.dir);
+  roots.store_containers = TRY(sub_dir(roots.store.get(), kContainers));
+  roots.names = TRY(sub_dir(roots.store.get(), kNames));
+  roots.run_containers = TRY(sub_dir(roots.run.get(), kContainers));
+  TRY(sub_dir(roots.store.get(), "seccomp-cache"));
+  return roots;
+}
+
+Phase phase_of(const Status& status) {
+  switch (status.step) {
+    case Step::starting:
+    case Step::launching: return status.started_ns == 0 ? Phase::created : Phase::restarting;
+    case Step::running: return status.paused ? Phase::paused : Phase::running;
+    case Step::waiting: return Phase::restarting;
+    case Step::stopped: return Phase::exited;
+  }
+  return Phase::unknown;
+}
+
+void fill_from_status(ContainerInfo& info, const Status& status) {
+  info.phase = phase_of(status);
+  const bool lives = status.step == Step::running;
+  info.pid = lives ? status.init.pid : 0;
+  info.supervisor_pid = status.supervisor.pid;
+  info.guard_pid = status.guard.pid;
+  info.started_ns = status.started_ns;
+  info.finished_ns = lives ? 0 : status.finished_ns;
+  info.restarts = status.restarts;
+  info.next_try_ns = status.step == Step::waiting ? status.next_try_ns : 0;
+  info.last_exit = status.last_exit;
+}
+
+void fill_from_record(ContainerInfo& info, int store_dir_fd) {
+  const auto record = read_run_record(store_dir_fd);
+  if (!record) return;
+  info.phase = record->started_ns == 0 ? Phase::created : Phase::exited;
+  info.started_ns = record->started_ns;
+  info.finished_ns = record->finished_ns;
+  info.restarts = record->restarts;
+  info.last_exit = record->last;
+}
+
+// Guard and supervisor are gone, and yet the container did not end as far as anyone knows.
+void fill_abandoned(ContainerInfo& info, const Status& status) {
+  fill_from_status(info, status);
+  info.phase = Phase::unknown;
+  info.supervisor_pid = info.guard_pid = 0;
+  if (!sys::open_identified(status.init)) {
+    info.pid = 0;
+    LastExit last;
+    last.known = false;
+    last.status = 255;
+    info.last_exit = last;
+  }
+}
+
+void fill_state(const Roots& roots, ContainerInfo& info, int store_dir_fd) {
+  const bool alive = is_alive(store_dir_fd);
+  const auto run_dir = open_run_dir(roots, info.id);
+  const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
+  if (alive && status) {
+    fill_from_status(info, *status);
+    return;
+  }
+  fill_from_record(info, store_dir_fd);
+  if (!status && status.error().code() == Code::corrupt) info.problem = status.error().text();
+  if (alive && info.phase == Phase::created) info.phase = Phase::unknown;
+  if (!alive && status && (status->step == Step::running || status->step == Step::waiting))
+    fill_abandoned(info, *status);
+}
+
+ContainerInfo info_of(const Roots& roots, const std::string& id, int store_dir_fd) {
+  ContainerInfo info;
+  info.id = id;
+  auto container = read_container(store_dir_fd, id);
+  if (container) {
+    info.name = container->name;
+    info.image = container->bundle.empty() ? container->image : container->bundle;
+    info.image_id = container->image_id;
+    info.command = std::move(container->command);
+    info.created_ns = container->created_ns;
+    info.restart = container->restart;
+    info.labels = std::move(container->labels);
+    info.remove_at_end = container->remove_at_end;
+    info.tty = container->tty;
+  }
+  fill_state(roots, info, store_dir_fd);
+  // The record's damage is what counts: without it nothing else of the container can be trusted.
+  if (!container) info.problem = container.error().text();
+  return info;
+}
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+Engine::~Engine() = default;
+image::Store& Engine::images() { return impl_->images; }
+const EngineOptions& Engine::options() const { return impl_->options; }
+
+Result<Engine> Engine::open(const EngineOptions& given) {
+  if (::geteuid() != 0) return Error::make(Code::denied, "skink must be run as root");
+  TRY(check_kernel());
+  EngineOptions options = given;
+  Roots roots = TRY(open_roots(options));
+  image::Store images = TRY(image::Store::open(options.store));
+  return Engine(std::unique_ptr<Impl>(new Impl{std::move(options), std::move(roots), std::move(images)}));
+}
+
+Result<std::string> Engine::resolve(std::string_view text) const {
+  const std::string name(text);
+  const auto none = [&] { return Error::make(Code::not_found, "no such container: ", skink::quoted(text)); };
+  const Roots& roots = impl_->roots;
+  const auto exists = [&](const std::string& id) {
+    return ::faccessat(roots.store_containers.get(), id.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+  };
+  if (is_id(name) && exists(name)) return name;
+  if (const auto id = find_name(roots, name); id && exists(*id)) return *id;
+  const bool hex = !name.empty() && name.size() <= 64 && name.find_first_not_of("0123456789abcdef") == name.npos;
+  if (!hex) return none();
+  std::string found;
+  for (const auto& entry : TRY(fs::list(roots.store_containers.get()))) {
+    if (!is_id(entry.name) || !entry.name.starts_with(name)) continue;
+    if (!found.empty())
+      return Error::make(Code::invalid_config, skink::quoted(text), " is the beginning of more than one container id");
+    found = entry.name;
+  }
+  if (found.empty()) return none();
+  return found;
+}
+
+Result<ContainerInfo> Engine::info(const std::string& id) const {
+  const UniqueFd dir = TRY(open_container(impl_->roots, id));
+  return info_of(impl_->roots, id, dir.get());
+}
+
+Result<std::vector<ContainerInfo>> Engine::list() const {
+  const int containers = impl_->roots.store_containers.get();
+  std::vector<ContainerInfo> all;
+  for (const auto& entry : TRY(fs::list(containers))) {
+    if (!is_id(entry.name)) {
+      sweep(containers, entry.name);
+      continue;
+    }
+    const auto dir = open_container(impl_->roots, entry.name);
+    if (dir) {
+      all.push_back(info_of(impl_->roots, entry.name, dir->get()));
+    } else if (dir.error().code() != Code::not_found) {  // not a directory
+      ContainerInfo info;
+      info.id = entry.name;
+      info.phase = Phase::unknown;
+      info.problem = dir.error().text();
+      all.push_back(std::move(info));
+    }
+  }
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
+    return a.created_ns != b.created_ns ? a.created_ns > b.created_ns : a.id < b.id;
+  });
+  return all;
+}
+
+Result<std::string> Engine::spec_json(const std::string& id) const {
+  const UniqueFd dir = TRY(open_container(impl_->roots, id));
+  return fs::read_file(dir.get(), kConfigFile, oci::kConfigLimit);
+}
+
+bool Engine::uses_image(const oci::Digest& image_id) const {
+  const auto entries = fs::list(impl_->roots.store_containers.get());
+  if (!entries) return true;  // better to keep an image than to break a container
+  for (const auto& entry : *entries) {
+    if (!is_id(entry.name) && !entry.name.starts_with(kNewPrefix)) continue;
+    const auto dir =
+        sys::open_at(impl_->roots.store_containers.get(), entry.name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (!dir) continue;
+    const auto text = fs::read_file(dir->get(), kContainerFile, kRecordLimit);
+    if (!text) continue;
+    const auto container = parse_container(*text);
+    if (container && container->image_id == image_id.text()) return true;
+  }
+  return false;
+}
+
+std::optional<int> run_internal_role(int argc, char** argv) {
+  if (argc != 3 || std::string_view(argv[1]) != "supervise-internal") return std::nullopt;
+  const auto guard = parse_int<pid_t>(argv[2]);
+  // Only a guard starts this, and then the descriptors are there; anybody else gets a plain refusal.
+  if (!guard || *guard <= 1 || ::fcntl(kFdStoreRoot, F_GETFD) < 0) return 125;
+  return Supervisor::run(*guard);
+}
+
+}  // namespace skink

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine's verbs that start, stop and steer a container, all through its supervisor.
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <ctime>
+
+#include "base/text.h"
+#include "cgroup/cgroup.h"
+#include "fs/dir.h"
+#include "supervise/engine_impl.h"
+#include "supervise/guard_start.h"
+#include "supervise/removal.h"
+#include "sys/file.h"
+
+namespace skink {
+namespace supervise {
+namespace {
+
+constexpr std::int64_t kMillisecond = 1'000'000;
+constexpr std::int64_t kSecond = 1'000'000'000;
+
+void pause_ms(long milliseconds) {
+  const timespec time{.tv_sec = 0, .tv_nsec = milliseconds * 1'000'000};
+  ::nanosleep(&time, nullptr);
+}
+
+Result<void> write_run_files(int run_dir, const Container& container) {
+  if (!container.bundle.empty()) return {};
+  plan::RunOptions options;
+  options.dns = container.dns;
+  options.dns_search = container.dns_search;
+  options.host_network = container.host_network;
+  const auto host_resolv = fs::read_file(AT_FDCWD, "/etc/resolv.conf", kRecordLimit);
+  const std::string resolv = TRY(plan::make_resolv_conf(options, host_resolv ? *host_resolv : ""));
+  const std::pair<const char*, std::string> files[] = {
+      {"hosts", container.hosts}, {"hostname", container.hostname + "\n"}, {"resolv.conf", resolv}};
+  for (const auto& [name, text] : files) {
+    const UniqueFd file = TRY(sys::open_at(run_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+    TRY(sys::write_all(file.get(), text, name));
+    // Whoever the program runs as must be able to read them; others cannot come here.
+    if (::fchmod(file.get(), 0644) != 0) return Error::from_errno(errno, "chmod ", std::string_view(name));
+  }
+  return {};
+}
+
+Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container) {
+  const std::string& id = container.id;
+  TRY(sys::mkdir_at(roots.run_containers.get(), id.c_str(), 0700));
+  UniqueFd dir = TRY(open_run_dir(roots, id));
+  // Order: where the groups will be is on record before there is one (fault F01).
+  const auto location = TRY(cgroup::locate(TRY(cgroup::detect()), str("/skink/", id)));
+  TRY(fs::write_file_atomic(dir.get(), kCgroupFile, cgroup::dump_location(location), 0600));
+  Status status;
+  status.boot_id = TRY(sys::boot_id());
+  TRY(fs::write_file_atomic(dir.get(), kStatusFile, dump(status), 0600));
+  TRY(sys::mkdir_at(dir.get(), kRootDir, 0700));
+  TRY(write_run_files(dir.get(), container));
+  return dir;
+}
+
+Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container, int store_dir) {
+  TRY(clean_leftovers(roots, container.id));
+  const UniqueFd run_dir = TRY(make_run_dir(roots, container));
+  TRY(record_wish(store_dir, true, container.durable));
+  const UniqueFd listener = TRY(listen_control(run_dir.get()));
+  GuardStart start;
+  start.listener = listener.get();
+  start.run_dir = run_dir.get();
+  start.store_dir = store_dir;
+  start.run_root = roots.run.get();
+  start.store_root = roots.store.get();
+  start.terminal = container.tty;
+  TRY(start_guard(start));
+  return connect_control(run_dir.get());
+}
+
+}  // namespace
+
+Result<fs::Lock> lock_container(const Roots& roots, const std::string& id) {
+  for (int attempt = 0; attempt < 16; ++attempt) {
+    auto lock = TRY(fs::Lock::take(TRY(open_container(roots, id)), fs::Lock::Mode::exclusive, id));
+    // What was locked may have been removed while we waited for it (fault F12).
+    const auto ours = TRY(sys::stat_fd(lock.fd(), id));
+    const auto there = sys::stat_at(roots.store_containers.get(), id.c_str(), AT_SYMLINK_NOFOLLOW);
+    if (there && there->st_ino == ours.st_ino && there->st_dev == ours.st_dev) return lock;
+  }
+  return Error::make(Code::not_found, "no such container: ", skink::quoted(id));
+}
+
+Result<UniqueFd> open_alive(int store_dir_fd) {
+  return sys::open_at(store_dir_fd, kAliveFile, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
+}
+
+Result<void> await_no_supervisor(int alive_fd, std::int64_t patience_ns) {
+  const std::int64_t deadline = fs::monotonic_ns() + patience_ns;
+  for (long wait_ms = 0;; wait_ms = std::min(wait_ms * 2 + 1, 50L)) {
+    struct flock lock {};
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    if (::fcntl(alive_fd, F_OFD_GETLK, &lock) != 0) return Error::from_errno(errno, "lock query");
+    if (lock.l_type == F_UNLCK) return {};
+    if (fs::monotonic_ns() >= deadline) return Error::make(Code::busy, "its supervisor does not end");
+    if (wait_ms == 0) ::sched_yield();
+    pause_ms(wait_ms == 0 ? 0 : wait_ms);
+  }
+}
+
+Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, std::int64_t patience_ns) {
+  const std::int64_t deadline = fs::monotonic_ns() + patience_ns;
+  for (;;) {
+    const auto store_dir = open_container(roots, id);
+    if (!store_dir || !is_alive(store_dir->get())) return Error::make(Code::not_found, "no supervisor");
+    if (const auto run_dir = open_run_dir(roots, id)) {
+      auto socket = connect_control(run_dir->get());
+      if (socket || socket.error().code() != Code::not_found) return socket;
+    }
+    if (fs::monotonic_ns() >= deadline)
+      return Error::make(Code::busy, "its supervisor cannot be reached; skink rm -f ends it");
+    pause_ms(2);
+  }
+}
+
+Result<void> clean_leftovers(const Roots& roots, const std::string& id) {
+  const auto run_dir = open_run_dir(roots, id);
+  if (run_dir) {
+    // Both processes that would have ended it are gone: nobody but us is left to do it.
+    if (const auto status = read_status(run_dir->get()))
+      if (const auto init = sys::open_identified(status->init)) (void)sys::signal_pidfd(init->get(), SIGKILL);
+  } else if (run_dir.error().code() != Code::not_found) {
+    return run_dir.error();
+  }
+  auto location = cgroup::locate(TRY(cgroup::detect()), str("/skink/", id));
+  if (run_dir)
+    if (const auto text = fs::read_file(run_dir->get(), kCgroupFile, kRecordLimit)) {
+      // Only its own groups, whatever the file says by now (attack A36).
+      auto recorded = cgroup::parse_location(*text);
+      const auto own = [&](const cgroup::Place& place) { return place.path.ends_with(str("/skink/", id)); };
+      if (recorded && std::all_of(recorded->places.begin(), recorded->places.end(), own))
+        location = std::move(recorded);
+    }
+  const auto where = TRY(std::move(location));
+  if (auto group = cgroup::Group::open(where)) TRY(group->kill_all(std::chrono::seconds(10)));
+  TRY(cgroup::Group::remove(where, std::chrono::seconds(5)));
+  if (const auto store_dir = open_container(roots, id)) remove_writable_layers(store_dir->get());
+  return remove_run_dir(roots.run_containers.get(), id);
+}
+
+Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
+                                     const std::function<Result<void>(int store_dir_fd)>& before_start) {
+  const std::int64_t deadline = fs::monotonic_ns() + kPatienceNs;
+  for (;;) {
+    auto lock = TRY(lock_container(roots, id));
+    const Container container = TRY(read_container(lock.fd(), id));
+    Supervised supervised;
+    supervised.alive = TRY(open_alive(lock.fd()));
+    if (!is_alive(lock.fd())) {
+      TRY(before_start(lock.fd()));
+      auto socket = start_supervisor(roots, container, lock.fd());
+      if (!socket) {
+        if (!is_alive(lock.fd())) (void)clean_leftovers(roots, id);
+        return std::move(socket).error();
+      }
+      supervised.socket = std::move(*socket);
+      supervised.store_dir = std::move(lock).release();
+      // Order: the lock goes now. A launch can take long, and `rm -f` must be able to end it.
+      ::flock(supervised.store_dir.get(), LOCK_UN);
+      return supervised;
+    }
+    const auto run_dir = open_run_dir(roots, id);
+    const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
+    // One that is at its end is waited for, then there will be a new one.
+    if (status && status->step != Step::stopped && !status->stop_wanted) {
+      auto socket = connect_control(run_dir->get());
+      if (socket) {
+        TRY(before_start(lock.fd()));
+        supervised.socket = std::move(*socket);
+        supervised.store_dir = std::move(lock).release();
+        ::flock(supervised.store_dir.get(), LOCK_UN);
+        return supervised;
+      }
+      if (socket.error().code() != Code::not_found) return std::move(socket).error();
+    }
+    if (fs::monotonic_ns() >= deadline)
+      return Error::make(Code::busy, "its supervisor is at its end and does not come to it; skink rm -f ends it");
+    pause_ms(5);
+  }
+}
+
+bool is_hang_up(const Error& error) { return error.code() == Code::not_found && error.text() == kHangUp; }
+
+std::optional<RunRecord> read_run_record(int store_dir_fd) {
+  const auto text = fs::read_file(store_dir_fd, kExitFile, kRecordLimit);
+  if (!text) return std::nullopt;
+  auto record = parse_run_record(*text);
+  if (!record) return std::nullopt;
+  return std::move(*record);
+}
+
+namespace {
+
+// One request, one answer.
+Result<void> ask(int socket, const oci::Json& request, std::int64_t patience_ns) {
+  TRY(send_message(socket, request));
+  const Message answer = TRY(await_message(socket, fs::monotonic_ns() + patience_ns));
+  if (answer.json.contains("error")) return error_of(answer.json);
+  return {};
+}
+
+// As above; a supervisor that dies before it answers is replaced by another, which is asked again.
+Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci::Json& request,
+                            std::int64_t patience_ns) {
+  for (int attempt = 0;; ++attempt) {
+    const UniqueFd socket = TRY(connect_supervisor(roots, id, kPatienceNs));
+    auto done = ask(socket.get(), request, patience_ns);
+    if (done || !is_hang_up(done.error())) return done;
+    if (attempt >= 8) return Error::make(Code::busy, "its supervisor dies again and again");
+  }
+}
+
+Error not_running(const std::string& id) {
+  return Error::make(Code::busy, "container ", id.substr(0, 12), " is not running");
+}
+
+// The verbs that need a running container.
+Result<void> steer(const Roots& roots, const std::string& id, const oci::Json& request) {
+  const UniqueFd exists = TRY(open_container(roots, id));
+  auto done = ask_supervisor(roots, id, request, kPatienceNs);
+  if (!done && done.error().code() == Code::not_found && done.error().text() == "no supervisor") return not_running(id);
+  return done;
+}
+
+}  // namespace
+}  // namespace supervise
+
+using namespace supervise;
+
+Result<void> Engine::start(const std::string& id) {
+  for (int attempt = 0;; ++attempt) {
+    auto supervised = TRY(ensure_supervisor(impl_->roots, id, [](int) -> Result<void> { return {}; }));
+    auto done = ask(supervised.socket.get(), {{"op", "start"}}, 120 * kSecond);
+    if (done || !is_hang_up(done.error()) || attempt >= 8) {
+      // After a launch that failed nothing is left, not even the supervisor that tried.
+      if (!done) (void)await_no_supervisor(supervised.alive.get(), 5 * kSecond);
+      return done;
+    }
+    // The supervisor was killed, or had come to its end just then.
+    pause_ms(2);
+  }
+}
+
+Result<void> Engine::stop(const std::string& id, std::int64_t timeout_ns) {
+  const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
+  const UniqueFd alive = TRY(open_alive(store_dir.get()));
+  std::int64_t patience = timeout_ns;
+  if (patience < 0) {
+    const auto container = read_container(store_dir.get(), id);
+    patience = container ? container->stop_timeout_ns : 10 * kSecond;
+  }
+  constexpr std::int64_t kLongest = 365LL * 24 * 3600 * kSecond;
+  patience = std::min(patience, kLongest);
+  auto done = ask_supervisor(impl_->roots, id, {{"op", "stop"}, {"timeout_ns", timeout_ns}}, patience + kPatienceNs);
+  if (!done && done.error().code() == Code::not_found) {
+    // Nobody supervises it. Should something of it still run, its end is what was asked for.
+    const auto lock = lock_container(impl_->roots, id);
+    if (!lock) return {};
+    if (is_alive(lock->fd())) return Error::make(Code::busy, "it is being started by another command");
+    const auto container = read_container(lock->fd(), id);
+    (void)record_wish(lock->fd(), false, container && container->durable);
+    return clean_leftovers(impl_->roots, id);
+  }
+  TRY(std::move(done));
+  return await_no_supervisor(alive.get(), kPatienceNs);
+}
+
+Result<void> Engine::restart(const std::string& id, std::int64_t timeout_ns) {
+  TRY(stop(id, timeout_ns));
+  return start(id);
+}
+
+Result<void> Engine::kill(const std::string& id, int signal) {
+  return steer(impl_->roots, id, {{"op", "kill"}, {"signal", signal}});
+}
+
+Result<void> Engine::pause(const std::string& id) { return steer(impl_->roots, id, {{"op", "pause"}}); }
+Result<void> Engine::unpause(const std::string& id) { return steer(impl_->roots, id, {{"op", "unpause"}}); }
+
+Result<int> Engine::wait(const std::string& id) {
+  const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
+  const UniqueFd alive = TRY(open_alive(store_dir.get()));
+  for (;;) {
+    const auto socket = connect_supervisor(impl_->roots, id, kPatienceNs);
+    if (!socket && socket.error().code() != Code::not_found) return socket.error();
+    if (!socket) break;
+    if (!send_message(socket->get(), {{"op", "wait"}})) continue;
+    const auto message = await_message(socket->get(), 0);
+    if (!message) continue;  // killed: its successor knows
+    const LastExit last = TRY(parse_last_exit(oci::get_string(message->json, "exit", "{}")));
+    TRY(await_no_supervisor(alive.get(), kPatienceNs));
+    return last.status;
+  }
+  const auto record = read_run_record(store_dir.get());
+  return record ? record->last.status : 0;
+}
+
+namespace {
+
+// Ends guard and supervisor by themselves, when they do not do it on request (stopped, or hung in the kernel).
+Result<void> end_by_force(const Roots& roots, const std::string& id, int store_dir) {
+  for (int attempt = 0; attempt < 200 && is_alive(store_dir); ++attempt) {
+    const auto run_dir = open_run_dir(roots, id);
+    const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
+    if (!status) return Error::make(Code::busy, "its guard cannot be found: ", status.error().text());
+    // Order: the guard first, or it would start another supervisor.
+    for (const auto* identity : {&status->guard, &status->supervisor})
+      if (const auto process = sys::open_identified(*identity)) (void)sys::signal_pidfd(process->get(), SIGKILL);
+    pause_ms(10);
+  }
+  if (is_alive(store_dir)) return Error::make(Code::busy, "its guard and supervisor do not die");
+  return {};
+}
+
+// What a removal has to do about a supervisor that lives.
+Result<void> end_supervisor(const Roots& roots, const std::string& id, int store_dir, bool force) {
+  const UniqueFd alive = TRY(open_alive(store_dir));
+  if (!force) {
+    const auto run_dir = open_run_dir(roots, id);
+    const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
+    if (status && status->step != Step::stopped)
+      return Error::make(Code::busy, "container ", id.substr(0, 12), " is running; stop it first or use rm -f");
+    return await_no_supervisor(alive.get(), kPatienceNs);
+  }
+  (void)record_wish(store_dir, false, false);
+  auto stopped = ask_supervisor(roots, id, {{"op", "stop"}, {"timeout_ns", 0}}, 10 * kSecond);
+  if (stopped || stopped.error().code() == Code::not_found)
+    if (await_no_supervisor(alive.get(), 5 * kSecond)) return {};
+  return end_by_force(roots, id, store_dir);
+}
+
+}  // namespace
+
+Result<void> Engine::remove(const std::string& id, bool force) {
+  const Roots& roots = impl_->roots;
+  auto lock = lock_container(roots, id);
+  if (!lock && lock.error().code() == Code::not_found) {
+    // Killed on the way: what a removal that went before has left is finished, without complaint.
+    const std::string gone = str(kGonePrefix, id);
+    const bool half = is_id(id) && ::faccessat(roots.store_containers.get(), gone.c_str(), F_OK, 0) == 0;
+    if (!half) return std::move(lock).error();
+    sweep(roots.store_containers.get(), gone);
+    return {};
+  }
+  if (!lock) return std::move(lock).error();
+  if (is_alive(lock->fd())) TRY(end_supervisor(roots, id, lock->fd(), force));
+  TRY(clean_leftovers(roots, id));
+  // A record that cannot be read does not keep its container from going; then the name is found by its target.
+  const auto container = read_container(lock->fd(), id);
+  std::string name = container ? container->name : "";
+  if (!container)
+    for (const auto& entry : TRY(fs::list(roots.names.get())))
+      if (find_name(roots, entry.name) == id) name = entry.name;
+  return remove_store_dir(roots.store_containers.get(), roots.names.get(), id, name);
+}
+
+}  // namespace skink

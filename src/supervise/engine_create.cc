@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// Engine::create: from what the user asked for to a container's record on disk.
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "base/text.h"
+#include "fs/dir.h"
+#include "security/security.h"
+#include "supervise/engine_impl.h"
+#include "supervise/removal.h"
+#include "supervise/rootfs.h"
+#include "sys/file.h"
+
+namespace skink {
+namespace supervise {
+
+std::string make_up_name(const Roots& roots) {
+  static constexpr std::array<std::string_view, 32> kManners = {
+      "agile", "amber",   "basking", "bold",   "brave", "bright", "brisk",  "calm",   "clever", "copper", "cosmic",
+      "eager", "fleet",   "gentle",  "golden", "happy", "jolly",  "keen",   "lively", "lucid",  "merry",  "nimble",
+      "noble", "patient", "quick",   "quiet",  "rapid", "sandy",  "silver", "sunny",  "swift",  "tidy"};
+  static constexpr std::array<std::string_view, 24> kLizards = {
+      "agama",  "anole",  "basilisk", "chameleon", "chuckwalla", "dragon",  "frilled",    "gecko",
+      "goanna", "iguana", "leopard",  "mabuya",    "moloch",     "monitor", "racerunner", "skink",
+      "swift",  "tegu",   "tokay",    "tuatara",   "uromastyx",  "varanus", "whiptail",   "worm"};
+  for (unsigned attempt = 0;; ++attempt) {
+    std::uint32_t chance = 0;
+    while (::getrandom(&chance, sizeof chance, 0) != sizeof chance) {
+    }
+    std::string name = str(kManners[chance % kManners.size()], '_', kLizards[(chance >> 8) % kLizards.size()]);
+    if (attempt > 4) name += str('_', chance >> 16);
+    if (!find_name(roots, name)) return name;
+  }
+}
+
+namespace {
+
+// A directory STORE/containers/.new-ID, locked while it is being filled. It becomes the container by one rename.
+struct Draft {
+  std::string id;
+  UniqueFd dir;  // holds the lock
+};
+
+Result<Draft> begin_draft(const Roots& roots) {
+  Draft draft;
+  draft.id = fs::random_hex(32);
+  const std::string name = str(kNewPrefix, draft.id);
+  TRY(sys::mkdir_at(roots.store_containers.get(), name.c_str(), 0700));
+  UniqueFd dir = TRY(sys::open_at(roots.store_containers.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  draft.dir = std::move(TRY(fs::Lock::take(std::move(dir), fs::Lock::Mode::exclusive, name))).release();
+  return draft;
+}
+
+Result<void> write_file(int dir_fd, const char* name, std::string_view text, bool durable) {
+  const UniqueFd file = TRY(sys::open_at(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  TRY(sys::write_all(file.get(), text, name));
+  if (durable && ::fsync(file.get()) != 0) return Error::from_errno(errno, "fsync ", name);
+  return {};
+}
+
+// Whether anything stands behind a name: a container, or one that another process is making right now.
+bool is_taken(const Roots& roots, const std::string& id) {
+  const auto exists = [&] {
+    return ::faccessat(roots.store_containers.get(), id.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+  };
+  if (exists()) return true;
+  auto draft =
+      sys::open_at(roots.store_containers.get(), str(kNewPrefix, id).c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (draft && !fs::Lock::try_take(std::move(*draft), fs::Lock::Mode::exclusive, id)) return true;
+  // Order: looked at again, as the draft may have become the container between the two looks.
+  return exists();
+}
+
+Result<void> take_name(const Roots& roots, const std::string& name, const std::string& id) {
+  const auto taken = [&](const std::string& by) {
+    return Error::make(Code::exists, "the name ", skink::quoted(name), " is in use by container ", by.substr(0, 12),
+                       "; remove it (skink rm) or choose another name");
+  };
+  for (int attempt = 0; attempt < 16; ++attempt) {
+    if (::symlinkat(id.c_str(), roots.names.get(), name.c_str()) == 0) return {};
+    if (errno != EEXIST) return Error::from_errno(errno, "name ", name);
+    // Stale after a crash? Only one process at a time may come to that conclusion and act on it.
+    const auto lock = TRY(fs::Lock::take(TRY(sys::open_at(roots.names.get(), ".", O_RDONLY | O_DIRECTORY)),
+                                         fs::Lock::Mode::exclusive, kNames));
+    const auto owner = find_name(roots, name);
+    if (owner && is_taken(roots, *owner)) return taken(*owner);
+    if (::unlinkat(roots.names.get(), name.c_str(), 0) != 0 && errno != ENOENT)
+      return Error::from_errno(errno, "stale name ", name);
+  }
+  return Error::make(Code::busy, "the name ", skink::quoted(name), " changes hands all the time");
+}
+
+Result<void> fill_draft(const Draft& draft, const Container& container, const std::string& config) {
+  TRY(write_file(draft.dir.get(), kConfigFile, config, container.durable));
+  TRY(write_file(draft.dir.get(), kDesiredFile, "stopped\n", false));
+  TRY(write_file(draft.dir.get(), kAliveFile, "", false));
+  TRY(sys::mkdir_at(draft.dir.get(), kLogDir, 0700));
+  return write_file(draft.dir.get(), kContainerFile, dump(container), container.durable);
+}
+
+// Everything is there: one rename makes it a container.
+Result<void> commit_draft(const Roots& roots, const Draft& draft, bool durable) {
+  if (durable && ::fsync(draft.dir.get()) != 0) return Error::from_errno(errno, "fsync");
+  TRY(sys::rename_at(roots.store_containers.get(), str(kNewPrefix, draft.id).c_str(), roots.store_containers.get(),
+                     draft.id.c_str(), 1 /* RENAME_NOREPLACE */));
+  if (durable && (::fsync(roots.store_containers.get()) != 0 || ::fsync(roots.names.get()) != 0))
+    return Error::from_errno(errno, "fsync");
+  return {};
+}
+
+struct Resolved {
+  oci::Spec spec;
+  std::string image_id;
+  std::vector<std::string> command;
+  int stop_signal = 15;
+};
+
+Result<security::ResolvedUser> resolve_in_image(const image::Store& images, const image::Image& image,
+                                                const plan::RunOptions& run) {
+  const auto lowers = TRY(images.open_lowers(image));
+  RootRequest request;
+  for (const auto& dir : lowers.dirs) request.lowers.push_back(dir.get());
+  const UniqueFd root = TRY_CTX(make_root(request), "root file system");
+  return security::resolve_user(root.get(), run.user.empty() ? image.config.run.user : run.user, run.group_add);
+}
+
+Result<Resolved> resolve_image(const image::Store& images, const EngineOptions& options, const CreateRequest& request,
+                               const std::string& id, std::vector<std::string>& notes) {
+  const image::Image image = TRY(images.find(request.image));
+  const auto user = TRY_CTX(resolve_in_image(images, image, request.run), "user");
+  plan::ImageFacts facts;
+  facts.config = &image.config;
+  facts.user = oci::User{.uid = user.uid, .gid = user.gid, .umask = {}, .additional_gids = user.groups};
+  facts.home = user.home;
+  facts.container_id = id;
+  facts.files_dir = str(options.run, "/", std::string_view(kContainers), "/", id);
+  facts.all_capabilities = security::all_capabilities();
+  Resolved resolved;
+  resolved.spec = TRY(plan::make_spec(request.run, facts, notes));
+  resolved.image_id = image.id.text();
+  if (const auto& name = image.config.run.stop_signal; !name.empty()) {
+    const int signal = sys::parse_signal(name);
+    if (signal < 0)
+      return Error::make(Code::corrupt, "image ", request.image, ": StopSignal: ", skink::quoted(name),
+                         " is no signal");
+    resolved.stop_signal = signal;
+  }
+  return resolved;
+}
+
+Result<Resolved> resolve_bundle(const std::string& bundle) {
+  const UniqueFd dir = TRY_CTX(sys::open_at(AT_FDCWD, bundle.c_str(), O_RDONLY | O_DIRECTORY), "bundle");
+  auto text = fs::read_file(dir.get(), kConfigFile, oci::kConfigLimit);
+  if (!text) return std::move(text.error().context("bundle ", skink::quoted(bundle)));
+  Resolved resolved;
+  resolved.spec = TRY_CTX(oci::parse_spec(*text), "bundle ", skink::quoted(bundle), ": config.json");
+  const auto findings = oci::check_spec(resolved.spec);
+  if (!findings.empty()) return Error(findings.front()).context("bundle ", skink::quoted(bundle), ": config.json");
+  // Relative sources and root.path are meant from the bundle's directory, wherever the supervisor runs.
+  if (!resolved.spec.root.path.starts_with('/')) resolved.spec.root.path = str(bundle, "/", resolved.spec.root.path);
+  return resolved;
+}
+
+Container container_of(const CreateRequest& request, const Resolved& resolved, const EngineOptions& options) {
+  Container c;
+  c.image = request.bundle.empty() ? request.image : "";
+  c.image_id = resolved.image_id;
+  c.store = options.store;
+  c.run = options.run;
+  if (resolved.spec.process) c.command = resolved.spec.process->args;
+  c.labels = request.run.labels;
+  c.created_ns = fs::now_ns();
+  c.restart = request.restart;
+  c.stop_signal = request.stop_signal.value_or(resolved.stop_signal);
+  c.stop_timeout_ns = request.stop_timeout_ns;
+  c.storage_size = request.run.storage_size;
+  c.remove_at_end = request.remove_at_end;
+  c.durable = request.keep_durable;
+  c.tty = resolved.spec.process && resolved.spec.process->terminal;
+  c.interactive = request.run.interactive;
+  c.writable = request.bundle.empty() && request.run.writable;
+  c.dns = request.run.dns;
+  c.dns_search = request.run.dns_search;
+  c.host_network = request.run.host_network;
+  c.hostname = resolved.spec.hostname;
+  if (utsname host{}; c.hostname.empty() && ::uname(&host) == 0) c.hostname = host.nodename;
+  c.hosts = plan::make_hosts(request.run, c.hostname);
+  return c;
+}
+
+Result<std::string> absolute_bundle(const std::string& bundle) {
+  const UniqueFd dir = TRY_CTX(sys::open_at(AT_FDCWD, bundle.c_str(), O_PATH | O_DIRECTORY), "bundle");
+  return sys::readlink_at(AT_FDCWD, str("/proc/self/fd/", dir.get()).c_str());
+}
+
+}  // namespace
+}  // namespace supervise
+
+Result<std::string> Engine::create(const CreateRequest& request, std::vector<std::string>& notes) {
+  using namespace supervise;
+  const Roots& roots = impl_->roots;
+  if (!request.name.empty() && !is_name(request.name))
+    return Error::make(Code::invalid_config, "name ", skink::quoted(request.name),
+                       ": expected letters, digits, '_', '.', '+' and '-', at most 255, neither '.' nor '-' first");
+  // Early, so that a name that is in use is told before an image is looked at; decided by take_name.
+  if (const auto owner = find_name(roots, request.name); owner && is_taken(roots, *owner))
+    return Error::make(Code::exists, "the name ", skink::quoted(request.name), " is in use by container ",
+                       owner->substr(0, 12), "; remove it (skink rm) or choose another name");
+  const Draft draft = TRY(begin_draft(roots));
+  std::string name = request.name;
+  const auto make = [&]() -> Result<void> {
+    std::string bundle;
+    if (!request.bundle.empty()) bundle = TRY(absolute_bundle(request.bundle));
+    Resolved resolved = TRY(bundle.empty() ? resolve_image(impl_->images, impl_->options, request, draft.id, notes)
+                                           : resolve_bundle(bundle));
+    resolved.spec.linux.cgroups_path = str("/skink/", draft.id);
+    if (name.empty()) name = make_up_name(roots);
+    Container container = container_of(request, resolved, impl_->options);
+    container.id = draft.id;
+    container.name = name;
+    container.bundle = bundle;
+    TRY(fill_draft(draft, container, oci::dump_spec(resolved.spec)));
+    TRY(take_name(roots, name, draft.id));
+    return commit_draft(roots, draft, container.durable);
+  };
+  if (auto made = make(); !made) {
+    Error error = std::move(made.error());
+    if (auto undone = fs::remove_tree(roots.store_containers.get(), str(kNewPrefix, draft.id).c_str()); !undone)
+      error.also(undone.error());
+    (void)remove_name(roots.names.get(), name, draft.id);
+    return error;
+  }
+  return draft.id;
+}
+
+}  // namespace skink

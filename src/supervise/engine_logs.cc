@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// Engine::logs: the spooled output for people, once or for as long as the container is supervised.
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+
+#include "fs/dir.h"
+#include "supervise/engine_impl.h"
+#include "supervise/log_reader.h"
+#include "sys/file.h"
+
+namespace skink {
+namespace supervise {
+namespace {
+
+class LogPrinter {
+ public:
+  explicit LogPrinter(const LogOptions& options) : options_(options) {}
+
+  /// False when the reader of our output has gone away.
+  Result<bool> print(const LogPiece& piece) {
+    const auto stream = static_cast<std::size_t>(piece.stream);
+    if (!(piece.stream == Stream::out ? options_.out : options_.err)) return true;
+    if (options_.since_ns && piece.time_ns < *options_.since_ns) return true;
+    if (options_.until_ns && piece.time_ns > *options_.until_ns) return true;
+    const int fd = piece.stream == Stream::out ? 1 : 2;
+    if (!TRY(write(fd, options_.timestamps ? stamped(piece, stream) : std::string(piece.bytes)))) return false;
+    if (piece.missing == 0) return true;
+    at_line_start_[stream] = true;
+    return write(2, str("skink: ", piece.missing, " bytes of output are missing here: the disk was full\n"));
+  }
+
+ private:
+  std::string stamped(const LogPiece& piece, std::size_t stream) {
+    std::string text;
+    const std::string stamp = fs::rfc3339(piece.time_ns) + " ";
+    for (const char byte : piece.bytes) {
+      if (at_line_start_[stream]) text += stamp;
+      text += byte;
+      at_line_start_[stream] = byte == '\n';
+    }
+    return text;
+  }
+
+  static Result<bool> write(int fd, const std::string& text) {
+    auto written = sys::write_all(fd, text, fd == 1 ? "standard output" : "standard error");
+    if (written) return true;
+    if (written.error().errnum() == EPIPE) return false;
+    return std::move(written).error();
+  }
+
+  const LogOptions& options_;
+  std::array<bool, 2> at_line_start_ = {true, true};
+};
+
+// A reader that goes away is an error of write(2), not the end of us.
+class WithoutSigpipe {
+ public:
+  WithoutSigpipe() {
+    struct sigaction ignore {};
+    ignore.sa_handler = SIG_IGN;
+    ::sigaction(SIGPIPE, &ignore, &before_);
+  }
+  WithoutSigpipe(const WithoutSigpipe&) = delete;
+  WithoutSigpipe& operator=(const WithoutSigpipe&) = delete;
+  ~WithoutSigpipe() { ::sigaction(SIGPIPE, &before_, nullptr); }
+
+ private:
+  struct sigaction before_ {};
+};
+
+Result<bool> print_present(LogReader& reader, LogPrinter& printer) {
+  for (;;) {
+    const auto piece = TRY(reader.next());
+    if (!piece) return true;
+    if (!TRY(printer.print(*piece))) return false;
+  }
+}
+
+Result<void> follow(LogReader& reader, LogPrinter& printer, int store_dir) {
+  const UniqueFd inotify(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!inotify) return Error::from_errno(errno, "inotify_init");
+  const std::string index = str("/proc/self/fd/", reader.index_fd());
+  if (::inotify_add_watch(inotify.get(), index.c_str(), IN_MODIFY) < 0) return Error::from_errno(errno, "inotify");
+  for (;;) {
+    // Order: asked before the look at the files, so that nothing written before the end is missed.
+    const bool alive = is_alive(store_dir);
+    std::array<char, 4096> events;  // NOLINT: thrown away
+    while (::read(inotify.get(), events.data(), events.size()) > 0) {
+    }
+    if (!TRY(print_present(reader, printer)) || !alive) return {};
+    constexpr int kLookForTheEndMs = 200;
+    // Standard output is watched too: nobody reads any more (`logs -f | head`).
+    std::array<pollfd, 2> fds = {
+        {{.fd = inotify.get(), .events = POLLIN, .revents = 0}, {.fd = 1, .events = 0, .revents = 0}}};
+    if (::poll(fds.data(), fds.size(), kLookForTheEndMs) < 0 && errno != EINTR) return Error::from_errno(errno, "poll");
+    if ((fds[1].revents & POLLERR) != 0) return {};
+  }
+}
+
+}  // namespace
+}  // namespace supervise
+
+Result<void> Engine::logs(const std::string& id, const LogOptions& options) {
+  using namespace supervise;
+  const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
+  const UniqueFd log_dir = TRY(sys::open_at(store_dir.get(), kLogDir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  auto opened = LogReader::open(log_dir.get());
+  if (!opened && opened.error().errnum() == ENOENT) return {};  // it never ran
+  LogReader reader = TRY(std::move(opened));
+  if (options.tail) TRY(reader.skip_to_tail(*options.tail, options.out, options.err));
+  const WithoutSigpipe guard;
+  LogPrinter printer(options);
+  if (!TRY(print_present(reader, printer))) return {};
+  if (options.follow) TRY(follow(reader, printer, store_dir.get()));
+  if (is_alive(store_dir.get())) return {};
+  // Nobody writes any more: bytes whose supervisor was killed before it noted them are still to come.
+  while (const auto piece = TRY(reader.rest()))
+    if (!TRY(printer.print(*piece))) break;
+  return {};
+}
+
+}  // namespace skink

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// exec, the supervisor's side: it starts the process, the guard is its parent, the client only hears of its end.
+#include <fcntl.h>
+#include <malloc.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "fs/dir.h"
+#include "launch/launch.h"
+#include "supervise/exits.h"
+#include "supervise/fd_park.h"
+#include "supervise/supervisor.h"
+#include "sys/file.h"
+
+namespace skink::supervise {
+
+Result<void> Supervisor::handle_exec(Client& client, Message& message) {
+  if (status_.step != Step::running || !group_) return Error::make(Code::busy, "the container is not running");
+  if (status_.paused) return Error::make(Code::busy, "cannot exec in a paused container; unpause it first");
+  if (message.fds.empty()) return Error::make(Code::invalid_config, "exec: no process was given");
+  if (execs_.size() >= kMostParked - 8) return Error::make(Code::busy, "exec: too many processes at once");
+  const std::string text = TRY(sys::read_all(message.fds[0].get(), oci::kDocumentLimit, "process"));
+  const oci::Process process = TRY(oci::parse_process(text));
+
+  launch::ExecRequest request;
+  request.spec = &spec_;
+  request.process = &process;
+  request.target = status_.init;
+  request.group = &*group_;
+  request.as_sibling = !orphaned_ || guard_pidfd_;
+  request.seccomp_cache_fd = seccomp_cache_.get();
+  request.stdio = {null_.get(), null_.get(), null_.get()};
+  if (message.fds.size() == 4) request.stdio = {message.fds[1].get(), message.fds[2].get(), message.fds[3].get()};
+  Exec exec;
+  exec.process.exits_from = TRY(exits_end(kFdExits));
+  auto launched = TRY(launch::exec_in_container(request));
+  exec.process.identity = launched.identity;
+  exec.pidfd = std::move(launched.pidfd);
+
+  const pid_t pid = launched.identity.pid;
+  TRY(watch(exec.pidfd.get(), Source::exec, EPOLLIN));
+  status_.execs.push_back(exec.process);
+  oci::Json json{{"ok", true}, {"pid", pid}, {"from", exec.process.exits_from}};
+  execs_.insert_or_assign(pid, std::move(exec));
+  exec_clients_[pid] = client.socket.get();
+  park_all();
+  save();
+  const int console = launched.console.get();
+  reply(client, json, console >= 0 ? std::span<const int>(&console, 1) : std::span<const int>());
+  ::malloc_trim(0);
+  return {};
+}
+
+void Supervisor::check_execs() {
+  std::vector<std::pair<pid_t, LastExit>> ended;
+  for (auto& [pid, exec] : execs_) {
+    const auto record = find_record(pid, exec.process.exits_from);
+    if (record && *record) {
+      ended.emplace_back(pid, last_exit_of(**record));
+    } else if (exec.ended) {
+      if (const auto told = ask_kernel(exec.pidfd.get(), pid)) ended.emplace_back(pid, last_exit_of(*told));
+      else if (++exec.asked > 10) ended.emplace_back(pid, unknown_exit());
+    }
+  }
+  for (const auto& [pid, last] : ended) {
+    execs_.erase(pid);
+    std::erase_if(status_.execs, [p = pid](const ExecProcess& process) { return process.identity.pid == p; });
+    const auto waiting = exec_clients_.find(pid);
+    if (waiting == exec_clients_.end()) continue;
+    if (const auto client = clients_.find(waiting->second); client != clients_.end())
+      reply(client->second, {{"event", "exec-done"}, {"exit", dump(last)}});
+    exec_clients_.erase(waiting);
+  }
+  if (ended.empty()) return;
+  park_all();
+  save();
+}
+
+// Asked by a client whose supervisor was killed meanwhile.
+void Supervisor::handle_exec_wait(Client& client, const oci::Json& json) {
+  const auto pid = static_cast<pid_t>(oci::get_int(json, "pid"));
+  if (execs_.contains(pid)) {
+    exec_clients_[pid] = client.socket.get();
+    check_execs();
+    return;
+  }
+  const auto record = find_record(pid, oci::get_int(json, "from"));
+  const LastExit last = record && *record ? last_exit_of(**record) : unknown_exit();
+  reply(client, {{"event", "exec-done"}, {"exit", dump(last)}});
+}
+
+Result<void> Supervisor::handle_exec_signal(const oci::Json& json) {
+  const auto exec = execs_.find(static_cast<pid_t>(oci::get_int(json, "pid")));
+  const auto signal = static_cast<int>(oci::get_int(json, "signal"));
+  if (exec == execs_.end()) return Error::make(Code::not_found, "the process has ended");
+  if (signal < 1 || signal > 64) return Error::make(Code::invalid_config, "signal ", signal, " does not exist");
+  return sys::signal_pidfd(exec->second.pidfd.get(), signal);
+}
+
+}  // namespace skink::supervise

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "supervise/exits.h"
+
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "fs/dir.h"
+#include "sys/file.h"
+
+namespace skink::supervise {
+namespace {
+
+// <linux/pidfd.h> of Linux 6.15; Debian 12's headers are older.
+struct PidfdInfo {
+  std::uint64_t mask, cgroup_id;
+  std::uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+  std::int32_t exit_code;
+};
+static_assert(sizeof(PidfdInfo) == 64);
+constexpr std::uint64_t kInfoExit = 1U << 3;
+constexpr unsigned long kGetInfo = _IOWR(0xFF, 11, PidfdInfo);
+
+}  // namespace
+
+Result<std::int64_t> exits_end(int exits_fd) {
+  const auto status = TRY(sys::stat_fd(exits_fd, "exits"));
+  constexpr std::int64_t kSize = sizeof(ExitRecord);
+  return status.st_size - status.st_size % kSize;
+}
+
+Result<std::optional<ExitRecord>> find_exit(int exits_fd, pid_t pid, std::int64_t from) {
+  if (from < 0 || from > TRY(exits_end(exits_fd))) from = 0;
+  std::array<ExitRecord, 64> records{};
+  for (;;) {
+    const ssize_t got = ::pread(exits_fd, records.data(), sizeof records, from);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return Error::from_errno(errno, "read exits");
+    const std::size_t count = static_cast<std::size_t>(got) / sizeof(ExitRecord);
+    for (std::size_t i = 0; i < count; ++i)
+      if (records[i].magic == kExitMagic && records[i].pid == pid) return std::optional(records[i]);
+    if (count == 0) return std::optional<ExitRecord>{};
+    from += static_cast<std::int64_t>(count * sizeof(ExitRecord));
+  }
+}
+
+LastExit last_exit_of(const ExitRecord& record) {
+  LastExit last;
+  last.signal = record.code == CLD_EXITED ? 0 : record.status;
+  last.status = record.code == CLD_EXITED ? record.status : 128 + record.status;
+  last.at_ns = record.realtime_ns;
+  return last;
+}
+
+LastExit unknown_exit() {
+  LastExit last;
+  last.known = false;
+  last.status = 255;
+  last.at_ns = fs::now_ns();
+  return last;
+}
+
+std::optional<ExitRecord> ask_kernel(int pidfd, pid_t pid) {
+  PidfdInfo info{};
+  info.mask = kInfoExit;
+  if (::ioctl(pidfd, kGetInfo, &info) != 0 || (info.mask & kInfoExit) == 0) return std::nullopt;
+  ExitRecord record{};
+  record.pid = pid;
+  record.magic = kExitMagic;
+  record.code = WIFEXITED(info.exit_code) ? CLD_EXITED : CLD_KILLED;
+  record.status = WIFEXITED(info.exit_code) ? WEXITSTATUS(info.exit_code) : WTERMSIG(info.exit_code);
+  record.realtime_ns = fs::now_ns();
+  record.boottime_ns = fs::monotonic_ns();
+  return record;
+}
+
+}  // namespace skink::supervise

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Exits: reading the guard's records of how its children ended.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "base/result.h"
+#include "skink/engine.h"
+#include "supervise/guard/protocol.h"
+
+namespace skink::supervise {
+
+/// The first record of `pid` at or after the offset `from` (beyond the end: from the start).
+Result<std::optional<ExitRecord>> find_exit(int exits_fd, pid_t pid, std::int64_t from);
+/// Where the next record will be.
+Result<std::int64_t> exits_end(int exits_fd);
+
+/// How a process ended, in the words of LastExit.
+LastExit last_exit_of(const ExitRecord& record);
+/// An end that nobody saw.
+LastExit unknown_exit();
+/// The exit status of a process that is not our child, by a pidfd that was opened while it lived
+/// (PIDFD_GET_INFO, 6.15); nothing when the kernel does not tell.
+std::optional<ExitRecord> ask_kernel(int pidfd, pid_t pid);
+
+}  // namespace skink::supervise

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// The end of a supervised container: records, what is undone, and who is told.
+#include <fcntl.h>
+
+#include <cerrno>
+
+#include "fs/dir.h"
+#include "launch/launch.h"
+#include "supervise/removal.h"
+#include "supervise/supervisor.h"
+#include "sys/file.h"
+
+namespace skink::supervise {
+
+// The user said stop, or the policy does not relaunch: undo what the incarnations needed, then say so.
+void Supervisor::give_up(const LastExit& last) {
+  status_.step = Step::stopped;
+  status_.last_exit = last;
+  save();
+  write_exit(last, true);
+  group_.reset();
+  remove_run_state();
+  if (container_.remove_at_end) remove_container();
+  tell_end(last);
+  exit_code_ = kSupervisorDone;
+}
+
+// Nothing has run: whoever gave the order hears why, and nothing is left of the try.
+void Supervisor::first_launch_failed(const Error& error) {
+  LastExit last;
+  last.status = launch::exit_status_of(error);
+  last.error = error.text();
+  last.at_ns = fs::now_ns();
+  status_.step = Step::stopped;
+  status_.last_exit = last;
+  save();
+  write_exit(last, true);
+  (void)record_wish(kFdStoreDir, false, false);
+  group_.reset();
+  remove_run_state();
+  first_failure_ = error;
+  first_failure_until_ns_ = fs::monotonic_ns() + 2'000'000'000;
+}
+
+void Supervisor::write_exit(const LastExit& last, bool final) const {
+  // One small file; only the last word of a container that should survive a power cut is worth an fsync.
+  const RunRecord record{
+      .last = last, .started_ns = status_.started_ns, .finished_ns = status_.finished_ns, .restarts = status_.restarts};
+  (void)fs::write_file_atomic(kFdStoreDir, kExitFile, dump(record), 0600,
+                              final && container_.durable ? fs::Durability::durable : fs::Durability::volatile_state);
+}
+
+void Supervisor::remove_run_state() {
+  (void)cgroup::Group::remove(location_, std::chrono::milliseconds(5000));
+  remove_writable_layers(kFdStoreDir);
+  if (const auto dir = sys::open_at(kFdRunRoot, kContainers, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
+    (void)remove_run_dir(dir->get(), container_.id, kFdRunDir);
+}
+
+void Supervisor::remove_container() {
+  const auto containers = sys::open_at(kFdStoreRoot, kContainers, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  const auto names = sys::open_at(kFdStoreRoot, kNames, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (containers && names) (void)remove_store_dir(containers->get(), names->get(), container_.id, container_.name);
+}
+
+void Supervisor::tell_end(const LastExit& last) {
+  for (auto& [fd, client] : clients_) {
+    if (client.awaits_start) reply_result(client, {});
+    if (client.awaits_end) reply(client, {{"event", "done"}, {"exit", dump(last)}});
+    if (client.awaits_stop) reply_result(client, {});
+  }
+}
+
+}  // namespace skink::supervise

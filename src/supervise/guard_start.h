@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// GuardStart: makes the guard of a container, from a command or from a supervisor whose guard has died.
+#pragma once
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace skink::supervise {
+
+/// What a guard is given, borrowed; see guard/protocol.h. All but the first five are made here.
+struct GuardStart {
+  int listener = -1, run_dir = -1, store_dir = -1, run_root = -1, store_root = -1;
+  bool terminal = false;  ///< no output pipes
+};
+
+/// Takes the lock on `alive`, makes pipes and queue, and starts the guard, which starts the supervisor. busy when the
+/// container already has one.
+Result<void> start_guard(const GuardStart& start);
+
+/// A new guard with the descriptors that this process, a supervisor, was itself started with.
+Result<void> replace_guard();
+
+}  // namespace skink::supervise

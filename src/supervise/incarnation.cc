@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+// One incarnation, from its launch to its end.
+#include <fcntl.h>
+#include <malloc.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "fs/dir.h"
+#include "launch/launch.h"
+#include "supervise/exits.h"
+#include "supervise/policy.h"
+#include "supervise/removal.h"
+#include "supervise/rootfs.h"
+#include "supervise/supervisor.h"
+#include "sys/file.h"
+
+namespace skink::supervise {
+namespace {
+
+constexpr std::chrono::milliseconds kPatience{5000};
+constexpr std::int64_t kMostExits = 64 << 10;
+
+}  // namespace
+
+// Launches. A failure of the very first launch is for whoever gave the order; later ones are the policy's.
+Result<void> Supervisor::begin() {
+  status_.step = Step::launching;
+  status_.incarnation++;
+  status_.init = {};
+  status_.next_try_ns = status_.next_try_mono_ns = 0;
+  auto launched = launch();
+  if (launched) {
+    started();
+    return {};
+  }
+  init_pidfd_.reset();
+  terminal_.reset();
+  clear_group();
+  if (status_.started_ns == 0) {
+    first_launch_failed(launched.error());
+    return {};
+  }
+  LastExit last;
+  last.status = launch::exit_status_of(launched.error());
+  last.error = launched.error().text();
+  last.at_ns = fs::now_ns();
+  relaunch_or_give_up(last, 0);
+  return {};
+}
+
+Result<void> Supervisor::launch() {
+  // Nobody's record can be in the file when nobody lives, so it need not grow for ever.
+  if (execs_.empty() && TRY(exits_end(kFdExits)) > kMostExits) (void)!::ftruncate(kFdExits, 0);
+  status_.exits_from = TRY(exits_end(kFdExits));
+  save();
+  TRY(prepare_group());
+  TRY(prepare_input());
+  const UniqueFd root = TRY(make_incarnation_root());
+
+  launch::ContainerRequest request;
+  request.spec = &spec_;
+  request.id = container_.id;
+  request.root_mount_fd = root.get();
+  request.attach_point =
+      str(container_.run, "/", std::string_view(kContainers), "/", container_.id, "/", std::string_view(kRootDir));
+  request.bundle = container_.bundle.empty()
+                       ? str(container_.run, "/", std::string_view(kContainers), "/", container_.id)
+                       : container_.bundle;
+  request.group = &*group_;
+  request.stdio = {stdin_read_ ? stdin_read_.get() : null_.get(), kFdOutWrite, kFdErrWrite};
+  request.as_sibling = !orphaned_ || guard_pidfd_;
+  request.seccomp_cache_fd = seccomp_cache_.get();
+  request.record = [this](const sys::ProcessIdentity& identity) -> Result<void> {
+    status_.init = identity;
+    save();
+    return {};
+  };
+  auto launched = TRY(launch::launch_container(request));
+  status_.init = launched.identity;
+  init_pidfd_ = std::move(launched.pidfd);
+  terminal_ = std::move(launched.console);
+  return {};
+}
+
+Result<void> Supervisor::prepare_group() {
+  if (!group_) group_ = TRY(cgroup::Group::create(location_));
+  if (spec_.linux.resources) TRY(group_->apply(*spec_.linux.resources));
+  status_.oom_base = group_->oom_kills();
+  return {};
+}
+
+// Who the program runs as has to be able to open /dev/stdout, which is the pipe again.
+Result<void> Supervisor::prepare_input() {
+  const oci::User user = spec_.process ? spec_.process->user : oci::User{};
+  if (!container_.tty) {
+    if (::fchown(kFdOutWrite, user.uid, user.gid) != 0 || ::fchown(kFdErrWrite, user.uid, user.gid) != 0)
+      return Error::from_errno(errno, "give the output pipes to uid ", user.uid);
+  }
+  if (!container_.interactive || container_.tty || stdin_read_) return {};
+  int ends[2] = {-1, -1};
+  if (::pipe2(ends, O_CLOEXEC) != 0) return Error::from_errno(errno, "pipe");
+  stdin_read_ = UniqueFd(ends[0]);
+  stdin_write_ = UniqueFd(ends[1]);
+  if (::fchown(ends[0], user.uid, user.gid) != 0) return Error::from_errno(errno, "chown of the input pipe");
+  return {};
+}
+
+Result<UniqueFd> Supervisor::make_incarnation_root() {
+  if (!container_.bundle.empty()) return UniqueFd{};
+  auto store = TRY(image::Store::open(container_.store));
+  const auto found = TRY_CTX(store.find(container_.image_id), "image ", container_.image);
+  const auto lowers = TRY(store.open_lowers(found));
+  RootRequest request;
+  for (const auto& dir : lowers.dirs) request.lowers.push_back(dir.get());
+  request.spec = &spec_;
+  UniqueFd upper;
+  if (container_.writable) {
+    remove_writable_layers(kFdStoreDir);
+    const std::string name = str("upper.", status_.incarnation);
+    TRY(sys::mkdir_at(kFdStoreDir, name.c_str(), 0700));
+    upper = TRY(sys::open_at(kFdStoreDir, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    request.upper_parent_fd = upper.get();
+  }
+  return TRY_CTX(make_root(request), "root file system");
+}
+
+void Supervisor::started() {
+  status_.step = Step::running;
+  status_.started_ns = fs::now_ns();
+  status_.started_mono_ns = fs::monotonic_ns();
+  orphaned_ = false;
+  init_gone_ = false;
+  if (terminal_) {
+    ::fcntl(terminal_.get(), F_SETFL, O_NONBLOCK);
+    (void)watch(terminal_.get(), Source::terminal, EPOLLIN);
+  }
+  park_all();
+  save();
+  (void)watch(init_pidfd_.get(), Source::init, EPOLLIN);
+  for (auto& [fd, client] : clients_)
+    if (client.awaits_start) {
+      client.awaits_start = false;
+      reply_result(client, {});
+    }
+  tell_all_started();
+  ::malloc_trim(0);
+}
+
+// Nothing that the incarnation left may live on: not in its group, wherever it went in there.
+void Supervisor::clear_group() {
+  if (!group_) return;
+  const auto left = group_->processes();
+  if (left && left->empty()) return;
+  if (auto killed = group_->kill_all(kPatience); !killed) group_.reset();  // made anew, which says busy if they stay
+}
+
+void Supervisor::check_init() {
+  if (status_.step != Step::running) return;
+  if (auto record = find_record(status_.init.pid, status_.exits_from); record && *record) {
+    init_ended(last_exit_of(**record));
+    return;
+  }
+  if (!init_gone_) return;
+  // Not our guard's child, or the guard was killed between its end and its record.
+  if (init_pidfd_)
+    if (const auto told = ask_kernel(init_pidfd_.get(), status_.init.pid)) {
+      init_ended(last_exit_of(*told));
+      return;
+    }
+  if (fs::monotonic_ns() >= give_up_waiting_ns_) init_ended(unknown_exit());
+}
+
+void Supervisor::init_ended(LastExit last) {
+  const std::int64_t ran_ns = fs::monotonic_ns() - status_.started_mono_ns;
+  clear_group();
+  drain_output();
+  if (group_) last.oom = group_->oom_kills() > status_.oom_base;
+  init_pidfd_.reset();
+  terminal_.reset();
+  init_gone_ = false;
+  status_.finished_ns = last.at_ns;
+  status_.paused = false;
+  status_.kill_at_ns = 0;
+  relaunch_or_give_up(last, ran_ns);
+}
+
+void Supervisor::drain_output() {
+  const auto empty = [this](Stream stream, int fd, bool is_pipe) {
+    // Bounded: a process that escaped the group must not keep us here.
+    for (int i = 0; i < 256; ++i)
+      if (const auto moved = spool_->pump(stream, fd, is_pipe); !moved || *moved == 0) return;
+  };
+  if (terminal_) empty(Stream::out, terminal_.get(), false);
+  if (container_.tty) return;
+  empty(Stream::out, kFdOutRead, true);
+  empty(Stream::err, kFdErrRead, true);
+}
+
+void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) {
+  status_.last_exit = last;
+  const RunResult run{.success = last.known && last.error.empty() && last.status == 0,
+                      .ran_ns = ran_ns,
+                      .stop_wanted = status_.stop_wanted || !wants_running(kFdStoreDir)};
+  const Decision decision = decide(container_.restart, run, status_.failures_in_row);
+  if (!decision.relaunch) {
+    give_up(last);
+    return;
+  }
+  status_.restarts++;
+  write_exit(last, false);
+  status_.step = Step::waiting;
+  status_.next_try_mono_ns = fs::monotonic_ns() + decision.delay_ns;
+  status_.next_try_ns = fs::now_ns() + decision.delay_ns;
+  // A relaunch at once is done by the loop's next turn, which sees to waiting clients first.
+  save();
+}
+
+}  // namespace skink::supervise

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "supervise/log_reader.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+#include <vector>
+
+#include "sys/file.h"
+
+namespace skink::supervise {
+namespace {
+
+constexpr std::uint64_t kPiece = 64U << 10;
+
+// Where the first byte that still exists is: older ones are a hole.
+std::uint64_t first_data(int fd) {
+  const off_t at = ::lseek(fd, 0, SEEK_DATA);
+  return at < 0 ? 0 : static_cast<std::uint64_t>(at);
+}
+
+Result<std::uint64_t> size_of(int fd, const char* name) {
+  return static_cast<std::uint64_t>(TRY(sys::stat_fd(fd, name)).st_size);
+}
+
+}  // namespace
+
+Result<LogReader> LogReader::open(int log_dir_fd) {
+  LogReader reader;
+  for (std::size_t i = 0; i < kStreamFiles.size(); ++i)
+    reader.files_[i] = TRY(sys::open_at(log_dir_fd, kStreamFiles[i], O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+  reader.index_ = TRY(sys::open_at(log_dir_fd, kIndexFile, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+  const std::uint64_t first = first_data(reader.index_.get());
+  reader.position_.index = first - first % sizeof(IndexEntry);
+  for (std::size_t i = 0; i < kStreamFiles.size(); ++i) reader.position_.at[i] = first_data(reader.files_[i].get());
+  return reader;
+}
+
+Result<void> LogReader::skip_to_end() {
+  const std::uint64_t size = TRY(size_of(index_.get(), kIndexFile));
+  position_.index = size - size % sizeof(IndexEntry);
+  for (std::size_t i = 0; i < kStreamFiles.size(); ++i)
+    position_.at[i] = TRY(size_of(files_[i].get(), kStreamFiles[i]));
+  return {};
+}
+
+Result<bool> LogReader::read_entry(std::uint64_t offset, IndexEntry& entry) {
+  const ssize_t got = ::pread(index_.get(), &entry, sizeof entry, static_cast<off_t>(offset));
+  if (got < 0) return Error::from_errno(errno, "read ", std::string_view(kIndexFile));
+  return got == static_cast<ssize_t>(sizeof entry);
+}
+
+Result<std::string_view> LogReader::read_bytes(std::size_t stream, std::uint64_t from, std::uint64_t to) {
+  buffer_.resize(std::min(to - from, kPiece));
+  const ssize_t got = ::pread(files_[stream].get(), buffer_.data(), buffer_.size(), static_cast<off_t>(from));
+  if (got < 0) return Error::from_errno(errno, "read ", std::string_view(kStreamFiles[stream]));
+  return std::string_view(buffer_).substr(0, static_cast<std::size_t>(got));
+}
+
+Result<std::optional<LogPiece>> LogReader::next() {
+  for (;;) {
+    IndexEntry entry{};
+    if (!TRY(read_entry(position_.index, entry))) return std::optional<LogPiece>{};
+    const bool ours = entry.magic == IndexEntry::kMagic && entry.stream < kStreamFiles.size();
+    std::uint64_t& at = position_.at[ours ? entry.stream : 0];
+    // Damaged entries, and those of bytes that were skipped or given back, have nothing to show.
+    if (!ours || entry.end <= at) {
+      position_.index += sizeof entry;
+      if (ours && entry.missing > 0 && entry.end == at)
+        return std::optional(LogPiece{static_cast<Stream>(entry.stream), entry.time_ns, {}, entry.missing});
+      continue;
+    }
+    const std::string_view bytes = TRY(read_bytes(entry.stream, at, entry.end));
+    if (bytes.empty()) {  // the file is shorter than its index: damaged
+      at = entry.end;
+      continue;
+    }
+    at += bytes.size();
+    const bool whole = at == entry.end;
+    if (whole) position_.index += sizeof entry;
+    return std::optional(LogPiece{static_cast<Stream>(entry.stream), entry.time_ns, bytes, whole ? entry.missing : 0});
+  }
+}
+
+Result<std::optional<LogPiece>> LogReader::rest() {
+  for (std::size_t i = 0; i < kStreamFiles.size(); ++i) {
+    const auto status = TRY(sys::stat_fd(files_[i].get(), kStreamFiles[i]));
+    const auto size = static_cast<std::uint64_t>(status.st_size);
+    if (size <= position_.at[i]) continue;
+    const std::string_view bytes = TRY(read_bytes(i, position_.at[i], size));
+    if (bytes.empty()) continue;
+    position_.at[i] += bytes.size();
+    const std::int64_t time = status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
+    return std::optional(LogPiece{static_cast<Stream>(i), time, bytes, 0});
+  }
+  return std::optional<LogPiece>{};
+}
+
+Result<void> LogReader::skip_to_tail(std::uint64_t lines, bool out, bool err) {
+  struct Part {
+    std::size_t stream;
+    std::uint64_t index, from, to;
+    std::array<std::uint64_t, 2> before;  // where both streams stood
+  };
+  if (lines == 0) return skip_to_end();
+  std::vector<Part> parts;
+  auto at = position_.at;
+  IndexEntry entry{};
+  for (std::uint64_t offset = position_.index; TRY(read_entry(offset, entry)); offset += sizeof entry) {
+    if (entry.magic != IndexEntry::kMagic || entry.stream > 1 || entry.end <= at[entry.stream]) continue;
+    if (entry.stream == 0 ? out : err) parts.push_back({entry.stream, offset, at[entry.stream], entry.end, at});
+    at[entry.stream] = entry.end;
+  }
+  // Backwards: the last byte of a stream begins a line to count, and so does each newline before it, as it ends an
+  // earlier line. The first one too many is where the tail begins.
+  std::uint64_t found = 0;
+  std::array<bool, 2> seen{};
+  for (auto part = parts.rbegin(); part != parts.rend(); ++part) {
+    for (std::uint64_t to = part->to; to > part->from;) {
+      const std::uint64_t from = to - std::min(to - part->from, kPiece);
+      const std::string_view bytes = TRY(read_bytes(part->stream, from, to));
+      for (std::size_t i = bytes.size(); i > 0; --i) {
+        const bool ends_line = !std::exchange(seen[part->stream], true) || bytes[i - 1] == '\n';
+        if (!ends_line || ++found <= lines) continue;
+        position_ = {part->index, part->before};
+        position_.at[part->stream] = from + i;
+        return {};
+      }
+      to = from;
+    }
+  }
+  return {};
+}
+
+}  // namespace skink::supervise

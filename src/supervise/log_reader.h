@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// LogReader: the spooled output of a container in the order in which it came, both streams merged by the index.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "supervise/spool.h"
+
+namespace skink::supervise {
+
+/// A piece of output; `bytes` is valid until the next call.
+struct LogPiece {
+  Stream stream = Stream::out;
+  std::int64_t time_ns = 0;
+  std::string_view bytes;
+  std::uint64_t missing = 0;  ///< that many bytes are missing after these
+};
+
+class LogReader {
+ public:
+  /// Opens what is there. not_found when the container never wrote a log.
+  static Result<LogReader> open(int log_dir_fd);
+
+  /// From here on only what comes later.
+  Result<void> skip_to_end();
+  /// Goes to the last `lines` lines of the streams asked for.
+  Result<void> skip_to_tail(std::uint64_t lines, bool out, bool err);
+  /// The next piece, or nothing at the present end.
+  Result<std::optional<LogPiece>> next();
+  /// What was spooled but has no index entry yet, once nobody writes any more.
+  Result<std::optional<LogPiece>> rest();
+  /// inotify watches this file to learn of new output.
+  [[nodiscard]] int index_fd() const { return index_.get(); }
+
+ private:
+  struct Position {
+    std::uint64_t index = 0;            // next entry
+    std::array<std::uint64_t, 2> at{};  // next byte of each stream
+  };
+  Result<bool> read_entry(std::uint64_t offset, IndexEntry& entry);
+  Result<std::string_view> read_bytes(std::size_t stream, std::uint64_t from, std::uint64_t to);
+
+  std::array<UniqueFd, 2> files_;
+  UniqueFd index_;
+  Position position_;
+  std::string buffer_;
+};
+
+}  // namespace skink::supervise

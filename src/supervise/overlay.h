@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Overlay: one overlayfs mount by descriptors, on every kernel from 5.14 on.
+#pragma once
+
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace skink::supervise {
+
+/// A detached overlay of `lowers` (topmost first), read-only unless upper and work directories are given.
+Result<UniqueFd> mount_overlay(const std::vector<int>& lowers, int upper_fd = -1, int work_fd = -1);
+
+/// A small detached tmpfs, mode 0755.
+Result<UniqueFd> mount_scaffold_tmpfs();
+
+}  // namespace skink::supervise

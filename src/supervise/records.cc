@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "supervise/records.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/text.h"
+#include "fs/dir.h"
+#include "oci/json.h"
+#include "sys/file.h"
+
+namespace skink::supervise {
+namespace {
+
+using oci::Json;
+
+constexpr int kFormat = 1;
+
+Json policy_json(const RestartPolicy& policy) {
+  return Json{{"policy", to_text(policy)},
+              {"first_delay_ns", policy.first_delay_ns},
+              {"longest_delay_ns", policy.longest_delay_ns},
+              {"factor_percent", static_cast<std::int64_t>(policy.factor * 100)},
+              {"reset_after_ns", policy.reset_after_ns}};
+}
+
+Result<RestartPolicy> parse_policy(const Json* json) {
+  if (json == nullptr) return RestartPolicy{};
+  RestartPolicy policy = TRY(parse_restart_policy(oci::get_string(*json, "policy", "no")));
+  policy.first_delay_ns = oci::get_int(*json, "first_delay_ns", policy.first_delay_ns);
+  policy.longest_delay_ns = oci::get_int(*json, "longest_delay_ns", policy.longest_delay_ns);
+  policy.factor = static_cast<double>(oci::get_int(*json, "factor_percent", 200)) / 100;
+  policy.reset_after_ns = oci::get_int(*json, "reset_after_ns", policy.reset_after_ns);
+  return policy;
+}
+
+std::vector<std::string> strings_of(const Json& json, std::string_view key) {
+  std::vector<std::string> strings;
+  const Json* list = oci::find(json, key);
+  if (list == nullptr || !list->is_array()) return strings;
+  for (const Json& entry : *list)
+    if (entry.is_string()) strings.push_back(entry.get<std::string>());
+  return strings;
+}
+
+}  // namespace
+
+std::string dump(const Container& c) {
+  Json json{{"format", kFormat},
+            {"id", c.id},
+            {"name", c.name},
+            {"image", c.image},
+            {"image_id", c.image_id},
+            {"bundle", c.bundle},
+            {"store", c.store},
+            {"run", c.run},
+            {"command", c.command},
+            {"created_ns", c.created_ns},
+            {"restart", policy_json(c.restart)},
+            {"stop_signal", c.stop_signal},
+            {"stop_timeout_ns", c.stop_timeout_ns},
+            {"remove_at_end", c.remove_at_end},
+            {"durable", c.durable},
+            {"tty", c.tty},
+            {"interactive", c.interactive},
+            {"writable", c.writable},
+            {"hosts", c.hosts},
+            {"hostname", c.hostname},
+            {"dns", c.dns},
+            {"dns_search", c.dns_search},
+            {"host_network", c.host_network}};
+  json["labels"] = Json::object();
+  for (const auto& [key, value] : c.labels) json["labels"][key] = value;
+  if (c.storage_size) json["storage_size"] = *c.storage_size;
+  return oci::dump_json(json);
+}
+
+Result<Container> parse_container(std::string_view text) {
+  const Json json = TRY(oci::parse_json(text, kRecordLimit));
+  if (oci::get_int(json, "format") != kFormat)
+    return Error::make(Code::corrupt, "format ", oci::get_int(json, "format"), " is not one that this skink reads (",
+                       kFormat, ")");
+  Container c;
+  c.id = oci::get_string(json, "id");
+  c.name = oci::get_string(json, "name");
+  c.image = oci::get_string(json, "image");
+  c.image_id = oci::get_string(json, "image_id");
+  c.bundle = oci::get_string(json, "bundle");
+  c.store = oci::get_string(json, "store");
+  c.run = oci::get_string(json, "run");
+  c.command = strings_of(json, "command");
+  c.created_ns = oci::get_int(json, "created_ns");
+  c.restart = TRY(parse_policy(oci::find(json, "restart")));
+  c.stop_signal = static_cast<int>(oci::get_int(json, "stop_signal", 15));
+  c.stop_timeout_ns = oci::get_int(json, "stop_timeout_ns", c.stop_timeout_ns);
+  c.remove_at_end = oci::get_bool(json, "remove_at_end");
+  c.durable = oci::get_bool(json, "durable", true);
+  c.tty = oci::get_bool(json, "tty");
+  c.interactive = oci::get_bool(json, "interactive");
+  c.writable = oci::get_bool(json, "writable");
+  c.hosts = oci::get_string(json, "hosts");
+  c.hostname = oci::get_string(json, "hostname");
+  c.dns = strings_of(json, "dns");
+  c.dns_search = strings_of(json, "dns_search");
+  c.host_network = oci::get_bool(json, "host_network");
+  if (oci::find(json, "storage_size") != nullptr) c.storage_size = oci::get_int(json, "storage_size");
+  if (const Json* labels = oci::find(json, "labels"); labels != nullptr && labels->is_object())
+    for (const auto& [key, value] : labels->items())
+      if (value.is_string()) c.labels[key] = value.get<std::string>();
+  if (!is_id(c.id) || (!c.name.empty() && !is_name(c.name)) || c.stop_signal < 1 || c.stop_signal > 64)
+    return Error::make(Code::corrupt, "id, name or stop_signal is not one that skink writes");
+  return c;
+}
+
+std::string dump(const LastExit& last) {
+  return oci::dump_json(Json{{"status", last.status},
+                             {"signal", last.signal},
+                             {"oom", last.oom},
+                             {"known", last.known},
+                             {"error", last.error},
+                             {"at_ns", last.at_ns}});
+}
+
+Result<LastExit> parse_last_exit(std::string_view text) {
+  const Json json = TRY(oci::parse_json(text, kRecordLimit));
+  LastExit last;
+  last.status = static_cast<int>(oci::get_int(json, "status"));
+  last.signal = static_cast<int>(oci::get_int(json, "signal"));
+  last.oom = oci::get_bool(json, "oom");
+  last.known = oci::get_bool(json, "known", true);
+  last.error = oci::get_string(json, "error");
+  last.at_ns = oci::get_int(json, "at_ns");
+  return last;
+}
+
+std::string dump(const RunRecord& record) {
+  return oci::dump_json(Json{{"last", dump(record.last)},
+                             {"started_ns", record.started_ns},
+                             {"finished_ns", record.finished_ns},
+                             {"restarts", record.restarts}});
+}
+
+Result<RunRecord> parse_run_record(std::string_view text) {
+  const Json json = TRY(oci::parse_json(text, kRecordLimit));
+  RunRecord record;
+  record.last = TRY(parse_last_exit(oci::get_string(json, "last", "{}")));
+  record.started_ns = oci::get_int(json, "started_ns");
+  record.finished_ns = oci::get_int(json, "finished_ns");
+  record.restarts = static_cast<std::uint64_t>(std::max<std::int64_t>(oci::get_int(json, "restarts"), 0));
+  return record;
+}
+
+bool is_name(std::string_view name) {
+  const auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' ||
+           c == '+' || c == '-';
+  };
+  return !name.empty() && name.size() <= 255 && name[0] != '.' && name[0] != '-' &&
+         std::all_of(name.begin(), name.end(), plain);
+}
+
+bool is_id(std::string_view text) {
+  const auto hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
+  return text.size() == 64 && std::all_of(text.begin(), text.end(), hex);
+}
+
+namespace {
+Result<UniqueFd> open_sub_dir(int dir_fd, const std::string& id) {
+  auto dir = sys::open_at(dir_fd, id.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!dir && dir.error().errnum() == ENOENT)
+    return Error::make(Code::not_found, "no such container: ", skink::quoted(id));
+  return dir;
+}
+}  // namespace
+
+Result<UniqueFd> open_container(const Roots& roots, const std::string& id) {
+  return open_sub_dir(roots.store_containers.get(), id);
+}
+
+Result<UniqueFd> open_run_dir(const Roots& roots, const std::string& id) {
+  return open_sub_dir(roots.run_containers.get(), id);
+}
+
+Result<Container> read_container(int store_dir_fd, const std::string& id) {
+  auto text = fs::read_file(store_dir_fd, kContainerFile, kRecordLimit);
+  if (!text && text.error().errnum() == ENOENT)
+    return Error::make(Code::corrupt, std::string_view(kContainerFile), " is missing");
+  auto container = parse_container(TRY(std::move(text)));
+  if (!container) return std::move(container.error().context(std::string_view(kContainerFile))).as(Code::corrupt);
+  if (container->id != id)
+    return Error::make(Code::corrupt, std::string_view(kContainerFile), ": it is of container ", container->id);
+  return container;
+}
+
+bool is_alive(int store_dir_fd) {
+  const auto file = sys::open_at(store_dir_fd, kAliveFile, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
+  if (!file) return false;
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return ::fcntl(file->get(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+std::optional<std::string> find_name(const Roots& roots, const std::string& name) {
+  if (!is_name(name)) return std::nullopt;
+  auto target = sys::readlink_at(roots.names.get(), name.c_str());
+  if (!target || !is_id(*target)) return std::nullopt;
+  return *target;
+}
+
+bool wants_running(int store_dir_fd) {
+  const auto text = fs::read_file(store_dir_fd, kDesiredFile, 64);
+  return text && text->starts_with("running");
+}
+
+Result<void> record_wish(int store_dir_fd, bool running, bool durable) {
+  if (wants_running(store_dir_fd) == running &&
+      (running || ::faccessat(store_dir_fd, kDesiredFile, F_OK, AT_SYMLINK_NOFOLLOW) == 0))
+    return {};
+  return fs::write_file_atomic(store_dir_fd, kDesiredFile, running ? "running\n" : "stopped\n", 0600,
+                               durable ? fs::Durability::durable : fs::Durability::volatile_state);
+}
+
+}  // namespace skink::supervise

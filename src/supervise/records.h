@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// Records: where a container's files are below STORE and RUN, and the one that never changes (container.json).
+//
+//   STORE/containers/ID/container.json  written last by create: without it the container does not exist
+//                       config.json     the OCI configuration, everything resolved
+//                       desired         "running" or "stopped": what the user wants
+//                       exit.json       how the last incarnation ended
+//                       alive           locked (OFD) while a guard or supervisor lives
+//                       log/            stdout, stderr, index
+//                       upper.N/        the writable layer of the running incarnation (--writable)
+//   STORE/container-names/NAME -> ID
+//   RUN/containers/ID/status.json, control.sock, exits, cgroup.json, hosts, hostname, resolv.conf, rootfs/
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "skink/engine.h"
+#include "sys/process.h"
+
+namespace skink::supervise {
+
+inline constexpr std::size_t kRecordLimit = 1U << 20;
+inline constexpr const char* kContainers = "containers";
+inline constexpr const char* kNames = "container-names";
+inline constexpr const char* kContainerFile = "container.json";
+inline constexpr const char* kConfigFile = "config.json";
+inline constexpr const char* kDesiredFile = "desired";
+inline constexpr const char* kExitFile = "exit.json";
+inline constexpr const char* kAliveFile = "alive";
+inline constexpr const char* kLogDir = "log";
+inline constexpr const char* kStatusFile = "status.json";
+inline constexpr const char* kControlSocket = "control.sock";
+inline constexpr const char* kExitsFile = "exits";
+inline constexpr const char* kCgroupFile = "cgroup.json";
+inline constexpr const char* kComplaintsFile = "supervisor.log";
+inline constexpr const char* kRootDir = "rootfs";
+
+/// container.json: what create was asked for, as far as config.json does not say it.
+struct Container {
+  std::string id;
+  std::string name;
+  std::string image;       ///< as given
+  std::string image_id;    ///< "sha256:..." or empty (bundle)
+  std::string bundle;      ///< absolute, or empty
+  std::string store, run;  ///< absolute paths of both roots, for texts and for opening the image store again
+  std::vector<std::string> command;
+  std::map<std::string, std::string> labels;
+  std::int64_t created_ns = 0;
+  RestartPolicy restart;
+  int stop_signal = 15;
+  std::int64_t stop_timeout_ns = 10'000'000'000;
+  std::optional<std::int64_t> storage_size;
+  std::string hosts, hostname;               ///< contents of the files bound into the container (images only)
+  std::vector<std::string> dns, dns_search;  ///< resolv.conf is made from these and the host's at each start
+  bool host_network = false;
+  bool remove_at_end = false, durable = true, tty = false, interactive = false, writable = false;
+};
+std::string dump(const Container& container);
+Result<Container> parse_container(std::string_view json);
+
+std::string dump(const LastExit& last);
+Result<LastExit> parse_last_exit(std::string_view json);
+
+/// exit.json: what is known of the runs of a container that nobody supervises now.
+struct RunRecord {
+  LastExit last;
+  std::int64_t started_ns = 0, finished_ns = 0;
+  std::uint64_t restarts = 0;
+};
+std::string dump(const RunRecord& record);
+Result<RunRecord> parse_run_record(std::string_view json);
+
+/// Both roots of an engine, open. Everything below them is reached through these descriptors (fault F28).
+struct Roots {
+  UniqueFd store, run;
+  UniqueFd store_containers, run_containers, names;
+};
+
+/// True for a name that a container may have: letters, digits, '_', '.', '+', '-', at most 255, neither '.' nor '-'
+/// first (attack A37).
+bool is_name(std::string_view name);
+/// True for 64 lower-case hex digits.
+bool is_id(std::string_view text);
+
+/// STORE/containers/ID; not_found when there is none.
+Result<UniqueFd> open_container(const Roots& roots, const std::string& id);
+/// RUN/containers/ID, likewise.
+Result<UniqueFd> open_run_dir(const Roots& roots, const std::string& id);
+/// container.json of a container. corrupt when it is damaged or names another id (fault F26).
+Result<Container> read_container(int store_dir_fd, const std::string& id);
+
+/// Whether a guard or supervisor of the container lives: asks for the lock on `alive`, never takes it.
+bool is_alive(int store_dir_fd);
+
+/// The name's id, if there is such a link.
+std::optional<std::string> find_name(const Roots& roots, const std::string& name);
+
+/// What the user wants of the container, and the recording of it.
+bool wants_running(int store_dir_fd);
+Result<void> record_wish(int store_dir_fd, bool running, bool durable);
+
+}  // namespace skink::supervise

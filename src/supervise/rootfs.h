@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rootfs: the overlay that is a container's root: the image's layers, above them a read-only scaffold with the mount
+// points that the image lacks, and with --writable an upper layer that lives as long as one incarnation.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "oci/spec.h"
+
+namespace skink::supervise {
+
+struct RootRequest {
+  std::vector<int> lowers;          ///< topmost first (image::Lowers), borrowed
+  const oci::Spec* spec = nullptr;  ///< mounts and cwd whose targets must exist; nullptr for none
+  int upper_parent_fd = -1;         ///< with --writable: an empty directory of ours for the upper and work directories
+};
+
+/// A detached mount of the root. Nothing of it is visible on the host.
+Result<UniqueFd> make_root(const RootRequest& request);
+
+}  // namespace skink::supervise

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// The supervisor's clients: commands that ask it to do something or want to hear of something. No client is ever waited
+// for: one that does not read is dropped.
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+
+#include "fs/dir.h"
+#include "supervise/supervisor.h"
+
+namespace skink::supervise {
+namespace {
+
+constexpr std::size_t kMostClients = 512;
+
+Error not_running() { return Error::make(Code::busy, "the container is not running"); }
+
+}  // namespace
+
+void Supervisor::accept_clients() {
+  for (;;) {
+    UniqueFd socket(::accept4(kFdListener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!socket) return;
+    // The file's mode keeps others out already; this holds should a directory above have been opened up (attack A35).
+    if (!is_own_peer(socket.get()) || clients_.size() >= kMostClients) continue;
+    const int fd = socket.get();
+    if (watch(fd, Source::client, EPOLLIN | EPOLLRDHUP)) clients_[fd].socket = std::move(socket);
+  }
+}
+
+void Supervisor::drop(int fd) {
+  std::erase_if(exec_clients_, [fd](const auto& entry) { return entry.second == fd; });
+  clients_.erase(fd);
+}
+
+void Supervisor::serve(int fd) {
+  const auto client = clients_.find(fd);
+  if (client == clients_.end()) return;
+  auto message = receive_message(fd);
+  if (!message && message.error().code() == Code::busy) return;
+  if (!message) {
+    drop(fd);
+    return;
+  }
+  answer(client->second, std::move(*message));
+}
+
+void Supervisor::reply(Client& client, const oci::Json& json, std::span<const int> fds) {
+  // Not erased here, as callers walk over all clients: the hang-up brings it back through epoll.
+  if (!send_message(client.socket.get(), json, fds)) ::shutdown(client.socket.get(), SHUT_RDWR);
+}
+
+void Supervisor::reply_result(Client& client, const Result<void>& result) {
+  reply(client, result ? oci::Json{{"ok", true}} : error_json(result.error()));
+}
+
+void Supervisor::answer(Client& client, Message message) {
+  const oci::Json& json = message.json;
+  const std::string op = oci::get_string(json, "op");
+  const auto number = [&json](std::string_view key) { return static_cast<int>(oci::get_int(json, key)); };
+  if (op == "start") {
+    if (first_failure_) {
+      reply(client, error_json(*first_failure_));
+      exit_code_ = kSupervisorDone;
+    } else if (status_.stop_wanted) {
+      reply_result(client, Error::make(Code::busy, "the container is being stopped"));
+    } else if (status_.step == Step::launching || status_.step == Step::starting) {
+      client.awaits_start = true;
+    } else {
+      reply_result(client, {});
+    }
+  } else if (op == "attach") {
+    handle_attach(client, json);
+  } else if (op == "wait") {
+    client.awaits_end = true;
+  } else if (op == "stop") {
+    handle_stop(client, json);
+  } else if (op == "kill") {
+    reply_result(client, handle_kill(number("signal"), oci::get_bool(json, "ends")));
+  } else if (op == "pause") {
+    reply_result(client, handle_pause(true));
+  } else if (op == "unpause") {
+    reply_result(client, handle_pause(false));
+  } else if (op == "exec") {
+    if (auto done = handle_exec(client, message); !done) reply_result(client, done);
+  } else if (op == "exec-wait") {
+    handle_exec_wait(client, json);
+  } else if (op == "exec-signal") {
+    reply_result(client, handle_exec_signal(json));
+  } else if (op == "ping") {
+    reply_result(client, {});
+  } else {
+    reply_result(client, Error::make(Code::unsupported,
+                                     "this supervisor does not know the request; it may be of another "
+                                     "version of skink"));
+  }
+}
+
+void Supervisor::handle_attach(Client& client, const oci::Json& json) {
+  client.attached = true;
+  client.awaits_end = true;
+  client.wants_stdin = oci::get_bool(json, "stdin");
+  if (status_.step == Step::running) tell_started(client);
+}
+
+void Supervisor::tell_started(Client& client) {
+  std::vector<int> fds;
+  oci::Json json{{"event", "started"}, {"incarnation", status_.incarnation}};
+  if (terminal_) {
+    json["terminal"] = true;
+    fds.push_back(terminal_.get());
+  } else if (client.wants_stdin && stdin_write_) {
+    json["stdin"] = true;
+    fds.push_back(stdin_write_.get());
+  }
+  reply(client, json, fds);
+  // From now on only that client can end the container's input, by closing it.
+  if (json.contains("stdin")) {
+    stdin_write_.reset();
+    park_all();
+  }
+}
+
+void Supervisor::tell_all_started() {
+  for (auto& [fd, client] : clients_)
+    if (client.attached) tell_started(client);
+}
+
+Result<void> Supervisor::signal_init(int signal) {
+  if (status_.step != Step::running || !init_pidfd_) return not_running();
+  return sys::signal_pidfd(init_pidfd_.get(), signal);
+}
+
+// Written down before anything is done about it, so that no relaunch can come in between.
+Result<void> Supervisor::want_stop() {
+  TRY(record_wish(kFdStoreDir, false, container_.durable));
+  status_.stop_wanted = true;
+  return {};
+}
+
+void Supervisor::handle_stop(Client& client, const oci::Json& json) {
+  if (first_failure_ || exit_code_ >= 0) {
+    reply_result(client, {});
+    return;
+  }
+  // A disk that is full must not make a container unstoppable; then the wish is in status.json only.
+  if (auto wished = want_stop(); !wished) status_.stop_wanted = true;
+  client.awaits_stop = true;
+  if (status_.step == Step::waiting) {
+    give_up(status_.last_exit.value_or(LastExit{}));
+    return;
+  }
+  std::int64_t timeout = oci::get_int(json, "timeout_ns", -1);
+  if (timeout < 0) timeout = container_.stop_timeout_ns;
+  constexpr std::int64_t kLongest = 365LL * 24 * 3600 * 1'000'000'000;
+  const std::int64_t at = fs::monotonic_ns() + std::min(timeout, kLongest);
+  status_.kill_at_ns = status_.kill_at_ns == 0 ? at : std::min(status_.kill_at_ns, at);
+  save();
+  if (timeout > 0) (void)signal_init(container_.stop_signal);
+  if (status_.paused && group_ && group_->thaw()) {
+    status_.paused = false;
+    save();
+  }
+}
+
+Result<void> Supervisor::handle_kill(int signal, bool ends) {
+  if (signal < 1 || signal > 64) return Error::make(Code::invalid_config, "signal ", signal, " does not exist");
+  if (ends && status_.step == Step::waiting) {
+    TRY(want_stop());
+    give_up(status_.last_exit.value_or(LastExit{}));
+    return {};
+  }
+  if (status_.step != Step::running) return not_running();
+  // SIGKILL and the stop signal say that the container shall end, not that it shall start again.
+  if (ends || signal == SIGKILL || signal == container_.stop_signal) {
+    TRY(want_stop());
+    save();
+  }
+  TRY(signal_init(signal));
+  // A frozen process on v1 dies of SIGKILL only when it is thawed.
+  if (signal == SIGKILL && status_.paused && group_) {
+    TRY(group_->thaw());
+    status_.paused = false;
+    save();
+  }
+  return {};
+}
+
+Result<void> Supervisor::handle_pause(bool pause) {
+  if (status_.step != Step::running || !group_) return not_running();
+  if (pause == status_.paused)
+    return Error::make(Code::busy, pause ? "the container is already paused" : "the container is not paused");
+  TRY(pause ? group_->freeze() : group_->thaw());
+  status_.paused = pause;
+  save();
+  return {};
+}
+
+}  // namespace skink::supervise

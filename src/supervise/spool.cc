@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "supervise/spool.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "fs/dir.h"
+#include "sys/file.h"
+
+namespace skink::supervise {
+namespace {
+
+constexpr std::size_t kChunk = 64U << 10;
+constexpr int kChunksAtOnce = 16;
+// Holes are punched in steps, as each costs a journal transaction of the file system.
+constexpr std::uint64_t kPunchStep = 4ULL << 20;
+constexpr std::uint64_t kMostIndex = 64ULL << 20;
+
+bool disk_is_full(int errnum) { return errnum == ENOSPC || errnum == EDQUOT || errnum == EFBIG || errnum == EIO; }
+
+Result<std::uint64_t> seek_end(int fd, const char* name) {
+  const off_t end = ::lseek(fd, 0, SEEK_END);
+  if (end < 0) return Error::from_errno(errno, "seek ", name);
+  return static_cast<std::uint64_t>(end);
+}
+
+void punch(int fd, std::uint64_t& punched, std::uint64_t upto) {
+  if (upto < punched + kPunchStep) return;
+  const std::uint64_t to = upto - upto % 4096;
+  // A file system without holes keeps the bytes; that is no reason to stop the container's output.
+  (void)::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(punched),
+                    static_cast<off_t>(to - punched));
+  punched = to;
+}
+
+}  // namespace
+
+Result<Spool> Spool::open(int log_dir_fd) {
+  Spool spool;
+  for (std::size_t i = 0; i < kStreamFiles.size(); ++i) {
+    Channel& channel = spool.channels_[i];
+    // No O_APPEND: splice(2) to such a file is EINVAL.
+    channel.file = TRY(sys::open_at(log_dir_fd, kStreamFiles[i], O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+    channel.end = TRY(seek_end(channel.file.get(), kStreamFiles[i]));
+  }
+  spool.index_ = TRY(sys::open_at(log_dir_fd, kIndexFile, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+  std::uint64_t end = TRY(seek_end(spool.index_.get(), kIndexFile));
+  // A torn entry at the end (a full disk) is overwritten.
+  spool.index_end_ = end - end % sizeof(IndexEntry);
+
+  // The newest entry of each stream says how far the index goes. Both are near the end unless one stream is silent.
+  std::array<std::uint64_t, 2> known{};
+  std::array<bool, 2> seen{};
+  std::uint64_t at = spool.index_end_;
+  for (int budget = 4096; at >= sizeof(IndexEntry) && budget > 0 && !(seen[0] && seen[1]); --budget) {
+    at -= sizeof(IndexEntry);
+    IndexEntry entry{};
+    if (::pread(spool.index_.get(), &entry, sizeof entry, static_cast<off_t>(at)) != sizeof entry) break;
+    if (entry.magic != IndexEntry::kMagic || entry.stream > 1 || seen[entry.stream]) continue;
+    seen[entry.stream] = true;
+    known[entry.stream] = entry.end;
+  }
+  for (const Stream stream : {Stream::out, Stream::err})
+    if (known[static_cast<std::size_t>(stream)] < spool.at(stream).end &&
+        (at == 0 || seen[static_cast<std::size_t>(stream)]))
+      spool.note(stream);
+  return spool;
+}
+
+Result<std::uint64_t> Spool::move_once(Channel& channel, int from_fd, bool is_pipe, bool& full) {
+  full = false;
+  if (is_pipe) {
+    auto to = static_cast<loff_t>(channel.end);
+    ssize_t moved = 0;
+    do {
+      moved = ::splice(from_fd, nullptr, channel.file.get(), &to, kChunk, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    } while (moved < 0 && errno == EINTR);
+    if (moved >= 0) return static_cast<std::uint64_t>(moved);
+    if (errno == EAGAIN) return std::uint64_t{0};
+    full = disk_is_full(errno);
+    if (full) return std::uint64_t{0};
+    if (errno != EINVAL) return Error::from_errno(errno, "splice to the log");
+    // A file system that cannot be spliced to gets read and write, below.
+  }
+  std::array<char, 16384> bytes;  // NOLINT: filled by read
+  const ssize_t got = ::read(from_fd, bytes.data(), bytes.size());
+  // EIO is how a terminal says that nobody has it open any more.
+  if (got <= 0) return std::uint64_t{0};
+  std::size_t put = 0;
+  while (put < static_cast<std::size_t>(got)) {
+    const ssize_t wrote = ::pwrite(channel.file.get(), bytes.data() + put, static_cast<std::size_t>(got) - put,
+                                   static_cast<off_t>(channel.end + put));
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) {
+      channel.missing += static_cast<std::size_t>(got) - put;
+      break;
+    }
+    put += static_cast<std::size_t>(wrote);
+  }
+  return static_cast<std::uint64_t>(put);
+}
+
+std::uint64_t Spool::drop(Channel& channel, int from_fd) {
+  std::array<char, 16384> bytes;  // NOLINT: filled by read
+  const ssize_t got = ::read(from_fd, bytes.data(), bytes.size());
+  if (got <= 0) return 0;
+  channel.missing += static_cast<std::uint64_t>(got);
+  return static_cast<std::uint64_t>(got);
+}
+
+Result<std::uint64_t> Spool::pump(Stream stream, int from_fd, bool is_pipe) {
+  Channel& channel = at(stream);
+  std::uint64_t left_pipe = 0;
+  bool moved_any = false;
+  for (int i = 0; i < kChunksAtOnce; ++i) {
+    bool full = false;
+    const std::uint64_t missing_before = channel.missing;
+    std::uint64_t moved = TRY(move_once(channel, from_fd, is_pipe, full));
+    channel.end += moved;
+    moved_any = moved_any || moved > 0;
+    // The disk is full: the container must not be stopped by that, so its output is counted and thrown away.
+    if (full) moved = drop(channel, from_fd);
+    left_pipe += moved + (full ? 0 : channel.missing - missing_before);
+    if (moved == 0) break;
+  }
+  if (moved_any || channel.missing > 0) note(stream);
+  if (moved_any) bound(channel);
+  return left_pipe;
+}
+
+void Spool::note(Stream stream) {
+  Channel& channel = at(stream);
+  const IndexEntry entry{.magic = IndexEntry::kMagic,
+                         .stream = static_cast<std::uint32_t>(stream),
+                         .time_ns = fs::now_ns(),
+                         .end = channel.end,
+                         .missing = channel.missing};
+  // On a full disk the gap stays pending and is written with the next entry that fits.
+  if (::pwrite(index_.get(), &entry, sizeof entry, static_cast<off_t>(index_end_)) != sizeof entry) return;
+  index_end_ += sizeof entry;
+  channel.missing = 0;
+}
+
+void Spool::bound(Channel& channel) {
+  if (channel.end > limit_) punch(channel.file.get(), channel.punched, channel.end - limit_);
+  if (index_end_ > kMostIndex) punch(index_.get(), index_punched_, index_end_ - kMostIndex);
+}
+
+}  // namespace skink::supervise

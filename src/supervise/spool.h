@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Spool: a container's output on disk. Bytes are moved from its pipe to the end of STORE/containers/ID/log/{stdout,
+// stderr} by splice(2), so that the file's length is the cursor: a supervisor that is killed at any point loses and
+// doubles nothing. `index` says when which bytes came. Old bytes are given back by punching holes, so offsets never
+// change and there is nothing to rotate (attack A85).
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace skink::supervise {
+
+enum class Stream : std::uint32_t { out = 0, err = 1 };
+
+/// One entry of the index: the bytes of `stream` up to `end` (from the end of its entry before) came at `time_ns`.
+struct IndexEntry {
+  static constexpr std::uint32_t kMagic = 0x676f6c73;
+  std::uint32_t magic = kMagic;
+  std::uint32_t stream = 0;
+  std::int64_t time_ns = 0;   ///< Unix time
+  std::uint64_t end = 0;      ///< offset in the stream's file
+  std::uint64_t missing = 0;  ///< bytes dropped after `end` because the disk was full: a gap (fault F15)
+};
+static_assert(sizeof(IndexEntry) == 32);
+
+inline constexpr std::array<const char*, 2> kStreamFiles = {"stdout", "stderr"};
+inline constexpr const char* kIndexFile = "index";
+
+class Spool {
+ public:
+  /// Opens or makes the three files in `log_dir_fd`. Bytes that a killed supervisor moved without an entry get one.
+  static Result<Spool> open(int log_dir_fd);
+
+  /// Moves what is in the pipe now, at most about a mebibyte, so that one flood does not keep the others waiting.
+  /// Returns how many bytes left the pipe: 0 when it was empty (or, for a terminal, at its end).
+  Result<std::uint64_t> pump(Stream stream, int from_fd, bool is_pipe);
+
+  /// The greatest number of bytes kept of one stream.
+  void set_limit(std::uint64_t bytes) { limit_ = bytes; }
+  [[nodiscard]] std::uint64_t end_of(Stream stream) const { return at(stream).end; }
+
+ private:
+  struct Channel {
+    UniqueFd file;
+    std::uint64_t end = 0;
+    std::uint64_t punched = 0;
+    std::uint64_t missing = 0;  // dropped and not yet written down
+  };
+  Channel& at(Stream stream) { return channels_[static_cast<std::size_t>(stream)]; }
+  [[nodiscard]] const Channel& at(Stream stream) const { return channels_[static_cast<std::size_t>(stream)]; }
+  Result<std::uint64_t> move_once(Channel& channel, int from_fd, bool is_pipe, bool& full);
+  std::uint64_t drop(Channel& channel, int from_fd);
+  void note(Stream stream);
+  void bound(Channel& channel);
+
+  std::array<Channel, 2> channels_;
+  UniqueFd index_;
+  std::uint64_t index_end_ = 0;
+  std::uint64_t index_punched_ = 0;
+  std::uint64_t limit_ = 128ULL << 20;
+};
+
+}  // namespace skink::supervise

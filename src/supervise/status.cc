@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "supervise/status.h"
+
+#include <array>
+#include <cerrno>
+
+#include "fs/dir.h"
+#include "oci/json.h"
+#include "supervise/records.h"
+
+namespace skink::supervise {
+namespace {
+
+using oci::Json;
+
+constexpr int kFormat = 1;
+constexpr std::array<std::string_view, 5> kSteps = {"starting", "launching", "running", "waiting", "stopped"};
+
+// The boot id is the document's own, so an identity is its number and its start time.
+Json identity_json(const sys::ProcessIdentity& identity) { return Json::array({identity.pid, identity.start_time}); }
+
+sys::ProcessIdentity identity_of(const Json* json, const std::string& boot_id) {
+  if (json == nullptr || !json->is_array() || json->size() != 2 || !(*json)[0].is_number_integer() ||
+      !(*json)[1].is_number_integer())
+    return {};
+  return {(*json)[0].get<pid_t>(), (*json)[1].get<std::uint64_t>(), boot_id};
+}
+
+std::uint64_t get_count(const Json& json, std::string_view key) {
+  const std::int64_t value = oci::get_int(json, key);
+  return value < 0 ? 0 : static_cast<std::uint64_t>(value);
+}
+
+}  // namespace
+
+std::string dump(const Status& s) {
+  Json json{{"format", kFormat},
+            {"boot", s.boot_id},
+            {"step", kSteps[static_cast<std::size_t>(s.step)]},
+            {"paused", s.paused},
+            {"stop_wanted", s.stop_wanted},
+            {"kill_at_ns", s.kill_at_ns},
+            {"init", identity_json(s.init)},
+            {"supervisor", identity_json(s.supervisor)},
+            {"guard", identity_json(s.guard)},
+            {"incarnation", s.incarnation},
+            {"restarts", s.restarts},
+            {"failures_in_row", s.failures_in_row},
+            {"started_ns", s.started_ns},
+            {"started_mono_ns", s.started_mono_ns},
+            {"finished_ns", s.finished_ns},
+            {"next_try_ns", s.next_try_ns},
+            {"next_try_mono_ns", s.next_try_mono_ns},
+            {"exits_from", s.exits_from},
+            {"oom_base", s.oom_base}};
+  if (s.last_exit) json["last_exit"] = dump(*s.last_exit);
+  Json execs = Json::array();
+  for (const auto& exec : s.execs)
+    execs.push_back(Json::array({exec.identity.pid, exec.identity.start_time, exec.exits_from}));
+  if (!execs.empty()) json["execs"] = std::move(execs);
+  return oci::dump_json(json);
+}
+
+Result<Status> parse_status(std::string_view text) {
+  const Json json = TRY(oci::parse_json(text, kRecordLimit));
+  if (oci::get_int(json, "format") != kFormat) return Error::make(Code::corrupt, "not a format that this skink reads");
+  Status s;
+  s.boot_id = oci::get_string(json, "boot");
+  const std::string step = oci::get_string(json, "step");
+  std::size_t at = 0;
+  while (at < kSteps.size() && kSteps[at] != step) ++at;
+  if (at == kSteps.size() || s.boot_id.empty()) return Error::make(Code::corrupt, "no step or no boot id");
+  s.step = static_cast<Step>(at);
+  s.paused = oci::get_bool(json, "paused");
+  s.stop_wanted = oci::get_bool(json, "stop_wanted");
+  s.kill_at_ns = oci::get_int(json, "kill_at_ns");
+  s.init = identity_of(oci::find(json, "init"), s.boot_id);
+  s.supervisor = identity_of(oci::find(json, "supervisor"), s.boot_id);
+  s.guard = identity_of(oci::find(json, "guard"), s.boot_id);
+  s.incarnation = get_count(json, "incarnation");
+  s.restarts = get_count(json, "restarts");
+  s.failures_in_row = get_count(json, "failures_in_row");
+  s.started_ns = oci::get_int(json, "started_ns");
+  s.started_mono_ns = oci::get_int(json, "started_mono_ns");
+  s.finished_ns = oci::get_int(json, "finished_ns");
+  s.next_try_ns = oci::get_int(json, "next_try_ns");
+  s.next_try_mono_ns = oci::get_int(json, "next_try_mono_ns");
+  s.exits_from = oci::get_int(json, "exits_from");
+  s.oom_base = get_count(json, "oom_base");
+  if (const std::string last = oci::get_string(json, "last_exit"); !last.empty())
+    s.last_exit = TRY(parse_last_exit(last));
+  if (const Json* execs = oci::find(json, "execs"); execs != nullptr && execs->is_array())
+    for (const Json& exec : *execs) {
+      if (!exec.is_array() || exec.size() != 3 || !exec[0].is_number_integer() || !exec[1].is_number_integer() ||
+          !exec[2].is_number_integer())
+        return Error::make(Code::corrupt, "execs: not a list of processes");
+      s.execs.push_back({{exec[0].get<pid_t>(), exec[1].get<std::uint64_t>(), s.boot_id}, exec[2].get<std::int64_t>()});
+    }
+  return s;
+}
+
+Result<Status> read_status(int run_dir_fd) {
+  auto text = fs::read_file(run_dir_fd, kStatusFile, kRecordLimit);
+  if (!text && text.error().errnum() == ENOENT)
+    return Error::make(Code::not_found, std::string_view(kStatusFile), " is missing");
+  auto status = parse_status(TRY(std::move(text)));
+  if (!status) return std::move(status.error().context(std::string_view(kStatusFile))).as(Code::corrupt);
+  // Numbers of processes from before a reboot name strangers now.
+  if (status->boot_id != TRY(sys::boot_id()))
+    return Error::make(Code::not_found, std::string_view(kStatusFile), " is of another boot");
+  return status;
+}
+
+}  // namespace skink::supervise

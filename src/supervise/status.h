@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Status: what a container is doing right now, as its supervisor writes it to RUN at each step. A successor adopts the
+// container from it; everybody else reads it. It carries the boot id: after a reboot it means nothing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "skink/engine.h"
+#include "sys/process.h"
+
+namespace skink::supervise {
+
+/// Where the supervisor stands with the present incarnation.
+enum class Step {
+  starting,   ///< nothing of the incarnation exists
+  launching,  ///< it is being made: processes and mounts may exist, its program does not run
+  running,
+  waiting,  ///< for the next try
+  stopped,  ///< for good; being cleaned up
+};
+
+/// A process that exec started.
+struct ExecProcess {
+  sys::ProcessIdentity identity;
+  std::int64_t exits_from = 0;  ///< offset in `exits` from where its record can be
+};
+
+struct Status {
+  std::string boot_id;
+  Step step = Step::starting;
+  bool paused = false;
+  bool stop_wanted = false;     ///< stop was asked for: the stop signal was sent
+  std::int64_t kill_at_ns = 0;  ///< CLOCK_BOOTTIME: when a stop turns into SIGKILL; 0 for never
+  sys::ProcessIdentity init;    ///< the container's first process
+  sys::ProcessIdentity supervisor, guard;
+  std::uint64_t incarnation = 0;  ///< 1 is the first
+  std::uint64_t restarts = 0;
+  std::uint64_t failures_in_row = 0;  ///< since the last stable run
+  std::int64_t started_ns = 0;        ///< Unix time of the present (last) run's start
+  std::int64_t started_mono_ns = 0;   ///< the same by CLOCK_BOOTTIME
+  std::int64_t finished_ns = 0;
+  std::int64_t next_try_ns = 0;  ///< Unix time, while waiting
+  std::int64_t next_try_mono_ns = 0;
+  std::int64_t exits_from = 0;  ///< offset in `exits` from where the record of init can be
+  std::uint64_t oom_base = 0;   ///< OOM kills that the group had counted when this run began
+  std::optional<LastExit> last_exit;
+  std::vector<ExecProcess> execs;
+};
+
+std::string dump(const Status& status);
+/// corrupt when it is damaged.
+Result<Status> parse_status(std::string_view json);
+
+/// status.json below RUN/containers/ID: not_found when there is none or it is of another boot.
+Result<Status> read_status(int run_dir_fd);
+
+}  // namespace skink::supervise

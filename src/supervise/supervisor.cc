@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "supervise/supervisor.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <malloc.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "base/text.h"
+#include "fs/dir.h"
+#include "supervise/exits.h"
+#include "sys/file.h"
+
+namespace skink::supervise {
+namespace {
+
+constexpr const char* kSeccompCache = "seccomp-cache";
+
+// The kernel's OOM killer should take the workload first (attack A91). Lowering needs CAP_SYS_RESOURCE: where it is
+// missing nothing changes. Returns what the container has to get back.
+std::optional<int> lower_oom_score() {
+  constexpr const char* kFile = "/proc/self/oom_score_adj";
+  const auto file = sys::open_at(AT_FDCWD, kFile, O_RDWR);
+  if (!file) return std::nullopt;
+  const auto text = sys::read_all(file->get(), 64, kFile);
+  if (!text) return std::nullopt;
+  const auto now = parse_int<int>(std::string_view(*text).substr(0, text->find('\n')));
+  if (!now) return std::nullopt;
+  const std::string lower = std::to_string(std::max(*now - 500, -999));
+  return sys::write_all(file->get(), lower, kFile) ? now : std::nullopt;
+}
+
+void complain(const Error& error) {
+  const std::string line = str("skink: supervisor: ", printable(error.text()), "\n");
+  (void)!::write(kFdComplaints, line.data(), line.size());
+}
+
+}  // namespace
+
+int Supervisor::run(pid_t guard_pid) {
+  // The guard's descriptors were made to be inherited by us, and by nobody after us.
+  ::syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
+  Supervisor self;
+  if (auto ready = self.set_up(guard_pid); !ready) {
+    complain(ready.error());
+    // Damaged files do not heal by trying again.
+    return ready.error().code() == Code::corrupt || ready.error().code() == Code::invalid_config ? kSupervisorHopeless
+                                                                                                 : 1;
+  }
+  if (auto done = self.loop(); !done) {
+    complain(done.error());
+    return 1;
+  }
+  return self.exit_code_;
+}
+
+Result<void> Supervisor::set_up(pid_t guard_pid) {
+  ::umask(077);
+  // A small process: no arena may grow behind our back, and freed memory goes back at once.
+  ::mallopt(M_ARENA_MAX, 1);
+  ::mallopt(M_TRIM_THRESHOLD, 64 << 10);
+  epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll_) return Error::from_errno(errno, "epoll_create");
+  null_ = TRY(sys::open_at(AT_FDCWD, "/dev/null", O_RDWR));
+
+  const std::string text = TRY(fs::read_file(kFdStoreDir, kContainerFile, kRecordLimit));
+  container_ = TRY_CTX(parse_container(text), std::string_view(kContainerFile));
+  spec_ = TRY_CTX(oci::parse_spec(TRY(fs::read_file(kFdStoreDir, kConfigFile, oci::kConfigLimit))),
+                  std::string_view(kConfigFile));
+  location_ = TRY_CTX(cgroup::parse_location(TRY(fs::read_file(kFdRunDir, kCgroupFile, kRecordLimit))),
+                      std::string_view(kCgroupFile));
+  if (const auto score = lower_oom_score(); score && spec_.process && !spec_.process->oom_score_adj)
+    spec_.process->oom_score_adj = score;
+
+  if (::mkdirat(kFdStoreDir, kLogDir, 0700) != 0 && errno != EEXIST) return Error::from_errno(errno, "mkdir log");
+  const UniqueFd log_dir = TRY(sys::open_at(kFdStoreDir, kLogDir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  spool_ = TRY(Spool::open(log_dir.get()));
+  if (auto cache = sys::open_at(kFdStoreRoot, kSeccompCache, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
+    seccomp_cache_ = std::move(*cache);
+
+  const Status before = TRY(read_status(kFdRunDir));
+  status_ = before;
+  status_.supervisor = TRY(sys::identify(::getpid()));
+  TRY(watch(kFdListener, Source::listener, EPOLLIN));
+  TRY(watch(kFdExitEvent, Source::exit_event, EPOLLIN));
+  if (!container_.tty) {
+    TRY(watch(kFdOutRead, Source::out, EPOLLIN));
+    TRY(watch(kFdErrRead, Source::err, EPOLLIN));
+  }
+  auto guard = sys::open_pidfd(guard_pid);
+  if (!guard || ::getppid() != guard_pid) {
+    // It died before we could hold it: what we are about to be, the next guard's supervisor will be.
+    guard_died();
+    return {};
+  }
+  guard_pidfd_ = std::move(*guard);
+  TRY(watch(guard_pidfd_.get(), Source::guard, EPOLLIN));
+  status_.guard = TRY(sys::identify(guard_pid));
+  return adopt(before);
+}
+
+Result<void> Supervisor::watch(int fd, Source source, std::uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = static_cast<std::uint64_t>(source) << 32 | static_cast<std::uint32_t>(fd);
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0 && errno != EEXIST)
+    return Error::from_errno(errno, "epoll_ctl");
+  return {};
+}
+
+Result<void> Supervisor::loop() {
+  while (exit_code_ < 0) {
+    std::array<epoll_event, 32> events{};
+    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms());
+    if (count < 0 && errno != EINTR) return Error::from_errno(errno, "epoll_wait");
+    for (int i = 0; i < count && exit_code_ < 0; ++i)
+      handle(events[static_cast<std::size_t>(i)].data.u64, events[static_cast<std::size_t>(i)].events);
+    if (exit_code_ < 0) TRY(run_timers());
+  }
+  return {};
+}
+
+void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
+  const int fd = static_cast<int>(event & 0xffffffffU);
+  switch (static_cast<Source>(event >> 32)) {
+    case Source::listener: accept_clients(); break;
+    case Source::exit_event: {
+      std::uint64_t count = 0;
+      (void)!::read(kFdExitEvent, &count, sizeof count);
+      check_init();
+      if (exit_code_ < 0) check_execs();
+      break;
+    }
+    case Source::guard: guard_died(); break;
+    case Source::init:
+      init_gone_ = true;
+      give_up_waiting_ns_ = fs::monotonic_ns() + 1'000'000'000;
+      // Level-triggered, and the record may take a moment: the eventfd or the timer brings us back.
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+      check_init();
+      break;
+    case Source::out: (void)spool_->pump(Stream::out, fd, true); break;
+    case Source::err: (void)spool_->pump(Stream::err, fd, true); break;
+    case Source::terminal: {
+      const auto moved = spool_->pump(Stream::out, fd, false);
+      // Nobody has the terminal open any more.
+      if ((!moved || *moved == 0) && (events & EPOLLHUP) != 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+      break;
+    }
+    case Source::client: serve(fd); break;
+    case Source::exec:
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+      for (auto& [pid, exec] : execs_)
+        if (exec.pidfd.get() == fd) exec.ended = true;
+      check_execs();
+      break;
+  }
+}
+
+int Supervisor::timeout_ms() const {
+  std::int64_t next = 0;
+  const auto consider = [&next](std::int64_t at) {
+    if (at != 0 && (next == 0 || at < next)) next = at;
+  };
+  if (status_.step == Step::waiting) consider(status_.next_try_mono_ns);
+  if (status_.step == Step::running) consider(status_.kill_at_ns);
+  if (first_failure_) consider(first_failure_until_ns_);
+  if (init_gone_) consider(give_up_waiting_ns_);
+  if (std::any_of(execs_.begin(), execs_.end(), [](const auto& exec) { return exec.second.ended; }))
+    consider(fs::monotonic_ns() + 100'000'000);
+  if (next == 0) return -1;
+  const std::int64_t left = next - fs::monotonic_ns();
+  return left <= 0 ? 0 : static_cast<int>(std::min<std::int64_t>(left / 1'000'000 + 1, 3'600'000));
+}
+
+Result<void> Supervisor::run_timers() {
+  const std::int64_t now = fs::monotonic_ns();
+  if (first_failure_ && now >= first_failure_until_ns_) exit_code_ = kSupervisorDone;
+  if (exit_code_ < 0 && init_gone_) check_init();
+  if (exit_code_ < 0) check_execs();
+  if (exit_code_ < 0 && status_.step == Step::running && status_.kill_at_ns != 0 && now >= status_.kill_at_ns) {
+    // It did not end in time. Once is enough: the kernel does not forget a SIGKILL.
+    status_.kill_at_ns = 0;
+    if (group_) (void)group_->thaw();
+    (void)signal_init(9);
+    if (group_) (void)group_->kill_all(std::chrono::milliseconds(0));
+    save();
+  }
+  if (exit_code_ < 0 && status_.step == Step::waiting && now >= status_.next_try_mono_ns) return begin();
+  return {};
+}
+
+void Supervisor::save() {
+  // A full disk must not end the container: the older text stays, and the next transition tries again (fault F13).
+  if (auto written = fs::write_file_atomic(kFdRunDir, kStatusFile, dump(status_), 0600); !written)
+    complain(written.error());
+}
+
+Result<std::optional<ExitRecord>> Supervisor::find_record(pid_t pid, std::int64_t from) const {
+  return find_exit(kFdExits, pid, from);
+}
+
+}  // namespace skink::supervise

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// Supervisor: the process that keeps one container running. It is started by the guard, with the guard's descriptors,
+// does everything in one epoll loop, and can be killed at any time: its successor reads status.json, the guard's
+// records and the parked descriptors, and goes on with the same container.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "cgroup/cgroup.h"
+#include "image/store.h"
+#include "oci/spec.h"
+#include "supervise/control.h"
+#include "supervise/guard/protocol.h"
+#include "supervise/records.h"
+#include "supervise/spool.h"
+#include "supervise/status.h"
+
+namespace skink::supervise {
+
+class Supervisor {
+ public:
+  /// The whole life of a supervisor; its exit code (see guard/protocol.h).
+  static int run(pid_t guard_pid);
+
+ private:
+  // What an epoll event is about; the number of the descriptor is in the lower half.
+  enum class Source : std::uint32_t { listener, exit_event, guard, init, out, err, terminal, client, exec };
+
+  struct Client {
+    UniqueFd socket;
+    bool awaits_start = false;  // wants to know whether the first launch worked
+    bool awaits_end = false;    // wants "done"
+    bool awaits_stop = false;   // wants "ok" when it has stopped
+    bool attached = false;      // wants "started" at each incarnation
+    bool wants_stdin = false;
+  };
+  struct Exec {
+    ExecProcess process;
+    UniqueFd pidfd;
+    bool ended = false;  // its pidfd said so; the record is awaited
+    int asked = 0;       // how often, since then
+  };
+
+  // supervisor.cc: set-up, loop, files
+  Result<void> set_up(pid_t guard_pid);
+  Result<void> loop();
+  Result<void> watch(int fd, Source source, std::uint32_t events);
+  void handle(std::uint64_t event, std::uint32_t events);
+  [[nodiscard]] int timeout_ms() const;
+  Result<void> run_timers();
+  void save();
+  void park_all();
+  Result<std::optional<ExitRecord>> find_record(pid_t pid, std::int64_t from) const;
+
+  // adopt.cc: a successor's first steps, and what happens when the guard dies
+  Result<void> adopt(const Status& before);
+  void take_parked();
+  void adopt_execs();
+  Result<void> adopt_running();
+  void guard_died();
+
+  // incarnation.cc: from launch to the end of one run
+  Result<void> begin();
+  Result<void> launch();
+  Result<UniqueFd> make_incarnation_root();
+  Result<void> prepare_group();
+  Result<void> prepare_input();
+  void started();
+  void clear_group();
+  void check_init();
+  void init_ended(LastExit last);
+  void drain_output();
+  void relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns);
+
+  // finish.cc: the end
+  void give_up(const LastExit& last);
+  void first_launch_failed(const Error& error);
+  void write_exit(const LastExit& last, bool final) const;
+  void remove_run_state();
+  void remove_container();
+  void tell_end(const LastExit& last);
+
+  // serve.cc: clients
+  void accept_clients();
+  void serve(int fd);
+  void answer(Client& client, Message message);
+  void reply(Client& client, const oci::Json& json, std::span<const int> fds = {});
+  void reply_result(Client& client, const Result<void>& result);
+  void drop(int fd);
+  void tell_started(Client& client);
+  void tell_all_started();
+  void handle_attach(Client& client, const oci::Json& json);
+  void handle_stop(Client& client, const oci::Json& json);
+  Result<void> handle_kill(int signal, bool ends);
+  Result<void> handle_pause(bool pause);
+  Result<void> signal_init(int signal);
+  Result<void> want_stop();
+
+  // exec_serve.cc
+  Result<void> handle_exec(Client& client, Message& message);
+  void handle_exec_wait(Client& client, const oci::Json& json);
+  Result<void> handle_exec_signal(const oci::Json& json);
+  void check_execs();
+
+  Container container_;
+  oci::Spec spec_;
+  Status status_;
+  cgroup::Location location_;
+  std::optional<cgroup::Group> group_;
+  std::optional<Spool> spool_;
+  UniqueFd epoll_;
+  UniqueFd guard_pidfd_, init_pidfd_, terminal_;
+  UniqueFd stdin_read_, stdin_write_;
+  UniqueFd null_, seccomp_cache_;
+  std::map<int, Client> clients_;
+  std::map<pid_t, Exec> execs_;
+  std::map<pid_t, int> exec_clients_;    // who waits for which exec
+  bool orphaned_ = false;                // the container's parent is not our guard: the kernel has to tell how it ended
+  bool init_gone_ = false;               // its pidfd said so; the record is awaited
+  std::int64_t give_up_waiting_ns_ = 0;  // until when a record is awaited
+  std::optional<Error> first_failure_;   // to be told to who started it
+  std::int64_t first_failure_until_ns_ = 0;
+  int exit_code_ = -1;  // set: the loop ends
+};
+
+}  // namespace skink::supervise
