@@ -240,6 +240,8 @@ class World:
     def __init__(self, tag):
         self.id = uuid.uuid4().hex[:10]
         self.base = tempfile.mkdtemp(prefix=PREFIX[len("/var/tmp/"):] + tag + "-", dir="/var/tmp")
+        self.write("owner", "%d %s" % (os.getpid(), starttime(os.getpid())))
+        self.write("id", self.id)
         self.said, self.background, self.counter = [], [], 0
         self.leaks_expected = False
         self.store, self.run_dir = self.path("store"), self.path("run")
@@ -621,3 +623,58 @@ def cgroup_value(pid, controller, v1_file, v2_file):
 def needs(program):
     if shutil.which(program) is None:
         pytest.skip("%s is not installed" % program)
+
+
+# The whole run.
+
+def empty_groups():
+    """Cgroups of containers in which nobody is, by path and inode."""
+    found = set()
+    for hierarchy in os.listdir("/sys/fs/cgroup"):
+        for parent in ("skink", hierarchy + "/skink"):
+            top = os.path.join("/sys/fs/cgroup", parent)
+            for name in os.listdir(top) if os.path.isdir(top) else []:
+                path = os.path.join(top, name)
+                if os.path.isdir(path) and read_text(path + "/cgroup.procs", "?") == "":
+                    found.add((path, os.stat(path).st_ino))
+    return found
+
+
+def left_over(before, patience=6.0):
+    """What no single test could be blamed for: groups whose id nobody recorded, processes, mounts."""
+    end = time.monotonic() + patience
+    lasting = None
+    while True:
+        now = empty_groups() - before
+        lasting = now if lasting is None else lasting & now
+        found = ["cgroup: " + path for path, _ in sorted(lasting)]
+        for entry in os.listdir("/proc"):
+            if entry.isdigit() and int(entry) != os.getpid() and b"SKINK_TEST_ID=" in read("/proc/%s/environ" % entry, b""):
+                found.append("process %s: %s" % (entry, read_text("/proc/%s/cmdline" % entry, "").replace("\0", " ")))
+        if not found or time.monotonic() > end:
+            return found
+        time.sleep(0.2)
+
+
+def owner_lives(base):
+    """Whether the test process that made the directory still runs (fault F45)."""
+    words = read_text(os.path.join(base, "owner"), "").split()
+    if len(words) != 2:
+        return time.time() - os.stat(base).st_mtime < 3600
+    return starttime(int(words[0])) == words[1]
+
+
+def starttime(pid):
+    text = read_text("/proc/%d/stat" % pid, "")
+    return text.rsplit(")", 1)[1].split()[19] if text else ""
+
+
+def sweep():
+    """Removes what a crashed run left: only below our prefix, only when its owner is dead."""
+    for name in os.listdir("/var/tmp"):
+        base = os.path.join("/var/tmp", name)
+        if not base.startswith(PREFIX) or not os.path.isdir(base) or owner_lives(base):
+            continue
+        world = World.__new__(World)
+        world.base, world.id, world.said = base, read_text(os.path.join(base, "id"), base), []
+        world.remove_by_hand()
