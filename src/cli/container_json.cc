@@ -36,6 +36,7 @@ Json policy_json(const RestartPolicy& policy) {
   Json json = Json::object();
   json["policy"] = to_text(policy);
   json["delay_ns"] = policy.first_delay_ns;
+  json["factor"] = policy.factor;
   json["max_delay_ns"] = policy.longest_delay_ns;
   json["reset_ns"] = policy.reset_after_ns;
   return json;

@@ -57,28 +57,25 @@ int run(Context& context, Arguments args) {
   return status;
 }
 
-// The name or id of the one image; the names of several.
-Result<std::string> only_image(const image::Loaded& loaded, const std::string& file) {
+Result<image::Image> only_image(image::Loaded loaded, const std::string& file) {
   if (loaded.images.empty()) return Error::make(Code::invalid_config, quoted(file), " holds no image");
-  const auto handle = [](const image::Image& image) {
-    return image.names.empty() ? image.id.text() : image.names.front();
-  };
-  if (loaded.images.size() == 1) return handle(loaded.images.front());
+  if (loaded.images.size() == 1) return std::move(loaded.images.front());
   std::string names;
-  for (const auto& image : loaded.images) names += str(names.empty() ? "" : ", ", printable(handle(image)));
+  for (const auto& image : loaded.images) names += str(names.empty() ? "" : ", ", printable(handle_of(image)));
   return Error::make(Code::invalid_config, quoted(file), " holds several images, which are loaded now: ", names,
                      "; run one of them by its name");
 }
 
 }  // namespace
 
-Result<std::string> load_for_run(Engine& engine, const std::string& file,
-                                 const std::optional<oci::Platform>& platform) {
+std::string handle_of(const image::Image& image) { return image.names.empty() ? image.id.text() : image.names.front(); }
+
+Result<image::Image> load_for_run(Engine& engine, const std::string& file,
+                                  const std::optional<oci::Platform>& platform) {
   image::LoadOptions options{.platform = platform, .name = name_from_file(file)};
   // A file must not take the name away from another image only by what it is called.
   if (!options.name.empty() && engine.images().find(options.name)) options.name.clear();
-  const image::Loaded loaded = TRY(engine.images().load(file, options));
-  return only_image(loaded, file);
+  return only_image(TRY(engine.images().load(file, options)), file);
 }
 
 const Verb kLoadVerb{

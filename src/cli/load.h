@@ -10,8 +10,12 @@
 
 namespace skink::cli {
 
-/// Loads what is not stored yet of an archive with one image and answers the name or id that finds it. Several images
-/// are an error that names them.
-Result<std::string> load_for_run(Engine& engine, const std::string& file, const std::optional<oci::Platform>& platform);
+/// The name by which an image is found, or its id when it has none.
+std::string handle_of(const image::Image& image);
+
+/// Loads what is not stored yet of an archive with one image and answers that. Several images are an error that names
+/// them.
+Result<image::Image> load_for_run(Engine& engine, const std::string& file,
+                                  const std::optional<oci::Platform>& platform);
 
 }  // namespace skink::cli

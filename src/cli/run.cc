@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // skink run and create: from the command line to a container.
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -41,21 +42,67 @@ class IdFile {
   UniqueFd fd_;
 };
 
-// The name or id by which the engine finds the image; a file is loaded first.
-Result<std::string> find_image(Engine& engine, const RunCommand& command) {
-  if (TRY(names_archive(command.image))) return load_for_run(engine, command.image, command.platform);
-  const image::Image image = TRY(engine.images().find(command.image));
+// While it lives, ^C and the like wait: a container is made whole or not at all (fault F23). They strike when it dies.
+class HeldSignals {
+ public:
+  HeldSignals() {
+    ::sigemptyset(&held_);
+    for (const int signal : {SIGHUP, SIGINT, SIGQUIT, SIGTERM}) {
+      struct sigaction action {};
+      const bool ignored = ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;  // nohup
+      if (!ignored) ::sigaddset(&held_, signal);
+    }
+    ::sigprocmask(SIG_BLOCK, &held_, &before_);
+  }
+  HeldSignals(const HeldSignals&) = delete;
+  HeldSignals& operator=(const HeldSignals&) = delete;
+  ~HeldSignals() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  [[nodiscard]] bool any() const {
+    sigset_t waiting;
+    if (::sigpending(&waiting) != 0) return false;
+    for (const int signal : {SIGHUP, SIGINT, SIGQUIT, SIGTERM})
+      if (::sigismember(&held_, signal) == 1 && ::sigismember(&waiting, signal) == 1) return true;
+    return false;
+  }
+
+ private:
+  sigset_t held_{}, before_{};
+};
+
+struct Found {
+  image::Image image;
+  std::string handle;  // the name or id by which the engine finds it, as ps shows it
+};
+
+Result<Found> find_image(Engine& engine, const RunCommand& command) {
+  if (TRY(names_archive(command.image))) {
+    image::Image image = TRY(load_for_run(engine, command.image, command.platform));
+    std::string handle = handle_of(image);
+    return Found{std::move(image), std::move(handle)};
+  }
+  image::Image image = TRY(engine.images().find(command.image));
   if (command.platform && image.config.platform != *command.platform)
     return Error::make(Code::not_found, quoted(command.image), " is stored for ",
                        printable(oci::to_text(image.config.platform)), ", not for ", oci::to_text(*command.platform),
                        "; load the other from its archive with --platform");
-  return command.image;
+  return Found{std::move(image), command.image};
 }
 
 Result<std::string> create_container(Context& context, Engine& engine, RunCommand& command) {
-  if (command.request.bundle.empty()) command.request.image = TRY(find_image(engine, command));
+  if (command.request.bundle.empty()) {
+    const Found found = TRY(find_image(engine, command));
+    command.request.image = found.handle;
+    // An image's labels are the container's too; one of the command line wins.
+    const auto& labels = found.image.config.run.labels;
+    command.request.run.labels.insert(labels.begin(), labels.end());
+  }
   std::vector<std::string> notes;
+  const HeldSignals held;
   std::string id = TRY(engine.create(command.request, notes));
+  if (held.any()) {
+    TRY(engine.remove(id, true));
+    return Error::make(Code::busy, "interrupted");
+  }
   for (const auto& note : notes) context.note(note);
   return id;
 }

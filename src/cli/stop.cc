@@ -94,17 +94,15 @@ int run_rm(Context& context, Arguments args) {
   if (!engine) return context.fail(engine.error());
   int status = 0;
   for (const auto& name : names) {
-    const auto removed = [&]() -> Result<void> {
-      const std::string id = TRY(engine->resolve(name));
-      TRY_CTX(engine->remove(id, command.force), name);
-      return {};
-    }();
-    if (removed) {
+    const auto id = engine->resolve(name);
+    if (!id) {
+      context.fail(id.error());
+      if (!command.force || id.error().code() != Code::not_found) status = 1;
+    } else if (auto removed = engine->remove(*id, command.force); !removed) {
+      status = context.fail(removed.error().context(name));
+    } else {
       context.say(name);
-      continue;
     }
-    context.fail(removed.error());
-    if (!command.force || removed.error().code() != Code::not_found) status = 1;
   }
   return status;
 }
@@ -147,9 +145,9 @@ const Verb kKillVerb{
     "kill",
     "[OPTIONS] CONTAINER...",
     "Send a signal to containers",
-    R"(The signal goes to the container's first process. A container that ends by it is
-relaunched only if its restart policy is always or on-failure and the signal was not
-SIGKILL from here: skink kill with SIGKILL is meant to stay. The name is printed as given.
+    R"(The signal goes to the container's first process. SIGKILL and the container's stop signal
+mean that it shall end: it is not relaunched, whatever its restart policy. After any other
+signal that ends it the policy decides. The name is printed as given.
 
 Exit status: 0; 1 if any container could not be signalled (the others are).
 
