@@ -192,7 +192,8 @@ void OciCatalog::add_name(FoundImage& image, const oci::Descriptor& descriptor) 
   const auto name = annotation(kRefName);
   if (name.empty()) return;
   if (!is_bare_tag(name)) return add_reference(image, name);
-  if (!stem_.empty()) add_reference(image, str(stem_, ':', name));
+  const bool stem_has_tag = stem_.find(':', stem_.rfind('/') + 1) != stem_.npos;
+  if (!stem_.empty()) add_reference(image, stem_has_tag ? stem_ : str(stem_, ':', name));
 }
 
 Result<Catalog> OciCatalog::read() {

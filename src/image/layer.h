@@ -75,13 +75,14 @@ class LayerReader {
   [[nodiscard]] virtual bool hides_all_below() const = 0;
   /// Bytes of its files.
   [[nodiscard]] virtual std::int64_t size() const = 0;
-  /// An O_PATH descriptor for overlayfs.
-  virtual Result<UniqueFd> open_root() const = 0;
 };
 
 /// A layer as a directory tree: writes into `layer_fd`, which is empty and ours.
 Result<std::unique_ptr<LayerWriter>> make_layer_writer(UniqueFd layer_fd);
 /// A layer that make_layer_writer() wrote.
 Result<std::unique_ptr<LayerReader>> open_layer(UniqueFd layer_fd);
+/// The root of the layer in directory `path` below `dir_fd`, as overlayfs takes it (O_PATH). One system call: this is
+/// on the way of every start of a container.
+Result<UniqueFd> open_layer_root(int dir_fd, const std::string& path);
 
 }  // namespace skink::image

@@ -29,7 +29,6 @@ class TreeReader final : public LayerReader {
   const std::vector<std::string>& implied() const override { return implied_; }
   bool hides_all_below() const override { return opaque_; }
   std::int64_t size() const override { return size_; }
-  Result<UniqueFd> open_root() const override { return sys::open_beneath(root_.get(), ".", O_PATH | O_DIRECTORY); }
 
  private:
   UniqueFd root_;
@@ -78,6 +77,10 @@ Result<std::unique_ptr<LayerReader>> open_layer(UniqueFd layer_fd) {
   UniqueFd root = TRY(sys::open_beneath(layer_fd.get(), kTreeName, O_RDONLY | O_DIRECTORY));
   return std::unique_ptr<LayerReader>(std::make_unique<TreeReader>(
       std::move(root), std::move(implied), oci::get_bool(json, "opaque"), oci::get_int(json, "size")));
+}
+
+Result<UniqueFd> open_layer_root(int dir_fd, const std::string& path) {
+  return sys::open_beneath(dir_fd, str(path, '/', kTreeName).c_str(), O_PATH | O_DIRECTORY);
 }
 
 }  // namespace skink::image

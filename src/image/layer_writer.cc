@@ -23,8 +23,9 @@
 namespace skink::image {
 namespace {
 
-constexpr int kLinksMost = 40;                    // as the kernel: man 7 path_resolution
-constexpr std::size_t kDeferredMost = 64U << 20;  // bytes of names of whiteouts, kept until the end
+constexpr int kLinksMost = 40;                       // as the kernel: man 7 path_resolution
+constexpr std::size_t kDeferredMost = 64U << 20;     // bytes of names of whiteouts, kept until the end
+constexpr std::size_t kDirectoriesMost = 1'000'000;  // one name of an entry can imply 512
 constexpr std::size_t kDataBuffer = 256U << 10;
 
 // A directory that this writer made. Modes and times are set at the end: a set-group-id bit would be inherited, and
@@ -166,6 +167,8 @@ Result<void> TreeWriter::make_directory(int parent_fd, const std::string& name) 
   const std::size_t length = parent->second.length + name.size() + 1;
   // Longer paths could not be opened again; links in the layer could otherwise make them without end.
   if (depth > kDepthMost || length >= kPathMost) return Error::from_errno(ENAMETOOLONG, "mkdir ", printable(name));
+  if (directories_.size() >= kDirectoriesMost)
+    return Error::make(Code::unsupported, "more than ", kDirectoriesMost, " directories in one layer");
   TRY(sys::mkdir_at(parent_fd, name.c_str(), 0700));
   const auto status = TRY(sys::stat_at(parent_fd, name.c_str(), AT_SYMLINK_NOFOLLOW));
   directories_[status.st_ino] = Directory{parent_status.st_ino, name, depth, length, 0755, {}, true, false};

@@ -134,13 +134,18 @@ Result<Loader::Staged> Loader::stage(const FoundImage& image) {
   std::vector<std::unique_ptr<LayerReader>> readers;
   std::vector<const LayerReader*> topmost_first;
   std::set<std::string> distinct;
-  std::int64_t size = 0;
+  ImageFacts facts;
+  bool hidden = false;
   for (auto layer = image.layers.rbegin(); layer != image.layers.rend(); ++layer) {
     const std::string& hex = layer->diff_id.hex();
+    // One directory twice is ELOOP for overlayfs, and the lower of the two is hidden by the upper anyway (A80).
     if (!distinct.insert(hex).second) continue;
     readers.push_back(TRY_CTX(open_layer(TRY(open_part(layers_dir.get(), hex))), "layer sha256:", hex));
     topmost_first.push_back(readers.back().get());
-    size += readers.back()->size();
+    facts.size += readers.back()->size();
+    if (!hidden) facts.lowers.push_back(layer->diff_id);
+    // overlayfs does not look for an opaque mark on the root of a lower.
+    hidden = hidden || readers.back()->hides_all_below();
   }
   const std::string unique = fs::random_hex(8);  // a second try stages anew
   Staged staged{"image-" + unique, "scaffold-" + unique};
@@ -149,7 +154,7 @@ Result<Loader::Staged> Loader::stage(const FoundImage& image) {
   const auto writer = TRY(make_layer_writer(TRY(open_part(session_.fd(), staged.scaffold))));
   TRY_CTX(write_scaffold(topmost_first, *writer), "scaffold");
   const UniqueFd dir = TRY(open_part(session_.fd(), staged.image));
-  TRY(write_image(dir.get(), image, size));
+  TRY(write_image(dir.get(), image, facts));
   return staged;
 }
 

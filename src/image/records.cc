@@ -50,6 +50,12 @@ Result<Image> read_image(int store_fd, const std::string& hex) {
   image.id = TRY(oci::Digest::parse("sha256:" + hex));
   image.manifest = TRY_CTX(oci::Digest::parse(oci::get_string(record, "manifest")), "image sha256:", hex);
   image.config = TRY_CTX(oci::parse_image_config(config), "image sha256:", hex);
+  const oci::Json* lowers = oci::find(record, "lowers");
+  if (lowers == nullptr || !lowers->is_array()) return Error::make(Code::corrupt, "image sha256:", hex, ": no lowers");
+  for (const auto& lower : *lowers) {
+    const auto* text_of = lower.get_ptr<const std::string*>();
+    image.lowers.push_back(TRY_CTX(oci::Digest::parse(text_of != nullptr ? *text_of : ""), "image sha256:", hex));
+  }
   image.size = oci::get_int(record, "size");
   image.loaded = oci::get_string(record, "loaded");
   image.names = TRY(names_of(store_fd, dir.get(), hex));
@@ -65,11 +71,13 @@ Result<std::vector<std::string>> list_images(int store_fd) {
   return ids;
 }
 
-Result<void> write_image(int dir_fd, const FoundImage& image, std::int64_t size) {
+Result<void> write_image(int dir_fd, const FoundImage& image, const ImageFacts& facts) {
   oci::Json record;
   record["manifest"] = image.manifest.text();
-  record["size"] = size;
+  record["size"] = facts.size;
   record["loaded"] = fs::rfc3339_now();
+  record["lowers"] = oci::Json::array();
+  for (const auto& diff_id : facts.lowers) record["lowers"].push_back(diff_id.text());
   TRY(fs::write_file_atomic(dir_fd, kConfigFile, image.config_text, 0600));
   TRY(fs::write_file_atomic(dir_fd, kManifestFile, image.manifest_text, 0600));
   TRY(fs::write_file_atomic(dir_fd, kRecordFile, oci::dump_json(record), 0600));

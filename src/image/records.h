@@ -18,8 +18,13 @@ namespace skink::image {
 Result<Image> read_image(int store_fd, const std::string& hex);
 /// Hex ids of all images.
 Result<std::vector<std::string>> list_images(int store_fd);
+/// What a load finds out about an image.
+struct ImageFacts {
+  std::vector<oci::Digest> lowers;  ///< as Image::lowers
+  std::int64_t size = 0;
+};
 /// Writes a new image's files into `dir_fd`, with its names beside them.
-Result<void> write_image(int dir_fd, const FoundImage& image, std::int64_t size);
+Result<void> write_image(int dir_fd, const FoundImage& image, const ImageFacts& facts);
 
 /// The image id of a name, whether or not there is such an image; not_found without the name.
 Result<std::string> read_name(int store_fd, const std::string& reference);

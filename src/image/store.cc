@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <set>
 
 #include "base/text.h"
 #include "fs/dir.h"
@@ -241,22 +240,16 @@ Result<std::string> Store::read_manifest(const oci::Digest& digest) const {
 }
 
 Result<Lowers> Store::open_lowers(const Image& image) const {
-  Lowers lowers;
-  std::set<std::string> seen;
-  const auto add = [&](const char* part, const std::string& hex) -> Result<bool> {
-    const auto layer = TRY(open_layer(TRY(open_part(dir_.get(), str(part, '/', hex)))));
-    lowers.dirs.push_back(TRY(layer->open_root()));
-    return layer->hides_all_below();
-  };
-  TRY_CTX(add(kScaffolds, image.id.hex()), "scaffold of image ", image.id.text());
-  for (auto diff_id = image.config.diff_ids.rbegin(); diff_id != image.config.diff_ids.rend(); ++diff_id) {
-    // One directory twice is ELOOP for overlayfs, and the lower of the two is hidden by the upper anyway (A80).
-    if (!seen.insert(diff_id->hex()).second) continue;
-    if (TRY_CTX(add(kLayers, diff_id->hex()), "layer ", diff_id->text())) break;
-  }
-  if (lowers.dirs.size() > kLowersMost)
-    return Error::make(Code::unsupported, "image ", image.id.text(), ": ", lowers.dirs.size() - 1, " layers; at most ",
+  if (image.lowers.size() >= kLowersMost)
+    return Error::make(Code::unsupported, "image ", image.id.text(), ": ", image.lowers.size(), " layers; at most ",
                        kLowersMost - 1, " can be stacked");
+  Lowers lowers;
+  lowers.dirs.reserve(image.lowers.size() + 1);
+  lowers.dirs.push_back(
+      TRY_CTX(open_layer_root(dir_.get(), str(kScaffolds, '/', image.id.hex())), "scaffold of ", image.id.text()));
+  for (const auto& diff_id : image.lowers)
+    lowers.dirs.push_back(
+        TRY_CTX(open_layer_root(dir_.get(), str(kLayers, '/', diff_id.hex())), "layer ", diff_id.text()));
   return lowers;
 }
 

@@ -27,8 +27,9 @@ struct Image {
   oci::Digest manifest;  ///< digest of the manifest (for a docker-archive: of one that skink writes)
   std::vector<std::string> names;
   oci::ImageConfig config;
-  std::int64_t size = 0;  ///< bytes of the unpacked layers
-  std::string loaded;     ///< RFC 3339, when it was stored
+  std::vector<oci::Digest> lowers;  ///< diffIDs of the layers that an overlay needs, topmost first
+  std::int64_t size = 0;            ///< bytes of the unpacked layers
+  std::string loaded;               ///< RFC 3339, when it was stored
 };
 
 struct LoadOptions {
