@@ -36,6 +36,7 @@ CONFIG = {
         {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": PLAIN + ["mode=1777", "size=65536k"]},
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": PLAIN},
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": PLAIN + ["ro"]},
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": PLAIN + ["relatime", "ro"]},
     ],
     "linux": {
         "resources": {"devices": [{"allow": False, "access": "rwm"}]},
