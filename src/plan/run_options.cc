@@ -113,7 +113,8 @@ Result<std::uint64_t> capability_mask(const oci::Strings& names, std::uint64_t a
                          ": no such capability; expected a name such as ", "NET_ADMIN, or ALL");
     const std::uint64_t bit = std::uint64_t{1} << static_cast<unsigned>(number);
     if ((all & bit) == 0)
-      return Error::make(Code::unsupported, option, ' ', quoted(name), ": this kernel does not have it");
+      return Error::make(Code::unsupported, option, ' ', quoted(name),
+                         ": this kernel or skink itself does not have it");
     mask |= bit;
   }
   return mask;
@@ -318,6 +319,8 @@ Result<oci::Spec> make_spec(const RunOptions& options, const ImageFacts& facts, 
   spec.linux.resources = TRY(make_resources(options));
   spec.linux.sysctl = options.sysctl;
   add_security(options, facts, spec.process->capabilities->bounding, spec.linux);
+  // What only the whole can tell: a sysctl of a namespace that is the host's (attack A19), a cpuset, a rule.
+  if (auto findings = oci::check_spec(spec); !findings.empty()) return std::move(findings.front());
   add_notes(options, notes);
   return spec;
 }

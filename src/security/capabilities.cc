@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Capability sets: what a container gets by default, and what this kernel has.
+// Capability sets: what a container gets by default, and what this host has to give; and what it has to hide.
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/text.h"
 #include "security/security.h"
@@ -31,6 +33,15 @@ Result<unsigned> last_capability() {
   return *last;
 }
 
+/// What this process has itself: more than that it cannot give to a child (root in a container or under systemd's
+/// CapabilityBoundingSet= often lacks some).
+std::uint64_t permitted_capabilities() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
+  if (::syscall(SYS_capget, &header, data) != 0) return ~std::uint64_t{0};
+  return data[0].permitted | static_cast<std::uint64_t>(data[1].permitted) << 32;
+}
+
 }  // namespace
 
 std::uint64_t default_capabilities() { return kDefault; }
@@ -38,7 +49,18 @@ std::uint64_t default_capabilities() { return kDefault; }
 std::uint64_t all_capabilities() {
   // Without /proc: what the headers knew. A capability that the kernel has beyond them is then not given to anybody.
   const unsigned last = last_capability().value_or(CAP_LAST_CAP);
-  return last == kMost ? ~std::uint64_t{0} : bit(last + 1) - 1;
+  const std::uint64_t known = last == kMost ? ~std::uint64_t{0} : bit(last + 1) - 1;
+  return known & permitted_capabilities();
+}
+
+std::vector<std::string> host_masked_paths() {
+  std::vector<std::string> paths;
+  const long cpus = ::sysconf(_SC_NPROCESSORS_CONF);
+  for (long cpu = 0; cpu < cpus; ++cpu) {
+    std::string path = str("/sys/devices/system/cpu/cpu", cpu, "/thermal_throttle");
+    if (::access(path.c_str(), F_OK) == 0) paths.push_back(std::move(path));
+  }
+  return paths;
 }
 
 }  // namespace skink::security

@@ -31,8 +31,12 @@ oci::Seccomp default_seccomp(std::uint64_t capabilities);
 
 /// docker's default capability set without CAP_NET_RAW.
 std::uint64_t default_capabilities();
-/// Every capability that this kernel knows (/proc/sys/kernel/cap_last_cap), as a mask.
+/// Every capability that this kernel knows (/proc/sys/kernel/cap_last_cap) and this process can hand on, as a mask.
 std::uint64_t all_capabilities();
+
+/// What this host has below /sys to be masked beyond the fixed list: the thermal_throttle directory of each CPU (attack
+/// A49, GHSA-6fw5-f8r9-fgfm).
+std::vector<std::string> host_masked_paths();
 
 /// A user as an image or `-u` names one, resolved in the container's own /etc/passwd and /etc/group.
 struct ResolvedUser {

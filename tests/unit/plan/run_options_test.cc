@@ -341,7 +341,7 @@ TEST_F(MakeSpec, AddsAndDropsCapabilities) {
   EXPECT_EQ(refusal(), "--cap-add \"NET_ADM\": no such capability; expected a name such as NET_ADMIN, or ALL");
   facts.all_capabilities = bit(CAP_NET_RAW) - 1;
   options.cap_add = {"NET_RAW"};
-  EXPECT_EQ(refusal(), "--cap-add \"NET_RAW\": this kernel does not have it");
+  EXPECT_EQ(refusal(), "--cap-add \"NET_RAW\": this kernel or skink itself does not have it");
 }
 
 TEST_F(MakeSpec, ConfinesByDefault) {
@@ -493,6 +493,14 @@ TEST_F(MakeSpec, TakesOverWhatIsAlreadyInItsForm) {
   EXPECT_EQ(spec.process->selinux_label, "l");
   EXPECT_THAT(spec.process->user.additional_gids, ElementsAre(5, 6));
   EXPECT_EQ(spec.linux.cgroups_path, "/skink/" + facts.container_id);
+}
+
+TEST_F(MakeSpec, RefusesSysctlsOfNamespacesThatAreTheHosts) {
+  options.sysctl = {{"kernel.core_pattern", "|/x"}};
+  EXPECT_THAT(refusal(), HasSubstr("kernel.core_pattern"));
+  options.sysctl = {{"net.core.somaxconn", "1"}};
+  options.host_network = true;
+  EXPECT_THAT(refusal(), HasSubstr("net.core.somaxconn"));
 }
 
 TEST_F(MakeSpec, LabelsOfAnImageSteerNothing) {
