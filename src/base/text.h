@@ -36,6 +36,10 @@ template <std::integral T>
 
 /// `text` between double quotes, made printable.
 [[nodiscard]] std::string quoted(std::string_view text);
+// Exact matches, since argument-dependent lookup finds the templates of std::quoted where <iomanip> is included.
+[[nodiscard]] inline std::string quoted(const std::string& text) { return quoted(std::string_view(text)); }
+[[nodiscard]] inline std::string quoted(std::string& text) { return quoted(std::string_view(text)); }
+[[nodiscard]] inline std::string quoted(const char* text) { return quoted(std::string_view(text)); }
 
 /// Bytes with an optional unit b, k, m, g, t (powers of 1024, either case), as docker's -m takes. "-1" is -1.
 [[nodiscard]] Result<std::int64_t> parse_size(std::string_view text);

@@ -12,7 +12,8 @@ namespace skink::launch {
 
 Result<SocketPair> make_socket_pair() {
   std::array<int, 2> fds{};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds.data()) != 0) return Error::from_errno(errno, "socketpair");
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds.data()) != 0)
+    return Error::from_errno(errno, "socketpair");
   return SocketPair{UniqueFd(fds[0]), UniqueFd(fds[1])};
 }
 

@@ -141,7 +141,8 @@ void encode_process(const plan::LaunchPlan& plan, Blob& blob, plan::Plan& out) {
   }
   constexpr int kClassShift = 13;  // man 2 ioprio_set
   if (process.io_priority)
-    out.io_priority = static_cast<plan::U32>((process.io_priority->io_class << kClassShift) | process.io_priority->priority);
+    out.io_priority =
+        static_cast<plan::U32>((process.io_priority->io_class << kClassShift) | process.io_priority->priority);
   out.cwd = blob.text(process.cwd.empty() ? "/" : process.cwd);
   out.argv = blob.vector(process.args);
   out.envp = blob.vector(process.env);

@@ -12,11 +12,11 @@ namespace skink::launch {
 
 /// What was opened for a plan; kept by the launcher until the process has its own copies.
 struct Descriptors {
-  std::vector<UniqueFd> mounts;   ///< one for each plan.mounts; empty where there is nothing to open
-  std::vector<bool> target_files; ///< the source of the mount is not a directory
-  std::vector<UniqueFd> joins;    ///< one for each plan.joins
-  std::vector<UniqueFd> devices;  ///< with a user namespace: trees of the host's nodes, one for each plan.devices
-  int pidfd_to_join = -1;         ///< exec: all namespaces of this process in one setns(2)
+  std::vector<UniqueFd> mounts;    ///< one for each plan.mounts; empty where there is nothing to open
+  std::vector<bool> target_files;  ///< the source of the mount is not a directory
+  std::vector<UniqueFd> joins;     ///< one for each plan.joins
+  std::vector<UniqueFd> devices;   ///< with a user namespace: trees of the host's nodes, one for each plan.devices
+  int pidfd_to_join = -1;          ///< exec: all namespaces of this process in one setns(2)
   std::uint32_t pidfd_flags = 0;
   int root = -1;
   int listener = -1;

@@ -47,7 +47,8 @@ Error describe_program(const Message& fault, const LaunchPlan& plan) {
   if (fault.err == ENOENT && fault.detail == 1)
     return Error::make(Code::no_program, "exec: ", quoted(name), ": executable file not found in $PATH");
   if (fault.err == ENOENT)
-    return Error::make(Code::no_program, "exec: ", quoted(name), ": stat ", printable(name), ": no such file or directory");
+    return Error::make(Code::no_program, "exec: ", quoted(name), ": stat ", printable(name),
+                       ": no such file or directory");
   if (fault.err == ENOTDIR)
     return Error::make(Code::no_program, "exec: ", quoted(name), ": stat ", printable(name), ": not a directory");
   return Error::from_errno(fault.err, "exec: ", quoted(name)).as(Code::not_executable);
@@ -55,10 +56,14 @@ Error describe_program(const Message& fault, const LaunchPlan& plan) {
 
 Error describe_execve(const Message& fault, const LaunchPlan& plan) {
   const std::string name = plan.process.args.empty() ? "" : plan.process.args.front();
-  const auto say = [&](Code code, std::string_view why) { return Error::make(code, "exec: ", quoted(name), ": ", why); };
+  const auto say = [&](Code code, std::string_view why) {
+    return Error::make(code, "exec: ", quoted(name), ": ", why);
+  };
   switch (fault.err) {
-    case ENOEXEC: return say(Code::not_executable, "exec format error; it is no program for this machine, or a script without #!");
-    case ENOENT: return say(Code::no_program, "no such file or directory; its interpreter or loader is missing in the image");
+    case ENOEXEC:
+      return say(Code::not_executable, "exec format error; it is no program for this machine, or a script without #!");
+    case ENOENT:
+      return say(Code::no_program, "no such file or directory; its interpreter or loader is missing in the image");
     case EACCES: return say(Code::not_executable, "permission denied");
     case E2BIG: return say(Code::not_executable, "argument list too long; shorten the arguments or the environment");
     default: return Error::from_errno(fault.err, "exec: ", quoted(name)).as(Code::not_executable);
@@ -76,11 +81,11 @@ Error describe_indexed(const Message& fault, const LaunchPlan& plan) {
   switch (static_cast<Step>(fault.step)) {
     case Step::join_namespace:
       if (i >= plan.joins.size()) return say("join the container's namespaces");
-      return say("linux.namespaces: join the ", plan::namespace_name(plan.joins[i].type), " namespace ", printable(plan.joins[i].path));
+      return say("linux.namespaces: join the ", plan::namespace_name(plan.joins[i].type), " namespace ",
+                 printable(plan.joins[i].path));
     case Step::make_device:
       return say("linux.devices: make ", i < plan.devices.size() ? printable(plan.devices[i].path) : "a device");
-    case Step::make_device_link:
-      return say("link ", i < plan.links.size() ? printable(plan.links[i].path) : "in /dev");
+    case Step::make_device_link: return say("link ", i < plan.links.size() ? printable(plan.links[i].path) : "in /dev");
     case Step::write_sysctl:
       return say("linux.sysctl: write ", i < plan.sysctls.size() ? printable(plan.sysctls[i].key) : "a value");
     case Step::mask_path: return say("linux.maskedPaths: ", at(plan.masked, i));
@@ -88,7 +93,8 @@ Error describe_indexed(const Message& fault, const LaunchPlan& plan) {
     case Step::set_rlimit: {
       const auto& limits = plan.process.rlimits;
       if (i >= limits.size()) return say("process.rlimits");
-      Error error = say("process.rlimits[", i, "]: set ", oci::rlimit_name(limits[i].resource), " to ", limits[i].soft, ':', limits[i].hard);
+      Error error = say("process.rlimits[", i, "]: set ", oci::rlimit_name(limits[i].resource), " to ", limits[i].soft,
+                        ':', limits[i].hard);
       if (fault.err != EPERM) return error;
       return Error::make(Code::denied, error.text(), "; raising a hard limit needs CAP_SYS_RESOURCE");
     }
@@ -150,7 +156,8 @@ Error describe_fault(const Message& fault, const LaunchPlan& plan) {
       return error;
     }
     case Step::directory_outside:
-      return Error::make(Code::denied, "process.cwd: ", quoted(plan.process.cwd), " is outside of the container's root");
+      return Error::make(Code::denied, "process.cwd: ", quoted(plan.process.cwd),
+                         " is outside of the container's root");
     case Step::verify_ids: return Error::make(Code::denied, "process.user: the kernel did not take the user over");
     default: break;
   }

@@ -70,12 +70,14 @@ Result<pid_t> spawn_hook(const oci::Hook& hook, const std::string& directory, in
   sigfillset(&set);
   posix_spawnattr_setsigdefault(actions.attributes(), &set);
   posix_spawnattr_setpgroup(actions.attributes(), 0);
-  posix_spawnattr_setflags(actions.attributes(), POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+  posix_spawnattr_setflags(actions.attributes(),
+                           POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
   const oci::Strings args = hook.args.empty() ? oci::Strings{hook.path} : hook.args;
   auto argv = pointers(args);
   auto envp = pointers(hook.env);
   pid_t pid = 0;
-  const int rc = ::posix_spawn(&pid, hook.path.c_str(), actions.files(), actions.attributes(), argv.data(), envp.data());
+  const int rc =
+      ::posix_spawn(&pid, hook.path.c_str(), actions.files(), actions.attributes(), argv.data(), envp.data());
   if (rc != 0) return Error::from_errno(rc, "execute");
   return pid;
 }

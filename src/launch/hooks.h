@@ -17,9 +17,9 @@ struct HookState {
   const oci::Annotations* annotations = nullptr;
 };
 
-/// Runs hooks in their order, each with exactly its own environment (attack A24), the bundle as working directory and the state
-/// on standard input; stops at the first failure. `kind` is the member name in config.json, for messages. A hook that outlives
-/// its timeout is killed with its process group.
+/// Runs hooks in their order, each with exactly its own environment (attack A24), the bundle as working directory and
+/// the state on standard input; stops at the first failure. `kind` is the member name in config.json, for messages. A
+/// hook that outlives its timeout is killed with its process group.
 Result<void> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind, const HookState& state);
 
 }  // namespace skink::launch

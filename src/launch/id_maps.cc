@@ -28,8 +28,8 @@ std::string map_text(const std::vector<oci::IdMapping>& mappings) {
 Result<void> write_id_maps(pid_t pid, const plan::LaunchPlan& plan) {
   if ((plan.flags & plan::kHasUserNamespace) == 0) return {};
   TRY_CTX(write_proc(pid, "uid_map", map_text(plan.uid_mappings)), "linux.uidMappings");
-  // Order: an unprivileged writer has to deny setgroups before gid_map, else a group that denies access could be dropped
-  // (CVE-2014-8989).
+  // Order: an unprivileged writer has to deny setgroups before gid_map, else a group that denies access could be
+  // dropped (CVE-2014-8989).
   if (::geteuid() != 0) TRY_CTX(write_proc(pid, "setgroups", "deny"), "linux.gidMappings");
   TRY_CTX(write_proc(pid, "gid_map", map_text(plan.gid_mappings)), "linux.gidMappings");
   return {};
@@ -38,7 +38,8 @@ Result<void> write_id_maps(pid_t pid, const plan::LaunchPlan& plan) {
 Result<void> write_oom_score(pid_t pid, int value) {
   auto written = write_proc(pid, "oom_score_adj", str(value));
   if (!written && (written.error().errnum() == EACCES || written.error().errnum() == EPERM))
-    return Error::make(Code::denied, "process.oomScoreAdj: ", value, ": lowering it below the caller's needs CAP_SYS_RESOURCE");
+    return Error::make(Code::denied, "process.oomScoreAdj: ", value,
+                       ": lowering it below the caller's needs CAP_SYS_RESOURCE");
   return written;
 }
 

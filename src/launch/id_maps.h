@@ -9,7 +9,8 @@
 
 namespace skink::launch {
 
-/// Writes uid_map, setgroups and gid_map of `pid`. Without privilege over the parent namespace setgroups is denied first.
+/// Writes uid_map, setgroups and gid_map of `pid`. Without privilege over the parent namespace setgroups is denied
+/// first.
 Result<void> write_id_maps(pid_t pid, const plan::LaunchPlan& plan);
 
 /// Writes /proc/PID/oom_score_adj. Lowering it needs CAP_SYS_RESOURCE.

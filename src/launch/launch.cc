@@ -24,6 +24,17 @@
 namespace skink::launch {
 namespace {
 
+// A child that reported why it gave up says more than the failed send of ours that met its closed socket.
+Error better_reason(int socket_fd, const plan::LaunchPlan& plan, Error error) {
+  if (error.code() != Code::not_found || socket_fd < 0) return error;
+  for (;;) {
+    auto received = receive(socket_fd);
+    if (!received || !*received) return error;
+    if ((*received)->message.kind == static_cast<plan::U32>(plan::Kind::fault))
+      return describe_fault((*received)->message, plan);
+  }
+}
+
 // One launch from clone to the answer of the child; the same for a container and for exec.
 class Launch {
  public:
@@ -41,6 +52,7 @@ class Launch {
   Result<Launched> finish();
   // Ends the process after a failure; reaps it unless the guard does.
   void abandon();
+  Error reason_of(Error error) const { return better_reason(sockets_.ours.get(), plan_, std::move(error)); }
 
  private:
   Result<void> place();
@@ -70,7 +82,8 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
     cgroup_fd = TRY(sys::dup_fd(group->clone_fd(), 3 + static_cast<int>(fds.preserve)));
     if (two_stages) fds.cgroup = cgroup_fd.get();
   }
-  const UniqueFd plan_file = TRY(above(TRY(sys::sealed_memfd("skink-plan", encode(plan_, fds, encoding), false)), fds.preserve));
+  const UniqueFd plan_file =
+      TRY(above(TRY(sys::sealed_memfd("skink-plan", encode(plan_, fds, encoding), false)), fds.preserve));
   SpawnRequest request;
   request.clone_flags = two_stages ? 0 : plan_.clone_flags;
   request.cgroup_fd = two_stages ? -1 : cgroup_fd.get();
@@ -167,23 +180,13 @@ void Launch::abandon() {
   }
 }
 
-// A child that reported why it gave up says more than the failed send of ours that met its closed socket.
-Error better_reason(int socket_fd, const plan::LaunchPlan& plan, Error error) {
-  if (error.code() != Code::not_found) return error;
-  for (;;) {
-    auto received = receive(socket_fd);
-    if (!received || !*received) return error;
-    if ((*received)->message.kind == static_cast<plan::U32>(plan::Kind::fault))
-      return describe_fault((*received)->message, plan);
-  }
-}
-
 Result<Launched> run(Launch& launch, Descriptors& fds, const EncodeOptions& encoding, const Stdio& stdio) {
   auto done = launch.start(fds, encoding, stdio);
   if (done) done = launch.follow();
   if (done) return launch.finish();
+  Error reason = launch.reason_of(std::move(done).error());
   launch.abandon();
-  return std::move(done).error();
+  return reason;
 }
 
 Result<void> compile_filter(const std::optional<oci::Seccomp>& profile, int cache_fd, plan::LaunchPlan& plan) {

@@ -63,8 +63,8 @@ struct Launched {
 Result<Launched> launch_container(const ContainerRequest& request);
 
 /// Tells a container made with a start listener to go on; waits until its program is executed or has failed.
-/// `socket_name` is the listener's file below `dir_fd`; `spec` gives the words for a failure. Errors: busy when it is not
-/// waiting any more.
+/// `socket_name` is the listener's file below `dir_fd`; `spec` gives the words for a failure. Errors: busy when it is
+/// not waiting any more.
 Result<void> start_container(int dir_fd, const char* socket_name, const oci::Spec& spec);
 
 /// True while a container made with a start listener still waits for start.

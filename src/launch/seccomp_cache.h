@@ -7,8 +7,8 @@
 
 namespace skink::launch {
 
-/// The compiled profile, from the cache directory (private to us; -1: none) or compiled and put there. A file that is damaged or
-/// is not of this profile is replaced.
+/// The compiled profile, from the cache directory (private to us; -1: none) or compiled and put there. A file that is
+/// damaged or is not of this profile is replaced.
 Result<security::SeccompProgram> cached_seccomp(const oci::Seccomp& profile, int cache_fd);
 
 }  // namespace skink::launch

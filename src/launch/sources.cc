@@ -19,7 +19,8 @@ std::string host_path(const std::string& path, const std::string& bundle) {
 }
 
 Result<UniqueFd> open_tree_of(int fd, bool recursive, std::string_view what) {
-  const unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? unsigned{AT_RECURSIVE} : 0U);
+  const unsigned flags =
+      OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? unsigned{AT_RECURSIVE} : 0U);
   return sys::open_tree(fd, "", flags, what);
 }
 
@@ -34,7 +35,8 @@ Result<void> dress_tree(int tree_fd, const plan::MountOptions& options, std::str
 Result<void> open_bind(const plan::MountStep& step, const std::string& bundle, unsigned preserve, std::size_t index,
                        Descriptors& out) {
   const std::string path = host_path(step.source, bundle);
-  const std::string what = str("mounts[", step.config_index, "]: ", printable(path), " on ", printable(step.destination));
+  const std::string what =
+      str("mounts[", step.config_index, "]: ", printable(path), " on ", printable(step.destination));
   const int nofollow = step.options.source_nofollow ? O_NOFOLLOW : 0;
   // Opened once: the same object is looked at and mounted (attack A16).
   const UniqueFd source = TRY_CTX(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | nofollow), what);

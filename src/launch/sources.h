@@ -7,8 +7,8 @@
 
 namespace skink::launch {
 
-/// Opens bind sources as detached trees with their attributes and propagation set, namespaces to join, and the root. The root
-/// descriptor is kept in `root` when it had to be opened here. Errors name the JSON path.
+/// Opens bind sources as detached trees with their attributes and propagation set, namespaces to join, and the root.
+/// The root descriptor is kept in `root` when it had to be opened here. Errors name the JSON path.
 Result<Descriptors> open_sources(const plan::LaunchPlan& plan, const ContainerRequest& request, UniqueFd& root);
 
 /// Facts of this host for make_plan.

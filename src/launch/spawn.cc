@@ -17,8 +17,8 @@
 extern const unsigned char skink_init_image[];
 extern const unsigned long skink_init_image_size;
 
-// clone3 with a stack of the child's own; calls function(argument) there. A C function could not: the child would come back
-// from the system call on a stack that the parent's frames do not live on.
+// clone3 with a stack of the child's own; calls function(argument) there. A C function could not: the child would come
+// back from the system call on a stack that the parent's frames do not live on.
 extern "C" long skink_clone3(const clone_args* args, std::size_t size, void (*function)(void*), void* argument);
 #if defined(__x86_64__)
 __asm__(
@@ -74,8 +74,7 @@ void child_main(void* argument) {
     rc = request.stdio[fd] == fd ? call(__NR_fcntl, fd, F_SETFD, 0) : call(__NR_dup3, request.stdio[fd], fd, 0);
   for (std::size_t i = 0; i < request.keep.size() && rc >= 0; ++i) rc = call(__NR_fcntl, request.keep[i], F_SETFD, 0);
   for (unsigned i = 0; i < request.preserve && rc >= 0; ++i) call(__NR_fcntl, 3 + static_cast<long>(i), F_SETFD, 0);
-  if (rc >= 0)
-    rc = call(__NR_execveat, work->program_fd, arg(""), arg(work->argv), arg(work->envp), AT_EMPTY_PATH);
+  if (rc >= 0) rc = call(__NR_execveat, work->program_fd, arg(""), arg(work->argv), arg(work->envp), AT_EMPTY_PATH);
   work->err = static_cast<int>(-rc);
   for (;;) call(__NR_exit_group, 125);
 }
@@ -84,8 +83,8 @@ void child_main(void* argument) {
 Result<int> program_fd() {
   static UniqueFd file;
   if (!file)
-    file = TRY(sys::sealed_memfd("skink-init",
-                                 {reinterpret_cast<const char*>(skink_init_image), skink_init_image_size}, true));
+    file = TRY(sys::sealed_memfd("skink-init", {reinterpret_cast<const char*>(skink_init_image), skink_init_image_size},
+                                 true));
   return file.get();
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Spawn: the one place where a container process is cloned. The child shares this process's memory until it has executed the
-// sealed skink-init (as vfork does), so it only moves descriptors and calls execveat.
+// Spawn: the one place where a container process is cloned. The child shares this process's memory until it has
+// executed the sealed skink-init (as vfork does), so it only moves descriptors and calls execveat.
 #pragma once
 
 #include <sys/types.h>
@@ -18,8 +18,8 @@ struct SpawnRequest {
   int cgroup_fd = -1;             ///< for CLONE_INTO_CGROUP
   bool as_sibling = false;        ///< CLONE_PARENT
   int stdio[3] = {0, 1, 2};
-  std::vector<int> keep;          ///< descriptors that lose close-on-exec
-  unsigned preserve = 0;          ///< 3 .. 3+preserve-1 too
+  std::vector<int> keep;  ///< descriptors that lose close-on-exec
+  unsigned preserve = 0;  ///< 3 .. 3+preserve-1 too
   int plan_fd = -1;
 };
 

@@ -249,6 +249,8 @@ Result<void> plan_process(const oci::Process& process, const HostFacts& host, La
   for (auto* set : {&plan.capabilities.bounding, &plan.capabilities.effective, &plan.capabilities.inheritable,
                     &plan.capabilities.permitted, &plan.capabilities.ambient})
     *set &= known;
+  // The kernel raises only what is permitted and inheritable; runc's own default asks for more and gets no error.
+  plan.capabilities.ambient &= plan.capabilities.permitted & plan.capabilities.inheritable;
   plan.oom_score_adj = process.oom_score_adj;
   if (process.terminal) plan.flags |= kTerminal;
   if (process.console_size) plan.console = *process.console_size;

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// Making and destroying a container for skink-oci, with every step undone when a later one fails.
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/text.h"
+#include "cli/oci_verbs.h"
+#include "launch/hooks.h"
+#include "launch/launch.h"
+#include "oci/json.h"
+#include "plan/launch_plan.h"
+#include "security/security.h"
+
+namespace skink::cli {
+namespace {
+
+constexpr std::chrono::milliseconds kKillDeadline{10'000};
+
+Result<std::string> absolute(const std::string& path) {
+  char resolved[PATH_MAX];
+  const char* from = path.empty() ? "." : path.c_str();
+  if (::realpath(from, resolved) == nullptr) return Error::from_errno(errno, "bundle ", printable(from));
+  return std::string(resolved);
+}
+
+struct Bundle {
+  std::string path, json;
+  oci::Spec spec;
+};
+
+// Opened once, not a FIFO, bounded (attack A82); checked whole before anything is made.
+Result<Bundle> read_bundle(const std::string& given) {
+  Bundle bundle;
+  bundle.path = TRY(absolute(given));
+  const UniqueFd dir = TRY(sys::open_at(AT_FDCWD, bundle.path.c_str(), O_RDONLY | O_DIRECTORY));
+  bundle.json = TRY_CTX(fs::read_file(dir.get(), "config.json", oci::kConfigLimit), "bundle ", printable(bundle.path));
+  bundle.spec = TRY_CTX(oci::parse_spec(bundle.json), "config.json");
+  auto findings = oci::check_spec(bundle.spec);
+  if (!findings.empty()) return std::move(findings.front().context("config.json"));
+  return bundle;
+}
+
+Result<void> require_process(const oci::Spec& spec, const CreateOptions& options, bool detached) {
+  if (!spec.process) return Error::make(Code::invalid_config, "config.json: process: is missing");
+  if (spec.process->terminal && detached && options.console_socket.empty())
+    return Error::make(Code::invalid_config,
+                       "process.terminal is set: give --console-socket, on which the terminal is handed over");
+  if (!spec.process->terminal && !options.console_socket.empty())
+    return Error::make(Code::invalid_config, "--console-socket: process.terminal is not set in config.json");
+  return {};
+}
+
+Result<UniqueFd> listen_for_start(int dir_fd) {
+  UniqueFd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (!listener) return Error::from_errno(errno, "socket");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  // Through the descriptor: the state directory's own path may be longer than an address (attack A94).
+  const std::string path = str("/proc/self/fd/", dir_fd, '/', std::string_view(state::kStartSocket));
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return Error::from_errno(errno, "bind ", state::kStartSocket);
+  if (::listen(listener.get(), 16) != 0) return Error::from_errno(errno, "listen");
+  return listener;
+}
+
+// One data byte and one descriptor, then closed; no answer is waited for.
+Result<void> send_console(const std::string& path, int console_fd) {
+  const UniqueFd socket_fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path)
+    return Error::from_errno(ENAMETOOLONG, "--console-socket ", printable(path));
+  path.copy(address.sun_path, path.size());
+  if (::connect(socket_fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return Error::from_errno(errno, "--console-socket ", printable(path));
+  char text[] = "/dev/ptmx";
+  iovec vec{text, sizeof text - 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr header{};
+  header.msg_iov = &vec;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  cmsghdr* part = CMSG_FIRSTHDR(&header);
+  part->cmsg_level = SOL_SOCKET;
+  part->cmsg_type = SCM_RIGHTS;
+  part->cmsg_len = CMSG_LEN(sizeof(int));
+  std::memcpy(CMSG_DATA(part), &console_fd, sizeof(int));
+  if (::sendmsg(socket_fd.get(), &header, MSG_NOSIGNAL) < 0)
+    return Error::from_errno(errno, "--console-socket ", printable(path));
+  return {};
+}
+
+// Beside the target, then renamed: no link that somebody planted is followed (attack A38), no half number is read.
+Result<void> write_pid_file(const std::string& path, pid_t pid) {
+  const auto slash = path.rfind('/');
+  const std::string directory = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
+  const UniqueFd dir = TRY_CTX(sys::open_at(AT_FDCWD, directory.c_str(), O_RDONLY | O_DIRECTORY), "--pid-file");
+  return fs::write_file_atomic(dir.get(), name.c_str(), str(pid), 0644);
+}
+
+// HOME for a program that is given none, as runc does: from the container's own passwd.
+void add_home(oci::Process& process, const std::string& rootfs) {
+  for (const auto& entry : process.env)
+    if (entry.starts_with("HOME=")) return;
+  std::string home = process.user.uid == 0 ? "/root" : "/";
+  const auto root = sys::open_at(AT_FDCWD, rootfs.c_str(), O_PATH | O_DIRECTORY);
+  if (root) {
+    const auto user = security::resolve_user(root->get(), str(process.user.uid), {});
+    if (user && !user->name.empty()) home = user->home;
+  }
+  process.env.push_back(str("HOME=", home));
+}
+
+Result<std::optional<cgroup::Group>> make_group(const state::Record& record, const oci::Spec& spec) {
+  if (!record.cgroup) return std::optional<cgroup::Group>{};
+  auto group = TRY_CTX(cgroup::Group::create(*record.cgroup), "linux.cgroupsPath");
+  oci::Resources resources = spec.linux.resources.value_or(oci::Resources{});
+  resources.devices = plan::with_default_devices(std::move(resources.devices));
+  TRY(group.apply(resources));
+  return std::optional<cgroup::Group>(std::move(group));
+}
+
+Result<state::Record> new_record(const OciGlobals& globals, const Bundle& bundle, const std::string& id) {
+  state::Record record;
+  record.id = id;
+  record.bundle = bundle.path;
+  const std::string& root = bundle.spec.root.path;
+  record.rootfs = root.starts_with('/') ? root : str(bundle.path, '/', root);
+  record.created = fs::rfc3339_now();
+  if (globals.no_cgroup) return record;
+  const std::string path = bundle.spec.linux.cgroups_path.empty() ? str("/skink/", id) : bundle.spec.linux.cgroups_path;
+  record.cgroup = TRY_CTX(cgroup::locate(TRY(cgroup::detect()), path), "linux.cgroupsPath");
+  return record;
+}
+
+Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const state::Record& record,
+                                         const CreateOptions& options, bool wait_for_start) {
+  UniqueFd listener;
+  if (wait_for_start) listener = TRY(listen_for_start(made.container.dir_fd()));
+  auto group = TRY(make_group(record, made.spec));
+  const auto cache = root.open_cache();
+  launch::ContainerRequest request;
+  request.spec = &made.spec;
+  request.id = record.id;
+  request.bundle = record.bundle;
+  request.group = group ? &*group : nullptr;
+  request.preserve_fds = options.preserve_fds;
+  request.start_listener_fd = listener.get();
+  request.no_pivot = options.no_pivot;
+  request.new_keyring = !options.no_new_keyring;
+  request.seccomp_cache_fd = cache ? cache->get() : -1;
+  request.record = [&](const sys::ProcessIdentity& identity) {
+    state::Record with_pid = record;
+    with_pid.init = identity;
+    return made.container.save(with_pid);
+  };
+  return launch::launch_container(request);
+}
+
+}  // namespace
+
+Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& options,
+                            const std::string& text, bool wait_for_start) {
+  const auto id = TRY(state::ContainerId::parse(text));
+  Bundle bundle = TRY(read_bundle(options.bundle));
+  TRY(require_process(bundle.spec, options, wait_for_start || options.detach));
+  const state::Record record = TRY(new_record(globals, bundle, id.text()));
+  Made made{TRY(root.create(id, record)), std::move(bundle.spec), {}, {}};
+  const auto finish = [&]() -> Result<void> {
+    TRY(made.container.save_config(bundle.json));
+    add_home(*made.spec.process, record.rootfs);
+    auto launched = TRY(launch_recorded(root, made, record, options, wait_for_start));
+    made.pidfd = std::move(launched.pidfd);
+    made.console = std::move(launched.console);
+    if (made.console && !options.console_socket.empty()) TRY(send_console(options.console_socket, made.console.get()));
+    if (!options.pid_file.empty()) TRY(write_pid_file(options.pid_file, launched.identity.pid));
+    return {};
+  };
+  auto done = finish();
+  if (done) return made;
+  Error error = std::move(done).error();
+  auto undone = destroy_container(root, std::move(made.container));
+  if (!undone) error.also(undone.error());
+  return error;
+}
+
+Result<void> destroy_container(state::Root& root, state::Container container) {
+  const state::Record record = container.record();
+  const auto spec = container.spec();
+  const auto init = container.open_init();
+  if (init) (void)sys::signal_pidfd(init->get(), SIGKILL);
+  if (record.cgroup) {
+    // Everything that is left, by the groups and not by the process: it may have died before its children (fault F02).
+    auto group = cgroup::Group::open(*record.cgroup);
+    if (group) TRY(group->kill_all(kKillDeadline));
+    TRY(cgroup::Group::remove(*record.cgroup, kKillDeadline));
+  }
+  TRY(root.remove(std::move(container)));
+  if (!spec || spec->hooks.poststop.empty()) return {};
+  launch::HookState state;
+  state.id = record.id;
+  state.status = "stopped";
+  state.bundle = record.bundle;
+  state.annotations = &spec->annotations;
+  // A failing poststop hook is told and does not stop the others (runtime.md "Lifecycle").
+  for (const auto& hook : spec->hooks.poststop) {
+    const auto ran = launch::run_hooks({hook}, "poststop", state);
+    if (!ran)
+      (void)sys::write_all(2, str("skink-oci: warning: ", printable(ran.error().text()), "\n"), "standard error");
+  }
+  return {};
+}
+
+}  // namespace skink::cli

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// State of skink-oci's containers: ROOT/ID/{state.json, config.json, start.sock}, one directory a container, locked by
+// flock on the directory itself. runtime.md "State". Written before each thing exists, so that delete works from any
+// prefix of it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cgroup/cgroup.h"
+#include "fs/dir.h"
+#include "oci/spec.h"
+#include "sys/process.h"
+
+namespace skink::state {
+
+/// The name of a container: 1 to 255 of letters, digits, '_', '+', '-', '.'; not "." or "..". So it can be a
+/// directory's.
+class ContainerId {
+ public:
+  static Result<ContainerId> parse(std::string_view text);
+  [[nodiscard]] const std::string& text() const { return text_; }
+
+ private:
+  explicit ContainerId(std::string text) : text_(std::move(text)) {}
+  std::string text_;
+};
+
+enum class Status { creating, created, running, paused, stopped };
+std::string_view to_text(Status status);
+
+/// What state.json holds.
+struct Record {
+  std::string id;
+  std::string bundle;         ///< absolute
+  std::string rootfs;         ///< absolute
+  std::string created;        ///< RFC 3339
+  sys::ProcessIdentity init;  ///< pid 0 until the process exists
+  std::optional<cgroup::Location> cgroup;
+};
+
+inline constexpr const char* kStartSocket = "start.sock";
+
+/// One container's directory, open and locked for as long as the object lives.
+class Container {
+ public:
+  [[nodiscard]] int dir_fd() const { return lock_.fd(); }
+  [[nodiscard]] const Record& record() const { return record_; }
+  /// Replaces state.json.
+  Result<void> save(const Record& record);
+  Result<void> save_config(std::string_view json);
+  /// The configuration as it was at create; the bundle is never read again (attack A82).
+  Result<oci::Spec> spec() const;
+  [[nodiscard]] Status status() const;
+  /// A pidfd of the container's init; not_found when it has ended.
+  [[nodiscard]] Result<UniqueFd> open_init() const { return sys::open_identified(record_.init); }
+
+ private:
+  friend class Root;
+  Container(fs::Lock lock, Record record) : lock_(std::move(lock)), record_(std::move(record)) {}
+  fs::Lock lock_;
+  Record record_;
+};
+
+/// The state directory of skink-oci (--root).
+class Root {
+ public:
+  /// Opens or makes it; it has to be ours alone (attack A36).
+  static Result<Root> open(const std::string& path);
+  /// Makes the directory of a new container. exists: "container with given ID already exists".
+  Result<Container> create(const ContainerId& id, const Record& record);
+  /// not_found: "container does not exist". A directory without a record (its maker was killed) has an empty one.
+  Result<Container> find(const ContainerId& id) const;
+  /// Removes the container's directory; what it describes is gone already.
+  Result<void> remove(Container container);
+  /// The ids of all containers, sorted.
+  Result<std::vector<std::string>> list() const;
+  /// Where compiled seccomp programs are kept.
+  [[nodiscard]] Result<UniqueFd> open_cache() const;
+
+ private:
+  explicit Root(UniqueFd dir) : dir_(std::move(dir)) {}
+  UniqueFd dir_;
+};
+
+/// The container's state as runtime.md has it, for `state` and hooks.
+std::string dump_state(const Record& record, Status status, const oci::Annotations& annotations);
+
+}  // namespace skink::state
