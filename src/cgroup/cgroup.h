@@ -114,6 +114,11 @@ class Group {
   std::vector<Dir> dirs_;
 };
 
+/// Where to put a process that joins `member` in the container at `base`: on the unified hierarchy beside it, when the
+/// container gave controllers to groups below its own (systemd does), for then the kernel lets nobody join `base`
+/// itself. `base` when `member` is not below it.
+Result<Location> beside(const Location& base, pid_t member);
+
 /// The state file's form of a location, and back.
 std::string dump_location(const Location& location);
 Result<Location> parse_location(std::string_view json);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <optional>
 
 #include "base/text.h"
@@ -213,6 +214,24 @@ Result<Location> locate(const Host& host, const std::string& cgroups_path) {
     if (const int err = read_control(AT_FDCWD, "/proc/self/cgroup", own); err != 0)
       return Error::from_errno(err, "read /proc/self/cgroup");
   return locate_below(host, cgroups_path, own);
+}
+
+Result<Location> beside_groups(const Location& base, std::string_view groups) {
+  Location location = base;
+  const auto now = own_group(groups, "");
+  for (Place& place : location.places)
+    if (place.hierarchy.unified && now && now->size() > place.path.size() && is_path_prefix(place.path, *now))
+      place.path = TRY(checked_path(*now));
+  return location;
+}
+
+Result<Location> beside(const Location& base, pid_t member) {
+  std::string groups;
+  const std::string file = str("/proc/", member, "/cgroup");
+  const int err = read_control(AT_FDCWD, file.c_str(), groups);
+  if (err == ESRCH) return Error::make(Code::not_found, "process ", member, " is gone");
+  if (err != 0) return Error::from_errno(err, "read ", file);
+  return beside_groups(base, groups);
 }
 
 }  // namespace skink::cgroup

@@ -16,6 +16,9 @@ Result<Host> parse_host(std::string_view mountinfo);
 /// As locate(); `own_groups` is the text of /proc/self/cgroup, used for relative paths only.
 Result<Location> locate_below(const Host& host, const std::string& cgroups_path, std::string_view own_groups);
 
+/// As beside(); `groups` is the text of the member's /proc/PID/cgroup.
+Result<Location> beside_groups(const Location& base, std::string_view groups);
+
 /// A path below a mount point in its one spelling ("/a/b"): no "." or "..", no control bytes, at least one name.
 Result<std::string> checked_path(std::string_view path);
 

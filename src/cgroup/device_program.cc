@@ -72,7 +72,7 @@ void append_return(std::vector<bpf_insn>& out, bool allow) {
 //
 // Each condition is "equal: over the jump; jump to the end", so that the verifier, which follows the straight line
 // first, sees "no match" before "match": it knows least about the registers there, and all that follows a match is then
-// known to be safe already. The other way round its work grows with the square of the rules, to its limit at 700.
+// known to be safe already. The other way round its work grows with the square of the rules.
 void append_rule(std::vector<bpf_insn>& out, const DeviceMatch& rule) {
   std::vector<std::size_t> to_end;
   const auto leave = [&] {
@@ -98,6 +98,13 @@ void append_rule(std::vector<bpf_insn>& out, const DeviceMatch& rule) {
   for (const std::size_t at : to_end) out[at].off = static_cast<std::int16_t>(out.size() - at - 1);
 }
 
+// "{}" sets the first member of a union only; the kernel looks at every byte.
+bpf_attr no_attributes() {
+  bpf_attr attr;
+  std::memset(&attr, 0, sizeof attr);
+  return attr;
+}
+
 long bpf(int command, bpf_attr& attr) { return ::syscall(SYS_bpf, command, &attr, sizeof attr); }
 
 std::uint64_t address(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer); }
@@ -107,7 +114,7 @@ Result<std::vector<std::uint32_t>> query(int group_fd) {
   std::vector<std::uint32_t> ids;
   for (std::size_t room = 16;; room *= 4) {
     ids.assign(room, 0);
-    bpf_attr attr{};
+    bpf_attr attr = no_attributes();
     attr.query.target_fd = static_cast<std::uint32_t>(group_fd);
     attr.query.attach_type = BPF_CGROUP_DEVICE;
     attr.query.prog_ids = address(ids.data());
@@ -124,12 +131,12 @@ Result<std::vector<std::uint32_t>> query(int group_fd) {
 
 // The program with this number if it is one of ours.
 UniqueFd open_ours(std::uint32_t id) {
-  bpf_attr attr{};
+  bpf_attr attr = no_attributes();
   attr.prog_id = id;
   UniqueFd fd{static_cast<int>(bpf(BPF_PROG_GET_FD_BY_ID, attr))};
   if (!fd) return {};
   bpf_prog_info info{};
-  bpf_attr ask{};
+  bpf_attr ask = no_attributes();
   ask.info.bpf_fd = static_cast<std::uint32_t>(fd.get());
   ask.info.info_len = sizeof info;
   ask.info.info = address(&info);
@@ -138,7 +145,7 @@ UniqueFd open_ours(std::uint32_t id) {
 }
 
 Result<void> detach(int group_fd, int program_fd) {
-  bpf_attr attr{};
+  bpf_attr attr = no_attributes();
   attr.target_fd = static_cast<std::uint32_t>(group_fd);
   attr.attach_bpf_fd = static_cast<std::uint32_t>(program_fd);
   attr.attach_type = BPF_CGROUP_DEVICE;
@@ -147,7 +154,7 @@ Result<void> detach(int group_fd, int program_fd) {
 }
 
 Result<void> attach(int group_fd, int program_fd, int replaced_fd) {
-  bpf_attr attr{};
+  bpf_attr attr = no_attributes();
   attr.target_fd = static_cast<std::uint32_t>(group_fd);
   attr.attach_bpf_fd = static_cast<std::uint32_t>(program_fd);
   attr.attach_type = BPF_CGROUP_DEVICE;
@@ -165,8 +172,8 @@ Result<void> attach(int group_fd, int program_fd, int replaced_fd) {
 bool DeviceMatch::all() const { return type == 'a' && !major && !minor && access == kAllAccess; }
 
 Result<std::vector<DeviceMatch>> check_device_rules(const std::vector<oci::DeviceRule>& rules) {
-  // The verifier's patience ends at a million instructions.
-  constexpr std::size_t kMost = 10000;
+  // The verifier follows at most 8192 branches that are open at a time; each rule leaves one open.
+  constexpr std::size_t kMost = 5000;
   if (rules.size() > kMost)
     return Error::make(Code::invalid_config, "linux.resources.devices: ", rules.size(), " rules, ", kMost,
                        " are the most");
@@ -210,7 +217,7 @@ std::vector<bpf_insn> device_program(const std::vector<DeviceMatch>& rules) {
 }
 
 Result<UniqueFd> load_device_program(const std::vector<bpf_insn>& program) {
-  bpf_attr attr{};
+  bpf_attr attr = no_attributes();
   attr.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
   attr.expected_attach_type = BPF_CGROUP_DEVICE;
   attr.insns = address(program.data());

@@ -128,6 +128,18 @@ TEST(Locate, RefusesPathsThatLeadElsewhereOrNowhere) {
   }
 }
 
+TEST(Beside, FollowsAMemberBelowTheGroupOnTheUnifiedHierarchyOnly) {
+  const Location base = *locate_below(*parse_host(kHybrid), "/skink/1", "");
+  const auto place_of = [&](std::string_view groups) { return beside_groups(base, groups)->places[3].path; };
+  EXPECT_EQ(place_of("3:memory:/skink/1/m\n0::/skink/1/init.scope\n"), "/skink/1/init.scope");
+  EXPECT_EQ(beside_groups(base, "3:memory:/skink/1/m\n0::/x\n")->places[1].path, "/skink/1");
+  EXPECT_EQ(place_of("0::/skink/1\n"), "/skink/1");
+  EXPECT_EQ(place_of("0::/skink/12\n"), "/skink/1");
+  EXPECT_EQ(place_of("0::/\n"), "/skink/1");
+  EXPECT_EQ(place_of(""), "/skink/1");
+  EXPECT_FALSE(beside_groups(base, "0::/skink/1/../x\n"));
+}
+
 TEST(Detect, ReadsThisHost) {
   const auto host = detect();
   if (!host) GTEST_SKIP() << host.error().text();

@@ -126,7 +126,7 @@ TEST(CheckDeviceRules, NamesTheRuleThatIsWrong) {
 
 TEST(DeviceProgram, IsTakenByTheVerifierOfThisKernel) {
   std::vector<oci::DeviceRule> many = kUsual;
-  for (int i = 0; i < 9990; ++i) many.push_back({i % 3 == 0, i % 2 == 0 ? 'b' : 'c', i, i, "rw"});
+  for (int i = 0; i < 4990; ++i) many.push_back({i % 3 == 0, i % 2 == 0 ? 'b' : 'c', i, i, "rw"});
   for (const auto& rules : {std::vector<oci::DeviceRule>{}, kUsual, many}) {
     const auto fd = load_device_program(device_program(*check_device_rules(rules)));
     if (!fd && fd.error().code() == Code::denied) GTEST_SKIP() << fd.error().text();
