@@ -306,7 +306,7 @@ Result<void> TarReader::fill(const Header& header, Overrides& overrides, TarEntr
 }
 
 Result<bool> TarReader::next(TarEntry& entry) {
-  TRY(source_.skip(data_left_ + padding_));
+  TRY_CTX(source_.skip(data_left_ + padding_), "tar ends early, behind byte ", offset_);
   offset_ += data_left_ + padding_;
   data_left_ = padding_ = 0;
   Header header;

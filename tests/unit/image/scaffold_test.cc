@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// The scaffold, seen through a real overlay mount.
+#include <sys/mount.h>
+
+#include "fixture.h"
+
+namespace skink::image::test {
+namespace {
+
+class Scaffold : public Scratch {
+ protected:
+  /// Mounts an image read-only; its tree as "type mode uid mtime path -> link" lines for the named paths.
+  std::string mount_layers(const std::vector<std::string>& layers) {
+    const auto loaded = load_layers(layers);
+    EXPECT_TRUE(loaded) << text_of(loaded);
+    if (!loaded) return "";
+    const auto lowers = store().open_lowers(loaded->images[0]);
+    std::string option = "lowerdir=";
+    for (const auto& dir : lowers->dirs)
+      option += (option.ends_with('=') ? "" : ":") +
+                run("readlink -n /proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(dir.get()));
+    root_ = top_ + "/root";
+    ::mkdir(root_.c_str(), 0700);
+    EXPECT_EQ(::mount("overlay", root_.c_str(), "overlay", MS_RDONLY, option.c_str()), 0) << option;
+    return root_;
+  }
+  std::string describe(const std::string& path) {
+    return run("stat -c '%F %a %u %Y' " + root_ + "/" + path + " | tr -d '\\n'");
+  }
+  void TearDown() override {
+    if (!root_.empty()) ::umount2(root_.c_str(), MNT_DETACH);
+    Scratch::TearDown();
+  }
+  std::string root_;
+};
+
+TEST_F(Scaffold, AnEmptyImageGetsWhatEveryContainerNeeds) {
+  mount_layers({tar({file("x")})});
+
+  EXPECT_EQ(describe(""), "directory 755 0 0");
+  EXPECT_EQ(describe("proc"), "directory 555 0 0");
+  EXPECT_EQ(describe("tmp"), "directory 1777 0 0");
+  EXPECT_EQ(describe("var/tmp"), "directory 1777 0 0");
+  for (const char* path : {"dev", "sys", "run", "etc", "var"})
+    EXPECT_THAT(describe(path), ::testing::HasSubstr("directory"));
+  for (const char* path : {"etc/hosts", "etc/hostname", "etc/resolv.conf"})
+    EXPECT_EQ(describe(path), "regular empty file 644 0 0");
+}
+
+TEST_F(Scaffold, ImpliedDirectoriesShowTheMetadataOfTheLayersBelow) {
+  TarSpec home = directory("home/user", 0700);
+  home.uid = 1000;
+  home.mtime = 42;
+  TarSpec root = directory("./", 0711);
+  root.mtime = 43;
+  mount_layers({tar({root, home}), tar({file("home/user/new")}), tar({file("home/user/newer")})});
+
+  EXPECT_EQ(describe("home/user"), "directory 700 1000 42");
+  EXPECT_EQ(describe("home"), "directory 755 0 0");
+  EXPECT_EQ(describe(""), "directory 711 0 43");
+  EXPECT_EQ(run("ls " + root_ + "/home/user"), "new\nnewer\n");
+}
+
+TEST_F(Scaffold, AnOpaqueOrReplacedDirectoryDoesNotInheritFromBelow) {
+  TarSpec old = directory("d", 0700);
+  mount_layers({tar({old, file("d/old")}), tar({file(".wh.d")}), tar({file("d/new")})});
+
+  EXPECT_EQ(describe("d"), "directory 755 0 0");
+  EXPECT_EQ(run("ls " + root_ + "/d"), "new\n");
+}
+
+TEST_F(Scaffold, DirectoriesOfTheImageKeepTheirOwn) {
+  TarSpec tmp = directory("tmp", 0750);
+  tmp.uid = 5;
+  tmp.mtime = 9;
+  TarSpec hosts = file("etc/hosts", "mine");
+  mount_layers({tar({tmp, directory("proc", 0700), directory("etc", 0711), hosts})});
+
+  EXPECT_EQ(describe("tmp"), "directory 750 5 9");
+  EXPECT_EQ(describe("proc"), "directory 700 0 1000000000");
+  EXPECT_EQ(describe("etc"), "directory 711 0 1000000000");
+  EXPECT_EQ(read(root_ + "/etc/hosts"), "mine");
+}
+
+TEST_F(Scaffold, LinksToDirectoriesStayAndOtherLinksAreMasked) {
+  mount_layers({tar({directory("usr/bin"), directory("run"), symlink("bin", "usr/bin"), symlink("var/run", "/run"),
+                     symlink("var/tmp", "../tmp"), directory("tmp", 01777), symlink("etc/resolv.conf", "../run/stub"),
+                     symlink("proc", "/usr"), symlink("dev", "/nowhere")})});
+
+  EXPECT_EQ(run("readlink -n " + root_ + "/bin"), "usr/bin");
+  EXPECT_EQ(run("readlink -n " + root_ + "/var/run"), "/run");
+  EXPECT_EQ(run("readlink -n " + root_ + "/var/tmp"), "../tmp");
+  EXPECT_EQ(describe("etc/resolv.conf"), "regular empty file 644 0 0");
+  EXPECT_EQ(describe("proc"), "directory 555 0 0");
+  EXPECT_EQ(describe("dev"), "directory 755 0 0");
+}
+
+TEST_F(Scaffold, AnEtcElsewhereGetsItsFilesThere) {
+  mount_layers({tar({directory("usr/etc", 0700), symlink("etc", "usr/etc")})});
+
+  EXPECT_EQ(run("readlink -n " + root_ + "/etc"), "usr/etc");
+  EXPECT_EQ(describe("usr/etc/hosts"), "regular empty file 644 0 0");
+  EXPECT_EQ(describe("usr/etc"), "directory 700 0 1000000000");
+}
+
+}  // namespace
+}  // namespace skink::image::test

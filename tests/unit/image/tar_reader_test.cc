@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "image/tar_reader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "maker.h"
+
+namespace skink::image {
+namespace {
+
+using test::directory;
+using test::file;
+using test::TarSpec;
+using ::testing::HasSubstr;
+
+class Bytes final : public ByteSource {
+ public:
+  explicit Bytes(std::string bytes) : bytes_(std::move(bytes)) {}
+  Result<std::size_t> read(char* into, std::size_t most) override {
+    // Odd pieces: no reader may count on whole blocks.
+    const std::size_t count = std::min({most, bytes_.size() - at_, std::size_t{333}});
+    bytes_.copy(into, count, at_);
+    at_ += count;
+    return count;
+  }
+
+ private:
+  std::string bytes_;
+  std::size_t at_ = 0;
+};
+
+struct Listing {
+  std::vector<TarEntry> entries;
+  std::vector<std::string> data;
+  std::string error;
+};
+
+Listing list(const std::string& bytes) {
+  Bytes source(bytes);
+  TarReader reader(source);
+  Listing listing;
+  TarEntry entry;
+  for (;;) {
+    auto more = reader.next(entry);
+    if (!more) listing.error = more.error().text();
+    if (!more || !*more) return listing;
+    listing.entries.push_back(entry);
+    listing.data.emplace_back();
+    char buffer[100];
+    for (;;) {
+      auto got = reader.read(buffer, sizeof buffer);
+      if (!got) listing.error = got.error().text();
+      if (!got || *got == 0) break;
+      listing.data.back().append(buffer, *got);
+    }
+    if (!listing.error.empty()) return listing;
+  }
+}
+
+TEST(TarReader, ReadsNamesDataAndNumbersOfUstar) {
+  TarSpec spec = file("etc/passwd", std::string(700, 'x'));
+  spec.uid = 12;
+  spec.gid = 34;
+  spec.mode = 04755;
+
+  const Listing listing = list(test::tar({directory("etc/"), spec}));
+
+  EXPECT_EQ(listing.error, "");
+  ASSERT_EQ(listing.entries.size(), 2u);
+  EXPECT_EQ(listing.entries[0].type, TarType::directory);
+  EXPECT_EQ(listing.entries[1].name, "etc/passwd");
+  EXPECT_EQ(listing.entries[1].uid, 12u);
+  EXPECT_EQ(listing.entries[1].gid, 34u);
+  EXPECT_EQ(listing.entries[1].mode, 04755u);
+  EXPECT_EQ(listing.entries[1].mtime_s, 1'000'000'000);
+  EXPECT_EQ(listing.data[1], std::string(700, 'x'));
+}
+
+TEST(TarReader, PaxOverridesNamesSizesTimesAndOwners) {
+  TarSpec spec = file("short", "123456");
+  spec.size_field = "00000000000";
+  spec.pax = {{"path", "l\xc3\xa4nger/n\xff"},
+              {"size", "6"},
+              {"mtime", "1350244992.023960108"},
+              {"uid", "70000"},
+              {"SCHILY.xattr.user.a", std::string("\0\n=", 3)}};
+
+  const Listing listing = list(test::tar({spec, file("next")}));
+
+  EXPECT_EQ(listing.error, "");
+  ASSERT_EQ(listing.entries.size(), 2u);
+  EXPECT_EQ(listing.entries[0].name, "l\xc3\xa4nger/n\xff") << "bytes are not converted";
+  EXPECT_EQ(listing.data[0], "123456");
+  EXPECT_EQ(listing.entries[0].mtime_s, 1350244992);
+  EXPECT_EQ(listing.entries[0].mtime_ns, 23960108u);
+  EXPECT_EQ(listing.entries[0].uid, 70000u);
+  ASSERT_EQ(listing.entries[0].xattrs.size(), 1u);
+  EXPECT_EQ(listing.entries[0].xattrs[0].second, std::string("\0\n=", 3));
+  EXPECT_EQ(listing.entries[1].name, "next");
+}
+
+TEST(TarReader, ATimeBeforeTheEpochIsRoundedDown) {
+  TarSpec spec = file("old");
+  spec.pax = {{"mtime", "-1.25"}};
+
+  const Listing listing = list(test::tar({spec}));
+
+  ASSERT_EQ(listing.entries.size(), 1u);
+  EXPECT_EQ(listing.entries[0].mtime_s, -2);
+  EXPECT_EQ(listing.entries[0].mtime_ns, 750'000'000u);
+}
+
+TEST(TarReader, GnuLongNamesAndBinaryNumbersAreRead) {
+  const std::string name(300, 'n'), target(200, 't');
+  TarSpec long_name{.type = 'L', .name = "././@LongLink", .data = name + '\0'};
+  TarSpec long_link{.type = 'K', .name = "././@LongLink", .data = target + '\0'};
+  TarSpec link = test::symlink("short", "short");
+  TarSpec big = file("b", "xy");
+  big.size_field = std::string("\x80\0\0\0\0\0\0\0\0\0\0\x02", 12);
+
+  const Listing listing = list(test::tar_entry(long_name) + test::tar_entry(long_link) + test::tar({link, big}));
+
+  EXPECT_EQ(listing.error, "");
+  ASSERT_EQ(listing.entries.size(), 2u);
+  EXPECT_EQ(listing.entries[0].name, name);
+  EXPECT_EQ(listing.entries[0].link, target);
+  EXPECT_EQ(listing.data[1], "xy");
+}
+
+TEST(TarReader, AnEmptyArchiveAndOneWithoutAnEndAreArchives) {
+  EXPECT_EQ(list("").error, "");
+  EXPECT_EQ(list(std::string(1024, '\0')).error, "");
+  EXPECT_EQ(list(test::tar_entry(file("a", "b"))).entries.size(), 1u);
+}
+
+struct Bad {
+  const char* what;
+  std::string bytes;
+  const char* words;
+};
+
+TarSpec with_pax(std::string key, std::string value) {
+  TarSpec spec = file("f");
+  spec.pax = {{std::move(key), std::move(value)}};
+  return spec;
+}
+
+TarSpec with_size(std::string field) {
+  TarSpec spec = file("f");
+  spec.size_field = std::move(field);
+  return spec;
+}
+
+std::string metas(int count) {
+  std::string bytes;
+  for (int i = 0; i < count; ++i)
+    bytes += test::tar_entry({.type = 'x', .name = "p", .data = test::pax_record("a", "b")});
+  return bytes + test::tar({file("f")});
+}
+
+TEST(TarReader, RefusesWhatArchiversDisagreeAbout) {
+  TarSpec wrong_sum = file("f");
+  wrong_sum.bad_checksum = true;
+  TarSpec sized_dir = directory("d");
+  sized_dir.data = "hidden";
+  TarSpec global{.type = 'g', .name = "g", .data = test::pax_record("path", "evil")};
+  TarSpec bad_length{.type = 'x', .name = "p", .data = "99 path=a\n"};
+  TarSpec huge{.type = 'x', .name = "p", .size_field = "77777777777"};
+  const std::vector<Bad> cases = {
+      {"checksum", test::tar({wrong_sum}), "tar header at byte 0: wrong checksum"},
+      {"junk octal", test::tar({with_size("12x4")}), "bad size"},
+      {"negative size", test::tar({with_size(std::string(12, '\xff'))}), "bad size"},
+      {"huge base-256", test::tar({with_size("\x80" + std::string(11, '\xff'))}), "bad size"},
+      {"directory with data", test::tar({sized_dir}), "no file has a size"},
+      {"lone zero block", std::string(512, '\0') + test::tar({file("f")}), "lone zero block"},
+      {"pax NUL", test::tar({with_pax("path", std::string("a\0b", 3))}), "pax record \"path\": bad value"},
+      {"pax size", test::tar({with_pax("size", "-1")}), "bad value"},
+      {"pax size junk", test::tar({with_pax("size", "1x")}), "bad value"},
+      {"pax uid", test::tar({with_pax("uid", "4294967295")}), "bad value"},
+      {"pax length", test::tar({bad_length, file("f")}), "a record has a wrong length"},
+      {"global path", test::tar({global, file("f")}), "global pax header sets \"path\""},
+      {"sparse", test::tar({with_pax("GNU.sparse.major", "1")}), "sparse"},
+      {"old sparse", test::tar({TarSpec{.type = 'S', .name = "s"}}), "sparse"},
+      {"unknown type", test::tar({TarSpec{.type = '!', .name = "s"}}), "unknown entry type \"!\""},
+      {"five headers", metas(5), "too many extended headers"},
+      {"huge header", test::tar({huge}), "extended header of"},
+      {"header alone", test::tar_entry({.type = 'x', .name = "p", .data = test::pax_record("a", "b")}),
+       "ends after an extended header"},
+      {"cut data", test::tar_entry(file("f", std::string(600, 'x'))).substr(0, 700),
+       "ends inside an entry, at byte 700"},
+      {"cut header", test::tar({file("f")}).substr(0, 300), "ends inside a block, at byte 300"},
+      {"long name", test::tar({with_pax("path", std::string(5000, 'a'))}), "bad value"},
+      {"no name", test::tar({file("")}), "without a name"},
+  };
+  for (const auto& bad : cases) EXPECT_THAT(list(bad.bytes).error, HasSubstr(bad.words)) << bad.what;
+  EXPECT_EQ(list(metas(4)).error, "");
+}
+
+TEST(TarReader, NoCutOfAnArchiveReadsAsMoreThanItIs) {
+  TarSpec spec = file("etc/x", std::string(1200, 'y'));
+  spec.pax = {{"mtime", "1.5"}};
+  const std::string whole = test::tar({spec, test::symlink("l", "t")});
+
+  for (std::size_t size = 0; size < whole.size(); size += 7) {
+    const Listing listing = list(whole.substr(0, size));
+    EXPECT_LE(listing.entries.size(), 2u);
+  }
+}
+
+}  // namespace
+}  // namespace skink::image
