@@ -14,6 +14,7 @@ namespace skink::supervise {
 
 Result<void> Supervisor::adopt(const Status& before) {
   if (status_.step == Step::starting) return begin();
+  start_heard_ = true;  // a successor: who started the container is not waiting for this process
   // Under a new guard the container is nobody's child of ours: no record of its end will come.
   orphaned_ = before.guard.pid != status_.guard.pid || before.guard.start_time != status_.guard.start_time;
   take_parked();

@@ -168,7 +168,7 @@ oci::Json error_json(const Error& error) {
 
 Error error_of(const oci::Json& json) {
   const std::int64_t code = oci::get_int(json, "code", static_cast<int>(Code::internal));
-  const bool known = code >= 0 && code <= static_cast<int>(Code::internal);
+  const bool known = code >= 0 && code <= static_cast<int>(Code::not_executable);
   return {known ? static_cast<Code>(code) : Code::internal, oci::get_string(json, "error", "no reason was given")};
 }
 

@@ -22,7 +22,13 @@ void Supervisor::give_up(const LastExit& last) {
   remove_run_state();
   if (container_.remove_at_end) remove_container();
   tell_end(last);
-  exit_code_ = kSupervisorDone;
+  if (start_heard_) {
+    exit_code_ = kSupervisorDone;
+    return;
+  }
+  // A program can end before the command that started it has connected: it must still hear how it ended.
+  end_untold_ = last;
+  end_untold_until_ns_ = fs::monotonic_ns() + 2'000'000'000;
 }
 
 // Nothing has run: whoever gave the order hears why, and nothing is left of the try.

@@ -63,7 +63,12 @@ void Supervisor::answer(Client& client, Message message) {
   const std::string op = oci::get_string(json, "op");
   const auto number = [&json](std::string_view key) { return static_cast<int>(oci::get_int(json, key)); };
   if (op == "start") {
-    if (first_failure_) {
+    start_heard_ = true;
+    if (end_untold_) {
+      client.awaits_start = true;
+      tell_end(*end_untold_);
+      exit_code_ = kSupervisorDone;
+    } else if (first_failure_) {
       reply(client, error_json(*first_failure_));
       exit_code_ = kSupervisorDone;
     } else if (status_.stop_wanted) {
@@ -143,7 +148,7 @@ Result<void> Supervisor::want_stop() {
 }
 
 void Supervisor::handle_stop(Client& client, const oci::Json& json) {
-  if (first_failure_ || exit_code_ >= 0) {
+  if (first_failure_ || end_untold_ || exit_code_ >= 0) {
     reply_result(client, {});
     return;
   }
