@@ -48,10 +48,31 @@ Result<void> open_bind(const plan::MountStep& step, const std::string& bundle, u
   return {};
 }
 
+// True when `ns_fd` is the namespace of this type that we are in ourselves.
+Result<bool> is_our_own(int ns_fd, oci::NamespaceType type) {
+  struct Entry {
+    oci::NamespaceType type;
+    const char* path;
+  };
+  constexpr Entry kEntries[] = {{oci::NamespaceType::network, "/proc/self/ns/net"},
+                                {oci::NamespaceType::ipc, "/proc/self/ns/ipc"},
+                                {oci::NamespaceType::uts, "/proc/self/ns/uts"}};
+  const auto theirs = TRY(sys::stat_fd(ns_fd, "namespace"));
+  for (const auto& entry : kEntries) {
+    if (entry.type != type) continue;
+    const auto ours = TRY(sys::stat_at(AT_FDCWD, entry.path, 0));
+    return ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
+  }
+  return false;
+}
+
 Result<void> open_joins(const plan::LaunchPlan& plan, unsigned preserve, Descriptors& out) {
   for (const auto& join : plan.joins) {
     const auto what = str("linux.namespaces ", plan::namespace_name(join.type), ": ", printable(join.path));
     UniqueFd fd = TRY_CTX(sys::open_at(AT_FDCWD, join.path.c_str(), O_RDONLY), what);
+    // A sysctl of a namespace that is the host's own would change the host (attack A19); only here can that be seen.
+    if (!plan.sysctls.empty() && TRY(is_our_own(fd.get(), join.type)))
+      return Error::make(Code::invalid_config, what, ": it is the host's own, in which linux.sysctl must not be set");
     out.joins.push_back(TRY(above(std::move(fd), preserve)));
   }
   return {};

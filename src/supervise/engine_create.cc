@@ -140,6 +140,7 @@ Result<Resolved> resolve_image(const image::Store& images, const EngineOptions& 
   facts.container_id = id;
   facts.files_dir = str(options.run, "/", std::string_view(kContainers), "/", id);
   facts.all_capabilities = security::all_capabilities();
+  facts.masked_paths = security::host_masked_paths();
   Resolved resolved;
   resolved.spec = TRY(plan::make_spec(request.run, facts, notes));
   resolved.image_id = image.id.text();
