@@ -58,7 +58,9 @@ int Context::misuse(const Error& error) {
     note(str(error.text(), "; see skink --help"));
     return 1;
   }
-  note(str(error.text(), "; see skink ", verb_->name, " --help"));
+  // What is not there yet has told its own way out.
+  const std::string more = error.code() == Code::unsupported ? "" : str("; see skink ", verb_->name, " --help");
+  note(str(error.text(), more));
   return verb_->misuse_status;
 }
 
