@@ -16,7 +16,8 @@ Result<void> Supervisor::adopt(const Status& before) {
   if (status_.step == Step::starting) return begin();
   start_heard_ = true;  // a successor: who started the container is not waiting for this process
   // Under a new guard the container is nobody's child of ours: no record of its end will come.
-  orphaned_ = before.guard.pid != status_.guard.pid || before.guard.start_time != status_.guard.start_time;
+  status_.orphaned =
+      before.orphaned || before.guard.pid != status_.guard.pid || before.guard.start_time != status_.guard.start_time;
   take_parked();
   adopt_execs();
   switch (before.step) {
@@ -99,8 +100,8 @@ void Supervisor::guard_died() {
     return;
   }
   // No memory or no processes: carry on alone. The kernel tells how the container ends (ask_kernel).
-  orphaned_ = true;
-  if (guard_pidfd_) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, guard_pidfd_.get(), nullptr);
+  status_.orphaned = true;
+  guard_pidfd_.reset();
 }
 
 }  // namespace skink::supervise

@@ -30,7 +30,7 @@ Result<void> Supervisor::handle_exec(Client& client, Message& message) {
   request.process = &process;
   request.target = status_.init;
   request.group = &*group_;
-  request.as_sibling = !orphaned_ || guard_pidfd_;
+  request.as_sibling = guard_pidfd_.get() >= 0;
   request.seccomp_cache_fd = seccomp_cache_.get();
   request.stdio = {null_.get(), null_.get(), null_.get()};
   if (message.fds.size() == 4) request.stdio = {message.fds[1].get(), message.fds[2].get(), message.fds[3].get()};
@@ -61,7 +61,9 @@ void Supervisor::check_execs() {
     if (record && *record) {
       ended.emplace_back(pid, last_exit_of(**record));
     } else if (exec.ended) {
-      if (const auto told = ask_kernel(exec.pidfd.get(), pid)) ended.emplace_back(pid, last_exit_of(*told));
+      auto told = ask_kernel(exec.pidfd.get(), pid);
+      if (!told && (status_.orphaned || exec.asked > 5)) told = read_zombie(exec.process.identity);
+      if (told) ended.emplace_back(pid, last_exit_of(*told));
       else if (++exec.asked > 10) ended.emplace_back(pid, unknown_exit());
     }
   }

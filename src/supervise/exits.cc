@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "supervise/exits.h"
 
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -9,6 +10,7 @@
 #include <array>
 #include <cerrno>
 
+#include "base/text.h"
 #include "fs/dir.h"
 #include "sys/file.h"
 
@@ -64,18 +66,46 @@ LastExit unknown_exit() {
   return last;
 }
 
+namespace {
+
+ExitRecord record_of(pid_t pid, int wait_status) {
+  ExitRecord record{};
+  record.pid = pid;
+  record.magic = kExitMagic;
+  record.code = WIFEXITED(wait_status) ? CLD_EXITED : CLD_KILLED;
+  record.status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : WTERMSIG(wait_status);
+  record.realtime_ns = fs::now_ns();
+  record.boottime_ns = fs::monotonic_ns();
+  return record;
+}
+
+}  // namespace
+
 std::optional<ExitRecord> ask_kernel(int pidfd, pid_t pid) {
   PidfdInfo info{};
   info.mask = kInfoExit;
   if (::ioctl(pidfd, kGetInfo, &info) != 0 || (info.mask & kInfoExit) == 0) return std::nullopt;
-  ExitRecord record{};
-  record.pid = pid;
-  record.magic = kExitMagic;
-  record.code = WIFEXITED(info.exit_code) ? CLD_EXITED : CLD_KILLED;
-  record.status = WIFEXITED(info.exit_code) ? WEXITSTATUS(info.exit_code) : WTERMSIG(info.exit_code);
-  record.realtime_ns = fs::now_ns();
-  record.boottime_ns = fs::monotonic_ns();
-  return record;
+  return record_of(pid, info.exit_code);
+}
+
+std::optional<ExitRecord> read_zombie(const sys::ProcessIdentity& identity) {
+  const std::string path = str("/proc/", identity.pid, "/stat");
+  const auto file = sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY);
+  if (!file) return std::nullopt;
+  const auto line = sys::read_all(file->get(), 4096, path);
+  if (!line) return std::nullopt;
+  const auto name_end = line->rfind(')');
+  if (name_end == std::string::npos || name_end + 2 > line->size()) return std::nullopt;
+  std::string_view rest = std::string_view(*line).substr(name_end + 2);
+  while (rest.ends_with('\n')) rest.remove_suffix(1);
+  const auto fields = split(rest, ' ');
+  // man proc_pid_stat: state is field 3, start time 22, exit code (as waitpid gives it, shown to root) 52.
+  constexpr std::size_t kStart = 22 - 3, kExitCode = 52 - 3;
+  if (fields.size() <= kExitCode || fields[0] != "Z") return std::nullopt;
+  const auto started = parse_int<std::uint64_t>(fields[kStart]);
+  const auto code = parse_int<int>(fields[kExitCode]);
+  if (!started || *started != identity.start_time || !code) return std::nullopt;
+  return record_of(identity.pid, *code);
 }
 
 }  // namespace skink::supervise

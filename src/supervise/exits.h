@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "skink/engine.h"
 #include "supervise/guard/protocol.h"
+#include "sys/process.h"
 
 namespace skink::supervise {
 
@@ -25,5 +26,7 @@ LastExit unknown_exit();
 /// The exit status of a process that is not our child, by a pidfd that was opened while it lived
 /// (PIDFD_GET_INFO, 6.15); nothing when the kernel does not tell.
 std::optional<ExitRecord> ask_kernel(int pidfd, pid_t pid);
+/// The same of a process that has ended and that its parent has not reaped yet, out of /proc.
+std::optional<ExitRecord> read_zombie(const sys::ProcessIdentity& identity);
 
 }  // namespace skink::supervise

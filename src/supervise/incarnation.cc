@@ -72,7 +72,7 @@ Result<void> Supervisor::launch() {
                        : container_.bundle;
   request.group = &*group_;
   request.stdio = {stdin_read_ ? stdin_read_.get() : null_.get(), kFdOutWrite, kFdErrWrite};
-  request.as_sibling = !orphaned_ || guard_pidfd_;
+  request.as_sibling = guard_pidfd_.get() >= 0;
   request.seccomp_cache_fd = seccomp_cache_.get();
   request.record = [this](const sys::ProcessIdentity& identity) -> Result<void> {
     status_.init = identity;
@@ -132,7 +132,7 @@ void Supervisor::started() {
   status_.step = Step::running;
   status_.started_ns = fs::now_ns();
   status_.started_mono_ns = fs::monotonic_ns();
-  orphaned_ = false;
+  status_.orphaned = false;
   init_gone_ = false;
   if (terminal_) {
     ::fcntl(terminal_.get(), F_SETFL, O_NONBLOCK);
@@ -169,6 +169,12 @@ void Supervisor::check_init() {
   if (init_pidfd_)
     if (const auto told = ask_kernel(init_pidfd_.get(), status_.init.pid)) {
       init_ended(last_exit_of(*told));
+      return;
+    }
+  // Reaped by the host's init whenever that gets to it; until then it shows its status.
+  if (status_.orphaned)
+    if (const auto zombie = read_zombie(status_.init)) {
+      init_ended(last_exit_of(*zombie));
       return;
     }
   if (fs::monotonic_ns() >= give_up_waiting_ns_) init_ended(unknown_exit());

@@ -38,6 +38,7 @@ std::string dump(const Status& s) {
             {"boot", s.boot_id},
             {"step", kSteps[static_cast<std::size_t>(s.step)]},
             {"paused", s.paused},
+            {"orphaned", s.orphaned},
             {"stop_wanted", s.stop_wanted},
             {"kill_at_ns", s.kill_at_ns},
             {"init", identity_json(s.init)},
@@ -72,6 +73,7 @@ Result<Status> parse_status(std::string_view text) {
   if (at == kSteps.size() || s.boot_id.empty()) return Error::make(Code::corrupt, "no step or no boot id");
   s.step = static_cast<Step>(at);
   s.paused = oci::get_bool(json, "paused");
+  s.orphaned = oci::get_bool(json, "orphaned");
   s.stop_wanted = oci::get_bool(json, "stop_wanted");
   s.kill_at_ns = oci::get_int(json, "kill_at_ns");
   s.init = identity_of(oci::find(json, "init"), s.boot_id);

@@ -34,6 +34,7 @@ struct Status {
   std::string boot_id;
   Step step = Step::starting;
   bool paused = false;
+  bool orphaned = false;        ///< the container's parent was a guard that has died: no record of its end will come
   bool stop_wanted = false;     ///< stop was asked for: the stop signal was sent
   std::int64_t kill_at_ns = 0;  ///< CLOCK_BOOTTIME: when a stop turns into SIGKILL; 0 for never
   sys::ProcessIdentity init;    ///< the container's first process

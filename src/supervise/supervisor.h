@@ -121,13 +121,12 @@ class Supervisor {
   std::map<int, Client> clients_;
   std::map<pid_t, Exec> execs_;
   std::map<pid_t, int> exec_clients_;    // who waits for which exec
-  bool orphaned_ = false;                // the container's parent is not our guard: the kernel has to tell how it ended
   bool init_gone_ = false;               // its pidfd said so; the record is awaited
   std::int64_t give_up_waiting_ns_ = 0;  // until when a record is awaited
   std::optional<Error> first_failure_;   // to be told to who started it
   std::int64_t first_failure_until_ns_ = 0;
-  bool start_heard_ = false;             // who started us has asked how it went
-  std::optional<LastExit> end_untold_;   // it ended before that question; kept until it is put
+  bool start_heard_ = false;            // who started us has asked how it went
+  std::optional<LastExit> end_untold_;  // it ended before that question; kept until it is put
   std::int64_t end_untold_until_ns_ = 0;
   int exit_code_ = -1;  // set: the loop ends
 };
