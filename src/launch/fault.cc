@@ -109,7 +109,7 @@ struct Words {
   std::string_view text;
 };
 
-constexpr std::array<Words, 31> kWords{{
+constexpr std::array<Words, 35> kWords{{
     {Step::read_plan, "read the plan"},
     {Step::protect_self, "make the process undumpable"},
     {Step::set_death_signal, "set the parent death signal"},
@@ -141,6 +141,10 @@ constexpr std::array<Words, 31> kWords{{
     {Step::set_capabilities, "process.capabilities: capset"},
     {Step::no_new_privileges, "process.noNewPrivileges"},
     {Step::seccomp, "linux.seccomp: load the filter"},
+    {Step::listen_start, "wait for start"},
+    {Step::close_descriptors, "close descriptors"},
+    {Step::fork_program, "start the program below init"},
+    {Step::protocol, "talk to the launcher"},
 }};
 
 }  // namespace

@@ -78,7 +78,6 @@ enum class Step : U32 {
   set_capabilities,
   raise_ambient,  // index: capability
   no_new_privileges,
-  set_umask,
   change_directory,
   directory_outside,  // the working directory is not inside the root (CVE-2024-21626)
   find_program,       // detail: 1 searched in PATH, 2 a path; err ENOENT or EACCES

@@ -33,9 +33,7 @@ std::string attributes(std::uint64_t set) {
 std::string describe_mount(const MountStep& step) {
   if (step.kind == MountKind::link)
     return str("link ", printable(step.destination), '/', printable(step.type), " -> ", printable(step.source));
-  const std::string_view kind = step.kind == MountKind::tree ? "bind"
-                                : step.kind == MountKind::fs ? step.type
-                                                             : "remount";
+  const std::string kind = step.kind == MountKind::tree ? "bind" : step.kind == MountKind::fs ? step.type : "remount";
   std::string line = str("mount ", printable(kind), ' ', step.source.empty() ? "-" : printable(step.source), " on ",
                          printable(step.destination), ' ', attributes(step.options.attr_set));
   for (const auto& [key, value] : step.options.params)
