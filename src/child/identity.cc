@@ -147,7 +147,7 @@ Fault change_identity(Context& context) {
   CHILD_TRY(protect_self(context));
   CHILD_TRY(set_capabilities(plan));
   CHILD_TRY(prctl(PR_SET_KEEPCAPS, 0, 0, Step::set_uid));
-  if (context.has(plan::kSetUmask)) call(__NR_umask, plan.umask);
+  call(__NR_umask, plan.umask);
   if (context.has(plan::kNoNewPrivileges))
     CHILD_TRY(check(call(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), Step::no_new_privileges));
   return {};

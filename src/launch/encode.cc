@@ -122,7 +122,9 @@ void encode_process(const plan::LaunchPlan& plan, Blob& blob, plan::Plan& out) {
   out.rlimits = blob.array(rlimits);
   out.uid = process.user.uid;
   out.gid = process.user.gid;
-  out.umask = process.user.umask.value_or(0);
+  // Never the caller's: a file that the container makes must not depend on who started it.
+  constexpr plan::U32 kUsualUmask = 0022;
+  out.umask = process.user.umask.value_or(kUsualUmask);
   out.groups = blob.array(process.user.additional_gids);
   out.bounding = plan.capabilities.bounding;
   out.effective = plan.capabilities.effective;

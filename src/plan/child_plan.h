@@ -188,7 +188,6 @@ inline constexpr U32 kTwoStages = 2048;  // namespaces are joined before the pro
 inline constexpr U32 kSetgroupsDenied = 4096;
 inline constexpr U32 kDeathSignal = 8192;
 inline constexpr U32 kKeepMounts = 16384;  // no mount namespace of its own: chroot-less host root
-inline constexpr U32 kSetUmask = 32768;
 inline constexpr U32 kSetScheduler = 65536;
 inline constexpr U32 kSetIoPriority = 1U << 17;
 inline constexpr U32 kSetPersonality = 1U << 18;

@@ -255,7 +255,6 @@ Result<void> plan_process(const oci::Process& process, const HostFacts& host, La
   if (process.terminal) plan.flags |= kTerminal;
   if (process.console_size) plan.console = *process.console_size;
   if (process.no_new_privileges) plan.flags |= kNoNewPrivileges;
-  if (process.user.umask) plan.flags |= kSetUmask;
   if (process.scheduler) plan.flags |= kSetScheduler;
   if (process.io_priority) plan.flags |= kSetIoPriority;
   if (process.exec_cpu_affinity) return Error::make(Code::unsupported, "process.execCPUAffinity: is not there yet");
