@@ -76,8 +76,10 @@ Result<void> plan_namespaces(const oci::Spec& spec, LaunchPlan& plan) {
   });
   const bool own_pids = (plan.clone_flags & CLONE_NEWPID) != 0;
   // A pid namespace of others (joined or shared with the host) shows our executable to them before it is the stub, so
-  // the stub joins first and then clones (attack A01).
-  if (joins_before_clone || !own_pids || plan.new_time_namespace) plan.flags |= kTwoStages;
+  // the stub joins first and then clones (attack A01). In a new user namespace an execve before its maps are written
+  // would lose all capabilities, so there too the stub is executed first.
+  const bool new_user = (plan.clone_flags & CLONE_NEWUSER) != 0;
+  if (joins_before_clone || !own_pids || plan.new_time_namespace || new_user) plan.flags |= kTwoStages;
   for (const auto& [clock, offset] : spec.linux.time_offsets)
     plan.time_offsets += str(clock, ' ', offset.seconds, ' ', offset.nanoseconds, '\n');
   if (spec.find_namespace(NamespaceType::mount) == nullptr)
