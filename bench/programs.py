@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 
 
 class CommandFailed(Exception):
@@ -12,7 +13,6 @@ class CommandFailed(Exception):
 
 def run(argv, timeout=60, check=True):
     """Standard output of a command. Output goes through files, not pipes: what it leaves behind may keep them open."""
-    import tempfile
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=timeout, check=False)
@@ -33,7 +33,7 @@ class OciRuntime:
         self.name = name
         self.path = path
         self.prefix = f"{work.tag}-{name}"
-        self.base = [path, "--root", work.path(f"{name}-state")]
+        self.base = [path, "--root", work.run_path(name)]
 
     def id(self, suffix="0"):
         return f"{self.prefix}-{suffix}"
@@ -70,7 +70,7 @@ class Skink:
         self.path = path
         self.prefix = f"{work.tag}-skink"
         self.image = "bench:latest"
-        self.base = [path, "--root", work.path("skink-store"), "--run", work.path("skink-run")]
+        self.base = [path, "--root", work.path("skink-store"), "--run", work.run_path("skink")]
         run([*self.base, "load", str(work.image)])
         images = json.loads(run([*self.base, "images", "--format", "json"]))
         self.image = images[0]["name"] if isinstance(images, list) else images["name"]
@@ -112,7 +112,7 @@ class Podman:
     def __init__(self, path, work):
         self.path = path
         self.prefix = f"{work.tag}-podman"
-        self.base = [path, "--root", work.path("podman-store"), "--runroot", work.path("podman-run"),
+        self.base = [path, "--root", work.path("podman-store"), "--runroot", work.run_path("podman"),
                      "--tmpdir", work.path("podman-tmp"), "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
         # Without --ulimit podman asks for more than a root without CAP_SYS_RESOURCE may.
         self.options = ["--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024",

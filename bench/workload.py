@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import tarfile
+import tempfile
 
 CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 PLAIN = ["nosuid", "noexec", "nodev"]
@@ -53,6 +54,8 @@ class Workload:
 
     def __init__(self, top, programs):
         self.top = pathlib.Path(top)
+        # What lives in /run by default lies there for all of them: it is memory on most hosts.
+        self.run = pathlib.Path(tempfile.mkdtemp(prefix="skink-bench-", dir="/run"))
         self.tag = f"skink-bench-{os.getpid()}"
         self.rootfs = self.top / "rootfs"
         self.image = self.top / "image.tar"
@@ -62,6 +65,9 @@ class Workload:
 
     def path(self, name):
         return str(self.top / name)
+
+    def run_path(self, name):
+        return str(self.run / name)
 
     def bundle(self, name, args, memory=None):
         """The directory of a bundle that runs `args`, made when it is not there."""
@@ -78,10 +84,16 @@ class Workload:
 
     def remove(self):
         """The files, and the cgroups with our tag that somebody left empty."""
-        shutil.rmtree(self.top, ignore_errors=True)
+        for directory in (self.top, self.run):
+            shutil.rmtree(directory, ignore_errors=True)
         groups = pathlib.Path("/sys/fs/cgroup")
         for directory in [*groups.glob(f"{self.tag}*"), *groups.glob(f"*/{self.tag}*")]:
-            _remove_empty_tree(directory)
+            if (directory / "cgroup.procs").exists():
+                _remove_empty_tree(directory)
+                continue
+            # podman makes plain directories on the tmpfs for a controller that this host does not have.
+            shutil.rmtree(directory, ignore_errors=True)
+            _remove_empty_tree(directory.parent)
 
     def _make_rootfs(self, programs):
         for name in ("bin", "proc", "sys", "dev", "tmp", "run", "etc", "stamps"):
