@@ -65,7 +65,9 @@ Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container) {
 }
 
 Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container, int store_dir) {
-  TRY(clean_leftovers(roots, container.id));
+  // Groups are journalled in the run directory before they are made: without one there is nothing of an earlier run.
+  const auto earlier = open_run_dir(roots, container.id);
+  if (earlier || earlier.error().code() != Code::not_found) TRY(clean_leftovers(roots, container.id));
   const UniqueFd run_dir = TRY(make_run_dir(roots, container));
   TRY(record_wish(store_dir, true, container.durable));
   const UniqueFd listener = TRY(listen_control(run_dir.get()));
