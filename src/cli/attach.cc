@@ -31,13 +31,18 @@ Result<void> check_terminal(const AttachOptions& attach) {
 int run_in_foreground(Context& context, Engine& engine, const Foreground& foreground) {
   auto status = engine.start_attached(foreground.id, foreground.attach);
   if (!status) return launch_failure(context, status.error());
-  if (*status != 0) explain_failure(context, engine, foreground.id);
+  if (*status != 0) {
+    LastOutput output = LastOutput::of(engine, foreground.id);
+    explain_failure(context, engine, foreground.id, output);
+  }
   return *status;
 }
 
 int run_new_container(Context& context, Engine& engine, const Foreground& foreground, bool detach) {
   std::optional<Error> failure;
   int exit_status = 0;
+  LastOutput output;
+  if (!detach && foreground.removed_at_end) output = LastOutput::of_new(engine, foreground.id);
   if (detach) {
     if (auto started = engine.start(foreground.id); !started) failure = std::move(started).error();
   } else if (auto status = engine.start_attached(foreground.id, foreground.attach); !status) {
@@ -46,7 +51,10 @@ int run_new_container(Context& context, Engine& engine, const Foreground& foregr
     exit_status = *status;
   }
   if (!failure) {
-    if (exit_status != 0) explain_failure(context, engine, foreground.id);
+    if (exit_status != 0) {
+      if (!foreground.removed_at_end) output = LastOutput::of(engine, foreground.id);
+      explain_failure(context, engine, foreground.id, output);
+    }
     return exit_status;
   }
   const int status = launch_failure(context, *failure);

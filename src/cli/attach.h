@@ -13,6 +13,7 @@ struct Foreground {
   std::string id;
   std::string name;
   AttachOptions attach;
+  bool removed_at_end = false;  ///< --rm: what it wrote is gone with it
 };
 
 /// Starts a container attached; the exit status that skink ends with. Tells on standard error why it could not be

@@ -2,11 +2,10 @@
 // Looking for the cause of a failure.
 #include "cli/hints.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
+#include <fcntl.h>
 
-#include "base/unique_fd.h"
-#include "cli/human.h"
+#include "supervise/records.h"
+#include "supervise/spool.h"
 #include "sys/file.h"
 
 namespace skink::cli {
@@ -14,64 +13,57 @@ namespace skink::cli {
 namespace {
 
 constexpr std::uint64_t kLastLines = 20;
-constexpr std::size_t kMostOutput = 256U << 10;
+constexpr std::size_t kMostOutput = 64U << 10;
 
-// Points descriptor `fd` at `target_fd` for as long as it lives.
-class Redirection {
- public:
-  static Result<Redirection> make(int fd, int target_fd) {
-    UniqueFd saved = TRY(sys::dup_fd(fd, 3));
-    if (::dup2(target_fd, fd) < 0) return Error::from_errno(errno, "dup2");
-    return Redirection(fd, std::move(saved));
-  }
-  Redirection(Redirection&&) = default;
-  Redirection& operator=(Redirection&&) = delete;
-  ~Redirection() {
-    if (saved_) ::dup2(saved_.get(), fd_);
-  }
+Result<UniqueFd> open_log_dir(const Engine& engine, const std::string& id) {
+  const std::string path = str(engine.options().store, '/', std::string_view(supervise::kContainers), '/', id, '/',
+                               std::string_view(supervise::kLogDir));
+  return sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+}
 
- private:
-  Redirection(int fd, UniqueFd saved) : fd_(fd), saved_(std::move(saved)) {}
-  int fd_;
-  UniqueFd saved_;
-};
-
-// The engine writes logs to descriptors 1 and 2; for a moment both are a file in memory.
-Result<std::string> capture_output(Engine& engine, const std::string& id) {
-  const UniqueFd file(::memfd_create("skink-last-output", MFD_CLOEXEC));
-  if (!file) return Error::from_errno(errno, "memfd_create");
-  {
-    const Redirection out = TRY(Redirection::make(1, file.get()));
-    const Redirection err = TRY(Redirection::make(2, file.get()));
-    LogOptions options;
-    options.tail = kLastLines;
-    TRY(engine.logs(id, options));
-  }
-  const auto end = ::lseek(file.get(), 0, SEEK_END);
-  const auto most = static_cast<off_t>(kMostOutput);
-  if (::lseek(file.get(), end > most ? end - most : 0, SEEK_SET) < 0) return Error::from_errno(errno, "lseek");
-  return sys::read_all(file.get(), kMostOutput, "the last output");
+Result<supervise::LogReader> open_reader(const Engine& engine, const std::string& id, bool is_new) {
+  const UniqueFd dir = TRY(open_log_dir(engine, id));
+  if (is_new) TRY(supervise::Spool::open(dir.get()));  // makes the files; nobody else writes to them yet
+  return supervise::LogReader::open(dir.get());
 }
 
 }  // namespace
+
+LastOutput LastOutput::of(const Engine& engine, const std::string& id) {
+  LastOutput output;
+  if (auto reader = open_reader(engine, id, false)) output.reader_ = std::move(*reader);
+  return output;
+}
+
+LastOutput LastOutput::of_new(const Engine& engine, const std::string& id) {
+  LastOutput output;
+  if (auto reader = open_reader(engine, id, true)) output.reader_ = std::move(*reader);
+  return output;
+}
+
+std::string LastOutput::read() {
+  std::string text;
+  if (!reader_ || !reader_->skip_to_tail(kLastLines, true, true)) return text;
+  for (;;) {
+    auto piece = reader_->next();
+    if (piece && !*piece) piece = reader_->rest();
+    if (!piece || !*piece || text.size() > kMostOutput) return text;
+    text += (*piece)->bytes;
+  }
+}
 
 bool tells_of_read_only_root(std::string_view output) {
   return output.find("Read-only file system") != std::string_view::npos ||
          output.find("EROFS") != std::string_view::npos;
 }
 
-std::string last_output(Engine& engine, const std::string& id) {
-  auto output = capture_output(engine, id);
-  return output ? std::move(*output) : std::string();
-}
-
-void explain_failure(Context& context, Engine& engine, const std::string& id) {
+void explain_failure(Context& context, const Engine& engine, const std::string& id, LastOutput& output) {
   const auto info = engine.info(id);
-  if (!info) return;  // --rm has removed it
-  if (info->last_exit && info->last_exit->oom)
-    context.note(str(info->name, ": ended by the kernel for want of memory; give it more with -m"));
-  if (tells_of_read_only_root(last_output(engine, id)))
-    context.note(str(info->name, ": the root is read-only: --tmpfs PATH makes one directory writable, --writable all"));
+  const std::string name = info ? str(info->name, ": ") : std::string();
+  if (info && info->last_exit && info->last_exit->oom)
+    context.note(str(name, "ended by the kernel for want of memory; give it more with -m"));
+  if (tells_of_read_only_root(output.read()))
+    context.note(str(name, "the root is read-only: --tmpfs PATH makes one directory writable, --writable all"));
 }
 
 }  // namespace skink::cli

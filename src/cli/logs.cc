@@ -36,8 +36,10 @@ constexpr Option<LogOptions> kOptions[] = {
 // Someone who reads the logs of a container that failed is told the way out where the cause is plain.
 void hint_if_failed(Context& context, Engine& engine, const std::string& id) {
   const auto info = engine.info(id);
-  if (info && info->phase != Phase::running && info->last_exit && info->last_exit->status != 0)
-    explain_failure(context, engine, id);
+  if (info && info->phase != Phase::running && info->last_exit && info->last_exit->status != 0) {
+    LastOutput output = LastOutput::of(engine, id);
+    explain_failure(context, engine, id, output);
+  }
 }
 
 int run(Context& context, Arguments args) {

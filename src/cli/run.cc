@@ -147,7 +147,7 @@ int run(Context& context, Arguments args) {
   if (!id_file) return context.fail(id_file.error(), kOwnFailure);
   auto created = create(context, command, *id_file);
   if (!created) return context.fail(created.error(), kOwnFailure);
-  const Foreground foreground{created->id, command.request.name, attach};
+  const Foreground foreground{created->id, command.request.name, attach, command.request.remove_at_end};
   const int status = run_new_container(context, created->engine, foreground, command.detach);
   if (command.detach && status == 0) context.say(created->id);
   id_file->keep();

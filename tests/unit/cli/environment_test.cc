@@ -8,6 +8,7 @@
 #include <map>
 
 #include "cli/archive_name.h"
+#include "cli/hints.h"
 #include "cli/times.h"
 
 namespace skink::cli {
@@ -71,6 +72,14 @@ TEST(Archives, AreToldFromNamesOfImages) {
   EXPECT_EQ(names_archive("nope.tar").error().text(), "nope.tar: No such file or directory");
   EXPECT_FALSE(names_archive("./nope"));
   EXPECT_NE(names_archive("/tmp").error().text().find("--bundle"), std::string::npos);
+}
+
+TEST(Hints, AWriteToTheReadOnlyRootIsToldFromOtherFailures) {
+  EXPECT_TRUE(tells_of_read_only_root("sh: can't create /etc/x: Read-only file system\n"));
+  EXPECT_TRUE(tells_of_read_only_root("Error: EROFS: read-only file system, open '/x'\n"));
+  EXPECT_TRUE(tells_of_read_only_root("OSError: [Errno 30] Read-only file system: '/x'\n"));
+  EXPECT_FALSE(tells_of_read_only_root("sh: can't create /etc/x: Permission denied\n"));
+  EXPECT_FALSE(tells_of_read_only_root(""));
 }
 
 }  // namespace
