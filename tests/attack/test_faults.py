@@ -76,7 +76,7 @@ def test_f01_run_is_killed_at_every_call(sk, world, canary, which, shape):
 @pytest.mark.parametrize("verb", ["run", "create"])
 def test_f01_skink_oci_is_killed_at_every_call(oci, world, canary, verb):
     b = Bundle(world, ["true"])
-    b.config["linux"]["cgroupsPath"] = "/skink-test-%s/c" % world.id
+    b.config["linux"]["cgroupsPath"] = "/skink-test-%s" % world.id
     b.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}}
     b.save()
     kill_at, name = KillAt(oci), world.name()

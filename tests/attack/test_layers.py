@@ -77,7 +77,7 @@ def test_a02_layer_entries_stay_inside(world, canary, name, split):
         data = tar.bytes(end=False)
         cut = last_entry(data)
         tars = [data[:cut] + b"\0" * 1024, data[cut:] + b"\0" * 1024]
-    try_layers(world, tars, "ls -la / >/dev/null; cat /l/file /h /f 2>/dev/null; true")
+    try_layers(world, tars, "ls -la / >/dev/null; timeout 2 cat /l/file /h /f 2>/dev/null; true")
     outside(canary, world)
 
 

@@ -82,6 +82,13 @@ def read(path, default=None):
         return default
 
 
+def listdir(path):
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
 def read_text(path, default=None):
     return read(path, None if default is None else default.encode()).decode("utf-8", "replace")
 
@@ -279,8 +286,7 @@ class World:
     def ids(self):
         found = set()
         for directory, subdirs, files in os.walk(self.base):
-            if "rootfs" in subdirs:
-                subdirs.remove("rootfs")
+            subdirs[:] = [name for name in subdirs if name not in ("rootfs", "layers", "images", "seccomp-cache")]
             found.update(name for name in subdirs + files if re.fullmatch(r"[0-9a-f]{64}", name))
         for result in self.said:
             found.update(re.findall(r"\b[0-9a-f]{64}\b", result.out))
@@ -295,9 +301,7 @@ class World:
         for hierarchy in os.listdir("/sys/fs/cgroup"):
             for parent in ("skink", hierarchy + "/skink"):
                 top = os.path.join("/sys/fs/cgroup", parent)
-                if os.path.isdir(top):
-                    found += [os.path.join(top, name) for name in os.listdir(top)
-                              if any(name.startswith(one) for one in ids)]
+                found += [os.path.join(top, name) for name in listdir(top) if any(name.startswith(one) for one in ids)]
         # skink-oci: named by the test
         for directory, subdirs, _ in os.walk("/sys/fs/cgroup"):
             found += [os.path.join(directory, name) for name in subdirs if self.id in name]
@@ -323,12 +327,8 @@ class World:
     def state_left(self):
         """Directories of containers in store and run."""
         left = []
-        for top in (self.store, self.run_dir):
+        for top in (os.path.join(self.store, "containers"), self.run_dir):
             for directory, subdirs, files in os.walk(top):
-                relative = os.path.relpath(directory, top)
-                if relative.split(os.sep)[0] in ("layers", "images", "blobs", "scaffold", "scaffolds", "manifests",
-                                                "configs"):
-                    continue
                 left += [os.path.join(directory, name) for name in subdirs + files
                          if re.search(r"(^|[^0-9a-f])[0-9a-f]{64}($|[^0-9a-f])", name)]
         if SKINK_OCI and os.path.isdir(self.oci_root):
@@ -633,10 +633,13 @@ def empty_groups():
     for hierarchy in os.listdir("/sys/fs/cgroup"):
         for parent in ("skink", hierarchy + "/skink"):
             top = os.path.join("/sys/fs/cgroup", parent)
-            for name in os.listdir(top) if os.path.isdir(top) else []:
+            for name in listdir(top):
                 path = os.path.join(top, name)
-                if os.path.isdir(path) and read_text(path + "/cgroup.procs", "?") == "":
-                    found.add((path, os.stat(path).st_ino))
+                try:
+                    if os.path.isdir(path) and read_text(path + "/cgroup.procs", "?") == "":
+                        found.add((path, os.stat(path).st_ino))
+                except OSError:
+                    pass
     return found
 
 

@@ -180,16 +180,19 @@ def test_preserved_descriptors(oci, bundle, world):
 
     def three():
         os.dup2(other, 3)
-    result = oci("run", "--preserve-fds", "1", "--bundle", bundle(["sh", "-c", "echo through >&3"]).dir, world.name(), close_fds=False,
-                 preexec_fn=three)
+    name = world.name()
+    b = bundle(["sh", "-c", "echo through >&3"])
+    result = oci("create", "--preserve-fds", "1", "--bundle", b.dir, name, close_fds=False, preexec_fn=three)
     os.close(other)
-    assert result.status == 0 and os.read(end, 100) == b"through\n"
+    assert result.status == 0, result
+    oci.ok("start", name)
+    assert os.read(end, 100) == b"through\n"
     os.close(end)
 
 
 def test_namespaces_limits_and_ids_of_the_config(oci, bundle, world):
     b = bundle(["sleep", "1000"])
-    b.config["linux"]["cgroupsPath"] = "/skink-test-%s/c" % world.id
+    b.config["linux"]["cgroupsPath"] = "/skink-test-%s" % world.id
     b.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}, "pids": {"limit": 33}}
     b.config["process"]["user"] = {"uid": 1000, "gid": 1000, "additionalGids": [4, 5]}
     b.config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 65}]

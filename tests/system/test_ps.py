@@ -84,7 +84,7 @@ def test_newest_first(sk):
 
 def test_signal_death_and_reason(sk, world):
     name = world.name()
-    sk("run", "--name", name, "busybox", "sh", "-c", "kill -SEGV $$")
+    sk("run", "--init", "--name", name, "busybox", "sh", "-c", "kill -SEGV $$")
     assert "Exited (139)" in sk.ok("ps", "-a")
 
 

@@ -118,7 +118,7 @@ def test_the_loopback_is_up_and_alone(sk):
 
 
 def test_process_one_is_the_command(sk):
-    assert sk.ok("run", "--rm", "busybox", "sh", "-c", "echo $$; cat /proc/1/comm") == "1\nsh"
+    assert sk.ok("run", "--rm", "busybox", "sh", "-c", "echo $$; cat /proc/1/comm; true") == "1\nsh"
 
 
 def test_init_reaps_and_forwards(sk):
@@ -150,10 +150,13 @@ def test_no_device_of_the_host_is_there(sk):
 
 
 def test_a_device_can_be_given(sk):
-    out = sk.ok("run", "--rm", "--device", "/dev/null:/dev/mynull", "--device", "/dev/zero:/dev/ro-zero:r", "busybox", "sh", "-c",
-                "echo x >/dev/mynull && stat -c '%t:%T' /dev/mynull /dev/ro-zero; head -c 1 /dev/ro-zero | wc -c; "
-                "echo x >/dev/ro-zero; echo $?")
-    assert out.split()[:3] == ["1:3", "1:5", "1"] and out.split()[-1] != "0"
+    out = sk.ok("run", "--rm", "--device", "/dev/null:/dev/mynull", "busybox", "sh", "-c",
+                "echo x >/dev/mynull && stat -c '%t:%T' /dev/mynull")
+    assert out == "1:3"
+    if os.path.exists("/dev/loop0"):
+        out = sk.ok("run", "--rm", "--device", "/dev/loop0:/dev/l:r", "busybox", "sh", "-c",
+                    "stat -c '%t:%T' /dev/l; true </dev/l && echo readable; (echo x >/dev/l) 2>/dev/null || echo not writable")
+        assert out.splitlines() == ["7:0", "readable", "not writable"]
     sk.fails("run", "--rm", "--device", "/dev/does-not-exist", "busybox", "true", status=125, match="does-not-exist")
 
 
@@ -313,9 +316,10 @@ def test_file_descriptors_of_the_caller_stay_out(sk, world):
 
 
 def test_umask_and_signals_are_the_usual(sk):
-    out = sk.ok("run", "--rm", "busybox", "sh", "-c", "umask; grep -E 'Sig(Blk|Ign)' /proc/self/status",
-                before=["sh", "-c", "trap '' PIPE INT; umask 077; exec \"$@\"", "sh"])
-    assert out.split() == ["0022", "SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+    before = ["sh", "-c", "trap '' PIPE INT; umask 077; exec \"$@\"", "sh"]
+    assert sk.ok("run", "--rm", "busybox", "sh", "-c", "umask", before=before) == "0022"
+    out = sk.ok("run", "--rm", "busybox", "grep", "-E", "Sig(Blk|Ign)", "/proc/self/status", before=before)
+    assert out.split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
 
 
 def test_shm_size(sk):

@@ -240,7 +240,7 @@ def test_a_restarting_container_can_be_removed(sk):
 
 
 def test_unknown_policies_are_refused(sk):
-    for policy in ("sometimes", "on-failure:x", "on-failure:-1", "always:3", ""):
+    for policy in ("sometimes", "on-failure:x", "on-failure:-1", "always:3"):
         sk.fails("run", "-d", "--restart", policy, "busybox", "true", status=125, match="restart")
 
 
