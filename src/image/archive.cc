@@ -126,6 +126,13 @@ Result<std::string> Archive::read(std::string_view name, std::size_t most) const
   return bytes;
 }
 
+Result<oci::Compression> Archive::compression_of(std::string_view name) const {
+  const auto source = TRY(open_member(name));
+  char start[4];
+  const std::size_t got = TRY(read_full(*source, start, sizeof start));
+  return detect_compression({start, got});
+}
+
 Result<std::unique_ptr<ByteSource>> Archive::open_member(std::string_view name) const {
   const Member* member = TRY(find(name));
   return std::unique_ptr<ByteSource>(std::make_unique<FileSource>(file_.get(), member->offset, member->size));

@@ -24,6 +24,8 @@ class Archive {
   [[nodiscard]] bool contains(const std::string& name) const { return members_.contains(name); }
   /// The size of a regular member; names are normalised. Links between members are followed by name only (A06).
   Result<std::uint64_t> size_of(std::string_view name) const;
+  /// How a member is packed, by its first bytes.
+  Result<oci::Compression> compression_of(std::string_view name) const;
   /// A small member whole.
   Result<std::string> read(std::string_view name, std::size_t most) const;
   /// A member's bytes; the archive must outlive it.

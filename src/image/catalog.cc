@@ -223,15 +223,27 @@ std::optional<oci::Digest> digest_in_name(std::string_view member) {
   return std::move(digest).value();
 }
 
-std::string make_manifest(const FoundImage& image, const std::vector<std::uint64_t>& sizes) {
+// The manifest that a docker-archive does not have, of the blobs as they lie there.
+Result<std::string> make_manifest(const Archive& archive, const FoundImage& image) {
   oci::Json json;
   json["schemaVersion"] = 2;
   json["mediaType"] = kManifestType;
   json["config"] = {{"mediaType", kConfigType}, {"digest", image.id.text()}, {"size", image.config_text.size()}};
   json["layers"] = oci::Json::array();
-  for (std::size_t i = 0; i < image.layers.size(); ++i)
-    json["layers"].push_back(
-        {{"mediaType", kLayerType}, {"digest", image.layers[i].diff_id.text()}, {"size", sizes[i]}});
+  for (const auto& layer : image.layers) {
+    const bool plain = layer.compression == oci::Compression::none;
+    oci::Digest digest = layer.diff_id;
+    if (layer.digest) {
+      digest = *layer.digest;
+    } else if (!plain) {
+      const auto source = TRY(archive.open_member(layer.member));
+      digest = TRY(HashingSource(*source).finish());
+    }
+    const std::string_view suffix = plain ? "" : layer.compression == oci::Compression::gzip ? "+gzip" : "+zstd";
+    json["layers"].push_back({{"mediaType", str(kLayerType, suffix)},
+                              {"digest", digest.text()},
+                              {"size", TRY(archive.size_of(layer.member))}});
+  }
   return oci::dump_json(json);
 }
 
@@ -244,18 +256,17 @@ Result<FoundImage> read_docker_image(const Archive& archive, const oci::DockerEn
     return Error::make(Code::corrupt, "config ", skink::quoted(entry.config), ": its bytes have the digest ",
                        image.id.text());
   image.config = TRY_CTX(oci::parse_image_config(image.config_text), "config ", image.id.text());
-  std::vector<std::uint64_t> sizes;
   for (const auto& layer : entry.layers) {
     LayerBlob blob;
     blob.member = layer;
     blob.label = printable(layer);
     if (layer.starts_with("blobs/sha256/")) blob.digest = digest_in_name(layer);
-    sizes.push_back(TRY_CTX(archive.size_of(layer), "layer ", image.layers.size() + 1));
+    blob.compression = TRY_CTX(archive.compression_of(layer), "layer ", image.layers.size() + 1);
     image.layers.push_back(std::move(blob));
   }
   TRY(check_layers(image));
   for (std::size_t i = 0; i < image.layers.size(); ++i) image.layers[i].diff_id = image.config.diff_ids[i];
-  image.manifest_text = make_manifest(image, sizes);
+  image.manifest_text = TRY(make_manifest(archive, image));
   image.manifest = oci::Digest::of_bytes(Sha256::of(image.manifest_text));
   return image;
 }

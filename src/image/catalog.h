@@ -15,9 +15,9 @@ namespace skink::image {
 /// Where a layer's bytes are and what they must be.
 struct LayerBlob {
   std::string member;
-  std::string label;                            ///< for errors: the digest, or the member's name
-  std::optional<oci::Digest> digest;            ///< of the packed bytes; a docker-archive has none
-  std::optional<oci::Compression> compression;  ///< absent: by the first bytes
+  std::string label;                  ///< for errors: the digest, or the member's name
+  std::optional<oci::Digest> digest;  ///< of the packed bytes; a docker-archive has none
+  oci::Compression compression = oci::Compression::none;
   oci::Digest diff_id;
 };
 

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <unordered_map>
 
 #include "base/text.h"
@@ -26,6 +27,7 @@ namespace {
 constexpr int kLinksMost = 40;                       // as the kernel: man 7 path_resolution
 constexpr std::size_t kDeferredMost = 64U << 20;     // bytes of names of whiteouts, kept until the end
 constexpr std::size_t kDirectoriesMost = 1'000'000;  // one name of an entry can imply 512
+constexpr std::size_t kHoleLeast = 4096;
 constexpr std::size_t kDataBuffer = 256U << 10;
 
 // A directory that this writer made. Modes and times are set at the end: a set-group-id bit would be inherited, and
@@ -65,6 +67,7 @@ class TreeWriter final : public LayerWriter {
   Result<UniqueFd> open_directory(const std::string& path);
   Result<void> remove_existing(int parent_fd, const std::string& name);
   Result<void> make(int parent_fd, const std::string& name, const std::function<int()>& call, const char* what);
+  Result<void> copy_data(int file_fd, ByteSource& data);
   Result<void> set_attributes(int file_fd, const Attributes& attributes);
   Result<void> set_link_attributes(int parent_fd, const std::string& name, const Attributes& attributes);
   Result<void> defer(std::vector<std::string>& list, const std::string& path);
@@ -231,6 +234,25 @@ Result<void> TreeWriter::directory(const std::string& path, const Attributes& at
   return {};
 }
 
+// Pieces of zeros become holes: lastlog and the like of images are large and empty.
+Result<void> TreeWriter::copy_data(int file_fd, ByteSource& data) {
+  buffer_.resize(kDataBuffer);
+  std::uint64_t size = 0;
+  bool ends_in_hole = false;
+  for (;;) {
+    const std::size_t got = TRY(data.read(buffer_.data(), buffer_.size()));
+    if (got == 0) break;
+    size += got;
+    ends_in_hole =
+        got >= kHoleLeast && buffer_[0] == 0 && std::memcmp(buffer_.data(), buffer_.data() + 1, got - 1) == 0;
+    if (!ends_in_hole) TRY(sys::write_all(file_fd, {buffer_.data(), got}, "data"));
+    else if (::lseek(file_fd, static_cast<off_t>(got), SEEK_CUR) < 0) return Error::from_errno(errno, "seek");
+  }
+  bytes_ += size;
+  if (ends_in_hole && ::ftruncate(file_fd, static_cast<off_t>(size)) != 0) return Error::from_errno(errno, "truncate");
+  return {};
+}
+
 Result<void> TreeWriter::regular(const std::string& path, const Attributes& attributes, ByteSource& data) {
   const auto [parent_path, name] = split_path(path);
   const int parent = TRY(open_parent(parent_path));
@@ -242,13 +264,7 @@ Result<void> TreeWriter::regular(const std::string& path, const Attributes& attr
         return file.get();
       },
       "create"));
-  buffer_.resize(kDataBuffer);
-  for (;;) {
-    const std::size_t got = TRY(data.read(buffer_.data(), buffer_.size()));
-    if (got == 0) break;
-    TRY(sys::write_all(file.get(), {buffer_.data(), got}, "data"));
-    bytes_ += got;
-  }
+  TRY(copy_data(file.get(), data));
   TRY(set_attributes(file.get(), attributes));
   if (::fchmod(file.get(), attributes.mode) != 0) return Error::from_errno(errno, "chmod");
   const timespec times[2] = {attributes.mtime, attributes.mtime};

@@ -39,14 +39,6 @@ Result<void> sync_directory(int dir_fd, const char* what) {
   return {};
 }
 
-Result<oci::Compression> compression_of(const Archive& archive, const LayerBlob& blob) {
-  if (blob.compression) return *blob.compression;
-  const auto source = TRY(archive.open_member(blob.member));
-  char start[4];
-  const std::size_t got = TRY(read_full(*source, start, sizeof start));
-  return detect_compression({start, got});
-}
-
 }  // namespace
 
 Result<void> Loader::add(const FoundImage& image) {
@@ -96,7 +88,7 @@ Result<void> Loader::write_layer(const LayerBlob& blob, std::size_t number) {
 Result<void> Loader::fill_layer(const LayerBlob& blob, std::size_t number, UniqueFd layer_fd) {
   const auto member = TRY(archive_.open_member(blob.member));
   HashingSource packed(*member);
-  const auto inflated = TRY(make_inflater(TRY(compression_of(archive_, blob)), packed));
+  const auto inflated = TRY(make_inflater(blob.compression, packed));
   const std::uint64_t budget = TRY(free_space(store_fd_));
   HashingSource tar(*inflated, [&](std::uint64_t count) -> Result<void> {
     if (count > budget) return Error::from_errno(ENOSPC, "it unpacks to more than the ", budget, " bytes free");
@@ -125,6 +117,9 @@ Result<void> Loader::fill_layer(const LayerBlob& blob, std::size_t number, Uniqu
   if (notes->devices > 0)
     notes_.push_back(
         str("layer ", number, ": ", notes->devices, " device nodes were left out; a container has a /dev of its own"));
+  if (notes->xattrs > 0)
+    notes_.push_back(str("layer ", number, ": ", notes->xattrs,
+                         " extended attributes were left out; user.* and security.capability are kept"));
   return writer->finish();
 }
 
@@ -158,17 +153,17 @@ Result<Loader::Staged> Loader::stage(const FoundImage& image) {
   return staged;
 }
 
+// Twice: a mark may go only after the data behind it is safe, and an image may come only after its layers' marks went.
 Result<void> Loader::sync() {
   TRY(sync_file_system(store_fd_));
   const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
+  bool any = false;
   for (const auto& hex : seen_) {
-    const UniqueFd layer = TRY(open_part(layers.get(), hex));
-    auto unmarked = sys::unlink_at(layer.get(), kUnsyncedFile);
-    if (!unmarked && unmarked.error().errnum() == ENOENT) continue;
-    TRY(std::move(unmarked));
-    TRY(sync_directory(layer.get(), "layer"));
+    auto unmarked = sys::unlink_at(layers.get(), str(hex, '/', kUnsyncedFile).c_str());
+    if (!unmarked && unmarked.error().errnum() != ENOENT) return unmarked;
+    any = any || unmarked;
   }
-  return sync_directory(layers.get(), kLayers);
+  return any ? sync_file_system(store_fd_) : Result<void>{};
 }
 
 Result<void> Loader::reveal(const FoundImage& image, const Staged& staged) {
@@ -181,7 +176,7 @@ Result<void> Loader::reveal(const FoundImage& image, const Staged& staged) {
   TRY(sync_directory(scaffolds.get(), kScaffolds));
   // Order: names that nobody has come before the image and lead to nothing yet, so that image and names appear at once.
   for (const auto& name : image.names)
-    if (!read_name(store_fd_, name.text())) TRY(write_name(store_fd_, name.text(), hex));
+    if (!read_name(store_fd_, name.text())) TRY(write_name(store_fd_, session_, name.text(), hex));
   TRY(sys::rename_at(session_.fd(), staged.image.c_str(), images.get(), hex.c_str()));
   return sync_directory(images.get(), kImages);
 }
@@ -191,7 +186,7 @@ Result<void> Loader::give_names(const FoundImage& image) {
     const auto owner = read_name(store_fd_, name.text());
     TRY(add_name(store_fd_, image.id.hex(), name.text()));
     if (owner && *owner == image.id.hex()) continue;
-    TRY(write_name(store_fd_, name.text(), image.id.hex()));
+    TRY(write_name(store_fd_, session_, name.text(), image.id.hex()));
     if (owner) TRY(drop_name(store_fd_, *owner, name.text()));
   }
   return {};

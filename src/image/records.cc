@@ -94,15 +94,21 @@ Result<std::string> read_name(int store_fd, const std::string& reference) {
   return TRY_CTX(oci::Digest::parse(text), "name ", skink::quoted(reference)).hex();
 }
 
-Result<void> write_name(int store_fd, const std::string& reference, const std::string& hex) {
+Result<void> write_name(int store_fd, const Session& session, const std::string& reference, const std::string& hex) {
   const UniqueFd names = TRY(open_part(store_fd, kNames));
-  return fs::write_file_atomic(names.get(), encode_name(reference).c_str(), "sha256:" + hex, 0600, kSafely);
+  const std::string staged = "name-" + fs::random_hex(8);
+  TRY(fs::write_file_atomic(session.fd(), staged.c_str(), "sha256:" + hex, 0600, kSafely));
+  TRY(sys::rename_at(session.fd(), staged.c_str(), names.get(), encode_name(reference).c_str()));
+  if (::fsync(names.get()) != 0) return Error::from_errno(errno, "fsync names");
+  return {};
 }
 
 Result<void> add_name(int store_fd, const std::string& hex, const std::string& reference) {
   const UniqueFd dir = TRY(open_image(store_fd, hex));
   const UniqueFd noted = TRY(open_part(dir.get(), kNames));
-  return fs::write_file_atomic(noted.get(), encode_name(reference).c_str(), "", 0600, kSafely);
+  TRY(sys::open_beneath(noted.get(), encode_name(reference).c_str(), O_WRONLY | O_CREAT, 0600));
+  if (::fsync(noted.get()) != 0) return Error::from_errno(errno, "fsync names of an image");
+  return {};
 }
 
 Result<void> drop_name(int store_fd, const std::string& hex, const std::string& reference) {

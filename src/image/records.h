@@ -28,8 +28,9 @@ Result<void> write_image(int dir_fd, const FoundImage& image, const ImageFacts& 
 
 /// The image id of a name, whether or not there is such an image; not_found without the name.
 Result<std::string> read_name(int store_fd, const std::string& reference);
-/// Points a name to an image. The image may come later; a name without one is not seen.
-Result<void> write_name(int store_fd, const std::string& reference, const std::string& hex);
+/// Points a name to an image. The image may come later; a name without one is not seen. What a kill leaves half
+/// written is in `session` and goes with it.
+Result<void> write_name(int store_fd, const Session& session, const std::string& reference, const std::string& hex);
 /// Notes a name with its image, where it can be found from the id. Comes before write_name().
 Result<void> add_name(int store_fd, const std::string& hex, const std::string& reference);
 /// Removes a name from its image and for itself.

@@ -135,7 +135,10 @@ Result<Loaded> Store::load(const std::string& file, const LoadOptions& options) 
   auto ended = session->end();
   if (!loaded) {
     if (!ended) loaded.error().also(ended.error());
-    return std::move(loaded).error().context(words());
+    // Names of entries are in the texts of system calls too (A78).
+    const Error& why = loaded.error();
+    Error safe = why.text() == printable(why.text()) ? why : Error::make(why.code(), printable(why.text()));
+    return std::move(safe).context(words());
   }
   return loaded;
 }
@@ -158,13 +161,18 @@ Result<std::vector<Image>> Store::list() const {
 
 Result<void> Store::tag(const Image& image, const Reference& name) {
   const std::string text = name.text();
-  const auto lock = TRY(lock_store(dir_.get()));
-  const auto owner = read_name(dir_.get(), text);
-  if (owner && *owner == image.id.hex()) return {};
-  TRY(add_name(dir_.get(), image.id.hex(), text));
-  TRY(write_name(dir_.get(), text, image.id.hex()));
-  if (owner) TRY(drop_name(dir_.get(), *owner, text));
-  return {};
+  Session session = TRY(Session::begin(dir_.get()));
+  const auto tag_it = [&]() -> Result<void> {
+    const auto lock = TRY(lock_store(dir_.get()));
+    const auto owner = read_name(dir_.get(), text);
+    if (owner && *owner == image.id.hex()) return {};
+    TRY(add_name(dir_.get(), image.id.hex(), text));
+    TRY(write_name(dir_.get(), session, text, image.id.hex()));
+    return owner ? drop_name(dir_.get(), *owner, text) : Result<void>{};
+  };
+  auto done = tag_it();
+  auto ended = session.end();
+  return done ? ended : done;
 }
 
 namespace {

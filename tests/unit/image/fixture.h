@@ -86,6 +86,9 @@ class Scratch : public ::testing::Test {
   std::string canary_;
 };
 
+/// Whether sweeps run in full (tools/test --all).
+inline bool test_everything() { return ::getenv("SKINK_TEST_ALL") != nullptr; }
+
 /// Strings that end with a NUL each.
 inline std::vector<std::string> components(const std::string& list) {
   std::vector<std::string> parts;

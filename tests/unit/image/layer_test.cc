@@ -145,6 +145,21 @@ TEST_F(Layer, AHardLinkToNothingNamesIt) {
   EXPECT_EQ(unpack({file("same", "1"), hardlink("same", "same")}), "f 644 same\nsame 1\n");
 }
 
+TEST_F(Layer, ZerosBecomeHolesAndStayZeros) {
+  const std::string zeros(3U << 20, '\0');
+  const std::string layer =
+      tar({file("lastlog", zeros), file("mixed", "a" + zeros + "b"), file("few", std::string(9, '\0'))});
+
+  ASSERT_EQ(text_of(load_layers({layer})), "loaded");
+
+  EXPECT_TRUE(read(tree(layer) + "/lastlog") == zeros);
+  EXPECT_TRUE(read(tree(layer) + "/mixed") == "a" + zeros + "b");
+  EXPECT_EQ(read(tree(layer) + "/few").size(), 9u);
+  struct stat status {};
+  ASSERT_EQ(::stat((tree(layer) + "/lastlog").c_str(), &status), 0);
+  EXPECT_LT(status.st_blocks, 100);
+}
+
 TEST_F(Layer, NamesAreBytes) { EXPECT_THAT(unpack({file("new\nline\xff", "1")}), HasSubstr("new\nline\xff")); }
 
 TEST_F(Layer, NamesAndDepthsHaveLimits) {
@@ -255,6 +270,63 @@ TEST_F(Layer, DevicesAreLeftOutAndTheWhiteoutDeviceIsRefused) {
   EXPECT_THAT(loaded->notes, ::testing::ElementsAre(HasSubstr("layer 1: 1 device nodes were left out")));
   EXPECT_THAT(text_of(load_layers({tar({zero})})), HasSubstr("character device 0:0"));
   EXPECT_THAT(text_of(load_layers({tar({range})})), HasSubstr("device number out of range"));
+}
+
+// A small deterministic fuzzer over what a layer can say; the canary and the fixture judge.
+TEST_F(Layer, RandomLayersStayInside) {
+  std::uint32_t state = 20261123;
+  const auto pick = [&](std::size_t count) {
+    state = state * 1664525 + 1013904223;
+    return static_cast<std::size_t>(state >> 8) % count;
+  };
+  const std::string canary = top_ + "/canary";
+  const std::vector<std::string> names = {"a",
+                                          "a/b",
+                                          "a/b/c",
+                                          "l",
+                                          "l/secret",
+                                          "l/a",
+                                          ".",
+                                          "..",
+                                          "../a",
+                                          "a/../l",
+                                          ".wh.a",
+                                          "a/.wh.b",
+                                          ".wh..wh..opq",
+                                          "l/.wh.secret",
+                                          "a/.wh..wh..opq",
+                                          "a/l",
+                                          "a/l/b",
+                                          "//a//b/",
+                                          canary,
+                                          canary + "/secret",
+                                          "l" + canary + "/secret",
+                                          "\x1b[2J\xff\n"};
+  const std::vector<std::string> links = {"a",    "/", "..", "l", "a/b", "../../..", canary, canary + "/secret",
+                                          "/a/l", "."};
+  const std::string types = "0012255567L34g";
+  int good = 0;
+  for (int round = 0; round < (test_everything() ? 5000 : 100); ++round) {
+    std::vector<TarSpec> entries;
+    for (std::size_t i = pick(14) + 1; i > 0; --i) {
+      TarSpec spec{.type = types[pick(types.size())], .name = names[pick(names.size())]};
+      if (spec.type == '0') spec.data = "evil";
+      if (spec.type == '1' || spec.type == '2') spec.link = links[pick(links.size())];
+      if (spec.type == '3' || spec.type == '4') spec.major = static_cast<std::uint32_t>(pick(3));
+      if (spec.type == 'L') spec.data = names[pick(names.size())];
+      if (pick(8) == 0) spec.pax.emplace_back("linkpath", links[pick(links.size())]);
+      if (pick(40) == 0) spec.size_field = "00000000777";
+      entries.push_back(spec);
+    }
+    const auto loaded = load_layers({tar(entries)});
+    good += loaded ? 1 : 0;
+    if (!loaded) {
+      EXPECT_EQ(loaded.error().text().find('\x1b'), std::string::npos) << loaded.error().text();
+    }
+    ASSERT_EQ(describe_canary(), canary_) << "round " << round;
+    ASSERT_EQ(run("ls -A " + top_ + "/store/tmp"), "") << "round " << round;
+  }
+  EXPECT_GT(good, 10) << "most were refused for a reason of no interest";
 }
 
 }  // namespace

@@ -70,6 +70,29 @@ TEST_F(StoreTest, LoadsADockerArchiveWithAllItsTags) {
   EXPECT_EQ(digest(*store().read_config(loaded->images[0].id)), loaded->images[0].id.text());
 }
 
+TEST_F(StoreTest, APackedLayerOfADockerArchiveIsInTheManifestAsItLies) {
+  const auto loaded = load(docker_archive({.layers = {kBase}, .packing = "gzip"}, {"web"}));
+
+  ASSERT_TRUE(loaded) << text_of(loaded);
+  const auto manifest = store().read_manifest(loaded->images[0].manifest);
+  ASSERT_TRUE(manifest);
+  EXPECT_THAT(*manifest, HasSubstr("tar+gzip"));
+  EXPECT_THAT(*manifest, HasSubstr(digest(gzip(kBase))));
+}
+
+TEST_F(StoreTest, ADamagedByteAnywhereIsAnErrorOrHarmless) {
+  const std::string whole = oci_archive({.layers = {kBase, kTop}, .ref_name = "web:1"});
+  for (std::size_t at = 0; at < whole.size(); at += 61) {
+    std::string bytes = whole;
+    bytes[at] = static_cast<char>(bytes[at] ^ 0x11);
+    const auto loaded = load(bytes);
+    if (!loaded) continue;
+    EXPECT_EQ(read(tree(kBase) + "/etc/a"), "1") << at;
+    EXPECT_EQ(read(tree(kTop) + "/etc/b"), "2") << at;
+    for (const auto& image : loaded->images) (void)store().remove(image.id.text(), true, {});
+  }
+}
+
 TEST_F(StoreTest, AnArchiveOfBothFormsGivesTheNamesOfBoth) {
   const ImageSpec spec{.layers = {kBase}, .packing = "none"};
   auto members = oci_members(spec);
