@@ -308,7 +308,7 @@ TEST_F(Layer, RandomLayersStayInside) {
   int good = 0;
   for (int round = 0; round < (test_everything() ? 5000 : 100); ++round) {
     std::vector<TarSpec> entries;
-    for (std::size_t i = pick(14) + 1; i > 0; --i) {
+    for (std::size_t i = pick(7) + 1; i > 0; --i) {
       TarSpec spec{.type = types[pick(types.size())], .name = names[pick(names.size())]};
       if (spec.type == '0') spec.data = "evil";
       if (spec.type == '1' || spec.type == '2') spec.link = links[pick(links.size())];
