@@ -5,23 +5,38 @@
 namespace skink::child {
 namespace {
 
-struct ParentAndName {
-  long parent;
-  const char* name;
-};
+// The directory that a node or link lies in, opened (and made) inside the root; kept for the next one in the same
+// place.
+class ParentDirectory {
+ public:
+  explicit ParentDirectory(int root_fd) : root_fd_(root_fd) {}
+  ~ParentDirectory() {
+    if (fd_ >= 0) close_fd(static_cast<int>(fd_));
+  }
+  ParentDirectory(const ParentDirectory&) = delete;
+  ParentDirectory& operator=(const ParentDirectory&) = delete;
 
-// Opens (and makes) the directory that `path` lies in, inside the root.
-ParentAndName open_parent(const Context& context, const char* path) {
-  char directory[4096];
-  Size slash = 0;
-  const Size length = length_of(path);
-  if (length >= sizeof directory) return {-ENAMETOOLONG, path};
-  for (Size i = 0; i < length; ++i)
-    if (path[i] == '/') slash = i;
-  for (Size i = 0; i < slash; ++i) directory[i] = path[i];
-  directory[slash] = 0;
-  return {make_target(context.root_fd, slash == 0 ? "/" : directory, false, 0), path + slash + 1};
-}
+  // The descriptor for the directory of `path`, or -errno; `name` becomes its last component.
+  long open(const char* path, const char*& name) {
+    Size slash = 0;
+    const Size length = length_of(path);
+    if (length >= sizeof directory_) return -ENAMETOOLONG;
+    for (Size i = 0; i < length; ++i)
+      if (path[i] == '/') slash = i;
+    name = path + slash + 1;
+    if (fd_ >= 0 && length_of(directory_) == slash && starts_with(path, directory_)) return fd_;
+    if (fd_ >= 0) close_fd(static_cast<int>(fd_));
+    for (Size i = 0; i < slash; ++i) directory_[i] = path[i];
+    directory_[slash] = 0;
+    fd_ = make_target(root_fd_, slash == 0 ? "/" : directory_, false, 0);
+    return fd_;
+  }
+
+ private:
+  int root_fd_;
+  long fd_ = -1;
+  char directory_[4096] = {};
+};
 
 long make_node(int parent_fd, const char* name, const plan::DeviceNode& device) {
   long rc = call(__NR_mknodat, parent_fd, arg(name), device.mode, static_cast<long>(device.dev));
@@ -58,21 +73,22 @@ long bind_node(int parent_fd, const char* name, int tree_fd) {
 Fault make_devices(Context& context) {
   const auto& plan = context.plan();
   const auto* devices = context.array<plan::DeviceNode>(plan.devices);
+  ParentDirectory directory(context.root_fd);
   for (unsigned i = 0; i < plan.devices.count; ++i) {
-    const auto [parent, name] = open_parent(context, context.text(devices[i].path));
+    const char* name = nullptr;
+    const long parent = directory.open(context.text(devices[i].path), name);
     CHILD_TRY(check(parent, Step::make_device, i));
     const int dir = static_cast<int>(parent);
     const long rc =
         devices[i].bind_fd >= 0 ? bind_node(dir, name, devices[i].bind_fd) : make_node(dir, name, devices[i]);
-    close_fd(dir);
     CHILD_TRY(check(rc, Step::make_device, i));
   }
   const auto* links = context.array<plan::Link>(plan.links);
   for (unsigned i = 0; i < plan.links.count; ++i) {
-    const auto [parent, name] = open_parent(context, context.text(links[i].path));
+    const char* name = nullptr;
+    const long parent = directory.open(context.text(links[i].path), name);
     CHILD_TRY(check(parent, Step::make_device_link, i));
     const long rc = call(__NR_symlinkat, arg(context.text(links[i].target)), parent, arg(name));
-    close_fd(static_cast<int>(parent));
     if (rc != -EEXIST) CHILD_TRY(check(rc, Step::make_device_link, i));
   }
   return {};

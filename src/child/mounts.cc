@@ -36,12 +36,36 @@ long make_component(int parent_fd, const char* name, bool file) {
 
 }  // namespace
 
+namespace {
+
+// The usual case: only the last component is missing. -ENOENT when more is.
+long make_last(int root_fd, const char* path, bool file, unsigned long resolve) {
+  char prefix[4096];
+  Size slash = 0;
+  const Size length = length_of(path);
+  if (length >= sizeof prefix) return -ENAMETOOLONG;
+  for (Size i = 0; i < length; ++i) {
+    prefix[i] = path[i];
+    if (path[i] == '/') slash = i;
+  }
+  if (slash + 1 >= length || length - slash - 1 > kMaxName) return -ENOENT;
+  prefix[slash] = 0;
+  const long parent = open_in_root(root_fd, slash == 0 ? "/" : prefix, kOpenPath | kOpenDirectory, 0, resolve);
+  if (parent < 0) return parent;
+  const long made = make_component(static_cast<int>(parent), path + slash + 1, file);
+  close_fd(static_cast<int>(parent));
+  return made < 0 ? made : open_in_root(root_fd, path, kOpenPath | (file ? 0 : kOpenDirectory), 0, resolve);
+}
+
+}  // namespace
+
 // Opens `path` inside the root, making what is missing. Each missing component is made below the descriptor of its
 // parent, then looked up again from the root, so that a symlink put there meanwhile is resolved inside
 // (CVE-2024-45310).
 long make_target(int root_fd, const char* path, bool file, unsigned long resolve) {
   const int last_flags = kOpenPath | (file ? 0 : kOpenDirectory);
   long fd = open_in_root(root_fd, path, last_flags, 0, resolve);
+  if (fd == -ENOENT) fd = make_last(root_fd, path, file, resolve);
   if (fd != -ENOENT) return fd;
   char prefix[4096];
   const Size length = length_of(path);

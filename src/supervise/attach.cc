@@ -2,7 +2,7 @@
 // Engine::start_attached: a container in the foreground. Its output is read back from the spool, so that the caller and
 // `logs` see the same bytes and a stopped caller never stops the container.
 #include <fcntl.h>
-#include <sys/inotify.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <array>
@@ -44,7 +44,7 @@ class Attachment {
   AttachOptions options_;
   Supervised supervised_;
   std::optional<LogReader> reader_;
-  UniqueFd inotify_;
+  UniqueFd output_event_;  // the supervisor writes to it when there is more to read
   std::optional<RawTerminal> raw_;
   Front front_;
   bool launched_ = false, over_ = false, has_input_ = false;
@@ -57,10 +57,9 @@ Result<void> Attachment::open_log(int store_dir) {
   TRY(Spool::open(dir.get()));  // makes the files of a container that never ran
   reader_ = TRY(LogReader::open(dir.get()));
   TRY(reader_->skip_to_end());
-  inotify_ = UniqueFd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-  if (!inotify_) return Error::from_errno(errno, "inotify_init");
-  const std::string index = str("/proc/self/fd/", reader_->index_fd());
-  if (::inotify_add_watch(inotify_.get(), index.c_str(), IN_MODIFY) < 0) return Error::from_errno(errno, "inotify");
+  // Not inotify: to close one takes the kernel a grace period of several milliseconds.
+  output_event_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!output_event_) return Error::from_errno(errno, "eventfd");
   return {};
 }
 
@@ -71,7 +70,8 @@ Result<void> Attachment::connect() {
 }
 
 Result<void> Attachment::request() {
-  TRY(send_message(supervised_.socket.get(), {{"op", "attach"}, {"stdin", options_.stdin_open}}));
+  const int event = output_event_.get();
+  TRY(send_message(supervised_.socket.get(), {{"op", "attach"}, {"stdin", options_.stdin_open}}, {&event, 1}));
   if (!launched_) TRY(send_message(supervised_.socket.get(), {{"op", "start"}}));
   return {};
 }
@@ -80,6 +80,7 @@ Result<void> Attachment::request() {
 Result<bool> Attachment::reconnect() {
   supervised_.socket.reset();
   if (!launched_) {
+    TRY(check_files(supervised_.store_dir.get(), id_));
     auto again = connect();
     if (!again && !is_hang_up(again.error())) return std::move(again).error();
     return false;
@@ -129,10 +130,9 @@ void Attachment::on_signal(int signal) {
 }
 
 Result<std::optional<Output>> Attachment::next_output() {
-  // Order: events are read away before the look at the files, so that none is missed.
-  std::array<char, 4096> events;  // NOLINT: thrown away
-  while (::read(inotify_.get(), events.data(), events.size()) > 0) {
-  }
+  // Order: the event is read away before the look at the files, so that none is missed.
+  std::uint64_t count = 0;
+  (void)!::read(output_event_.get(), &count, sizeof count);
   auto piece = TRY(reader_->next());
   if (!piece && over_) piece = TRY(reader_->rest());
   if (!piece) return std::optional<Output>{};
@@ -150,7 +150,7 @@ Result<int> Attachment::run() {
   front_.on_control = [this] { return on_control(); };
   front_.next_output = [this] { return next_output(); };
   front_.on_signal = [this](int signal) { on_signal(signal); };
-  front_.output_fds = {inotify_.get()};
+  front_.output_fds = {output_event_.get()};
   auto done = front_.run(signals);
   raw_.reset();
   if (!done) {

@@ -76,7 +76,7 @@ Result<Roots> open_roots(EngineOptions& options) {
 Phase phase_of(const Status& status) {
   switch (status.step) {
     case Step::starting:
-    case Step::launching: return status.started_ns == 0 ? Phase::created : Phase::restarting;
+    case Step::launching: return status.incarnation <= 1 ? Phase::created : Phase::restarting;
     case Step::running: return status.paused ? Phase::paused : Phase::running;
     case Step::waiting: return Phase::restarting;
     case Step::stopped: return Phase::exited;

@@ -14,6 +14,7 @@
 #include "cgroup/cgroup.h"
 #include "fs/dir.h"
 #include "supervise/engine_impl.h"
+#include "supervise/exits.h"
 #include "supervise/guard_start.h"
 #include "supervise/removal.h"
 #include "sys/file.h"
@@ -49,7 +50,7 @@ Result<void> write_run_files(int run_dir, const Container& container) {
   return {};
 }
 
-Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container) {
+Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, int store_dir) {
   const std::string& id = container.id;
   TRY(sys::mkdir_at(roots.run_containers.get(), id.c_str(), 0700));
   UniqueFd dir = TRY(open_run_dir(roots, id));
@@ -58,6 +59,11 @@ Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container) {
   TRY(fs::write_file_atomic(dir.get(), kCgroupFile, cgroup::dump_location(location), 0600));
   Status status;
   status.boot_id = TRY(sys::boot_id());
+  if (const auto before = read_run_record(store_dir)) {
+    status.started_ns = before->started_ns;
+    status.finished_ns = before->finished_ns;
+    status.last_exit = before->last;
+  }
   TRY(fs::write_file_atomic(dir.get(), kStatusFile, dump(status), 0600));
   TRY(sys::mkdir_at(dir.get(), kRootDir, 0700));
   TRY(write_run_files(dir.get(), container));
@@ -68,7 +74,7 @@ Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container
   // Groups are journalled in the run directory before they are made: without one there is nothing of an earlier run.
   const auto earlier = open_run_dir(roots, container.id);
   if (earlier || earlier.error().code() != Code::not_found) TRY(clean_leftovers(roots, container.id));
-  const UniqueFd run_dir = TRY(make_run_dir(roots, container));
+  const UniqueFd run_dir = TRY(make_run_dir(roots, container, store_dir));
   TRY(record_wish(store_dir, true, container.durable));
   const UniqueFd listener = TRY(listen_control(run_dir.get()));
   GuardStart start;
@@ -83,6 +89,31 @@ Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container
 }
 
 }  // namespace
+
+namespace {
+
+// Guard and supervisor died without a word: how the last run ended is not known, and that is what is written down.
+void record_abandoned(const Roots& roots, const std::string& id, int run_dir) {
+  const auto status = read_status(run_dir);
+  if (!status || status->started_ns == 0 || (status->step != Step::running && status->step != Step::waiting)) return;
+  const auto store_dir = open_container(roots, id);
+  if (!store_dir) return;
+  RunRecord record;
+  record.last = status->step == Step::running ? unknown_exit() : status->last_exit.value_or(unknown_exit());
+  record.started_ns = status->started_ns;
+  record.finished_ns = status->step == Step::running ? 0 : status->finished_ns;
+  record.restarts = status->restarts;
+  (void)fs::write_file_atomic(store_dir->get(), kExitFile, dump(record), 0600);
+}
+
+}  // namespace
+
+Result<void> check_files(int store_dir, const std::string& id) {
+  TRY(read_container(store_dir, id));
+  auto spec = oci::parse_spec(TRY(fs::read_file(store_dir, kConfigFile, oci::kConfigLimit)));
+  if (!spec) return std::move(spec.error().context(std::string_view(kConfigFile))).as(Code::corrupt);
+  return {};
+}
 
 Result<fs::Lock> lock_container(const Roots& roots, const std::string& id) {
   for (int attempt = 0; attempt < 16; ++attempt) {
@@ -131,6 +162,7 @@ Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, s
 Result<void> clean_leftovers(const Roots& roots, const std::string& id) {
   const auto run_dir = open_run_dir(roots, id);
   if (run_dir) {
+    record_abandoned(roots, id, run_dir->get());
     // Both processes that would have ended it are gone: nobody but us is left to do it.
     if (const auto status = read_status(run_dir->get()))
       if (const auto init = sys::open_identified(status->init)) (void)sys::signal_pidfd(init->get(), SIGKILL);
@@ -251,7 +283,8 @@ Result<void> Engine::start(const std::string& id) {
       if (!done) (void)await_no_supervisor(supervised.alive.get(), 5 * kSecond);
       return done;
     }
-    // The supervisor was killed, or had come to its end just then.
+    // The supervisor was killed, had come to its end just then, or cannot read the container's files.
+    TRY(check_files(supervised.store_dir.get(), id));
     pause_ms(2);
   }
 }
@@ -338,7 +371,7 @@ Result<void> end_supervisor(const Roots& roots, const std::string& id, int store
     return await_no_supervisor(alive.get(), kPatienceNs);
   }
   (void)record_wish(store_dir, false, false);
-  auto stopped = ask_supervisor(roots, id, {{"op", "stop"}, {"timeout_ns", 0}}, 10 * kSecond);
+  auto stopped = ask_supervisor(roots, id, {{"op", "stop"}, {"timeout_ns", 0}}, 6 * kSecond);
   if (stopped || stopped.error().code() == Code::not_found)
     if (await_no_supervisor(alive.get(), 5 * kSecond)) return {};
   return end_by_force(roots, id, store_dir);

@@ -55,6 +55,9 @@ std::optional<RunRecord> read_run_record(int store_dir_fd);
 /// How long a command waits for a supervisor that should answer at once (fault F24).
 inline constexpr std::int64_t kPatienceNs = 20'000'000'000;
 
+/// Whether a supervisor could read what it needs; the error tells what is damaged.
+Result<void> check_files(int store_dir_fd, const std::string& id);
+
 /// A made-up name that is free, "brisk_gecko" or "brisk_gecko_3".
 std::string make_up_name(const Roots& roots);
 

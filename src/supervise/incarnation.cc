@@ -10,8 +10,10 @@
 #include <cerrno>
 
 #include "fs/dir.h"
+#include "launch/hooks.h"
 #include "launch/launch.h"
 #include "supervise/exits.h"
+#include "supervise/overlay.h"
 #include "supervise/policy.h"
 #include "supervise/removal.h"
 #include "supervise/rootfs.h"
@@ -26,6 +28,17 @@ constexpr std::int64_t kMostExits = 64 << 10;
 
 }  // namespace
 
+// Hooks of a bundle for which there is nobody else: what fails is written down and changes nothing (runtime.md).
+void Supervisor::run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind, std::string_view state) {
+  const launch::HookState document{.id = container_.id,
+                                   .status = std::string(state),
+                                   .bundle = container_.bundle,
+                                   .pid = state == "running" ? status_.init.pid : 0,
+                                   .annotations = &spec_.annotations};
+  for (const auto& hook : hooks)
+    if (auto ran = launch::run_hooks({hook}, kind, document); !ran) complain(ran.error());
+}
+
 // Launches. A failure of the very first launch is for whoever gave the order; later ones are the policy's.
 Result<void> Supervisor::begin() {
   status_.step = Step::launching;
@@ -35,12 +48,13 @@ Result<void> Supervisor::begin() {
   auto launched = launch();
   if (launched) {
     started();
+    run_hooks(spec_.hooks.poststart, "poststart", "running");
     return {};
   }
   init_pidfd_.reset();
   terminal_.reset();
   clear_group();
-  if (status_.started_ns == 0) {
+  if (status_.incarnation == 1) {
     first_launch_failed(launched.error());
     return {};
   }
@@ -123,6 +137,8 @@ Result<UniqueFd> Supervisor::make_incarnation_root() {
     const std::string name = str("upper.", status_.incarnation);
     TRY(sys::mkdir_at(kFdStoreDir, name.c_str(), 0700));
     upper = TRY(sys::open_at(kFdStoreDir, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    // A bounded layer is a tmpfs: no other file system gives one directory a size without quotas set up by hand.
+    if (container_.storage_size) upper = TRY(mount_sized_tmpfs(*container_.storage_size));
     request.upper_parent_fd = upper.get();
   }
   return TRY_CTX(make_root(request), "root file system");
@@ -165,6 +181,13 @@ void Supervisor::check_init() {
     return;
   }
   if (!init_gone_) return;
+  // Made while there was no guard to be had: it is our own child.
+  sys::ExitStatus ended;
+  if (!guard_pidfd_ && init_pidfd_ && sys::wait_pidfd(init_pidfd_.get(), ended, false).value_or(false)) {
+    const ExitRecord own{status_.init.pid, ended.code, ended.status, kExitMagic, fs::now_ns(), fs::monotonic_ns()};
+    init_ended(last_exit_of(own));
+    return;
+  }
   // Not our guard's child, or the guard was killed between its end and its record.
   if (init_pidfd_)
     if (const auto told = ask_kernel(init_pidfd_.get(), status_.init.pid)) {
@@ -188,6 +211,7 @@ void Supervisor::init_ended(LastExit last) {
   init_pidfd_.reset();
   terminal_.reset();
   init_gone_ = false;
+  run_hooks(spec_.hooks.poststop, "poststop", "stopped");
   status_.finished_ns = last.at_ns;
   status_.paused = false;
   status_.kill_at_ns = 0;

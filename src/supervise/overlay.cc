@@ -77,13 +77,20 @@ Result<UniqueFd> mount_overlay(const std::vector<int>& lowers, int upper_fd, int
   return joined;
 }
 
-Result<UniqueFd> mount_scaffold_tmpfs() {
+namespace {
+
+Result<UniqueFd> mount_tmpfs(const char* source, const std::string& size) {
   auto tmpfs = TRY(sys::FsContext::open("tmpfs"));
-  TRY(tmpfs.set("source", "skink-scaffold"));
-  TRY(tmpfs.set("size", "1m"));
+  TRY(tmpfs.set("source", source));
+  TRY(tmpfs.set("size", size));
   TRY(tmpfs.set("mode", "0755"));
   TRY(tmpfs.create());
   return tmpfs.mount();
 }
+
+}  // namespace
+
+Result<UniqueFd> mount_scaffold_tmpfs() { return mount_tmpfs("skink-scaffold", "1m"); }
+Result<UniqueFd> mount_sized_tmpfs(std::int64_t bytes) { return mount_tmpfs("skink-upper", str(bytes)); }
 
 }  // namespace skink::supervise

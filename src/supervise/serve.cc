@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The supervisor's clients: commands that ask it to do something or want to hear of something. No client is ever waited
 // for: one that does not read is dropped.
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -79,7 +80,7 @@ void Supervisor::answer(Client& client, Message message) {
       reply_result(client, {});
     }
   } else if (op == "attach") {
-    handle_attach(client, json);
+    handle_attach(client, message);
   } else if (op == "wait") {
     client.awaits_end = true;
   } else if (op == "stop") {
@@ -105,7 +106,21 @@ void Supervisor::answer(Client& client, Message message) {
   }
 }
 
-void Supervisor::handle_attach(Client& client, const oci::Json& json) {
+// Those who are attached read the spool by themselves; a count that is full already needs no more.
+void Supervisor::tell_output() {
+  const std::uint64_t one = 1;
+  for (auto& [fd, client] : clients_)
+    if (client.output_event) (void)!::write(client.output_event.get(), &one, sizeof one);
+}
+
+void Supervisor::handle_attach(Client& client, Message& message) {
+  const oci::Json& json = message.json;
+  if (!message.fds.empty()) {
+    // Whatever it is, it must not hold us up.
+    client.output_event = std::move(message.fds[0]);
+    const int flags = ::fcntl(client.output_event.get(), F_GETFL);
+    ::fcntl(client.output_event.get(), F_SETFL, flags | O_NONBLOCK);
+  }
   client.attached = true;
   client.awaits_end = true;
   client.wants_stdin = oci::get_bool(json, "stdin");

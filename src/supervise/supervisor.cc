@@ -37,12 +37,13 @@ std::optional<int> lower_oom_score() {
   return sys::write_all(file->get(), lower, kFile) ? now : std::nullopt;
 }
 
-void complain(const Error& error) {
+}  // namespace
+
+// To a file beside status.json, for whoever looks into a failure later.
+void Supervisor::complain(const Error& error) {
   const std::string line = str("skink: supervisor: ", printable(error.text()), "\n");
   (void)!::write(kFdComplaints, line.data(), line.size());
 }
-
-}  // namespace
 
 int Supervisor::run(pid_t guard_pid) {
   // The guard's descriptors were made to be inherited by us, and by nobody after us.
@@ -146,10 +147,17 @@ void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
       check_init();
       break;
-    case Source::out: (void)spool_->pump(Stream::out, fd, true); break;
-    case Source::err: (void)spool_->pump(Stream::err, fd, true); break;
+    case Source::out:
+      (void)spool_->pump(Stream::out, fd, true);
+      tell_output();
+      break;
+    case Source::err:
+      (void)spool_->pump(Stream::err, fd, true);
+      tell_output();
+      break;
     case Source::terminal: {
       const auto moved = spool_->pump(Stream::out, fd, false);
+      tell_output();
       // Nobody has the terminal open any more.
       if ((!moved || *moved == 0) && (events & EPOLLHUP) != 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
       break;

@@ -39,6 +39,7 @@ class Supervisor {
     bool awaits_stop = false;   // wants "ok" when it has stopped
     bool attached = false;      // wants "started" at each incarnation
     bool wants_stdin = false;
+    UniqueFd output_event;  // an eventfd of its own, written when there is more output
   };
   struct Exec {
     ExecProcess process;
@@ -72,6 +73,8 @@ class Supervisor {
   Result<void> prepare_group();
   Result<void> prepare_input();
   void started();
+  void run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind, std::string_view state);
+  static void complain(const Error& error);
   void clear_group();
   void check_init();
   void init_ended(LastExit last);
@@ -95,7 +98,8 @@ class Supervisor {
   void drop(int fd);
   void tell_started(Client& client);
   void tell_all_started();
-  void handle_attach(Client& client, const oci::Json& json);
+  void handle_attach(Client& client, Message& message);
+  void tell_output();
   void handle_stop(Client& client, const oci::Json& json);
   Result<void> handle_kill(int signal, bool ends);
   Result<void> handle_pause(bool pause);
