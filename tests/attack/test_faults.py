@@ -200,7 +200,8 @@ def test_f11_two_commands_on_one_container(sk, world, pair):
             results.append((one.returncode, err.decode()))
             assert one.returncode >= 0, err
         for status, err in results:
-            assert status == 0 or err.count("\n") == 1, results
+            # 137: an exec whose container was removed while it ran.
+            assert status in (0, 137) or err.count("\n") == 1, results
         if pair[0] == "create":
             assert [status for status, _ in results].count(0) == 1, results
         if pair == ("start", "start"):
@@ -364,7 +365,9 @@ def test_f26_damaged_state_files(sk, world, canary, running):
     files = state_files(world, ident)
     assert files
     for path in files:
-        good = read(path)
+        good = read(path, b"")
+        if not good:
+            continue  # gone: its supervisor ended in the meantime
         for kind, bad in damages(good):
             with open(path, "wb") as out:
                 out.write(bad)
