@@ -80,7 +80,9 @@ Result<void> Archive::index(std::uint64_t size) {
   FileSource source(file_.get(), 0, size);
   TarReader reader(source);
   TarEntry entry;
-  while (TRY(reader.next(entry))) {
+  std::string last = "the start";
+  while (TRY_CTX(reader.next(entry), "behind ", last)) {
+    last = "member " + printable(entry.name);
     if (entry.type == TarType::directory) continue;
     const std::string name = TRY(normalise_path(entry.name));
     Member member;
