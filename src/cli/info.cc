@@ -34,7 +34,7 @@ int print_facts(Context& context, const Format& format, const oci::Json& facts, 
   if (format.kind == Format::Kind::json) context.say(json_line(facts));
   else if (format.kind == Format::Kind::table) context.out().print(lines);
   else {
-    auto line = format.lines->render(std::array<oci::Json, 1>{facts});
+    auto line = format.lines->render(std::array<const oci::Json*, 1>{&facts});
     if (!line) return context.fail(line.error().context("--format"));
     context.say(*line);
   }

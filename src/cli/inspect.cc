@@ -85,7 +85,7 @@ int run(Context& context, Arguments args) {
       found.push_back(std::move((*documents)[0]));
       continue;
     }
-    auto line = command.lines->render(*documents);
+    auto line = command.lines->render(std::array<const oci::Json*, 2>{&(*documents)[0], &(*documents)[1]});
     if (line) context.say(*line);
     else status = context.fail(line.error().context("--format"));
   }

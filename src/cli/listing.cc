@@ -13,7 +13,7 @@ namespace {
 Result<std::string> render_lines(const Template& lines, const std::vector<Item>& items) {
   std::string text;
   for (const Item& item : items) {
-    const std::array<oci::Json, 2> documents{item.json, item.docker};
+    const std::array<const oci::Json*, 2> documents{&item.json, &item.docker};
     text += TRY(lines.render(documents)) + '\n';
   }
   return text;
@@ -28,7 +28,7 @@ Row cells_of(std::string_view line) {
 Result<std::string> render_table_of_lines(const Template& lines, const std::vector<Item>& items) {
   std::vector<Row> rows{cells_of(lines.heading())};
   for (const Item& item : items) {
-    const std::array<oci::Json, 2> documents{item.json, item.docker};
+    const std::array<const oci::Json*, 2> documents{&item.json, &item.docker};
     rows.push_back(cells_of(TRY(lines.render(documents))));
   }
   return format_table(rows);

@@ -65,13 +65,16 @@ std::vector<ContainerInfo> choose(const PsCommand& command, std::vector<Containe
   return chosen;
 }
 
+// Only what the format shows is made: a thousand containers are listed in no time.
 Item describe(const ContainerInfo& container, const PsCommand& command, std::int64_t now_ns) {
-  const std::size_t most = command.whole ? 0 : 20;
-  Item item{container_json(container, now_ns), docker_ps_json(container, now_ns, command.whole), {}};
+  Item item;
+  if (command.format.kind != Format::Kind::table) item.json = container_json(container, now_ns);
+  if (command.format.lines) item.docker = docker_ps_json(container, now_ns, command.whole);
+  if (command.format.kind != Format::Kind::table) return item;
   item.row = {command.whole ? printable(container.id) : short_id(container.id),
               shortened(container.name, 0),
               shortened(container.image, command.whole ? 0 : 40),
-              command_text(container.command, most),
+              command_text(container.command, command.whole ? 0 : 20),
               human_ago(container.created_ns, now_ns),
               status_text(container, now_ns),
               str(container.restarts)};

@@ -85,6 +85,14 @@ constexpr Option<RmCommand> kRmOptions[] = {
     {{"volumes", 'v', nullptr, nullptr}, set_nothing<RmCommand>},  // an image's volumes die with the container anyway
 };
 
+// With --force, one that went by itself in the meantime (--rm, another rm) is as good as removed.
+Result<void> remove_whole(Engine& engine, const std::string& id, bool force) {
+  auto removed = engine.remove(id, force);
+  if (removed || !force || removed.error().code() != Code::not_found) return removed;
+  const auto still = engine.resolve(id);
+  return still ? std::move(removed) : Result<void>{};
+}
+
 int run_rm(Context& context, Arguments args) {
   RmCommand command;
   std::vector<std::string> names;
@@ -98,7 +106,7 @@ int run_rm(Context& context, Arguments args) {
     if (!id) {
       context.fail(id.error());
       if (!command.force || id.error().code() != Code::not_found) status = 1;
-    } else if (auto removed = engine->remove(*id, command.force); !removed) {
+    } else if (auto removed = remove_whole(*engine, *id, command.force); !removed) {
       status = context.fail(removed.error().context(name));
     } else {
       context.say(name);

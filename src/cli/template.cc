@@ -105,7 +105,7 @@ Result<Template> Template::parse(std::string_view text) {
   return parsed;
 }
 
-Result<std::string> Template::render(std::span<const oci::Json> documents) const {
+Result<std::string> Template::render(std::span<const oci::Json* const> documents) const {
   std::string out;
   for (const Piece& piece : pieces_) {
     if (piece.kind == Piece::Kind::text) {
@@ -113,8 +113,8 @@ Result<std::string> Template::render(std::span<const oci::Json> documents) const
       continue;
     }
     const oci::Json* value = nullptr;
-    for (const auto& document : documents) {
-      value = look_up(document, piece.path);
+    for (const oci::Json* document : documents) {
+      value = look_up(*document, piece.path);
       if (value != nullptr) break;
     }
     if (value == nullptr) {

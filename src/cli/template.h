@@ -21,7 +21,7 @@ class Template {
 
   /// Fills it in. A field is looked up in each document in turn (our own names, then docker's); one that none has is an
   /// error that names it. Strings come out printable.
-  Result<std::string> render(std::span<const oci::Json> documents) const;
+  Result<std::string> render(std::span<const oci::Json* const> documents) const;
 
   /// The fields' names as headings, in capitals: "ID\tNAMES" for `table {{.ID}}\t{{.Names}}`.
   [[nodiscard]] std::string heading() const;
