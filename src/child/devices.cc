@@ -117,7 +117,7 @@ bool is_devpts_multiplexer(int fd) {
   struct {
     long type;
     char rest[248];
-  } fs;
+  } fs{};
   return call(__NR_fstatfs, fd, arg(&fs)) == 0 && fs.type == kDevptsMagic;
 }
 

@@ -112,7 +112,17 @@ Fault set_users(const Context& context) {
   return {};
 }
 
-Fault set_capabilities(const plan::Plan& plan) {
+// Without no_new_privs a filter can be loaded only with CAP_SYS_ADMIN, and it is loaded last, since it may forbid any
+// of the steps before (attack A44). So that capability is kept until execve, which computes permitted and effective
+// anew from the bounding, inheritable and ambient sets: the program never has it by this.
+bool keeps_admin_for_filter(const Context& context) {
+  return context.plan().seccomp != 0 && !context.has(plan::kNoNewPrivileges);
+}
+
+Fault set_capabilities(const Context& context) {
+  const auto& plan = context.plan();
+  constexpr __u64 kSysAdmin = 1ULL << 21;
+  const __u64 extra = keeps_admin_for_filter(context) ? kSysAdmin : 0;
   struct {
     __u32 version;
     int pid;
@@ -121,8 +131,8 @@ Fault set_capabilities(const plan::Plan& plan) {
     __u32 effective, permitted, inheritable;
   } data[2] = {};
   for (unsigned half = 0; half < 2; ++half) {
-    data[half].effective = static_cast<__u32>(plan.effective >> (32 * half));
-    data[half].permitted = static_cast<__u32>(plan.permitted >> (32 * half));
+    data[half].effective = static_cast<__u32>((plan.effective | extra) >> (32 * half));
+    data[half].permitted = static_cast<__u32>((plan.permitted | extra) >> (32 * half));
     data[half].inheritable = static_cast<__u32>(plan.inheritable >> (32 * half));
   }
   CHILD_TRY(check(call(__NR_capset, arg(&header), arg(data)), Step::set_capabilities));
@@ -137,15 +147,13 @@ Fault set_capabilities(const plan::Plan& plan) {
 
 Fault change_identity(Context& context) {
   const auto& plan = context.plan();
-  // Order: without no_new_privs a filter can be loaded only while CAP_SYS_ADMIN is still held.
-  if (!context.has(plan::kNoNewPrivileges)) CHILD_TRY(load_seccomp(context));
   CHILD_TRY(drop_bounding(plan));
   // Order: capabilities are kept over the change of uid, so that exactly the configured ones can be set after it; the
   // flag is cleared by execve.
   CHILD_TRY(prctl(PR_SET_KEEPCAPS, 1, 0, Step::set_uid));
   CHILD_TRY(set_users(context));
   CHILD_TRY(protect_self(context));
-  CHILD_TRY(set_capabilities(plan));
+  CHILD_TRY(set_capabilities(context));
   CHILD_TRY(prctl(PR_SET_KEEPCAPS, 0, 0, Step::set_uid));
   call(__NR_umask, plan.umask);
   if (context.has(plan::kNoNewPrivileges))

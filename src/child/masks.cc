@@ -42,7 +42,7 @@ long open_private_procfs() {
   struct {
     long type;
     char rest[248];
-  } status;
+  } status{};
   FileStatus root;
   const int fd = static_cast<int>(rc);
   const bool genuine = call(__NR_fstatfs, fd, arg(&status)) == 0 && status.type == kProcMagic &&

@@ -126,7 +126,8 @@ void reset_signals() {
 Fault execute(Context& context, const char* path) {
   const auto& plan = context.plan();
   reset_signals();
-  if (context.has(plan::kNoNewPrivileges)) CHILD_TRY(load_seccomp(context));
+  // Order: the filter is the last thing before execve; it may forbid everything else.
+  CHILD_TRY(load_seccomp(context));
   return check(call(__NR_execve, arg(path), arg(context.bytes(plan.argv)), arg(context.bytes(plan.envp))),
                Step::execute);
 }
@@ -194,7 +195,6 @@ Fault run_under_init(Context& context, const char* path) {
     }
     return execute(context, path);
   }
-  if (context.has(plan::kNoNewPrivileges)) CHILD_TRY(load_seccomp(context));
   // Our copy of the socket would keep the launcher from seeing that the program was executed.
   call(__NR_close_range, context.plan().preserve_fds + 3, ~0U, 0);
   be_init(pid);

@@ -27,11 +27,17 @@ namespace {
 // A child that reported why it gave up says more than the failed send of ours that met its closed socket.
 Error better_reason(int socket_fd, const plan::LaunchPlan& plan, Error error) {
   if (error.code() != Code::not_found || socket_fd < 0) return error;
+  // The step may have failed for a reason of ours while the child still waits for us: then it must see the end, or both
+  // would wait for ever.
+  ::shutdown(socket_fd, SHUT_WR);
   for (;;) {
     auto received = receive(socket_fd);
     if (!received || !*received) return error;
-    if ((*received)->message.kind == static_cast<plan::U32>(plan::Kind::fault))
-      return describe_fault((*received)->message, plan);
+    const auto& message = (*received)->message;
+    if (message.kind != static_cast<plan::U32>(plan::Kind::fault)) continue;
+    // That the child missed us is only the echo of our own failure.
+    if (message.step == static_cast<plan::U32>(plan::Step::protocol)) return error;
+    return describe_fault(message, plan);
   }
 }
 

@@ -17,7 +17,7 @@ MAY = {
     "security": "base sys oci",
     "plan": "base oci security",
     "launch": "base sys fs oci cgroup security plan child",
-    "state": "base sys fs oci",
+    "state": "base sys fs oci cgroup security plan launch",
     "supervise": "base sys fs oci image cgroup security plan launch state child",
     "cli": "base sys fs oci image cgroup security plan launch state supervise",
 }

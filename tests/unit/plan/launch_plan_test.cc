@@ -134,7 +134,7 @@ TEST(MakePlan, CgroupMountOnV1IsOneMountAHierarchyBelowASealedTmpfs) {
                               "link /sys/fs/cgroup/cpu -> cpu,cpuacct\n"
                               "link /sys/fs/cgroup/cpuacct -> cpu,cpuacct\n"
                               "mount cgroup cgroup on /sys/fs/cgroup/systemd ro,nosuid none name=systemd\n"
-                              "mount remount - on /sys/fs/cgroup ro\n"));
+                              "mount remount cgroup on /sys/fs/cgroup ro\n"));
 }
 
 TEST(MakePlan, WithoutACgroupNamespaceTheContainersOwnGroupIsBound) {
