@@ -207,7 +207,7 @@ Result<std::vector<ContainerInfo>> Engine::list() const {
   std::vector<ContainerInfo> all;
   for (const auto& entry : TRY(fs::list(containers))) {
     if (!is_id(entry.name)) {
-      sweep(containers, entry.name);
+      sweep(containers, impl_->roots.names.get(), entry.name);
       continue;
     }
     const auto dir = open_container(impl_->roots, entry.name);

@@ -77,10 +77,12 @@ Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container
   const UniqueFd run_dir = TRY(make_run_dir(roots, container, store_dir));
   TRY(record_wish(store_dir, true, container.durable));
   const UniqueFd listener = TRY(listen_control(run_dir.get()));
+  // Opened anew: `store_dir` carries our flock, which would live on in the guard's copy of it.
+  const UniqueFd unlocked = TRY(open_container(roots, container.id));
   GuardStart start;
   start.listener = listener.get();
   start.run_dir = run_dir.get();
-  start.store_dir = store_dir;
+  start.store_dir = unlocked.get();
   start.run_root = roots.run.get();
   start.store_root = roots.store.get();
   start.terminal = container.tty;
@@ -387,7 +389,7 @@ Result<void> Engine::remove(const std::string& id, bool force) {
     const std::string gone = str(kGonePrefix, id);
     const bool half = is_id(id) && ::faccessat(roots.store_containers.get(), gone.c_str(), F_OK, 0) == 0;
     if (!half) return std::move(lock).error();
-    sweep(roots.store_containers.get(), gone);
+    sweep(roots.store_containers.get(), roots.names.get(), gone);
     return {};
   }
   if (!lock) return std::move(lock).error();

@@ -52,7 +52,7 @@ Result<void> remove_store_dir(int store_containers_fd, int names_fd, const std::
   return fs::remove_tree(store_containers_fd, gone.c_str());
 }
 
-void sweep(int store_containers_fd, const std::string& entry) {
+void sweep(int store_containers_fd, int names_fd, const std::string& entry) {
   if (entry.starts_with(kGonePrefix)) {
     (void)fs::remove_tree(store_containers_fd, entry.c_str());
     return;
@@ -61,8 +61,12 @@ void sweep(int store_containers_fd, const std::string& entry) {
   // A create that is at work holds the lock.
   auto dir = sys::open_at(store_containers_fd, entry.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   if (!dir) return;
-  if (const auto lock = fs::Lock::try_take(std::move(*dir), fs::Lock::Mode::exclusive, entry))
-    (void)fs::remove_tree(store_containers_fd, entry.c_str());
+  const auto lock = fs::Lock::try_take(std::move(*dir), fs::Lock::Mode::exclusive, entry);
+  if (!lock) return;
+  // Killed between taking its name and its last step: the name goes with it.
+  if (const auto text = fs::read_file(lock->fd(), kContainerFile, kRecordLimit))
+    if (const auto container = parse_container(*text)) (void)remove_name(names_fd, container->name, container->id);
+  (void)fs::remove_tree(store_containers_fd, entry.c_str());
 }
 
 }  // namespace skink::supervise

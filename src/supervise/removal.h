@@ -26,6 +26,6 @@ Result<void> remove_name(int names_fd, const std::string& name, const std::strin
 inline constexpr std::string_view kNewPrefix = ".new-";
 inline constexpr std::string_view kGonePrefix = ".gone-";
 /// Removes such an entry when nobody is at work on it any more.
-void sweep(int store_containers_fd, const std::string& entry);
+void sweep(int store_containers_fd, int names_fd, const std::string& entry);
 
 }  // namespace skink::supervise

@@ -120,6 +120,8 @@ void Supervisor::handle_attach(Client& client, Message& message) {
     client.output_event = std::move(message.fds[0]);
     const int flags = ::fcntl(client.output_event.get(), F_GETFL);
     ::fcntl(client.output_event.get(), F_SETFL, flags | O_NONBLOCK);
+    // What came between its last look and now (a supervisor died) would otherwise wait for the next output.
+    tell_output();
   }
   client.attached = true;
   client.awaits_end = true;
