@@ -21,6 +21,25 @@ def pytest_sessionstart(session):
         session.config.skink_groups = skinktest.empty_groups()
 
 
+SLOW = ("test_f01", "test_f02", "test_f05", "test_f06", "test_f11", "test_f26", "test_a_hundred", "test_a_debian", "test_f16", "test_back_off",
+        "test_f23")
+
+
+def pytest_collection_modifyitems(items):
+    """Long tests first, spread so that no worker gets all of them in its first share."""
+    slow = [item for item in items if item.name.startswith(SLOW)]
+    fast = [item for item in items if not item.name.startswith(SLOW)]
+    if not slow or not fast:
+        return
+    step = max(1, min(300, len(fast)) // len(slow))
+    order = []
+    for item in slow:
+        order.append(item)
+        order += fast[:step]
+        del fast[:step]
+    items[:] = order + fast
+
+
 def pytest_sessionfinish(session, exitstatus):
     before = getattr(session.config, "skink_groups", None)
     if before is None or not is_controller(session.config):

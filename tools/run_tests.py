@@ -192,7 +192,8 @@ def main():
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--sanitize", action="store_true")
     parser.add_argument("--no-deps", action="store_true")
-    parser.add_argument("--workers", type=int, default=2)
+    # Most tests wait more than they work.
+    parser.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1))
     parser.add_argument("names", nargs="*", metavar="NAME")
     args = parser.parse_args()
     names = [name for name in args.names if name != "lint"]
