@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// JSON of containers and images, held against docs/json.md.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "base/text.h"
+#include "cli/container_json.h"
+#include "cli/image_json.h"
+#include "cli/template.h"
+#include "sys/file.h"
+
+namespace skink::cli {
+namespace {
+
+using testing::ElementsAreArray;
+
+constexpr std::int64_t kNow = 1'795'404'863'000'000'000;  // 2026-11-23T03:34:23Z
+
+ContainerInfo web() {
+  ContainerInfo info;
+  info.id = std::string(64, 'a');
+  info.name = "web";
+  info.image = "web:1.1";
+  info.image_id = "sha256:" + std::string(64, 'b');
+  info.command = {"/bin/web", "-p", "80"};
+  info.created_ns = info.started_ns = kNow - 180'000'000'000;
+  info.phase = Phase::running;
+  info.pid = 42;
+  info.restarts = 3;
+  info.labels = {{"app", "web"}, {"tier", "front"}};
+  info.restart.kind = RestartPolicy::Kind::on_failure;
+  info.restart.most = 5;
+  return info;
+}
+
+image::Image base() {
+  image::Image image;
+  image.id = *oci::Digest::parse("sha256:" + std::string(64, 'c'));
+  image.manifest = *oci::Digest::parse("sha256:" + std::string(64, 'd'));
+  image.names = {"registry:5000/team/web:1.1", "web:latest"};
+  image.config.platform = {"linux", "amd64", ""};
+  image.config.created = "2026-11-23T03:34:13Z";
+  image.config.run.cmd = std::vector<std::string>{"web"};
+  image.config.run.labels = {{"note", "\x1b[2J"}};
+  image.config.diff_ids = {*oci::Digest::parse("sha256:" + std::string(64, 'e'))};
+  image.size = 7'812'345;
+  return image;
+}
+
+std::vector<std::string> keys_of(const oci::Json& json) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : json.items()) keys.push_back(key);
+  return keys;
+}
+
+// The first cells of the table that follows `heading` in docs/json.md: "| `name` | string | ..." gives name.
+std::vector<std::string> documented(const std::string& heading, int tables = 1) {
+  const auto file = sys::open_at(AT_FDCWD, SKINK_SOURCE "/docs/json.md", O_RDONLY);
+  const auto text = file ? sys::read_all(file->get(), 1 << 20, "docs/json.md") : Result<std::string>(file.error());
+  std::vector<std::string> fields;
+  bool inside = false;
+  bool in_table = false;
+  for (const auto line : split(text ? std::string_view(*text) : std::string_view(), '\n')) {
+    if (line == heading) inside = true;
+    if (!inside) continue;
+    if (line.starts_with("| `")) fields.emplace_back(line.substr(3, line.find('`', 3) - 3));
+    if (in_table && !line.starts_with('|') && --tables == 0) return fields;
+    in_table = line.starts_with('|');
+  }
+  return fields;
+}
+
+TEST(ContainerJson, HasTheFieldsThatAreDocumentedInTheirOrder) {
+  const oci::Json json = inspect_json(web(), oci::Json::object(), kNow);
+
+  EXPECT_THAT(keys_of(json), ElementsAreArray(documented("## Container: ps and inspect")));
+  EXPECT_THAT(keys_of(json["restart"]), ElementsAreArray(documented("### restart")));
+}
+
+TEST(ContainerJson, HasTheDocumentedFieldsOfAnEnd) {
+  ContainerInfo info = web();
+  info.last_exit = LastExit{.status = 137, .signal = 9, .oom = true, .error = {}, .at_ns = kNow};
+
+  const oci::Json json = container_json(info, kNow)["exit"];
+
+  EXPECT_THAT(keys_of(json), ElementsAreArray(documented("### exit")));
+  EXPECT_EQ(json["status"], 137);
+  EXPECT_EQ(json["oom"], true);
+}
+
+TEST(ContainerJson, WhatIsNotKnownIsNull) {
+  ContainerInfo info = web();
+  EXPECT_TRUE(container_json(info, kNow)["finished"].is_null());
+  EXPECT_TRUE(container_json(info, kNow)["exit"].is_null());
+  EXPECT_TRUE(container_json(info, kNow)["next_try"].is_null());
+
+  info.last_exit = LastExit{.known = false, .error = {}};
+  EXPECT_TRUE(container_json(info, kNow)["exit"]["status"].is_null());
+}
+
+TEST(ContainerJson, TheNextTryIsThereOnlyWhileOneIsDue) {
+  ContainerInfo info = web();
+  info.next_try_ns = kNow;
+  EXPECT_TRUE(container_json(info, kNow)["next_try"].is_null());
+  info.phase = Phase::restarting;
+  EXPECT_EQ(container_json(info, kNow)["next_try"], "2026-11-23T03:34:23.000000000Z");
+}
+
+TEST(ContainerJson, ADamagedContainerIsInAStateOfItsOwn) {
+  ContainerInfo info = web();
+  info.problem = "truncated";
+  EXPECT_EQ(container_json(info, kNow)["state"], "corrupt");
+  EXPECT_EQ(container_json(info, kNow)["problem"], "truncated");
+}
+
+TEST(DockerNames, OfPsAreDockers) {
+  const oci::Json json = docker_ps_json(web(), kNow, false);
+
+  EXPECT_EQ(json["ID"], "aaaaaaaaaaaa");
+  EXPECT_EQ(json["Names"], "web");
+  EXPECT_EQ(json["Command"], "\"/bin/web -p 80\"");
+  EXPECT_EQ(json["CreatedAt"], "2026-11-23 03:31:23 +0000 UTC");
+  EXPECT_EQ(json["RunningFor"], "3 minutes ago");
+  EXPECT_EQ(json["Status"], "Up 3 minutes");
+  EXPECT_EQ(json["Labels"], "app=web,tier=front");
+  EXPECT_EQ(docker_ps_json(web(), kNow, true)["ID"], std::string(64, 'a'));
+}
+
+TEST(DockerNames, OfInspectAreDockers) {
+  const oci::Json spec = {{"hostname", "h"}, {"process", {{"cwd", "/srv"}, {"env", {"A=1"}}}}};
+
+  const oci::Json json = docker_inspect_json(web(), spec);
+
+  EXPECT_EQ(json["State"]["Pid"], 42);
+  EXPECT_EQ(json["State"]["Running"], true);
+  EXPECT_EQ(json["Path"], "/bin/web");
+  EXPECT_EQ(json["Args"], oci::Json({"-p", "80"}));
+  EXPECT_EQ(json["Config"]["WorkingDir"], "/srv");
+  EXPECT_EQ(json["Config"]["Env"], oci::Json({"A=1"}));
+  EXPECT_EQ(json["HostConfig"]["RestartPolicy"]["Name"], "on-failure");
+  EXPECT_EQ(json["HostConfig"]["RestartPolicy"]["MaximumRetryCount"], 5);
+}
+
+TEST(DockerNames, OfInspectDoWithoutAConfiguration) {
+  EXPECT_TRUE(docker_inspect_json(web(), nullptr)["Config"]["Env"].is_null());
+}
+
+TEST(ImageJson, HasTheFieldsThatAreDocumentedInTheirOrder) {
+  EXPECT_THAT(keys_of(image_json(base(), "web:latest")), ElementsAreArray(documented("## Image: images and inspect")));
+  EXPECT_THAT(keys_of(inspect_image_json(base())), ElementsAreArray(documented("## Image: images and inspect", 2)));
+}
+
+TEST(ImageJson, BeginsWithTheName) {
+  EXPECT_TRUE(json_line(image_json(base(), "web:latest")).starts_with("{\"name\":\"web:latest\",\"id\":\"sha256:cc"));
+}
+
+TEST(ImageJson, WhatTheImageSaysCannotSteerATerminal) {
+  EXPECT_EQ(json_line(inspect_image_json(base())["labels"]), "{\"note\":\"\\u001b[2J\"}");
+}
+
+TEST(ImageNames, AreSplitAtTheTagNotAtThePort) {
+  EXPECT_EQ(name_parts("registry:5000/team/web:1.1"),
+            std::pair(std::string("registry:5000/team/web"), std::string("1.1")));
+  EXPECT_EQ(name_parts("registry:5000/team/web"),
+            std::pair(std::string("registry:5000/team/web"), std::string("<none>")));
+  EXPECT_EQ(name_parts(""), std::pair(std::string("<none>"), std::string("<none>")));
+}
+
+TEST(ImageNames, OfImagesAreDockers) {
+  const oci::Json json = docker_images_json(base(), "web:latest", kNow, false);
+
+  EXPECT_EQ(json["Repository"], "web");
+  EXPECT_EQ(json["Tag"], "latest");
+  EXPECT_EQ(json["ID"], "cccccccccccc");
+  EXPECT_EQ(json["CreatedSince"], "10 seconds ago");
+  EXPECT_EQ(json["Size"], "7.81MB");
+}
+
+}  // namespace
+}  // namespace skink::cli
