@@ -30,6 +30,8 @@ inline constexpr char kConfigFile[] = "config";
 inline constexpr char kManifestFile[] = "manifest";
 inline constexpr char kRecordFile[] = "image.json";
 inline constexpr char kUnsyncedFile[] = "unsynced";
+/// Beside a layer's tree, an empty file for each packed blob that was found to unpack to it: "blob-" and its digest.
+inline constexpr char kBlobMark[] = "blob-";
 
 /// Makes the directories of a store.
 Result<void> make_layout(int store_fd);

@@ -34,6 +34,32 @@ Result<void> sync_file_system(int store_fd) {
   return {};
 }
 
+HashingSource::Check bomb_check(const HashingSource& packed, std::uint64_t budget) {
+  return [&packed, budget](std::uint64_t count) -> Result<void> {
+    if (count > budget) return Error::from_errno(ENOSPC, "it unpacks to more than the ", budget, " bytes free");
+    if (count > kBombFloor && count / kBombRatio > packed.count())
+      return Error::make(Code::corrupt, "it unpacks to more than ", kBombRatio, " times its size");
+    return {};
+  };
+}
+
+// Whether the bytes are what the documents promise. Those that are not explain whatever went wrong with them, so that
+// is said first (A64).
+Result<void> compare(const LayerBlob& blob, HashingSource& packed, Result<oci::Digest> diff_id) {
+  if (blob.digest) {
+    const auto digest = packed.finish();
+    if (digest && *digest != *blob.digest) {
+      Error error = Error::make(Code::corrupt, "its bytes have the digest ", digest->text());
+      return diff_id ? std::move(error) : std::move(error.also(diff_id.error()));
+    }
+    if (!digest) return digest.error();
+  }
+  if (!diff_id) return std::move(diff_id).error();
+  if (*diff_id == blob.diff_id) return {};
+  return Error::make(Code::corrupt, "unpacked, it is ", diff_id->text(), ", but the configuration says ",
+                     blob.diff_id.text());
+}
+
 Result<void> sync_directory(int dir_fd, const char* what) {
   if (::fsync(dir_fd) != 0) return Error::from_errno(errno, "fsync ", what);
   return {};
@@ -49,14 +75,30 @@ Result<void> Loader::add(const FoundImage& image) {
 
 Result<void> Loader::add_layer(const LayerBlob& blob, std::size_t number) {
   const std::string& hex = blob.diff_id.hex();
-  if (!seen_.insert(hex).second) return {};
-  uses_.push_back(TRY(lock_layer(store_fd_, hex, LayerLock::use)));
+  if (!checked_.insert(str(hex, ' ', blob.label)).second) return {};
+  if (seen_.insert(hex).second) uses_.push_back(TRY(lock_layer(store_fd_, hex, LayerLock::use)));
   if (!TRY(is_stored(hex))) {
     // Another load may be writing it: then this waits, and finds it written (F44).
     const auto write_lock = TRY(lock_layer(store_fd_, hex, LayerLock::write));
     if (!TRY(is_stored(hex))) return write_layer(blob, number);
   }
-  ++reused_;
+  reused_.insert(hex);
+  return check_reused(blob);
+}
+
+// A configuration can claim the diffID of a stored layer for a blob of other content (A65): what has not been seen to
+// unpack to it is unpacked and hashed, though not written again.
+Result<void> Loader::check_reused(const LayerBlob& blob) {
+  const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
+  const UniqueFd layer = TRY(open_part(layers.get(), blob.diff_id.hex()));
+  const std::string mark = blob.digest ? str(kBlobMark, blob.digest->hex()) : "";
+  if (blob.digest && sys::stat_at(layer.get(), mark.c_str(), AT_SYMLINK_NOFOLLOW)) return {};
+  const auto member = TRY(archive_.open_member(blob.member));
+  HashingSource packed(*member);
+  const auto inflated = TRY(make_inflater(blob.compression, packed));
+  HashingSource tar(*inflated, bomb_check(packed, ~std::uint64_t{0}));
+  TRY(compare(blob, packed, tar.finish()));
+  if (blob.digest) return fs::write_file_atomic(layer.get(), mark.c_str(), "", 0600);
   return {};
 }
 
@@ -76,6 +118,7 @@ Result<void> Loader::write_layer(const LayerBlob& blob, std::size_t number) {
   TRY(sys::mkdir_at(session_.fd(), staged.c_str(), 0700));
   UniqueFd layer = TRY(open_part(session_.fd(), staged));
   TRY(fs::write_file_atomic(layer.get(), kUnsyncedFile, TRY(sys::boot_id()), 0600));
+  if (blob.digest) TRY(fs::write_file_atomic(layer.get(), str(kBlobMark, blob.digest->hex()).c_str(), "", 0600));
   TRY(fill_layer(blob, number, std::move(layer)));
   const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
   // Only a layer of a crashed boot can be there: the write lock is ours.
@@ -90,30 +133,13 @@ Result<void> Loader::fill_layer(const LayerBlob& blob, std::size_t number, Uniqu
   HashingSource packed(*member);
   const auto inflated = TRY(make_inflater(blob.compression, packed));
   const std::uint64_t budget = TRY(free_space(store_fd_));
-  HashingSource tar(*inflated, [&](std::uint64_t count) -> Result<void> {
-    if (count > budget) return Error::from_errno(ENOSPC, "it unpacks to more than the ", budget, " bytes free");
-    if (count > kBombFloor && count / kBombRatio > packed.count())
-      return Error::make(Code::corrupt, "it unpacks to more than ", kBombRatio, " times its size");
-    return {};
-  });
+  HashingSource tar(*inflated, bomb_check(packed, budget));
   const auto writer = TRY(make_layer_writer(std::move(layer_fd)));
   auto notes = unpack_layer(tar, *writer, UnpackLimits{});
   if (!notes && notes.error().code() != Code::corrupt) return std::move(notes).error();
   Result<oci::Digest> diff_id = notes ? tar.finish() : Result<oci::Digest>(notes.error());
   if (!diff_id && diff_id.error().code() != Code::corrupt) return std::move(diff_id).error();
-  // Bytes that are not what was promised explain whatever went wrong with them, so that is said first (A64).
-  if (blob.digest) {
-    const auto digest = packed.finish();
-    if (digest && *digest != *blob.digest) {
-      Error error = Error::make(Code::corrupt, "its bytes have the digest ", digest->text());
-      return diff_id ? std::move(error) : std::move(error.also(diff_id.error()));
-    }
-    if (!digest) return digest.error();
-  }
-  if (!diff_id) return std::move(diff_id).error();
-  if (*diff_id != blob.diff_id)
-    return Error::make(Code::corrupt, "unpacked, it is ", diff_id->text(), ", but the configuration says ",
-                       blob.diff_id.text());
+  TRY(compare(blob, packed, std::move(diff_id)));
   if (notes->devices > 0)
     notes_.push_back(
         str("layer ", number, ": ", notes->devices, " device nodes were left out; a container has a /dev of its own"));

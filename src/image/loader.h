@@ -26,7 +26,7 @@ class Loader {
   Result<void> undo();
 
   [[nodiscard]] std::uint64_t written() const { return written_.size(); }
-  [[nodiscard]] std::uint64_t reused() const { return reused_; }
+  [[nodiscard]] std::uint64_t reused() const { return reused_.size(); }
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
 
  private:
@@ -36,6 +36,7 @@ class Loader {
   Result<void> add(const FoundImage& image);
   Result<void> add_layer(const LayerBlob& blob, std::size_t number);
   Result<bool> is_stored(const std::string& hex);
+  Result<void> check_reused(const LayerBlob& blob);
   Result<void> write_layer(const LayerBlob& blob, std::size_t number);
   Result<void> fill_layer(const LayerBlob& blob, std::size_t number, UniqueFd layer_fd);
   Result<Staged> stage(const FoundImage& image);
@@ -46,10 +47,11 @@ class Loader {
   int store_fd_;
   Session& session_;
   const Archive& archive_;
-  std::vector<fs::Lock> uses_;  // the layers of this load stay while these are held
-  std::set<std::string> seen_;
+  std::vector<fs::Lock> uses_;     // the layers of this load stay while these are held
+  std::set<std::string> seen_;     // diffIDs
+  std::set<std::string> checked_;  // which blob was found to unpack to which diffID
   std::vector<std::string> written_;
-  std::uint64_t reused_ = 0;
+  std::set<std::string> reused_;
   std::vector<std::string> notes_;
 };
 
