@@ -80,8 +80,8 @@ Result<Template::Piece> Template::parse_action(std::string_view action) {
     piece.kind = Piece::Kind::json;
     text = trimmed(text.substr(5));
   }
-  const bool good =
-      text.starts_with("index ") ? parse_index(trimmed(text.substr(6)), piece.path) : parse_path(text, piece.path);
+  piece.is_index = text.starts_with("index ");
+  const bool good = piece.is_index ? parse_index(trimmed(text.substr(6)), piece.path) : parse_path(text, piece.path);
   if (!good)
     return Error::make(
         Code::invalid_config, skink::quoted(str("{{", action, "}}")),
@@ -105,6 +105,18 @@ Result<Template> Template::parse(std::string_view text) {
   return parsed;
 }
 
+// In Go a key that a map has not gives the empty value; a field that nothing has is a mistake.
+const oci::Json* Template::find_in(std::span<const oci::Json* const> documents, const Piece& piece) {
+  static const oci::Json kEmpty = "";
+  for (const oci::Json* document : documents)
+    if (const oci::Json* value = look_up(*document, piece.path)) return value;
+  if (!piece.is_index) return nullptr;
+  const std::vector<std::string> map(piece.path.begin(), piece.path.end() - 1);
+  for (const oci::Json* document : documents)
+    if (look_up(*document, map) != nullptr) return &kEmpty;
+  return nullptr;
+}
+
 Result<std::string> Template::render(std::span<const oci::Json* const> documents) const {
   std::string out;
   for (const Piece& piece : pieces_) {
@@ -112,11 +124,7 @@ Result<std::string> Template::render(std::span<const oci::Json* const> documents
       out += piece.text;
       continue;
     }
-    const oci::Json* value = nullptr;
-    for (const oci::Json* document : documents) {
-      value = look_up(*document, piece.path);
-      if (value != nullptr) break;
-    }
+    const oci::Json* value = find_in(documents, piece);
     if (value == nullptr) {
       std::string name;
       for (const auto& part : piece.path) name += str('.', part);

@@ -31,8 +31,10 @@ class Template {
     enum class Kind { text, field, json } kind = Kind::text;
     std::string text;               // of a text piece
     std::vector<std::string> path;  // of a field; empty: the whole document
+    bool is_index = false;          // its last name is a key, which may be missing
   };
   static Result<Piece> parse_action(std::string_view action);
+  static const oci::Json* find_in(std::span<const oci::Json* const> documents, const Piece& piece);
   std::vector<Piece> pieces_;
 };
 

@@ -55,6 +55,11 @@ TEST(Listing, TemplatesCanPrintJsonAndIndexLabels) {
             "\"web\" {\"a.b\":\"x\"} x\n");
 }
 
+TEST(Listing, AKeyThatIsNotThereIsEmpty) {
+  EXPECT_EQ(render("[{{index .labels \"none\"}}]", {item("web", "1")}), "[]\n");
+  EXPECT_TRUE(render("{{index .nothing \"none\"}}", {item("web", "1")}).starts_with("error: there is no field"));
+}
+
 TEST(Listing, TemplatesPrintStringsWithoutControlBytes) {
   EXPECT_EQ(render("{{.Names}}", {item("a\x1b[2J", "1")}), "a\\x1b[2J\n");
 }
