@@ -67,7 +67,7 @@ def test_f01_run_is_killed_at_every_call(sk, world, canary, which, shape):
     assert status == 0 and seen > 20
     for row in sk.ps():
         sk.ok("rm", "-f", row["id"])
-    for n in points(seen, 14):
+    for n in points(seen, 24):
         kill_at(n, which, *command)
         recovers(sk, world, name)
 
@@ -84,7 +84,7 @@ def test_f01_skink_oci_is_killed_at_every_call(oci, world, canary, verb):
     seen, _, status = kill_at(0, "all", *command)
     assert status == 0
     oci("delete", "--force", name)
-    for n in points(seen, 25):
+    for n in points(seen, 32):
         kill_at(n, "all", *command)
         wait_for(lambda: oci("delete", "--force", name).status == 0, 20)
         left = world.leaks(5)
@@ -99,7 +99,7 @@ def test_f02_only_the_front_process_is_killed(oci, world, canary):
     kill_at = KillAt(oci)
     seen, _, _ = kill_at(0, "one", "create", "--bundle", b.dir, name)
     oci("delete", "--force", name)
-    for n in points(seen, 25):
+    for n in points(seen, 32):
         kill_at(n, "one", "create", "--bundle", b.dir, name)
         wait_for(lambda: oci("delete", "--force", name).status == 0, 20)
         left = world.leaks(8)
@@ -119,7 +119,7 @@ def test_f05_rm_is_killed_at_every_call(sk, world, canary, state):
         sk.wait_state(name, "exited")
     seen, _, status = kill_at(0, "one", "rm", "-f", name)
     assert status == 0
-    for n in points(seen, 14):
+    for n in points(seen, 24):
         name = make()
         kill_at(n, "one", "rm", "-f", name)
         for row in sk.ps():
@@ -137,7 +137,7 @@ def test_f06_load_is_killed(bare, world):
     seen, _, status = kill_at(0, "all", "load", path)
     assert status == 0
     bare.ok("rmi", "one")
-    for n in points(seen, 25):
+    for n in points(seen, 32):
         kill_at(n, "all", "load", path)
         if bare.ok("images", "-q"):
             assert bare.ok("run", "--rm", "one", "cat", "/a") == "a"
