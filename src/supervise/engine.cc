@@ -122,9 +122,11 @@ void fill_abandoned(ContainerInfo& info, const Status& status) {
 }
 
 void fill_state(const Roots& roots, ContainerInfo& info, int store_dir_fd) {
-  const bool alive = is_alive(store_dir_fd);
+  bool alive = is_alive(store_dir_fd);
   const auto run_dir = open_run_dir(roots, info.id);
   const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
+  // Whoever looks at a container that lost both its keepers gives it new ones.
+  if (!alive && status && is_abandoned(*status)) alive = revive(roots, info.id).has_value();
   if (alive && status) {
     fill_from_status(info, *status);
     return;

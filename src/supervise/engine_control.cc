@@ -70,23 +70,26 @@ Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, in
   return dir;
 }
 
-Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container, int store_dir) {
-  // Groups are journalled in the run directory before they are made: without one there is nothing of an earlier run.
-  const auto earlier = open_run_dir(roots, container.id);
-  if (earlier || earlier.error().code() != Code::not_found) TRY(clean_leftovers(roots, container.id));
-  const UniqueFd run_dir = TRY(make_run_dir(roots, container, store_dir));
-  TRY(record_wish(store_dir, true, container.durable));
-  const UniqueFd listener = TRY(listen_control(run_dir.get()));
-  // Opened anew: `store_dir` carries our flock, which would live on in the guard's copy of it.
-  const UniqueFd unlocked = TRY(open_container(roots, container.id));
+Result<void> begin_guard(const Roots& roots, const Container& container, int run_dir, bool revived) {
+  const UniqueFd listener = TRY(listen_control(run_dir));
+  // Opened anew: a descriptor that carries our flock would keep it in the guard's copy.
+  const UniqueFd store_dir = TRY(open_container(roots, container.id));
   GuardStart start;
   start.listener = listener.get();
-  start.run_dir = run_dir.get();
-  start.store_dir = unlocked.get();
+  start.run_dir = run_dir;
+  start.store_dir = store_dir.get();
   start.run_root = roots.run.get();
   start.store_root = roots.store.get();
   start.terminal = container.tty;
-  TRY(start_guard(start));
+  start.revive = revived;
+  return start_guard(start);
+}
+
+Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container, int store_dir) {
+  TRY(clean_leftovers(roots, container.id));
+  const UniqueFd run_dir = TRY(make_run_dir(roots, container, store_dir));
+  TRY(record_wish(store_dir, true, container.durable));
+  TRY(begin_guard(roots, container, run_dir.get(), false));
   return connect_control(run_dir.get());
 }
 
@@ -115,6 +118,21 @@ Result<void> check_files(int store_dir, const std::string& id) {
   auto spec = oci::parse_spec(TRY(fs::read_file(store_dir, kConfigFile, oci::kConfigLimit)));
   if (!spec) return std::move(spec.error().context(std::string_view(kConfigFile))).as(Code::corrupt);
   return {};
+}
+
+bool is_abandoned(const Status& status) {
+  // Before the first launch has succeeded nobody was told that it runs, and nobody waits for it any more.
+  return status.step == Step::running || status.step == Step::waiting || status.step == Step::stopped ||
+         (status.step == Step::launching && status.incarnation > 1);
+}
+
+Result<void> revive(const Roots& roots, const std::string& id) {
+  // Only tried: whoever holds the lock (`rm -f`, `start`) sees to it.
+  const auto lock = TRY(fs::Lock::try_take(TRY(open_container(roots, id)), fs::Lock::Mode::exclusive, id));
+  if (is_alive(lock.fd())) return {};
+  const UniqueFd run_dir = TRY(open_run_dir(roots, id));
+  if (!is_abandoned(TRY(read_status(run_dir.get())))) return Error::make(Code::not_found, "nothing to adopt");
+  return begin_guard(roots, TRY(read_container(lock.fd(), id)), run_dir.get(), true);
 }
 
 Result<fs::Lock> lock_container(const Roots& roots, const std::string& id) {
@@ -150,7 +168,8 @@ Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, s
   const std::int64_t deadline = fs::monotonic_ns() + patience_ns;
   for (;;) {
     const auto store_dir = open_container(roots, id);
-    if (!store_dir || !is_alive(store_dir->get())) return Error::make(Code::not_found, "no supervisor");
+    if (!store_dir || (!is_alive(store_dir->get()) && !revive(roots, id)))
+      return Error::make(Code::not_found, "no supervisor");
     if (const auto run_dir = open_run_dir(roots, id)) {
       auto socket = connect_control(run_dir->get());
       if (socket || socket.error().code() != Code::not_found) return socket;
@@ -187,6 +206,15 @@ Result<void> clean_leftovers(const Roots& roots, const std::string& id) {
   return remove_run_dir(roots.run_containers.get(), id);
 }
 
+namespace {
+
+Result<Status> status_of(const Roots& roots, const std::string& id) {
+  const UniqueFd run_dir = TRY(open_run_dir(roots, id));
+  return read_status(run_dir.get());
+}
+
+}  // namespace
+
 Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
                                      const std::function<Result<void>(int store_dir_fd)>& before_start) {
   const std::int64_t deadline = fs::monotonic_ns() + kPatienceNs;
@@ -195,7 +223,13 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
     const Container container = TRY(read_container(lock.fd(), id));
     Supervised supervised;
     supervised.alive = TRY(open_alive(lock.fd()));
-    if (!is_alive(lock.fd())) {
+    const bool alive = is_alive(lock.fd());
+    if (const auto left = alive ? Result<Status>(Error(Code::not_found, "")) : status_of(roots, id);
+        left && is_abandoned(*left) && left->step != Step::stopped && !left->stop_wanted) {
+      // It may be running still: adopted, not started anew.
+      const UniqueFd run_dir = TRY(open_run_dir(roots, id));
+      TRY(begin_guard(roots, container, run_dir.get(), true));
+    } else if (!alive) {
       TRY(before_start(lock.fd()));
       auto socket = start_supervisor(roots, container, lock.fd());
       if (!socket) {
@@ -393,7 +427,12 @@ Result<void> Engine::remove(const std::string& id, bool force) {
     return {};
   }
   if (!lock) return std::move(lock).error();
-  if (is_alive(lock->fd())) TRY(end_supervisor(roots, id, lock->fd(), force));
+  if (is_alive(lock->fd())) {
+    TRY(end_supervisor(roots, id, lock->fd(), force));
+  } else if (const auto left = status_of(roots, id);
+             left && !force && left->step == Step::running && sys::open_identified(left->init)) {
+    return Error::make(Code::busy, "container ", id.substr(0, 12), " is running; stop it first or use rm -f");
+  }
   TRY(clean_leftovers(roots, id));
   // A record that cannot be read does not keep its container from going; then the name is found by its target.
   const auto container = read_container(lock->fd(), id);

@@ -113,7 +113,7 @@ Result<oci::Process> ExecSession::process() {
   const UniqueFd store_dir = TRY(open_container(roots_, id_));
   const auto run_dir = open_run_dir(roots_, id_);
   const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
-  if (!status || status->step != Step::running || !is_alive(store_dir.get()))
+  if (!status || status->step != Step::running || !(is_alive(store_dir.get()) || revive(roots_, id_)))
     return Error::make(Code::busy, "container ", id_.substr(0, 12), " is not running");
   if (status->paused) return Error::make(Code::busy, "cannot exec in a paused container; unpause it first");
   const auto spec = TRY(oci::parse_spec(TRY(fs::read_file(store_dir.get(), kConfigFile, oci::kConfigLimit))));

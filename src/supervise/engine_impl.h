@@ -33,6 +33,12 @@ Result<UniqueFd> open_alive(int store_dir_fd);
 /// for, at most `patience_ns`.
 Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, std::int64_t patience_ns);
 
+/// Whether guard and supervisor died in the middle of their work, by what the last supervisor wrote.
+bool is_abandoned(const Status& status);
+/// Gives a container whose guard and supervisor were killed together new ones, which adopt it as it is. busy when
+/// another command is at work on it, not_found when there is nothing to adopt.
+Result<void> revive(const Roots& roots, const std::string& id);
+
 /// Ends whatever a container without guard and supervisor left in its groups, removes the groups and RUN/containers/ID.
 Result<void> clean_leftovers(const Roots& roots, const std::string& id);
 

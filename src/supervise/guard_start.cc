@@ -5,6 +5,7 @@
 #include <spawn.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,13 +78,16 @@ struct Pair {
   UniqueFd first, second;
 };
 
-Result<Pair> output_pipe() {
-  int ends[2] = {-1, -1};
-  if (::pipe2(ends, O_CLOEXEC) != 0) return Error::from_errno(errno, "pipe");
-  Pair pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
-  // Only the read end: the write end's flags are the container's to see.
-  if (::fcntl(pipe.first.get(), F_SETFL, O_NONBLOCK) != 0) return Error::from_errno(errno, "fcntl");
-  return pipe;
+// A FIFO, made when there is none. The end that the container gets is open for both: it is then a reader of its own
+// pipe, so that it blocks, instead of being killed by SIGPIPE, while guard and supervisor are dead; who comes after
+// them opens the FIFO by its name.
+Result<Pair> output_fifo(int run_dir, const char* name) {
+  if (::mkfifoat(run_dir, name, 0600) != 0 && errno != EEXIST)
+    return Error::from_errno(errno, "mkfifo ", std::string_view(name));
+  Pair fifo;
+  fifo.first = TRY(sys::open_at(run_dir, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW));
+  fifo.second = TRY(sys::open_at(run_dir, name, O_RDWR | O_NOFOLLOW));
+  return fifo;
 }
 
 Result<Pair> queue() {
@@ -120,16 +124,16 @@ Result<void> start_guard(const GuardStart& start) {
   const UniqueFd complaints =
       TRY(sys::open_at(start.run_dir, kComplaintsFile, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600));
   const UniqueFd program = TRY(sys::open_at(AT_FDCWD, "/proc/self/exe", O_PATH));
-  const UniqueFd exits =
-      TRY(sys::open_at(start.run_dir, kExitsFile, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW, 0600));
+  const UniqueFd exits = TRY(sys::open_at(
+      start.run_dir, kExitsFile, O_RDWR | O_CREAT | (start.revive ? 0 : O_TRUNC) | O_APPEND | O_NOFOLLOW, 0600));
   const UniqueFd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!event) return Error::from_errno(errno, "eventfd");
   const Pair park = TRY(queue());
   const UniqueFd image = TRY(guard_image());
   Pair out, err;
   if (!start.terminal) {
-    out = TRY(output_pipe());
-    err = TRY(output_pipe());
+    out = TRY(output_fifo(start.run_dir, kOutFifo));
+    err = TRY(output_fifo(start.run_dir, kErrFifo));
   }
   const auto or_null = [&](const UniqueFd& fd) { return fd ? fd.get() : null.get(); };
 

@@ -11,6 +11,7 @@ namespace skink::supervise {
 struct GuardStart {
   int listener = -1, run_dir = -1, store_dir = -1, run_root = -1, store_root = -1;
   bool terminal = false;  ///< no output pipes
+  bool revive = false;    ///< the container may be running still: its records of exits are kept
 };
 
 /// Takes the lock on `alive`, makes pipes and queue, and starts the guard, which starts the supervisor. busy when the

@@ -41,6 +41,8 @@ inline constexpr const char* kExitsFile = "exits";
 inline constexpr const char* kCgroupFile = "cgroup.json";
 inline constexpr const char* kComplaintsFile = "supervisor.log";
 inline constexpr const char* kRootDir = "rootfs";
+inline constexpr const char* kOutFifo = "stdout.fifo";
+inline constexpr const char* kErrFifo = "stderr.fifo";
 
 /// container.json: what create was asked for, as far as config.json does not say it.
 struct Container {
