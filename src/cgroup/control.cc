@@ -28,7 +28,7 @@ bool has_v1(const Place& place, std::string_view controller) {
 
 void sort_unique(std::vector<pid_t>& pids) {
   std::ranges::sort(pids);
-  pids.erase(std::ranges::unique(pids).begin(), pids.end());
+  pids.erase(std::unique(pids.begin(), pids.end()), pids.end());
 }
 
 /// A group's freezer: freezer.state of v1 where there is one, else cgroup.freeze of the unified hierarchy.

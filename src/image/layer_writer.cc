@@ -322,7 +322,7 @@ Result<void> TreeWriter::hardlink(const std::string& path, const std::string& ta
 }
 
 Result<void> TreeWriter::defer(std::vector<std::string>& list, const std::string& path) {
-  deferred_ += path.size() + sizeof path;
+  deferred_ += path.size() + sizeof(std::string);
   if (deferred_ > kDeferredMost) return Error::make(Code::corrupt, "too many whiteouts in one layer");
   list.push_back(path);
   return {};

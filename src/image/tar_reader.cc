@@ -96,11 +96,11 @@ struct TarReader::Header {
   [[nodiscard]] std::string_view field(Field field) const { return {bytes.data() + field.at, field.size}; }
   [[nodiscard]] char type() const { return bytes[kTypeAt]; }
   [[nodiscard]] bool is_posix() const {
-    return std::string_view(bytes.data() + kMagicAt, 6) == std::string_view("ustar", 6);
+    return std::string_view(bytes.data() + kMagicAt, 6) == std::string_view("ustar\0", 6);
   }
   [[nodiscard]] bool is_gnu() const { return std::string_view(bytes.data() + kMagicAt, 7) == "ustar  "; }
   [[nodiscard]] bool is_star() const {
-    return is_posix() && std::string_view(bytes.data() + kStarTrailerAt, 4) == std::string_view("tar", 4);
+    return is_posix() && std::string_view(bytes.data() + kStarTrailerAt, 4) == std::string_view("tar\0", 4);
   }
   [[nodiscard]] std::string name() const {
     const std::string_view base = until_nul(field(kName));

@@ -22,7 +22,7 @@ class Digest {
   [[nodiscard]] const std::string& hex() const { return hex_; }
   [[nodiscard]] std::string text() const { return "sha256:" + hex_; }
   bool operator==(const Digest&) const = default;
-  auto operator<=>(const Digest&) const = default;
+  auto operator<=>(const Digest&) const = default;  // NOLINT(modernize-use-nullptr): a false alarm on <=>
 
  private:
   std::string hex_;
