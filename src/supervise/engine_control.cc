@@ -355,6 +355,13 @@ Result<void> Engine::restart(const std::string& id, std::int64_t timeout_ns) {
 }
 
 Result<void> Engine::kill(const std::string& id, int signal) {
+  if (signal == SIGKILL) {
+    // Nothing can resist it, so this is a stop without patience, and over when the command returns.
+    const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
+    const UniqueFd alive = TRY(open_alive(store_dir.get()));
+    TRY(steer(impl_->roots, id, {{"op", "stop"}, {"timeout_ns", 0}}));
+    return await_no_supervisor(alive.get(), kPatienceNs);
+  }
   return steer(impl_->roots, id, {{"op", "kill"}, {"signal", signal}});
 }
 
