@@ -3,6 +3,7 @@
 
 import os
 import sys
+import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "support"))
 import pytest  # noqa: E402
@@ -13,6 +14,10 @@ import skinktest  # noqa: E402
 
 def is_controller(config):
     return not hasattr(config, "workerinput")
+
+
+# Before the workers start, which inherit it: what this run leaks can be told from another run's.
+os.environ.setdefault("SKINK_TEST_SESSION", uuid.uuid4().hex)
 
 
 def pytest_sessionstart(session):

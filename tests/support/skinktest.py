@@ -275,7 +275,8 @@ class World:
         return "%s-%s-%d" % (hint, self.id, self.counter)
 
     def environment(self, more=None):
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SKINK_TEST_ID": self.id, "HOME": "/root", "LANG": "C",
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SKINK_TEST_ID": self.id,
+               "SKINK_TEST_SESSION": os.environ.get("SKINK_TEST_SESSION", ""), "HOME": "/root", "LANG": "C",
                "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
         for key, value in (more or {}).items():
             env[key] = value
@@ -660,13 +661,15 @@ def empty_groups():
 def left_over(before, patience=6.0):
     """What no single test could be blamed for: groups whose id nobody recorded, processes, mounts."""
     end = time.monotonic() + patience
-    lasting = None
+    lasting, session = None, os.environ["SKINK_TEST_SESSION"].encode()
     while True:
         now = empty_groups() - before
         lasting = now if lasting is None else lasting & now
         found = ["cgroup: " + path for path, _ in sorted(lasting)]
         for entry in os.listdir("/proc"):
-            if entry.isdigit() and int(entry) != os.getpid() and b"SKINK_TEST_ID=" in read("/proc/%s/environ" % entry, b""):
+            environ = read("/proc/%s/environ" % entry, b"") if entry.isdigit() else b""
+            # Only what a test started has both: not the runner itself.
+            if b"SKINK_TEST_ID=" in environ and b"SKINK_TEST_SESSION=" + session in environ:
                 found.append("process %s: %s" % (entry, read_text("/proc/%s/cmdline" % entry, "").replace("\0", " ")))
         if not found or time.monotonic() > end:
             return found
