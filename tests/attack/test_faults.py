@@ -173,7 +173,7 @@ def test_f10_a_reused_process_number(sk, world):
     if stranger is None:
         pytest.skip("the number was taken by somebody else")
     try:
-        assert sk.state(name) != "running"
+        wait_for(lambda: sk.state(name) != "running", message="a stranger is taken for the container")
         for verb in (["kill", name], ["stop", "-t", "0", name], ["exec", name, "true"], ["pause", name], ["rm", "-f", name]):
             sk(*verb)
         assert stranger.poll() is None, "a stranger was killed"
