@@ -680,7 +680,7 @@ def owner_lives(base):
     """Whether the test process that made the directory still runs (fault F45)."""
     words = read_text(os.path.join(base, "owner"), "").split()
     if len(words) != 2:
-        return time.time() - os.stat(base).st_mtime < 3600
+        return time.time() - os.stat(base).st_mtime < 600
     return starttime(int(words[0])) == words[1]
 
 
