@@ -45,6 +45,10 @@ def pytest_collection_modifyitems(items):
     items[:] = order + fast
 
 
+# An exit status of its own, so that a failed test that passes by itself later does not hide it.
+LEAKED = 6
+
+
 def pytest_sessionfinish(session, exitstatus):
     before = getattr(session.config, "skink_groups", None)
     if before is None or not is_controller(session.config):
@@ -52,4 +56,4 @@ def pytest_sessionfinish(session, exitstatus):
     left = skinktest.left_over(before)
     if left:
         print("\nLEAK: left behind by the whole run:\n" + "\n".join(left[:40]))
-        session.exitstatus = 1
+        session.exitstatus = LEAKED

@@ -165,7 +165,8 @@ def pytest(directory, names, total, all_points, workers):
     if 0 < len(suspects) <= MOST_RUN_AGAIN:
         again = run_again(directory, suspects)
     failed = total.read(results, directory, again)
-    if status not in (0, 5) and failed <= 0 and not again:  # 5: nothing matched the names
+    # 1: tests failed, each counted by itself; 5: nothing matched the names; 6: the run left something behind.
+    if status not in (0, 1, 5) or (status == 1 and failed <= 0 and not again):
         total.fail("%s: pytest ended with status %d, see %s" % (directory, status, log))
     if total.failed != before[1]:
         tail(log, 80)
