@@ -139,8 +139,10 @@ def run_again(directory, suspects):
     results = os.path.join(TOP, directory, "logs", "system-again.xml")
     if os.path.exists(results):
         os.unlink(results)
+    # The names are relative to tests/, where pytest.ini is.
+    paths = [os.path.join("tests", suspect) for suspect in suspects]
     run(directory, "system-again", ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml", results]
-        + suspects, {"SKINK_BUILD": os.path.join(TOP, directory), "PYTHONDONTWRITEBYTECODE": "1"})
+        + paths, {"SKINK_BUILD": os.path.join(TOP, directory), "PYTHONDONTWRITEBYTECODE": "1"})
     try:
         return {node_id(case): case for case in ElementTree.parse(results).getroot().iter("testcase")}
     except (OSError, ElementTree.ParseError):

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/keyctl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -249,6 +250,11 @@ int window(char**) {
   struct sigaction action {};
   action.sa_handler = [](int) {};
   sigaction(SIGWINCH, &action, nullptr);
+  // Blocked but while it waits: a change between the print and the wait must not be lost.
+  sigset_t blocked, before;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGWINCH);
+  sigprocmask(SIG_BLOCK, &blocked, &before);
   for (;;) {
     winsize size{};
     if (ioctl(0, TIOCGWINSZ, &size) != 0) {
@@ -257,9 +263,10 @@ int window(char**) {
     }
     printf("window: %dx%d\n", size.ws_col, size.ws_row);
     fflush(stdout);
+    pollfd input{0, POLLIN, 0};
+    if (ppoll(&input, 1, nullptr, &before) < 0 && errno == EINTR) continue;
     char text[64];
-    const ssize_t got = read(0, text, sizeof text);
-    if (got > 0 || (got < 0 && errno != EINTR)) break;
+    if (read(0, text, sizeof text) != 0) break;
   }
   return 0;
 }
