@@ -73,10 +73,16 @@ class Group {
   /// ...). Device rules: v1 devices.deny/allow, v2 an eBPF program replaced atomically. Values that this host cannot
   /// apply are an error that names the JSON path and the file. Errors never leave a weaker limit than asked in silence.
   Result<void> apply(const oci::Resources& resources);
-  /// Moves a process in, on every hierarchy. For v2 prefer clone_fd().
+  /// Moves a process in, on every hierarchy. Slow: the kernel waits for a grace period before it moves a process that
+  /// is not the writer. A process that is about to be made gets in by clone_fd() and open_join_files().
   Result<void> add(pid_t pid);
-  /// A descriptor for CLONE_INTO_CGROUP; -1 unless the layout is v2.
+  /// A descriptor of the unified hierarchy's group for CLONE_INTO_CGROUP; -1 on v1.
   [[nodiscard]] int clone_fd() const;
+  /// One file for each v1 hierarchy, open for writing: a process with one thread that writes "0" into each has moved
+  /// itself in, without any lock that others wait for.
+  [[nodiscard]] Result<std::vector<UniqueFd>> open_join_files() const;
+  /// Why a write into file `index` of those failed, or with no index, why CLONE_INTO_CGROUP did.
+  [[nodiscard]] Error join_failure(int errnum, std::optional<std::size_t> index) const;
 
   /// Where it is.
   [[nodiscard]] Location location() const {

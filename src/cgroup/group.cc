@@ -67,7 +67,8 @@ Result<Made> make_usable(const Place& place) {
 }
 
 Error join_error(int errnum, pid_t pid, const Place& place) {
-  Error error = Error::from_errno(errnum, "move process ", pid, " into control group ", show(place));
+  const std::string who = pid > 0 ? str("process ", pid) : "the process";
+  Error error = Error::from_errno(errnum, "move ", who, " into control group ", show(place));
   if (errnum == ESRCH) return std::move(error).as(Code::not_found);
   if (place.hierarchy.unified && errnum == EBUSY)
     return Error::make(Code::busy, error.text(),
@@ -164,7 +165,29 @@ Result<void> Group::add(pid_t pid) {
   return {};
 }
 
-int Group::clone_fd() const { return layout_ == Layout::v2 && dirs_.size() == 1 ? dirs_.front().fd.get() : -1; }
+int Group::clone_fd() const {
+  const auto unified = std::find_if(dirs_.begin(), dirs_.end(), [](const Dir& d) { return d.place.hierarchy.unified; });
+  return unified == dirs_.end() ? -1 : unified->fd.get();
+}
+
+// "tasks" and not "cgroup.procs": for one thread that moves itself the kernel takes no lock that keeps every fork and
+// exit of the machine waiting, and so no RCU grace period either (10 ms on an idle machine).
+Result<std::vector<UniqueFd>> Group::open_join_files() const {
+  std::vector<UniqueFd> files;
+  for (const Dir& dir : dirs_)
+    if (!dir.place.hierarchy.unified)
+      files.push_back(TRY_CTX(sys::open_at(dir.fd.get(), "tasks", O_WRONLY), "control group ", show(dir.place)));
+  return files;
+}
+
+Error Group::join_failure(int errnum, std::optional<std::size_t> index) const {
+  std::size_t at = 0;
+  for (const Dir& dir : dirs_) {
+    const bool unified = dir.place.hierarchy.unified;
+    if (index ? !unified && at++ == *index : unified) return join_error(errnum, 0, dir.place);
+  }
+  return Error::from_errno(errnum, "move the process into its control groups");
+}
 
 Result<void> Group::remove(const Location& location, std::chrono::milliseconds deadline) {
   const Deadline end(deadline);

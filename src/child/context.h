@@ -66,6 +66,8 @@ Fault ensure_placed(Context& context);
 
 // join.cc: first stage
 Fault join_namespaces(Context& context);
+/// Moves this process into its control groups; those of the unified hierarchy are entered by clone3.
+Fault join_groups(Context& context);
 /// Joins, then clones the second stage: `pid` is 0 in it.
 Fault first_stage(Context& context, long& pid);
 

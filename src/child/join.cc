@@ -7,6 +7,18 @@
 
 namespace skink::child {
 
+// Order: before anything of the container is made, so that all of it counts; and before the cgroup namespace, which
+// takes the groups of its maker as its root. By the process itself, see Group::open_join_files.
+Fault join_groups(Context& context) {
+  const auto& groups = context.plan().groups_to_join;
+  const auto* files = context.array<int>(groups);
+  for (unsigned i = 0; i < groups.count; ++i) {
+    CHILD_TRY(check(write_bytes(files[i], "0", 1), Step::join_group, i));
+    close_fd(files[i]);
+  }
+  return {};
+}
+
 Fault join_namespaces(Context& context) {
   const auto& joins = context.plan().joins;
   const auto* list = context.array<plan::Namespace>(joins);

@@ -123,6 +123,7 @@ Fault start(Context& context) {
   } else {
     CHILD_TRY(join_namespaces(context));
   }
+  CHILD_TRY(join_groups(context));
   return become_container(context, path, path_buffer, sizeof path_buffer);
 }
 

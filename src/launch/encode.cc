@@ -84,6 +84,10 @@ plan::Mount encode_mount(const plan::MountStep& step, int fd, bool target_is_fil
 }
 
 void encode_steps(const plan::LaunchPlan& plan, const Descriptors& fds, Blob& blob, plan::Plan& out) {
+  std::vector<plan::I32> groups;
+  for (const auto& fd : fds.groups) groups.push_back(fd.get());
+  out.groups_to_join = blob.array(groups);
+
   std::vector<plan::Namespace> joins;
   for (std::size_t i = 0; i < plan.joins.size(); ++i) joins.push_back({fds.joins[i].get(), plan.joins[i].flag});
   if (fds.pidfd_to_join >= 0) joins.push_back({fds.pidfd_to_join, fds.pidfd_flags});
@@ -197,7 +201,7 @@ std::vector<int> numbers(const Descriptors& fds) {
   const auto add = [&](int fd) {
     if (fd >= 0) all.push_back(fd);
   };
-  for (const auto* list : {&fds.mounts, &fds.joins, &fds.devices})
+  for (const auto* list : {&fds.mounts, &fds.joins, &fds.devices, &fds.groups})
     for (const auto& fd : *list) add(fd.get());
   for (const int fd : {fds.pidfd_to_join, fds.root, fds.listener, fds.sync, fds.cgroup}) add(fd);
   return all;

@@ -16,6 +16,7 @@ struct Descriptors {
   std::vector<bool> target_files;  ///< the source of the mount is not a directory
   std::vector<UniqueFd> joins;     ///< one for each plan.joins
   std::vector<UniqueFd> devices;   ///< with a user namespace: trees of the host's nodes, one for each plan.devices
+  std::vector<UniqueFd> groups;    ///< of cgroup::Group::open_join_files
   int pidfd_to_join = -1;          ///< exec: all namespaces of this process in one setns(2)
   std::uint32_t pidfd_flags = 0;
   int root = -1;

@@ -24,8 +24,15 @@
 namespace skink::launch {
 namespace {
 
+// The group knows the names of its hierarchies, the plan everything else.
+Error fault_error(const plan::Message& fault, const plan::LaunchPlan& plan, const cgroup::Group* group) {
+  if (fault.step == static_cast<plan::U32>(plan::Step::join_group) && group != nullptr)
+    return group->join_failure(fault.err, fault.index);
+  return describe_fault(fault, plan);
+}
+
 // A child that reported why it gave up says more than the failed send of ours that met its closed socket.
-Error better_reason(int socket_fd, const plan::LaunchPlan& plan, Error error) {
+Error better_reason(int socket_fd, const plan::LaunchPlan& plan, const cgroup::Group* group, Error error) {
   if (error.code() != Code::not_found || socket_fd < 0) return error;
   // The step may have failed for a reason of ours while the child still waits for us: then it must see the end, or both
   // would wait for ever.
@@ -37,7 +44,7 @@ Error better_reason(int socket_fd, const plan::LaunchPlan& plan, Error error) {
     if (message.kind != static_cast<plan::U32>(plan::Kind::fault)) continue;
     // That the child missed us is only the echo of our own failure.
     if (message.step == static_cast<plan::U32>(plan::Step::protocol)) return error;
-    return describe_fault(message, plan);
+    return fault_error(message, plan, group);
   }
 }
 
@@ -58,7 +65,7 @@ class Launch {
   Result<Launched> finish();
   // Ends the process after a failure; reaps it unless the guard does.
   void abandon();
-  Error reason_of(Error error) const { return better_reason(sockets_.ours.get(), plan_, std::move(error)); }
+  Error reason_of(Error error) const { return better_reason(sockets_.ours.get(), plan_, group, std::move(error)); }
 
  private:
   Result<void> place();
@@ -76,7 +83,7 @@ class Launch {
   bool ready_ = false;
 };
 
-bool is_v2(const cgroup::Group* group) { return group != nullptr && group->clone_fd() >= 0; }
+bool has_clone_fd(const cgroup::Group* group) { return group != nullptr && group->clone_fd() >= 0; }
 
 Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, const Stdio& stdio) {
   sockets_ = TRY(make_socket_pair());
@@ -84,7 +91,9 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
   fds.sync = sockets_.theirs.get();
   const bool two_stages = (plan_.flags & plan::kTwoStages) != 0;
   UniqueFd cgroup_fd;
-  if (is_v2(group)) {
+  if (group != nullptr)
+    for (auto& file : TRY(group->open_join_files())) fds.groups.push_back(TRY(above(std::move(file), fds.preserve)));
+  if (has_clone_fd(group)) {
     cgroup_fd = TRY(sys::dup_fd(group->clone_fd(), 3 + static_cast<int>(fds.preserve)));
     if (two_stages) fds.cgroup = cgroup_fd.get();
   }
@@ -101,7 +110,11 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
   request.keep.push_back(plan_file.get());
   request.preserve = fds.preserve;
   request.plan_fd = plan_file.get();
-  process_ = TRY(spawn(request));
+  auto spawned = spawn(request);
+  if (!spawned && request.cgroup_fd >= 0 &&
+      (spawned.error().errnum() == EBUSY || spawned.error().errnum() == EOPNOTSUPP))
+    return group->join_failure(spawned.error().errnum(), std::nullopt);
+  process_ = TRY(std::move(spawned));
   // Order: our copy of the child's end is closed at once, so that end of file means its death or its execve.
   sockets_.theirs.reset();
   if (!two_stages) return place();
@@ -109,13 +122,12 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
   return {};
 }
 
-// Order: recorded before it is let go; in its groups before any of its program's code runs (attack A46).
+// Order: recorded before it is let go. It has put itself into its groups by then or will before anything else (A46).
 Result<void> Launch::place() {
   auto identity = sys::identify(process_.pid);
   if (!identity) return Error::make(Code::internal, "the container's process ended at once");
   launched_.identity = *std::move(identity);
   if (record) TRY(record(launched_.identity));
-  if (group != nullptr && !is_v2(group)) TRY(group->add(process_.pid));
   TRY(write_id_maps(process_.pid, plan_));
   if (plan_.oom_score_adj) TRY(write_oom_score(process_.pid, *plan_.oom_score_adj));
   return send(sockets_.ours.get(), plan::Kind::placed);
@@ -153,7 +165,7 @@ Result<bool> Launch::on_message(Received& received) {
     case plan::Kind::hooks: TRY(on_hooks()); return false;
     case plan::Kind::listener: return Error::make(Code::unsupported, "linux.seccomp: notify rules are not there yet");
     case plan::Kind::ready: ready_ = true; return waits_for_start;
-    case plan::Kind::fault: return describe_fault(received.message, plan_);
+    case plan::Kind::fault: return fault_error(received.message, plan_, group);
     default: return Error::make(Code::internal, "message ", received.message.kind, " from skink-init");
   }
 }

@@ -15,7 +15,7 @@ using I32 = __s32;
 using I64 = __s64;
 
 inline constexpr U32 kMagic = 0x6b6e6b73;  // "sknk"
-inline constexpr U32 kVersion = 1;
+inline constexpr U32 kVersion = 2;
 inline constexpr U32 kLargestPlan = 64U << 20;
 
 /// Bytes from the start of the plan; 0 is "none". Strings end with a zero byte.
@@ -33,6 +33,7 @@ enum class Step : U32 {
   read_plan,
   protect_self,  // no core dump, no ptrace by the container
   set_death_signal,
+  join_group,      // index: of groups
   join_namespace,  // index: of namespaces
   time_offsets,
   clone_inner,
@@ -94,7 +95,7 @@ enum class Step : U32 {
 ///   skink-init                                    launcher
 ///   ----------                                    --------
 ///   [1 inner {arg: pid, fd: pidfd}] ------------>            only when it had to clone again to join namespaces
-///                                   <------------ [2 placed] the process is recorded, in its groups, and mapped
+///                                   <------------ [2 placed] the process is recorded and mapped
 ///   [3 console {fd: master}]        ------------>            only with a terminal
 ///   [4 hooks]                       ------------>            only with hooks before pivot_root
 ///                                   <------------ [5 proceed]
@@ -200,6 +201,7 @@ struct Plan {
   I32 root_fd;          // the detached root tree; -1 for exec
   I32 cgroup_fd;        // for CLONE_INTO_CGROUP by the first stage; -1: none
   U64 clone_flags;      // second stage: new namespaces
+  Span groups_to_join;  // I32: files of v1 control groups, each takes "0"
   Span joins;           // Namespace
   Offset time_offsets;  // text for /proc/self/timens_offsets
   I32 time_offsets_fd;
