@@ -19,7 +19,7 @@ struct Header {
   std::uint32_t listener;
   Sha256::Bytes digest;
 };
-constexpr char kMagic[8] = {'s', 'k', 'b', 'p', 'f', '0', '1', 0};
+constexpr char kMagic[8] = {'s', 'k', 'b', 'p', 'f', '0', '2', 0};
 
 // Every part of the profile with its length, so that no two profiles give the same bytes.
 std::string key_of(const oci::Seccomp& profile) {
