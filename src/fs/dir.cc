@@ -64,6 +64,21 @@ Result<std::string> read_file(int dir_fd, const char* name, std::size_t most) {
   return sys::read_all(file.get(), most, name);
 }
 
+namespace {
+
+// ext4 writes a file to the disk before it is renamed over another one, so that a power cut leaves one of the two. What
+// does not outlive the boot needs no such care: exchanged and unlinked, the change stays in memory.
+Result<void> put_in_place(int dir_fd, const char* temporary, const char* name, Durability durability) {
+  constexpr unsigned kExchange = 2;  // RENAME_EXCHANGE
+  if (durability == Durability::durable || !sys::rename_at(dir_fd, temporary, dir_fd, name, kExchange))
+    return sys::rename_at(dir_fd, temporary, dir_fd, name);
+  if (::unlinkat(dir_fd, temporary, 0) != 0 && errno != ENOENT)
+    return Error::from_errno(errno, "unlink ", std::string_view(temporary));
+  return {};
+}
+
+}  // namespace
+
 Result<void> write_file_atomic(int dir_fd, const char* name, std::string_view text, mode_t mode,
                                Durability durability) {
   const std::string temporary = str(".", std::string_view(name), ".", random_hex(8), ".tmp");
@@ -71,7 +86,7 @@ Result<void> write_file_atomic(int dir_fd, const char* name, std::string_view te
   const auto finish = [&]() -> Result<void> {
     TRY(sys::write_all(file.get(), text, name));
     if (durability == Durability::durable && ::fsync(file.get()) != 0) return Error::from_errno(errno, "fsync ", name);
-    TRY(sys::rename_at(dir_fd, temporary.c_str(), dir_fd, name));
+    TRY(put_in_place(dir_fd, temporary.c_str(), name, durability));
     if (durability == Durability::durable && ::fsync(dir_fd) != 0)
       return Error::from_errno(errno, "fsync directory of ", name);
     return {};

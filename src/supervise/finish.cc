@@ -16,8 +16,12 @@ namespace skink::supervise {
 void Supervisor::give_up(const LastExit& last) {
   status_.step = Step::stopped;
   status_.last_exit = last;
-  save();
-  write_exit(last, true);
+  // Of a container that goes there is nothing to read later; a successor of ours would find its end in the guard's
+  // records and come here again.
+  if (!container_.remove_at_end) {
+    save();
+    write_exit(last, true);
+  }
   group_.reset();
   remove_run_state();
   if (container_.remove_at_end) remove_container();

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "fs/dir.h"
 #include "launch/hooks.h"
@@ -67,10 +68,16 @@ Result<void> Supervisor::begin() {
 }
 
 Result<void> Supervisor::launch() {
-  // Nobody's record can be in the file when nobody lives, so it need not grow for ever.
-  if (execs_.empty() && TRY(exits_end(kFdExits)) > kMostExits) (void)!::ftruncate(kFdExits, 0);
   status_.exits_from = TRY(exits_end(kFdExits));
-  save();
+  // Nobody's record can be in the file when nobody lives, so it need not grow for ever. Order: no status may point to
+  // what is cut off.
+  if (execs_.empty() && status_.exits_from > kMostExits) {
+    status_.exits_from = 0;
+    save();
+    (void)!::ftruncate(kFdExits, 0);
+  }
+  // Not on record yet: a successor that finds the step before this one does the same again. What must be known before
+  // the process exists is where its groups are, and that is (cgroup.json).
   TRY(prepare_group());
   TRY(prepare_input());
   const UniqueFd root = TRY(make_incarnation_root());
@@ -163,6 +170,7 @@ void Supervisor::started() {
       reply_result(client, {});
     }
   tell_all_started();
+  if (relaunched_after_) write_exit(*std::exchange(relaunched_after_, std::nullopt), false);
   ::malloc_trim(0);
 }
 
@@ -241,11 +249,17 @@ void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) 
     return;
   }
   status_.restarts++;
-  write_exit(last, false);
   status_.step = Step::waiting;
   status_.next_try_mono_ns = fs::monotonic_ns() + decision.delay_ns;
   status_.next_try_ns = fs::now_ns() + decision.delay_ns;
-  // A relaunch at once is done by the loop's next turn, which sees to waiting clients first.
+  // A relaunch at once is done by the loop's next turn, which sees to waiting clients first. It is not on record before
+  // the next process is: a successor sees that the last one has ended, and comes to the same decision.
+  if (decision.delay_ns == 0) {
+    relaunched_after_ = last;
+    return;
+  }
+  relaunched_after_.reset();
+  write_exit(last, false);
   save();
 }
 

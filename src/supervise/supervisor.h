@@ -129,8 +129,9 @@ class Supervisor {
   std::int64_t give_up_waiting_ns_ = 0;  // until when a record is awaited
   std::optional<Error> first_failure_;   // to be told to who started it
   std::int64_t first_failure_until_ns_ = 0;
-  bool start_heard_ = false;            // who started us has asked how it went
-  std::optional<LastExit> end_untold_;  // it ended before that question; kept until it is put
+  std::optional<LastExit> relaunched_after_;  // to be written down once the next incarnation runs
+  bool start_heard_ = false;                  // who started us has asked how it went
+  std::optional<LastExit> end_untold_;        // it ended before that question; kept until it is put
   std::int64_t end_untold_until_ns_ = 0;
   int exit_code_ = -1;  // set: the loop ends
 };
