@@ -111,8 +111,12 @@ Result<void> write_pid_file(const std::string& path, pid_t pid) {
 
 // HOME for a program that is given none, as runc does: from the container's own passwd.
 void add_home(oci::Process& process, const std::string& rootfs) {
-  for (const auto& entry : process.env)
-    if (entry.starts_with("HOME=")) return;
+  // The last of several counts, and an empty one is none.
+  for (auto entry = process.env.rbegin(); entry != process.env.rend(); ++entry)
+    if (entry->starts_with("HOME=")) {
+      if (entry->size() > 5) return;
+      break;
+    }
   std::string home = process.user.uid == 0 ? "/root" : "/";
   const auto root = sys::open_at(AT_FDCWD, rootfs.c_str(), O_PATH | O_DIRECTORY);
   if (root) {
@@ -138,10 +142,21 @@ Result<state::Record> new_record(const OciGlobals& globals, const Bundle& bundle
   const std::string& root = bundle.spec.root.path;
   record.rootfs = root.starts_with('/') ? root : str(bundle.path, '/', root);
   record.created = fs::rfc3339_now();
+  if (bundle.spec.linux.intel_rdt) {
+    const UniqueFd resctrl = TRY(cgroup::open_resctrl());
+    record.resctrl = TRY(cgroup::Resctrl{resctrl.get()}.plan(*bundle.spec.linux.intel_rdt, id));
+  }
   if (globals.no_cgroup) return record;
   const std::string path = bundle.spec.linux.cgroups_path.empty() ? str("/skink/", id) : bundle.spec.linux.cgroups_path;
   record.cgroup = TRY_CTX(cgroup::locate(TRY(cgroup::detect()), path), "linux.cgroupsPath");
   return record;
+}
+
+Result<UniqueFd> make_resctrl(const state::Record& record, const oci::Spec& spec) {
+  if (!record.resctrl) return UniqueFd{};
+  UniqueFd root = TRY(cgroup::open_resctrl());
+  TRY(cgroup::Resctrl{root.get()}.make(*record.resctrl, *spec.linux.intel_rdt));
+  return root;
 }
 
 Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const state::Record& record,
@@ -149,6 +164,7 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   UniqueFd listener;
   if (wait_for_start) listener = TRY(listen_for_start(made.container.dir_fd()));
   auto group = TRY(make_group(record, made.spec));
+  const UniqueFd resctrl = TRY(make_resctrl(record, made.spec));
   const auto cache = root.open_cache();
   launch::ContainerRequest request;
   request.spec = &made.spec;
@@ -160,10 +176,12 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   request.no_pivot = options.no_pivot;
   request.new_keyring = !options.no_new_keyring;
   request.seccomp_cache_fd = cache ? cache->get() : -1;
-  request.record = [&](const sys::ProcessIdentity& identity) {
+  request.record = [&](const sys::ProcessIdentity& identity) -> Result<void> {
     state::Record with_pid = record;
     with_pid.init = identity;
-    return made.container.save(with_pid);
+    TRY(made.container.save(with_pid));
+    if (record.resctrl) TRY(cgroup::Resctrl{resctrl.get()}.add(*record.resctrl, identity.pid));
+    return {};
   };
   return launch::launch_container(request);
 }
@@ -205,6 +223,11 @@ Result<void> destroy_container(state::Root& root, state::Container container) {
     auto group = cgroup::Group::open(*record.cgroup);
     if (group) TRY(group->kill_all(kKillDeadline));
     TRY(cgroup::Group::remove(*record.cgroup, kKillDeadline));
+  }
+  if (record.resctrl) {
+    // Unmounted since: then its groups are gone with it.
+    const auto resctrl = cgroup::open_resctrl();
+    if (resctrl) TRY(cgroup::Resctrl{resctrl->get()}.remove(*record.resctrl));
   }
   TRY(root.remove(std::move(container)));
   if (!spec || spec->hooks.poststop.empty()) return {};

@@ -184,6 +184,8 @@ std::string encode(const plan::LaunchPlan& plan, const Descriptors& fds, const E
   out.console_rows = plan.console.height;
   out.console_columns = plan.console.width;
   out.personality = plan.personality;
+  out.memory_mode = plan.memory_mode;
+  out.memory_nodes = blob.array(plan.memory_nodes);
   encode_steps(plan, fds, blob, out);
   encode_process(plan, blob, out);
   if (plan.seccomp && !plan.seccomp->bpf.empty()) {

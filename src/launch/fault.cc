@@ -131,8 +131,8 @@ constexpr std::array<Words, 35> kWords{{
     {Step::set_hostname, "hostname"},
     {Step::set_domainname, "domainname"},
     {Step::join_keyring, "make a session keyring"},
-    {Step::set_scheduler, "process.scheduler"},
     {Step::set_io_priority, "process.ioPriority"},
+    {Step::set_memory_policy, "linux.memoryPolicy: set_mempolicy"},
     {Step::set_personality, "linux.personality"},
     {Step::security_label, "write the security label"},
     {Step::set_groups, "process.user.additionalGids: setgroups"},
@@ -162,6 +162,13 @@ Error describe_fault(const Message& fault, const LaunchPlan& plan) {
     case Step::directory_outside:
       return Error::make(Code::denied, "process.cwd: ", quoted(plan.process.cwd),
                          " is outside of the container's root");
+    case Step::set_scheduler: {
+      Error error = Error::from_errno(fault.err, "process.scheduler: sched_setattr");
+      if (fault.err != EPERM) return error;
+      return Error::make(Code::denied, error.text(),
+                         "; it needs CAP_SYS_NICE, and SCHED_FIFO and SCHED_RR on cgroup v1 also "
+                         "linux.resources.cpu.realtimeRuntime");
+    }
     case Step::verify_ids: return Error::make(Code::denied, "process.user: the kernel did not take the user over");
     default: break;
   }

@@ -78,19 +78,42 @@ bool has_dotdot(std::string_view path) {
   return std::find(components.begin(), components.end(), "..") != components.end();
 }
 
-bool is_number_list(std::string_view text) {
-  const auto trimmed = [](std::string_view piece) {
-    while (piece.starts_with(' ')) piece.remove_prefix(1);
-    while (piece.ends_with(' ')) piece.remove_suffix(1);
-    return piece;
+namespace {
+
+struct NumberRange {
+  std::uint32_t first, last;
+};
+
+std::optional<NumberRange> number_range(std::string_view piece) {
+  const auto trimmed = [](std::string_view text) {
+    while (text.starts_with(' ')) text.remove_prefix(1);
+    while (text.ends_with(' ')) text.remove_suffix(1);
+    return text;
   };
+  const auto ends = split_once(piece, '-');
+  const auto first = parse_int<std::uint32_t>(trimmed(ends ? ends->first : piece));
+  const auto last = ends ? parse_int<std::uint32_t>(trimmed(ends->second)) : first;
+  if (!first || !last || *first > *last) return std::nullopt;
+  return NumberRange{*first, *last};
+}
+
+}  // namespace
+
+bool is_number_list(std::string_view text) {
+  const auto pieces = split(text, ',');
+  return std::all_of(pieces.begin(), pieces.end(), [](std::string_view piece) { return number_range(piece); });
+}
+
+std::optional<std::vector<std::uint64_t>> number_list_bits(std::string_view text, std::uint32_t most) {
+  std::vector<std::uint64_t> words;
   for (const std::string_view piece : split(text, ',')) {
-    const auto range = split_once(piece, '-');
-    const auto first = parse_int<std::uint32_t>(trimmed(range ? range->first : piece));
-    const auto last = range ? parse_int<std::uint32_t>(trimmed(range->second)) : first;
-    if (!first || !last || *first > *last) return false;
+    const auto range = number_range(piece);
+    if (!range || range->last > most) return std::nullopt;
+    if (words.size() <= range->last / 64) words.resize(range->last / 64 + 1);
+    for (std::uint32_t number = range->first; number <= range->last; ++number)
+      words[number / 64] |= std::uint64_t{1} << (number % 64);
   }
-  return true;
+  return words;
 }
 
 bool is_interface_name(std::string_view name) {

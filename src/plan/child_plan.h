@@ -69,6 +69,7 @@ enum class Step : U32 {
   set_rlimit,  // index: of rlimits
   set_scheduler,
   set_io_priority,
+  set_memory_policy,
   set_personality,
   security_label,
   drop_bounding,  // index: capability
@@ -193,6 +194,7 @@ inline constexpr U32 kSetScheduler = 65536;
 inline constexpr U32 kSetIoPriority = 1U << 17;
 inline constexpr U32 kSetPersonality = 1U << 18;
 inline constexpr U32 kMakeWorkdir = 1U << 19;
+inline constexpr U32 kSetMemoryPolicy = 1U << 20;
 
 struct Plan {
   U32 magic, version, size, flags;
@@ -226,6 +228,8 @@ struct Plan {
   I32 sched_nice, sched_priority;
   U64 sched_flags, sched_runtime, sched_deadline, sched_period;
   U32 io_priority;
+  U32 memory_mode;    // MPOL_* with MPOL_F_*
+  Span memory_nodes;  // U64 each, node N is bit N
   U32 preserve_fds;
   Offset cwd;
   Offset argv;  // U64 offsets, a zero at the end; skink-init turns them into pointers in place

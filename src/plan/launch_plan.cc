@@ -3,10 +3,12 @@
 
 #include <linux/mount.h>
 #include <linux/sched.h>
+#include <sched.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "base/text.h"
 
@@ -243,8 +245,63 @@ Result<void> plan_labels(const oci::Process& process, const HostFacts& host, Lau
   return {};
 }
 
+// set_mempolicy(2); the numbers are of linux/mempolicy.h, which older headers have only in part.
+struct MemoryWord {
+  std::string_view name;
+  std::uint32_t number;
+};
+constexpr std::array<MemoryWord, 10> kMemoryWords{{{"MPOL_DEFAULT", 0},
+                                                   {"MPOL_PREFERRED", 1},
+                                                   {"MPOL_BIND", 2},
+                                                   {"MPOL_INTERLEAVE", 3},
+                                                   {"MPOL_LOCAL", 4},
+                                                   {"MPOL_PREFERRED_MANY", 5},
+                                                   {"MPOL_WEIGHTED_INTERLEAVE", 6},
+                                                   {"MPOL_F_NUMA_BALANCING", 1U << 13},
+                                                   {"MPOL_F_RELATIVE_NODES", 1U << 14},
+                                                   {"MPOL_F_STATIC_NODES", 1U << 15}}};
+
+std::uint32_t memory_number(std::string_view name) {
+  for (const auto& word : kMemoryWords)
+    if (word.name == name) return word.number;
+  return 0;
+}
+
+// What a container's processes have from "linux", the first one and those of exec alike.
+Result<void> plan_shared(const oci::Linux& linux, LaunchPlan& plan) {
+  if (linux.personality_domain) {
+    constexpr std::uint32_t kLinux32 = 8;
+    plan.flags |= kSetPersonality;
+    plan.personality = *linux.personality_domain == "LINUX32" ? kLinux32 : 0;
+  }
+  if (!linux.memory_policy) return {};
+  const oci::MemoryPolicy& policy = *linux.memory_policy;
+  plan.flags |= kSetMemoryPolicy;
+  plan.memory_mode = memory_number(policy.mode);
+  for (const auto& flag : policy.flags) plan.memory_mode |= memory_number(flag);
+  if (policy.nodes.empty()) return {};
+  constexpr std::uint32_t kMostNode = 1023;  // MAX_NUMNODES of the largest kernel there is
+  auto nodes = oci::number_list_bits(policy.nodes, kMostNode);
+  if (!nodes)
+    return Error::make(Code::invalid_config, "linux.memoryPolicy.nodes: ", quoted(policy.nodes),
+                       " is not a list of memory nodes from 0 to ", kMostNode);
+  plan.memory_nodes = *std::move(nodes);
+  return {};
+}
+
+// As runc: of two entries for one name the last one counts (a program would see the first, another one the last).
+oci::Strings without_duplicates(const oci::Strings& env) {
+  std::set<std::string_view> seen;
+  oci::Strings out;
+  for (auto entry = env.rbegin(); entry != env.rend(); ++entry)
+    if (seen.insert(std::string_view(*entry).substr(0, entry->find('='))).second) out.push_back(*entry);
+  std::reverse(out.begin(), out.end());
+  return out;
+}
+
 Result<void> plan_process(const oci::Process& process, const HostFacts& host, LaunchPlan& plan) {
   plan.process = process;
+  plan.process.env = without_duplicates(process.env);
   plan.last_capability = host.last_capability;
   const std::uint64_t known = host.last_capability >= 63 ? ~0ULL : (1ULL << (host.last_capability + 1)) - 1;
   plan.capabilities = process.capabilities.value_or(oci::Capabilities{});
@@ -258,8 +315,10 @@ Result<void> plan_process(const oci::Process& process, const HostFacts& host, La
   if (process.console_size) plan.console = *process.console_size;
   if (process.no_new_privileges) plan.flags |= kNoNewPrivileges;
   if (process.scheduler) plan.flags |= kSetScheduler;
+  if (process.scheduler && process.scheduler->policy == SCHED_ISO)
+    return Error::make(Code::unsupported,
+                       "process.scheduler.policy: SCHED_ISO is a reserved number that no kernel has");
   if (process.io_priority) plan.flags |= kSetIoPriority;
-  if (process.exec_cpu_affinity) return Error::make(Code::unsupported, "process.execCPUAffinity: is not there yet");
   return plan_labels(process, host, plan);
 }
 
@@ -267,8 +326,6 @@ Result<void> refuse_what_is_missing(const oci::Spec& spec) {
   const auto missing = [](std::string_view path) { return Error::make(Code::unsupported, path, ": is not there yet"); };
   if (!spec.hooks.create_container.empty()) return missing("hooks.createContainer");
   if (!spec.hooks.start_container.empty()) return missing("hooks.startContainer");
-  if (spec.linux.intel_rdt) return missing("linux.intelRdt");
-  if (spec.linux.memory_policy) return missing("linux.memoryPolicy");
   if (!spec.linux.net_devices.empty()) return missing("linux.netDevices");
   if (!spec.linux.mount_label.empty()) return missing("linux.mountLabel");
   if (spec.linux.seccomp && !spec.linux.seccomp->listener_path.empty()) return missing("linux.seccomp.listenerPath");
@@ -307,11 +364,7 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
     plan.root_propagation = *word;
     if ((*word & kMsPrivate) == 0) plan.propagation = kMsSlave;
   }
-  if (spec.linux.personality_domain) {
-    constexpr std::uint32_t kLinux32 = 8;
-    plan.flags |= kSetPersonality;
-    plan.personality = *spec.linux.personality_domain == "LINUX32" ? kLinux32 : 0;
-  }
+  TRY(plan_shared(spec.linux, plan));
   return plan;
 }
 
@@ -320,11 +373,7 @@ Result<LaunchPlan> make_exec_plan(const oci::Spec& spec, const oci::Process& pro
   TRY(plan_process(process, host, plan));
   plan.oom_score_adj = process.oom_score_adj;
   plan.flags |= kExec | kTwoStages | kDeathSignal;
-  if (spec.linux.personality_domain) {
-    constexpr std::uint32_t kLinux32 = 8;
-    plan.flags |= kSetPersonality;
-    plan.personality = *spec.linux.personality_domain == "LINUX32" ? kLinux32 : 0;
-  }
+  TRY(plan_shared(spec.linux, plan));
   return plan;
 }
 

@@ -83,6 +83,8 @@ struct LaunchPlan {
   oci::Capabilities capabilities;
   unsigned last_capability = 0;
   std::uint32_t personality = 0;
+  std::uint32_t memory_mode = 0;  ///< MPOL_* with MPOL_F_*
+  std::vector<std::uint64_t> memory_nodes;
   std::optional<security::SeccompProgram> seccomp;
   std::optional<int> oom_score_adj;
 };

@@ -31,6 +31,11 @@ std::string dump_record(const Record& record) {
   json["startTime"] = record.init.start_time;
   json["bootId"] = record.init.boot_id;
   if (record.cgroup) json["cgroup"] = cgroup::dump_location(*record.cgroup);
+  if (record.resctrl) {
+    json["resctrl"] = record.resctrl->name;
+    json["resctrlMonitor"] = record.resctrl->monitor;
+    json["resctrlMade"] = record.resctrl->made_by_us ? 1 : 0;
+  }
   return oci::dump_json(json);
 }
 
@@ -47,6 +52,11 @@ Result<Record> parse_record(std::string_view text, const std::string& id) {
   record.init.boot_id = oci::get_string(json, "bootId");
   const std::string location = oci::get_string(json, "cgroup");
   if (!location.empty()) record.cgroup = TRY(cgroup::parse_location(location));
+  cgroup::ResctrlGroup group;
+  group.name = oci::get_string(json, "resctrl");
+  group.monitor = oci::get_string(json, "resctrlMonitor");
+  group.made_by_us = oci::get_int(json, "resctrlMade") == 1;
+  if (!group.name.empty()) record.resctrl = std::move(group);
   return record;
 }
 

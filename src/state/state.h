@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cgroup/cgroup.h"
+#include "cgroup/resctrl.h"
 #include "fs/dir.h"
 #include "oci/spec.h"
 #include "sys/process.h"
@@ -38,6 +39,7 @@ struct Record {
   std::string created;        ///< RFC 3339
   sys::ProcessIdentity init;  ///< pid 0 until the process exists
   std::optional<cgroup::Location> cgroup;
+  std::optional<cgroup::ResctrlGroup> resctrl;
 };
 
 inline constexpr const char* kStartSocket = "start.sock";
