@@ -26,7 +26,10 @@ Error refused(int errnum, const Target& target, const Setting& setting) {
 
 Result<void> apply_pids(const Targets& targets, std::int64_t limit) {
   const std::string json = "linux.resources.pids.limit";
-  return put(TRY(targets.need(json, "pids")), {json, "pids.max", limit <= 0 ? "max" : str(limit)});
+  // 0 is a limit (config-linux.md "PIDs"), but a process cannot even be made in a group that has it; 1 is the same for
+  // the container, whose first process counts.
+  const std::string value = limit < 0 ? "max" : limit == 0 ? "1" : str(limit);
+  return put(TRY(targets.need(json, "pids")), {json, "pids.max", value});
 }
 
 bool is_page_size(std::string_view text) {
@@ -45,8 +48,10 @@ Result<void> apply_hugepages(const Targets& targets, const std::vector<oci::Huge
     const std::string stem = "hugetlb." + limits[i].page_size, value = str(limits[i].limit);
     const char* const tail = target.unified() ? "max" : "limit_in_bytes";
     TRY(put(target, {json, str(stem, ".", tail), value}));
-    // Without this one a program reserves past the limit and dies by SIGBUS when it touches the page.
-    TRY(put(target, {json, str(stem, ".rsvd.", tail), value}));
+    // Without this one a program reserves past the limit and dies by SIGBUS when it touches the page. Kernels before 5.7
+    // do not have it, and the specification falls back on the other.
+    const std::string reserved = str(stem, ".rsvd.", tail);
+    if (has_control(target.fd, reserved.c_str())) TRY(put(target, {json, reserved, value}));
   }
   return {};
 }

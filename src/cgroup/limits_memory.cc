@@ -77,8 +77,8 @@ Result<void> swap_v2(const Target& target, const oci::MemoryLimits& memory) {
   const bool lift = given(memory.limit) && *memory.limit < 0 && !given(memory.swap);
   if (!given(memory.swap) && !lift) return {};
   const std::int64_t most = lift ? -1 : TRY_CTX(swap_max(*memory.swap, limit_beside(target, memory)), kJson, "swap");
-  // A kernel without swap accounting has no file, and nothing to write when there is no limit.
-  if (most < 0 && !has_control(target.fd, "memory.swap.max")) return {};
+  // A kernel without swap accounting has no file, and nothing to write when there is no limit, or no swap.
+  if (most <= 0 && !has_control(target.fd, "memory.swap.max")) return {};
   return put(target, setting("swap", "memory.swap.max", or_max(most)));
 }
 

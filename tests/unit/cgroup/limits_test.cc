@@ -120,6 +120,106 @@ TEST(ApplyV2, WritesHugepageAndRdmaLimits) {
   EXPECT_EQ(group.text("rdma.max"), "mlx5_1 hca_handle=3 hca_object=10000");
 }
 
+TEST(ApplyV2, ALimitOfNoProcessesIsOneOfTheFirstProcess) {
+  const FakeGroup group(true, "", {{"cgroup.controllers", kAll}, {"pids.max", ""}});
+  oci::Resources resources;
+  resources.pids_limit = 0;
+  EXPECT_EQ(failure(apply_resources(group.targets(), resources)), "");
+  EXPECT_EQ(group.text("pids.max"), "1");
+}
+
+TEST(ApplyV2, NoSwapNeedsNoFileWhereThereIsNoSwap) {
+  const FakeGroup group(true, "", {{"cgroup.controllers", kAll}, {"memory.max", ""}});
+  oci::Resources resources;
+  resources.memory = oci::MemoryLimits{.limit = 1000, .swap = 1000};
+  EXPECT_EQ(failure(apply_resources(group.targets(), resources)), "");
+  resources.memory->swap = 1001;
+  EXPECT_THAT(failure(apply_resources(group.targets(), resources)), HasSubstr("linux.resources.memory.swap"));
+}
+
+TEST(ApplyV2, AnOldKernelHasOnlyTheHugepagesThatAreTouched) {
+  const FakeGroup group(true, "", {{"cgroup.controllers", kAll}, {"hugetlb.1GB.max", ""}});
+  oci::Resources resources;
+  resources.hugepages = {{"1GB", 1U << 30}};
+  EXPECT_EQ(failure(apply_resources(group.targets(), resources)), "");
+  EXPECT_EQ(group.text("hugetlb.1GB.max"), "1073741824");
+}
+
+// What this host's kernel has no v1 controller for, as files.
+TEST(ApplyV1, WritesNetworkHugepageAndRdmaLimits) {
+  const FakeGroup group(false, "net_cls,net_prio,hugetlb,rdma",
+                        {{"net_cls.classid", ""},
+                         {"net_prio.ifpriomap", ""},
+                         {"hugetlb.64KB.limit_in_bytes", ""},
+                         {"hugetlb.64KB.rsvd.limit_in_bytes", ""},
+                         {"rdma.max", ""}});
+  oci::Resources resources;
+  resources.network = oci::NetworkLimits{.class_id = 1048577, .priorities = {{"eth0", 500}}};
+  resources.hugepages = {{"64KB", 1000000}};
+  resources.rdma["mlx5_1"] = {.hca_handles = 3, .hca_objects = {}};
+  EXPECT_EQ(failure(apply_resources(group.targets(), resources)), "");
+  EXPECT_EQ(group.text("net_cls.classid"), "1048577");
+  EXPECT_EQ(group.text("net_prio.ifpriomap"), "eth0 500");
+  EXPECT_EQ(group.text("hugetlb.64KB.limit_in_bytes"), "1000000");
+  EXPECT_EQ(group.text("hugetlb.64KB.rsvd.limit_in_bytes"), "1000000");
+  EXPECT_EQ(group.text("rdma.max"), "mlx5_1 hca_handle=3");
+}
+
+TEST(ApplyV1, WritesWeightsToTheFilesOfTheSchedulerThatIsThere) {
+  const FakeGroup plain(false, "blkio",
+                        {{"blkio.weight", ""},
+                         {"blkio.leaf_weight", ""},
+                         {"blkio.weight_device", ""},
+                         {"blkio.leaf_weight_device", ""}});
+  oci::Resources resources;
+  resources.block_io.emplace();
+  resources.block_io->weight = 10;
+  resources.block_io->leaf_weight = 20;
+  resources.block_io->weight_devices = {{8, 0, 500, 300}};
+  EXPECT_EQ(failure(apply_resources(plain.targets(), resources)), "");
+  EXPECT_EQ(plain.text("blkio.weight"), "10");
+  EXPECT_EQ(plain.text("blkio.leaf_weight"), "20");
+  EXPECT_EQ(plain.text("blkio.weight_device"), "8:0 500");
+  EXPECT_EQ(plain.text("blkio.leaf_weight_device"), "8:0 300");
+}
+
+TEST(ApplyV2, WritesWeightsOfDevicesToBfq) {
+  const FakeGroup group(true, "", {{"cgroup.controllers", kAll}, {"io.bfq.weight", ""}});
+  oci::Resources resources;
+  resources.block_io.emplace();
+  resources.block_io->weight_devices = {{8, 0, 500, {}}};
+  EXPECT_EQ(failure(apply_resources(group.targets(), resources)), "");
+  EXPECT_EQ(group.text("io.bfq.weight"), "8:0 500");
+}
+
+TEST(ApplyV2, WritesTheFourThrottlesAndLiftsThemWithZero) {
+  const FakeGroup group(true, "", {{"cgroup.controllers", kAll}, {"io.max", ""}});
+  const oci::ThrottleDevice limit{8, 16, 600}, none{8, 16, 0};
+  const std::pair<std::vector<oci::ThrottleDevice> oci::BlockIoLimits::*, std::string> members[] = {
+      {&oci::BlockIoLimits::read_bps, "rbps"},
+      {&oci::BlockIoLimits::write_bps, "wbps"},
+      {&oci::BlockIoLimits::read_iops, "riops"},
+      {&oci::BlockIoLimits::write_iops, "wiops"}};
+  for (const auto& [member, key] : members) {
+    oci::Resources resources;
+    resources.block_io.emplace();
+    (*resources.block_io).*member = {limit};
+    EXPECT_EQ(failure(apply_resources(group.targets(), resources)), "");
+    EXPECT_EQ(group.text("io.max"), "8:16 " + key + "=600");
+    (*resources.block_io).*member = {none};
+    EXPECT_EQ(failure(apply_resources(group.targets(), resources)), "");
+    EXPECT_EQ(group.text("io.max"), "8:16 " + key + "=max");
+  }
+}
+
+TEST(ApplyV2, AnIdleGroupIsSaidSo) {
+  const FakeGroup group(true, "", {{"cgroup.controllers", kAll}, {"cpu.idle", ""}, {"cpu.weight", ""}});
+  oci::Resources resources;
+  resources.cpu = oci::CpuLimits{.idle = 1};
+  EXPECT_EQ(failure(apply_resources(group.targets(), resources)), "");
+  EXPECT_EQ(group.text("cpu.idle"), "1");
+}
+
 TEST(ApplyV2, RefusesWhatOnlyV1Has) {
   const FakeGroup group(true, "", {{"cgroup.controllers", kAll}});
   std::vector<std::pair<oci::Resources, std::string>> cases(5);
