@@ -221,7 +221,7 @@ def allowed(oci, world, bundle, rules, before=()):
     b.config["process"]["capabilities"]["bounding"] += ["CAP_SYSLOG"]
     b.config["process"]["capabilities"]["effective"] += ["CAP_SYSLOG"]
     b.config["process"]["capabilities"]["permitted"] += ["CAP_SYSLOG"]
-    major, minor = disk()
+    major, minor = 7, 0
     b.config["linux"]["devices"] = [{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666},
                                     {"path": "/dev/probe-b", "type": "b", "major": major, "minor": minor, "fileMode": 0o600}]
     b.config["linux"]["resources"] = {"devices": rules}
@@ -234,8 +234,12 @@ V2_ONLY = ["unshare", "-m", "--propagation", "private", "sh", "-c", 'mount -t cg
 @pytest.mark.parametrize("before", [(), V2_ONLY], ids=["host", "v2"])
 def test_device_rules(oci, bundle, world, before):
     """A46: by default everything is denied that is not a default device; each rule after it counts in its order."""
+    try:
+        os.close(os.open("/dev/loop0", os.O_RDONLY))
+    except OSError:
+        pytest.skip("/dev/loop0 cannot be opened here")
     deny = {"allow": False, "access": "rwm"}
-    major, minor = disk()
+    major, minor = 7, 0
 
     def got(*rules):
         return allowed(oci, world, bundle, list(rules), before)
@@ -315,7 +319,7 @@ def test_a_device_that_is_there_already(oci, bundle, world):
     b.config["linux"]["devices"] = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]
     assert stat.S_ISCHR(os.stat("/proc/%d/root/dev/fuse" % started(oci, world, b)).st_mode)
     b.config["linux"]["devices"][0]["minor"] = 228
-    refused(oci, world, b, r"linux\.devices", "/dev/fuse", "exists")
+    oci.fails("run", "--bundle", b.save().dir, world.name(), match=[r"linux\.devices", "/dev/fuse", "exists"])
 
 
 def test_a_dev_of_the_host_is_left_as_it_is(oci, bundle, world):
