@@ -15,6 +15,7 @@ struct [[nodiscard]] Fault {
   unsigned index = 0;
   int err = 0;
   unsigned detail = 0;
+  int output_fd = -1;  // what a hook has printed
   explicit operator bool() const { return err != 0; }
 };
 
@@ -49,6 +50,8 @@ class Context {
   bool placed = false;
   /// The slave of the container's terminal; -1 without.
   int terminal_fd = -1;
+  /// Where hooks find the root before it is entered; -1: it lies over "/".
+  int attach_fd = -1;
 
  private:
   [[nodiscard]] char* base() const { return reinterpret_cast<char*>(plan_); }
@@ -61,6 +64,8 @@ long send_message(const Context& context, const plan::Message& message, int fd =
 /// Waits for a message of this kind; -EPROTO for another, -EPIPE at end of file.
 long await_message(const Context& context, plan::Kind kind);
 void send_fault(int socket_fd, const Fault& fault);
+/// Sends one message by write(2).
+long write_message(const Context& context, const plan::Message& message);
 /// Blocks until the launcher has said `placed`, the first time it is called.
 Fault ensure_placed(Context& context);
 
@@ -91,12 +96,24 @@ Fault set_names_and_limits(Context& context);
 Fault write_label(Context& context);
 Fault change_identity(Context& context);
 Fault load_seccomp(Context& context);
+/// The filter for a hook inside: the same, but calls that a supervisor would be asked about answer ENOSYS.
+Fault load_seccomp_for_hook(const Context& context);
+
+// hooks.cc
+enum class HookPlace { create_container, start_container };
+/// Argument and environment vectors of the hooks, as execve takes them.
+void prepare_hooks(Context& context);
+/// Runs the hooks of this place in their order; the first failure ends it.
+Fault run_hooks(const Context& context, HookPlace place);
 
 // program.cc
 Fault change_directory(const Context& context);
 Fault find_program(const Context& context, const char*& path, char* buffer, Size size);
 Fault await_start(Context& context);
 Fault run_program(Context& context, const char* path);
+/// Every signal to its default, none blocked.
+void reset_signals();
+void make_pointers(Context& context, plan::Offset at);
 /// A private /proc of our own, opened by descriptor and checked (attack A13).
 long open_private_procfs();
 

@@ -172,21 +172,47 @@ Fault change_identity(Context& context) {
   return {};
 }
 
-Fault load_seccomp(Context& context) {
+namespace {
+
+// Newer than the headers that we build with (man 2 seccomp).
+constexpr unsigned kFlagTsyncEsrch = 16, kFlagWaitKillable = 32;
+
+long load_filter(const Context& context, unsigned flags) {
   const auto& plan = context.plan();
-  if (plan.seccomp == 0) return {};
   struct {
     unsigned short count;
     const void* filter;
   } program{static_cast<unsigned short>(plan.seccomp_count), context.bytes(plan.seccomp)};
-  const long rc = call(__NR_seccomp, SECCOMP_SET_MODE_FILTER, plan.seccomp_flags, arg(&program));
+  return call(__NR_seccomp, SECCOMP_SET_MODE_FILTER, static_cast<long>(flags), arg(&program));
+}
+
+}  // namespace
+
+Fault load_seccomp(Context& context) {
+  const auto& plan = context.plan();
+  if (plan.seccomp == 0) return {};
+  const long rc = load_filter(context, plan.seccomp_flags);
   CHILD_TRY(check(rc, Step::seccomp));
   if (plan.seccomp_listener == 0) return {};
+  const int listener = static_cast<int>(rc);
   plan::Message message{};
   message.kind = static_cast<unsigned>(plan::Kind::listener);
-  CHILD_TRY(check(send_message(context, message, static_cast<int>(rc)), Step::protocol));  // 6
-  close_fd(static_cast<int>(rc));
+  message.arg = listener;
+  // The filter is on: write(2) is the call that it is known not to hold back, so the launcher takes the descriptor out
+  // of this process by its number. Below a PID 1 of ours it is in a process that the launcher has no descriptor of.
+  const long sent =
+      context.has(plan::kInit) ? send_message(context, message, listener) : write_message(context, message);  // 7
+  CHILD_TRY(check(sent, Step::protocol));
+  // Order: only when the supervisor has it, since it may be asked about the very next call.
+  CHILD_TRY(check(await_message(context, plan::Kind::proceed), Step::protocol));  // 5
+  close_fd(listener);
   return {};
+}
+
+Fault load_seccomp_for_hook(const Context& context) {
+  if (context.plan().seccomp == 0) return {};
+  const unsigned listening = SECCOMP_FILTER_FLAG_NEW_LISTENER | kFlagTsyncEsrch | kFlagWaitKillable;
+  return check(load_filter(context, context.plan().seccomp_flags & ~listening), Step::seccomp);
 }
 
 }  // namespace skink::child

@@ -32,11 +32,6 @@ plan::Plan* map_plan(int fd) {
   return ours ? plan : nullptr;
 }
 
-void make_pointers(Context& context, plan::Offset at) {
-  auto* slot = reinterpret_cast<plan::U64*>(context.bytes(at));
-  for (; *slot != 0; ++slot) *slot = reinterpret_cast<plan::U64>(context.bytes(static_cast<plan::Offset>(*slot)));
-}
-
 // Order: the maps exist once the launcher has placed us; everything after this needs root of the user namespace.
 Fault become_root(Context& context) {
   if (!context.has(plan::kHasUserNamespace)) return {};
@@ -55,12 +50,23 @@ Fault make_cgroup_namespace(Context& context) {
   return check(call(__NR_unshare, kNewCgroup), Step::cgroup_namespace);
 }
 
-Fault run_hooks(Context& context) {
-  if (!context.has(plan::kHooks)) return {};
-  plan::Message message{};
-  message.kind = static_cast<unsigned>(plan::Kind::hooks);
-  CHILD_TRY(check(send_message(context, message), Step::protocol));           // 4
-  return check(await_message(context, plan::Kind::proceed), Step::protocol);  // 5
+// Order: the way to the root file system may be open to the caller's ids only, so before they change.
+void open_attach_point(Context& context) {
+  if (context.plan().attach_path == 0) return;
+  const long fd = open_at(kHere, context.text(context.plan().attach_path), kOpenPath | kOpenDirectory);
+  // Where it cannot be reached (a user namespace and another user's directory) the root lies over "/" as without hooks.
+  if (fd >= 0) context.attach_fd = static_cast<int>(fd);
+}
+
+// Those of the host's namespaces are the launcher's to run, then come those of the container's.
+Fault run_create_hooks(Context& context) {
+  if (context.has(plan::kHooks)) {
+    plan::Message message{};
+    message.kind = static_cast<unsigned>(plan::Kind::hooks);
+    CHILD_TRY(check(send_message(context, message), Step::protocol));               // 4
+    CHILD_TRY(check(await_message(context, plan::Kind::proceed), Step::protocol));  // 5
+  }
+  return run_hooks(context, HookPlace::create_container);
 }
 
 Fault build_root(Context& context) {
@@ -79,7 +85,7 @@ Fault build_root(Context& context) {
   CHILD_TRY(write_sysctls(context));
   CHILD_TRY(hide_paths(context));
   CHILD_TRY(ensure_placed(context));
-  CHILD_TRY(run_hooks(context));
+  CHILD_TRY(run_create_hooks(context));
   return enter_root(context);
 }
 
@@ -87,6 +93,7 @@ Fault become_container(Context& context, const char*& path, char* buffer, Size s
   // Order: a session of its own before a terminal is made its controlling one.
   const long session = call(__NR_setsid);
   if (session != -EPERM) CHILD_TRY(check(session, Step::new_session));
+  open_attach_point(context);
   CHILD_TRY(become_root(context));
   CHILD_TRY(make_cgroup_namespace(context));
   if (context.has(plan::kNewNetwork)) CHILD_TRY(bring_loopback_up());
@@ -101,8 +108,10 @@ Fault become_container(Context& context, const char*& path, char* buffer, Size s
   CHILD_TRY(check(call(__NR_prctl, PR_SET_PDEATHSIG, 0, 0, 0, 0), Step::set_death_signal));
   plan::Message message{};
   message.kind = static_cast<unsigned>(plan::Kind::ready);
-  CHILD_TRY(check(send_message(context, message), Step::protocol));  // 7
+  CHILD_TRY(check(send_message(context, message), Step::protocol));  // 6
   CHILD_TRY(await_start(context));
+  // Order: as the container's user and with its capabilities, after `start` and before the program.
+  CHILD_TRY(run_hooks(context, HookPlace::start_container));
   return run_program(context, path);
 }
 
@@ -115,6 +124,7 @@ Fault start(Context& context) {
   CHILD_TRY(protect_self(context));
   make_pointers(context, context.plan().argv);
   make_pointers(context, context.plan().envp);
+  prepare_hooks(context);
   if (context.has(plan::kTwoStages)) {
     long pid = 0;
     CHILD_TRY(first_stage(context, pid));
@@ -128,6 +138,12 @@ Fault start(Context& context) {
 }
 
 }  // namespace
+
+void make_pointers(Context& context, plan::Offset at) {
+  auto* slot = reinterpret_cast<plan::U64*>(context.bytes(at));
+  for (; *slot != 0; ++slot) *slot = reinterpret_cast<plan::U64>(context.bytes(static_cast<plan::Offset>(*slot)));
+}
+
 }  // namespace skink::child
 
 extern "C" [[noreturn]] void freestanding_main(long argc, char** argv) {

@@ -106,8 +106,12 @@ Fault make_private_and_attach_root(Context& context) {
   attr.propagation = plan.propagation;
   CHILD_TRY(check(call(__NR_mount_setattr, kHere, arg("/"), kRecursive, arg(&attr), sizeof attr), Step::propagation));
   // The root is attached over "/": this process's own root stays the old one below it until pivot_root.
-  CHILD_TRY(
-      check(call(__NR_move_mount, plan.root_fd, arg(""), kHere, arg("/"), MOVE_MOUNT_F_EMPTY_PATH), Step::attach_root));
+  // Hooks find it where the bundle says instead: there a process that enters our mount namespace still starts at the
+  // host's root, and what is mounted in the container's can be seen (config.md "POSIX-platform Hooks").
+  const long attached = context.attach_fd >= 0
+                            ? move_mount(plan.root_fd, context.attach_fd)
+                            : call(__NR_move_mount, plan.root_fd, arg(""), kHere, arg("/"), MOVE_MOUNT_F_EMPTY_PATH);
+  CHILD_TRY(check(attached, Step::attach_root));
   context.root_fd = plan.root_fd;
   return {};
 }

@@ -106,8 +106,6 @@ Fault await_start(Context& context) {
   }
 }
 
-namespace {
-
 // Ignored signals stay ignored over execve, so every one is set to its default.
 void reset_signals() {
   struct {
@@ -122,6 +120,8 @@ void reset_signals() {
   constexpr int kSetMask = 2;
   call(__NR_rt_sigprocmask, kSetMask, arg(&none), 0, 8);
 }
+
+namespace {
 
 Fault execute(Context& context, const char* path) {
   const auto& plan = context.plan();

@@ -65,7 +65,12 @@ long await_message(const Context& context, plan::Kind kind) {
   return 0;
 }
 
-// 8: write(2), not sendmsg(2): a seccomp profile that lets a program run lets it write.
+// write(2), not sendmsg(2): a seccomp profile that lets a program run lets it write.
+long write_message(const Context& context, const plan::Message& message) {
+  return write_bytes(context.plan().sync_fd, &message, sizeof message);
+}
+
+// 8: likewise, but a hook's output can only be sent.
 void send_fault(int socket_fd, const Fault& fault) {
   plan::Message message{};
   message.kind = static_cast<unsigned>(plan::Kind::fault);
@@ -73,7 +78,8 @@ void send_fault(int socket_fd, const Fault& fault) {
   message.index = fault.index;
   message.detail = fault.detail;
   message.err = fault.err;
-  write_bytes(socket_fd, &message, sizeof message);
+  if (fault.output_fd >= 0) send_on(socket_fd, message, fault.output_fd);
+  else write_bytes(socket_fd, &message, sizeof message);
 }
 
 // 2

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Making and destroying a container for skink-oci, with every step undone when a later one fails.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -211,6 +212,14 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
   auto undone = destroy_container(root, std::move(made.container));
   if (!undone) error.also(undone.error());
   return error;
+}
+
+void end_init(const state::Container& container) {
+  const auto init = container.open_init();
+  if (!init) return;
+  (void)sys::signal_pidfd(init->get(), SIGKILL);
+  pollfd ended{init->get(), POLLIN, 0};
+  (void)::poll(&ended, 1, static_cast<int>(kKillDeadline.count()));
 }
 
 Result<void> destroy_container(state::Root& root, state::Container container) {

@@ -66,7 +66,14 @@ Result<int> oci_start(const OciGlobals& globals, Arguments args) {
     return Error::make(Code::busy, "container ", quoted(container.record().id), ": cannot start a container that is ",
                        to_text(status));
   const oci::Spec spec = TRY(container.spec());
-  TRY(launch::start_container(container.dir_fd(), state::kStartSocket, spec));
+  launch::StartRequest request;
+  request.dir_fd = container.dir_fd();
+  request.socket_name = state::kStartSocket;
+  request.spec = &spec;
+  request.id = container.record().id;
+  request.bundle = container.record().bundle;
+  request.init = container.record().init;
+  TRY(launch::start_container(request));
   launch::HookState hook_state;
   hook_state.id = container.record().id;
   hook_state.status = "running";
@@ -76,8 +83,7 @@ Result<int> oci_start(const OciGlobals& globals, Arguments args) {
   const auto ran = launch::run_hooks(spec.hooks.poststart, "poststart", hook_state);
   if (ran) return 0;
   // Runtime-spec 1.3: a failing poststart hook stops the container; it stays until it is deleted.
-  const auto init = container.open_init();
-  if (init) (void)sys::signal_pidfd(init->get(), SIGKILL);
+  end_init(container);
   return ran.error();
 }
 

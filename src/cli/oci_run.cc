@@ -160,6 +160,10 @@ Result<int> oci_run(const OciGlobals& globals, Arguments args) {
   state::Root root = TRY(state::Root::open(globals.root));
   Made made = TRY(make_container(root, globals, options, id, false));
   auto hooked = run_poststart(made);
+  if (!hooked && options.keep) {
+    end_init(made.container);
+    return std::move(hooked).error();
+  }
   if (!hooked) {
     auto undone = destroy_container(root, std::move(made.container));
     if (!undone) hooked.error().also(undone.error());

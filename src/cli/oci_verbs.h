@@ -53,6 +53,9 @@ struct Made {
 Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& options,
                             const std::string& id, bool wait_for_start);
 
+/// Kills the init and waits until it has ended (bounded): what `state` says next is "stopped".
+void end_init(const state::Container& container);
+
 /// Ends whatever is left of a container, removes its groups and its directory, and runs its poststop hooks.
 Result<void> destroy_container(state::Root& root, state::Container container);
 

@@ -156,6 +156,22 @@ void encode_process(const plan::LaunchPlan& plan, Blob& blob, plan::Plan& out) {
     if (entry.starts_with("PATH=")) out.path = blob.text(entry.substr(5));
 }
 
+plan::Span encode_hooks(const std::vector<oci::Hook>& hooks, const StateText& state, plan::Offset program_env,
+                        Blob& blob) {
+  std::vector<plan::Hook> list;
+  for (const auto& hook : hooks) {
+    plan::Hook out{};
+    out.path = blob.text(hook.path);
+    out.argv = blob.vector(hook.args.empty() ? oci::Strings{hook.path} : hook.args);
+    out.envp = hook.env.empty() && program_env != 0 ? program_env : blob.vector(hook.env);
+    out.head = blob.text(state.head);
+    out.tail = blob.text(state.tail);
+    out.timeout_seconds = hook.timeout_seconds.value_or(-1);
+    list.push_back(out);
+  }
+  return blob.array(list);
+}
+
 }  // namespace
 
 std::string encode(const plan::LaunchPlan& plan, const Descriptors& fds, const EncodeOptions& options) {
@@ -188,6 +204,11 @@ std::string encode(const plan::LaunchPlan& plan, const Descriptors& fds, const E
   out.memory_nodes = blob.array(plan.memory_nodes);
   encode_steps(plan, fds, blob, out);
   encode_process(plan, blob, out);
+  out.attach_path = blob.text_or_none(options.attach_path);
+  // A hook of the host's must not see the container's environment (attack A24); one of the container's has it, as there
+  // is none of the runtime's inside.
+  out.create_container_hooks = encode_hooks(plan.create_container, options.creating, 0, blob);
+  out.start_container_hooks = encode_hooks(plan.start_container, options.created, out.envp, blob);
   if (plan.seccomp && !plan.seccomp->bpf.empty()) {
     constexpr std::size_t kInstruction = 8;
     out.seccomp = blob.raw(plan.seccomp->bpf);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "launch/hooks.h"
 #include "plan/launch_plan.h"
 
 namespace skink::launch {
@@ -29,6 +30,8 @@ struct Descriptors {
 struct EncodeOptions {
   std::string keyring;  ///< empty: the caller's session keyring is kept
   bool no_pivot = false;
+  std::string attach_path;      ///< where hooks find the root; empty: over "/"
+  StateText creating, created;  ///< for createContainer and startContainer hooks
 };
 
 /// The bytes of the flat plan.

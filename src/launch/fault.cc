@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "base/text.h"
+#include "launch/hooks.h"
 
 namespace skink::launch {
 
@@ -68,6 +69,21 @@ Error describe_execve(const Message& fault, const LaunchPlan& plan) {
     case E2BIG: return say(Code::not_executable, "argument list too long; shorten the arguments or the environment");
     default: return Error::from_errno(fault.err, "exec: ", quoted(name)).as(Code::not_executable);
   }
+}
+
+Error describe_hook(const Message& fault, const LaunchPlan& plan, int output_fd) {
+  const bool inside = static_cast<Step>(fault.step) == Step::start_container_hook;
+  const auto& hooks = inside ? plan.start_container : plan.create_container;
+  const std::string kind = inside ? "startContainer" : "createContainer";
+  if (fault.index >= hooks.size()) return Error::make(Code::internal, "skink-init named hook ", fault.index);
+  const auto& hook = hooks[fault.index];
+  const std::string text = output_fd >= 0 ? hook_output(output_fd) : std::string();
+  Error error = Error::from_errno(fault.err, "execute");
+  if (fault.detail != 0) error = Error::make(Code::os, "exit status ", fault.detail, text.empty() ? "" : ": ", text);
+  else if (fault.err == ETIMEDOUT)
+    error = Error::make(Code::os, "ran past its timeout of ", hook.timeout_seconds.value_or(0), " s and was killed");
+  error.context("hooks.", kind, '[', fault.index, "]: ", printable(hook.path));
+  return error;
 }
 
 template <typename List>
@@ -149,10 +165,12 @@ constexpr std::array<Words, 35> kWords{{
 
 }  // namespace
 
-Error describe_fault(const Message& fault, const LaunchPlan& plan) {
+Error describe_fault(const Message& fault, const LaunchPlan& plan, int output_fd) {
   const Step step = static_cast<Step>(fault.step);
   if (step >= Step::mount_target && step <= Step::mount_propagation) return describe_mount(fault, plan);
   switch (step) {
+    case Step::create_container_hook:
+    case Step::start_container_hook: return describe_hook(fault, plan, output_fd);
     case Step::find_program: return describe_program(fault, plan);
     case Step::execute: return describe_execve(fault, plan);
     case Step::change_directory: {

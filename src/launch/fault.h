@@ -7,7 +7,8 @@
 
 namespace skink::launch {
 
-/// The words and code for a fault. Numbers that the plan has no place for are an internal error.
-Error describe_fault(const plan::Message& fault, const plan::LaunchPlan& plan);
+/// The words and code for a fault. Numbers that the plan has no place for are an internal error. `output_fd`: what a
+/// hook has printed, or -1.
+Error describe_fault(const plan::Message& fault, const plan::LaunchPlan& plan, int output_fd = -1);
 
 }  // namespace skink::launch

@@ -16,7 +16,6 @@
 #include "sys/process.h"
 
 namespace skink::launch {
-namespace {
 
 std::string state_json(const HookState& state) {
   oci::Json json;
@@ -28,6 +27,25 @@ std::string state_json(const HookState& state) {
   if (state.annotations != nullptr && !state.annotations->empty()) json["annotations"] = *state.annotations;
   return oci::dump_json(json);
 }
+
+StateText state_around_pid(const HookState& state) {
+  HookState without = state;
+  without.pid = 0;
+  return {R"({"pid":)", str(',', state_json(without).substr(1))};
+}
+
+std::string hook_output(int fd) {
+  constexpr std::size_t kMost = 1024;
+  std::string text(kMost, '\0');
+  const off_t length = ::lseek(fd, 0, SEEK_END);
+  const off_t from = length > static_cast<off_t>(kMost) ? length - static_cast<off_t>(kMost) : 0;
+  const ssize_t got = ::pread(fd, text.data(), text.size(), from);
+  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return printable(text);
+}
+
+namespace {
 
 // What posix_spawn needs, released at the end of its life.
 class Actions {
@@ -82,18 +100,6 @@ Result<pid_t> spawn_hook(const oci::Hook& hook, const std::string& directory, in
   return pid;
 }
 
-// The last of what the hook printed, for the error message.
-std::string output_of(int fd) {
-  constexpr std::size_t kMost = 1024;
-  std::string text(kMost, '\0');
-  const off_t length = ::lseek(fd, 0, SEEK_END);
-  const off_t from = length > static_cast<off_t>(kMost) ? length - static_cast<off_t>(kMost) : 0;
-  const ssize_t got = ::pread(fd, text.data(), text.size(), from);
-  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  return printable(text);
-}
-
 Result<sys::ExitStatus> wait_hook(pid_t pid, int pidfd, const std::optional<int>& timeout_seconds, bool& timed_out) {
   pollfd poll_fd{pidfd, POLLIN, 0};
   const int timeout_ms = timeout_seconds ? *timeout_seconds * 1000 : -1;
@@ -120,7 +126,7 @@ Result<void> run_hook(const oci::Hook& hook, const HookState& state, int in_fd) 
   const auto status = TRY(wait_hook(pid, pidfd.get(), hook.timeout_seconds, timed_out));
   if (timed_out) return Error::make(Code::os, "ran past its timeout of ", *hook.timeout_seconds, " s and was killed");
   if (status.shell_status() == 0) return {};
-  const std::string text = output_of(out.get());
+  const std::string text = hook_output(out.get());
   return Error::make(Code::os, "exit status ", status.shell_status(), text.empty() ? "" : ": ", text);
 }
 

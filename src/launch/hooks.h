@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hooks in the runtime's namespaces (prestart, createRuntime, poststart, poststop): config.md "POSIX-platform Hooks".
+// Hooks in the runtime's namespaces (prestart, createRuntime, poststart, poststop), and the container's state as JSON:
+// config.md "POSIX-platform Hooks". Hooks in the container's namespaces are run by skink-init.
 #pragma once
 
 #include <string>
@@ -16,6 +17,18 @@ struct HookState {
   std::int64_t pid = 0;
   const oci::Annotations* annotations = nullptr;
 };
+
+/// The state for a hook that skink-init runs: it writes the process id between the two.
+struct StateText {
+  std::string head, tail;
+};
+StateText state_around_pid(const HookState& state);
+
+/// The state as one document.
+std::string state_json(const HookState& state);
+
+/// The end of what a hook has printed, for the error message.
+std::string hook_output(int fd);
 
 /// Runs hooks in their order, each with exactly its own environment (attack A24), the bundle as working directory and
 /// the state on standard input; stops at the first failure. `kind` is the member name in config.json, for messages. A

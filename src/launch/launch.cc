@@ -16,6 +16,7 @@
 #include "launch/fault.h"
 #include "launch/hooks.h"
 #include "launch/id_maps.h"
+#include "launch/notify.h"
 #include "launch/seccomp_cache.h"
 #include "launch/sources.h"
 #include "launch/spawn.h"
@@ -25,10 +26,10 @@ namespace skink::launch {
 namespace {
 
 // The group knows the names of its hierarchies, the plan everything else.
-Error fault_error(const plan::Message& fault, const plan::LaunchPlan& plan, const cgroup::Group* group) {
+Error fault_error(const plan::Message& fault, const plan::LaunchPlan& plan, const cgroup::Group* group, int output_fd) {
   if (fault.step == static_cast<plan::U32>(plan::Step::join_group) && group != nullptr)
     return group->join_failure(fault.err, fault.index);
-  return describe_fault(fault, plan);
+  return describe_fault(fault, plan, output_fd);
 }
 
 // A child that reported why it gave up says more than the failed send of ours that met its closed socket.
@@ -44,7 +45,7 @@ Error better_reason(int socket_fd, const plan::LaunchPlan& plan, const cgroup::G
     if (message.kind != static_cast<plan::U32>(plan::Kind::fault)) continue;
     // That the child missed us is only the echo of our own failure.
     if (message.step == static_cast<plan::U32>(plan::Step::protocol)) return error;
-    return fault_error(message, plan, group);
+    return fault_error(message, plan, group, (*received)->fd.get());
   }
 }
 
@@ -56,6 +57,7 @@ class Launch {
   // What differs between the two callers.
   std::string id, bundle;
   const oci::Spec* spec = nullptr;
+  const sys::ProcessIdentity* container = nullptr;  // exec: the init that it joins
   cgroup::Group* group = nullptr;
   std::function<Result<void>(const sys::ProcessIdentity&)> record;
   bool waits_for_start = false;
@@ -71,6 +73,7 @@ class Launch {
   Result<void> place();
   Result<void> take_inner(Received& received);
   Result<void> on_hooks();
+  Result<void> on_listener(Received& received);
   Result<bool> on_message(Received& received);
   Error died_early();
 
@@ -145,15 +148,29 @@ Result<void> Launch::take_inner(Received& received) {
   return place();
 }
 
-Result<void> Launch::on_hooks() {
+HookState state_of(const std::string& id, const std::string& bundle, const oci::Spec& spec, std::string_view status,
+                   pid_t pid) {
   HookState state;
   state.id = id;
-  state.status = "creating";
+  state.status = status;
   state.bundle = bundle;
-  state.pid = process_.pid;
-  state.annotations = &spec->annotations;
+  state.pid = pid;
+  state.annotations = &spec.annotations;
+  return state;
+}
+
+Result<void> Launch::on_hooks() {
+  const HookState state = state_of(id, bundle, *spec, "creating", process_.pid);
   TRY(run_hooks(spec->hooks.prestart, "prestart", state));
   TRY(run_hooks(spec->hooks.create_runtime, "createRuntime", state));
+  return send(sockets_.ours.get(), plan::Kind::proceed);
+}
+
+// A container that is being made has the status of the spec's example; one that runs already is what exec joins.
+Result<void> Launch::on_listener(Received& received) {
+  const HookState state = container != nullptr ? state_of(id, bundle, *spec, "running", container->pid)
+                                               : state_of(id, bundle, *spec, "creating", process_.pid);
+  TRY(hand_listener_over(*spec->linux.seccomp, state, process_.pid, process_.pidfd.get(), received));
   return send(sockets_.ours.get(), plan::Kind::proceed);
 }
 
@@ -163,9 +180,9 @@ Result<bool> Launch::on_message(Received& received) {
     case plan::Kind::inner: TRY(take_inner(received)); return false;
     case plan::Kind::console: launched_.console = std::move(received.fd); return false;
     case plan::Kind::hooks: TRY(on_hooks()); return false;
-    case plan::Kind::listener: return Error::make(Code::unsupported, "linux.seccomp: notify rules are not there yet");
+    case plan::Kind::listener: TRY(on_listener(received)); return false;
     case plan::Kind::ready: ready_ = true; return waits_for_start;
-    case plan::Kind::fault: return fault_error(received.message, plan_, group);
+    case plan::Kind::fault: return fault_error(received.message, plan_, group, received.fd.get());
     default: return Error::make(Code::internal, "message ", received.message.kind, " from skink-init");
   }
 }
@@ -208,8 +225,21 @@ Result<Launched> run(Launch& launch, Descriptors& fds, const EncodeOptions& enco
 }
 
 Result<void> compile_filter(const std::optional<oci::Seccomp>& profile, int cache_fd, plan::LaunchPlan& plan) {
-  if (profile) plan.seccomp = TRY_CTX(cached_seccomp(*profile, cache_fd), "linux.seccomp");
-  return {};
+  if (!profile) return {};
+  plan.seccomp = TRY_CTX(cached_seccomp(*profile, cache_fd), "linux.seccomp");
+  if (!plan.seccomp->needs_listener) return {};
+  // Asked early: the supervisor itself is needed only once the filter is on, and then nothing can be taken back.
+  return check_listener_path(profile->listener_path);
+}
+
+void prepare_hooks(const ContainerRequest& request, EncodeOptions& encoding) {
+  const oci::Hooks& hooks = request.spec->hooks;
+  if (hooks.empty()) return;
+  if (!hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty())
+    encoding.attach_path =
+        request.root_mount_fd >= 0 ? request.attach_point : host_path(request.spec->root.path, request.bundle);
+  encoding.creating = state_around_pid(state_of(request.id, request.bundle, *request.spec, "creating", 0));
+  encoding.created = state_around_pid(state_of(request.id, request.bundle, *request.spec, "created", 0));
 }
 
 Result<UniqueFd> lift_listener(const ContainerRequest& request, Descriptors& fds) {
@@ -232,6 +262,7 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   EncodeOptions encoding;
   encoding.no_pivot = request.no_pivot;
   if (request.new_keyring) encoding.keyring = str("_ses.", request.id);
+  prepare_hooks(request, encoding);
 
   Launch launch(std::move(plan), request.as_sibling);
   launch.id = request.id;
@@ -257,6 +288,9 @@ Result<Launched> exec_in_container(const ExecRequest& request) {
   if (request.new_keyring) encoding.keyring = str("_ses.", request.target.pid);
 
   Launch launch(std::move(plan), request.as_sibling);
+  launch.id = request.id;
+  launch.bundle = request.bundle;
+  launch.container = &request.target;
   launch.spec = request.spec;
   launch.group = request.group;
   launch.record = request.record;
@@ -283,15 +317,25 @@ Result<UniqueFd> connect_below(int dir_fd, const char* name) {
 
 bool awaits_start(int dir_fd, const char* socket_name) { return connect_below(dir_fd, socket_name).has_value(); }
 
-Result<void> start_container(int dir_fd, const char* socket_name, const oci::Spec& spec) {
-  auto connected = connect_below(dir_fd, socket_name);
+Result<void> start_container(const StartRequest& request) {
+  const oci::Spec& spec = *request.spec;
+  const UniqueFd init = TRY(sys::open_identified(request.init));
+  auto connected = connect_below(request.dir_fd, request.socket_name);
   if (!connected) return Error::make(Code::busy, "the container is not waiting to be started");
   TRY(send(connected->get(), plan::Kind::start));
-  auto received = TRY(receive(connected->get()));
-  if (!received) return {};  // close-on-exec: the program has been executed
-  plan::LaunchPlan words;
-  if (spec.process) words.process = *spec.process;
-  return describe_fault(received->message, words);
+  for (;;) {
+    auto received = TRY(receive(connected->get()));
+    if (!received) return {};  // close-on-exec: the program has been executed
+    if (received->message.kind != static_cast<plan::U32>(plan::Kind::listener) || !spec.linux.seccomp) {
+      plan::LaunchPlan words;
+      if (spec.process) words.process = *spec.process;
+      words.start_container = spec.hooks.start_container;
+      return describe_fault(received->message, words, received->fd.get());
+    }
+    const HookState state = state_of(request.id, request.bundle, spec, "created", request.init.pid);
+    TRY(hand_listener_over(*spec.linux.seccomp, state, request.init.pid, init.get(), *received));
+    TRY(send(connected->get(), plan::Kind::proceed));
+  }
 }
 
 int exit_status_of(const Error& error) {

@@ -55,17 +55,26 @@ struct Launched {
   UniqueFd console;  ///< the master of its terminal when process.terminal is set
 };
 
-/// Makes the container: namespaces, mounts, devices, security, hooks (prestart, createRuntime), and checks that the
-/// program can be executed. Returns when execve has succeeded, or, with start_listener_fd, when only `start` is
-/// missing. Errors: not_found and denied for the program itself have the texts `exec: "foo": executable file not found
-/// in $PATH`, `exec: "/x": stat /x: no such file or directory` and `exec: "/etc": permission denied`. On failure the
-/// process is dead and, unless as_sibling, reaped; the groups are the caller's to remove.
+/// Makes the container: namespaces, mounts, devices, security, hooks (prestart, createRuntime, createContainer; without
+/// a start listener startContainer too), and checks that the program can be executed. Returns when execve has
+/// succeeded, or, with start_listener_fd, when only `start` is missing. Errors: not_found and denied for the program
+/// itself have the texts `exec: "foo": executable file not found in $PATH`, `exec: "/x": stat /x: no such file or
+/// directory` and `exec: "/etc": permission denied`. On failure the process is dead and, unless as_sibling, reaped; the
+/// groups are the caller's to remove.
 Result<Launched> launch_container(const ContainerRequest& request);
 
-/// Tells a container made with a start listener to go on; waits until its program is executed or has failed.
-/// `socket_name` is the listener's file below `dir_fd`; `spec` gives the words for a failure. Errors: busy when it is
-/// not waiting any more.
-Result<void> start_container(int dir_fd, const char* socket_name, const oci::Spec& spec);
+/// A container that waits at its start listener.
+struct StartRequest {
+  int dir_fd = -1;  ///< with `socket_name`, the listener's file
+  const char* socket_name = nullptr;
+  const oci::Spec* spec = nullptr;
+  std::string id, bundle;
+  sys::ProcessIdentity init;
+};
+
+/// Tells a container made with a start listener to go on; waits until its startContainer hooks have run and its program
+/// is executed, or something of that has failed. Errors: busy when it is not waiting any more.
+Result<void> start_container(const StartRequest& request);
 
 /// True while a container made with a start listener still waits for start.
 bool awaits_start(int dir_fd, const char* socket_name);
@@ -75,6 +84,7 @@ struct ExecRequest {
   const oci::Spec* spec = nullptr;        ///< the container's own
   const oci::Process* process = nullptr;  ///< what to run; all its members are used as they are
   sys::ProcessIdentity target;            ///< the container's init
+  std::string id, bundle;                 ///< for the state that a seccomp supervisor is sent
   cgroup::Group* group = nullptr;
   Stdio stdio;
   unsigned preserve_fds = 0;

@@ -14,10 +14,6 @@ namespace {
 
 constexpr std::uint64_t kMsPrivate = 1U << 18;
 
-std::string host_path(const std::string& path, const std::string& bundle) {
-  return path.starts_with('/') ? path : str(bundle, '/', path);
-}
-
 Result<UniqueFd> open_tree_of(int fd, bool recursive, std::string_view what) {
   const unsigned flags =
       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? unsigned{AT_RECURSIVE} : 0U);
@@ -113,6 +109,10 @@ Result<void> open_root(const ContainerRequest& request, Descriptors& out, Unique
 }
 
 }  // namespace
+
+std::string host_path(const std::string& path, const std::string& bundle) {
+  return path.starts_with('/') ? path : str(bundle, '/', path);
+}
 
 Result<UniqueFd> above(UniqueFd fd, unsigned preserve) {
   const int least = 3 + static_cast<int>(preserve);

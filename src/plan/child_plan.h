@@ -57,9 +57,11 @@ enum class Step : U32 {
   attach_console,
   loopback_up,
   open_procfs,
-  write_sysctl,   // index: of sysctls
-  mask_path,      // index: of masked paths
-  readonly_path,  // index: of read-only paths
+  write_sysctl,           // index: of sysctls
+  mask_path,              // index: of masked paths
+  readonly_path,          // index: of read-only paths
+  create_container_hook,  // index: of the hooks; detail: its status when it ended by itself; these two share it
+  start_container_hook,
   pivot_root,
   root_propagation,
   root_readonly,
@@ -100,8 +102,9 @@ enum class Step : U32 {
 ///   [3 console {fd: master}]        ------------>            only with a terminal
 ///   [4 hooks]                       ------------>            only with hooks before pivot_root
 ///                                   <------------ [5 proceed]
-///   [6 listener {fd}]               ------------>            only with a seccomp notify rule
-///   [7 ready]                       ------------>            everything but start and execve is done
+///   [6 ready]                       ------------>            everything but start and execve is done
+///   [7 listener {arg: fd}]          ------------>            only with a seccomp notify rule; after `start`, to it
+///                                   <------------ [5 proceed] the supervisor has it
 ///   [8 fault]                       ------------>            at any time, the last message
 ///   end of file                     ------------>            after ready: execve worked (or, without ready: it died)
 enum class Kind : U32 { none, inner, placed, console, hooks, proceed, listener, ready, fault, start };
@@ -175,6 +178,16 @@ struct Sysctl {
   Offset value;
 };
 
+/// A hook that skink-init runs itself. The container's state comes as `head`, the process id as this process sees it
+/// itself, and `tail`.
+struct Hook {
+  Offset path;
+  Offset argv;  // as Plan::argv
+  Offset envp;
+  Offset head, tail;
+  I32 timeout_seconds;  // -1: none
+};
+
 inline constexpr U32 kHasUserNamespace = 1;
 inline constexpr U32 kNewCgroupNamespace = 2;
 inline constexpr U32 kTerminal = 4;
@@ -234,7 +247,9 @@ struct Plan {
   Offset cwd;
   Offset argv;  // U64 offsets, a zero at the end; skink-init turns them into pointers in place
   Offset envp;
-  Offset path;  // PATH of the program's environment, 0: none
+  Offset path;                                         // PATH of the program's environment, 0: none
+  Offset attach_path;                                  // where hooks find the root before it is entered; 0: over "/"
+  Span create_container_hooks, start_container_hooks;  // Hook
 };
 
 }  // namespace skink::plan

@@ -324,11 +324,8 @@ Result<void> plan_process(const oci::Process& process, const HostFacts& host, La
 
 Result<void> refuse_what_is_missing(const oci::Spec& spec) {
   const auto missing = [](std::string_view path) { return Error::make(Code::unsupported, path, ": is not there yet"); };
-  if (!spec.hooks.create_container.empty()) return missing("hooks.createContainer");
-  if (!spec.hooks.start_container.empty()) return missing("hooks.startContainer");
   if (!spec.linux.net_devices.empty()) return missing("linux.netDevices");
   if (!spec.linux.mount_label.empty()) return missing("linux.mountLabel");
-  if (spec.linux.seccomp && !spec.linux.seccomp->listener_path.empty()) return missing("linux.seccomp.listenerPath");
   return {};
 }
 
@@ -351,6 +348,8 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
   plan.readonly = spec.linux.readonly_paths;
   if (spec.root.readonly) plan.flags |= kRootReadonly;
   if (!spec.hooks.prestart.empty() || !spec.hooks.create_runtime.empty()) plan.flags |= kHooks;
+  plan.create_container = spec.hooks.create_container;
+  plan.start_container = spec.hooks.start_container;
   plan.flags |= kMakeWorkdir | kDeathSignal;
   const auto init = spec.annotations.find(kInitAnnotation);
   if (init != spec.annotations.end() && init->second == "true") plan.flags |= kInit;

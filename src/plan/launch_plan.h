@@ -87,6 +87,7 @@ struct LaunchPlan {
   std::vector<std::uint64_t> memory_nodes;
   std::optional<security::SeccompProgram> seccomp;
   std::optional<int> oom_score_adj;
+  std::vector<oci::Hook> create_container, start_container;  ///< hooks that skink-init runs
 };
 
 /// The plan of a container. Errors name the JSON path. linux.seccomp is compiled by the caller (it is cached).

@@ -85,5 +85,14 @@ TEST_F(Hooks, AMissingProgramIsNamed) {
   EXPECT_EQ(ran.error().text(), "hooks.poststop[0]: /no/such/hook: execute: No such file or directory");
 }
 
+TEST_F(Hooks, TheStateOfAHookInsideHasAPlaceForItsProcessId) {
+  state_.pid = 0;
+
+  const auto text = state_around_pid(state_);
+
+  EXPECT_EQ(text.head + "17" + text.tail,
+            R"({"pid":17,"ociVersion":"1.3.0","id":"c1","status":"creating","bundle":")" + dir_ + R"("})");
+}
+
 }  // namespace
 }  // namespace skink::launch

@@ -146,11 +146,17 @@ TEST(MakePlan, WithoutACgroupNamespaceTheContainersOwnGroupIsBound) {
   EXPECT_THAT(describe(*make_plan(spec, host)), HasSubstr("mount bind /sys/fs/cgroup/skink/c1 on /sys/fs/cgroup ro\n"));
 }
 
-TEST(MakePlan, WhatIsNotThereYetIsRefusedByItsJsonPath) {
+TEST(MakePlan, HooksOfTheContainersNamespacesAreSkinkInits) {
   auto spec = small_spec();
-  spec.hooks.start_container.push_back({"/bin/hook", {}, {}, {}});
+  spec.hooks.create_container.push_back({"/bin/outer", {}, {}, {}});
+  spec.hooks.start_container.push_back({"/bin/inner", {}, {}, {}});
 
-  EXPECT_EQ(make_plan(spec, {}).error().text(), "hooks.startContainer: is not there yet");
+  const auto plan = *make_plan(spec, {});
+
+  ASSERT_EQ(plan.create_container.size(), 1U);
+  ASSERT_EQ(plan.start_container.size(), 1U);
+  EXPECT_EQ(plan.start_container[0].path, "/bin/inner");
+  EXPECT_EQ(plan.flags & kHooks, 0U) << "there is nothing for the launcher to run";
 }
 
 TEST(MakePlan, TmpcopyupIsForTmpfsOnly) {
