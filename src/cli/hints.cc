@@ -16,8 +16,7 @@ constexpr std::uint64_t kLastLines = 20;
 constexpr std::size_t kMostOutput = 64U << 10;
 
 Result<UniqueFd> open_log_dir(const Engine& engine, const std::string& id) {
-  const std::string path = str(engine.options().store, '/', std::string_view(supervise::kContainers), '/', id, '/',
-                               std::string_view(supervise::kLogDir));
+  const std::string path = str(engine.options().store, '/', std::string_view(supervise::kContainers), '/', id);
   return sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 

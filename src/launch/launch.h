@@ -28,9 +28,6 @@ struct ContainerRequest {
   std::string id;
   /// The root file system: a detached mount (an overlay made by fsmount(2)), else spec.root.path below the bundle.
   int root_mount_fd = -1;
-  /// A directory of ours on which the root is attached in the container's private mount namespace when root_mount_fd is
-  /// given; nothing appears there on the host.
-  std::string attach_point;
   std::string bundle;  ///< absolute; cwd of hooks, base of a relative root.path
   /// Groups made and limited by the caller, or nullptr for none (--cgroup-manager disabled).
   cgroup::Group* group = nullptr;

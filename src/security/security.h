@@ -52,4 +52,14 @@ struct ResolvedUser {
 /// most 10 MiB (A31). `extra_groups` are --group-add names or numbers.
 Result<ResolvedUser> resolve_user(int root_fd, std::string_view text, const std::vector<std::string>& extra_groups);
 
+/// The texts of /etc/passwd and /etc/group, and the same decision by them.
+struct UserFiles {
+  std::string passwd, group;
+};
+Result<ResolvedUser> resolve_user(const UserFiles& files, std::string_view text,
+                                  const std::vector<std::string>& extra_groups);
+/// The text of one of these, found as `fd` (O_PATH will do): a regular file of at most 10 MiB, else an error that names
+/// `path` (A31).
+Result<std::string> read_user_file(int fd, const char* path);
+
 }  // namespace skink::security

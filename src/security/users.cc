@@ -26,14 +26,7 @@ Result<std::string> read_database(int root_fd, const char* path) {
     if (found.error().code() == Code::not_found || found.error().errnum() == ENOTDIR) return std::string();
     return std::move(found).error();
   }
-  const struct stat about = TRY(sys::stat_fd(found->get(), path));
-  if (!S_ISREG(about.st_mode)) return Error::make(Code::invalid_config, path, " in the image is not a regular file");
-  if (about.st_size > static_cast<off_t>(kFileLimit))
-    return Error::make(Code::invalid_config, path, " in the image has ", about.st_size, " bytes, more than ",
-                       kFileLimit);
-  const std::string again = str("/proc/self/fd/", found->get());
-  const UniqueFd file = TRY_CTX(sys::open_at(AT_FDCWD, again.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY), path);
-  return sys::read_all(file.get(), kFileLimit, path);
+  return read_user_file(found->get(), path);
 }
 
 bool all_digits(std::string_view text) {
@@ -176,10 +169,27 @@ Result<ResolvedUser> resolve_primary(std::string_view passwd, std::string_view u
 
 }  // namespace
 
+Result<std::string> read_user_file(int fd, const char* path) {
+  const struct stat about = TRY(sys::stat_fd(fd, path));
+  if (!S_ISREG(about.st_mode)) return Error::make(Code::invalid_config, path, " in the image is not a regular file");
+  if (about.st_size > static_cast<off_t>(kFileLimit))
+    return Error::make(Code::invalid_config, path, " in the image has ", about.st_size, " bytes, more than ",
+                       kFileLimit);
+  const std::string again = str("/proc/self/fd/", fd);
+  const UniqueFd file = TRY_CTX(sys::open_at(AT_FDCWD, again.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY), path);
+  return sys::read_all(file.get(), kFileLimit, path);
+}
+
 Result<ResolvedUser> resolve_user(int root_fd, std::string_view text, const std::vector<std::string>& extra_groups) {
+  const UserFiles files{TRY(read_database(root_fd, "/etc/passwd")), TRY(read_database(root_fd, "/etc/group"))};
+  return resolve_user(files, text, extra_groups);
+}
+
+Result<ResolvedUser> resolve_user(const UserFiles& files, std::string_view text,
+                                  const std::vector<std::string>& extra_groups) {
   const Asked asked = TRY(split_request(text));
-  ResolvedUser resolved = TRY(resolve_primary(TRY(read_database(root_fd, "/etc/passwd")), asked.user));
-  const std::string groups = TRY(read_database(root_fd, "/etc/group"));
+  ResolvedUser resolved = TRY(resolve_primary(files.passwd, asked.user));
+  const std::string& groups = files.group;
   if (asked.has_group) resolved.gid = TRY(find_group(groups, asked.group, "group"));
   // The primary group is in the list too: a file that denies a group access must deny it here (attack A33,
   // CVE-2022-36109).

@@ -53,9 +53,8 @@ class Attachment {
 };
 
 Result<void> Attachment::open_log(int store_dir) {
-  const UniqueFd dir = TRY(sys::open_at(store_dir, kLogDir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-  TRY(Spool::open(dir.get()));  // makes the files of a container that never ran
-  reader_ = TRY(LogReader::open(dir.get()));
+  TRY(Spool::open(store_dir));  // makes the files of a container that never ran
+  reader_ = TRY(LogReader::open(store_dir));
   TRY(reader_->skip_to_end());
   // Not inotify: to close one takes the kernel a grace period of several milliseconds.
   output_event_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

@@ -231,7 +231,7 @@ Result<std::vector<ContainerInfo>> Engine::list() const {
 
 Result<std::string> Engine::spec_json(const std::string& id) const {
   const UniqueFd dir = TRY(open_container(impl_->roots, id));
-  return fs::read_file(dir.get(), kConfigFile, oci::kConfigLimit);
+  return oci::dump_spec(TRY(read_spec(dir.get(), TRY(read_container(dir.get(), id)))));
 }
 
 bool Engine::uses_image(const oci::Digest& image_id) const {

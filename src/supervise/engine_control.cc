@@ -65,7 +65,6 @@ Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, in
     status.last_exit = before->last;
   }
   TRY(fs::write_file_atomic(dir.get(), kStatusFile, dump(status), 0600));
-  TRY(sys::mkdir_at(dir.get(), kRootDir, 0700));
   TRY(write_run_files(dir.get(), container));
   return dir;
 }

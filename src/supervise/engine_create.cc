@@ -7,11 +7,13 @@
 
 #include <array>
 #include <cerrno>
+#include <tuple>
 
 #include "base/text.h"
 #include "fs/dir.h"
 #include "security/security.h"
 #include "supervise/engine_impl.h"
+#include "supervise/overlay.h"
 #include "supervise/removal.h"
 #include "supervise/rootfs.h"
 #include "sys/file.h"
@@ -81,8 +83,9 @@ Result<void> take_name(const Roots& roots, const std::string& name, const std::s
     return Error::make(Code::exists, "the name ", skink::quoted(name), " is in use by container ", by.substr(0, 12),
                        "; remove it (skink rm) or choose another name");
   };
+  const std::string target = name_target(id);
   for (int attempt = 0; attempt < 16; ++attempt) {
-    if (::symlinkat(id.c_str(), roots.names.get(), name.c_str()) == 0) return {};
+    if (::symlinkat(target.c_str(), roots.names.get(), name.c_str()) == 0) return {};
     if (errno != EEXIST) return Error::from_errno(errno, "name ", name);
     // Stale after a crash? Only one process at a time may come to that conclusion and act on it.
     const auto lock = TRY(fs::Lock::take(TRY(sys::open_at(roots.names.get(), ".", O_RDONLY | O_DIRECTORY)),
@@ -97,9 +100,7 @@ Result<void> take_name(const Roots& roots, const std::string& name, const std::s
 
 Result<void> fill_draft(const Draft& draft, const Container& container, const std::string& config) {
   TRY(write_file(draft.dir.get(), kConfigFile, config, container.durable));
-  TRY(write_file(draft.dir.get(), kDesiredFile, "stopped\n", false));
   TRY(write_file(draft.dir.get(), kAliveFile, "", false));
-  TRY(sys::mkdir_at(draft.dir.get(), kLogDir, 0700));
   return write_file(draft.dir.get(), kContainerFile, dump(container), container.durable);
 }
 
@@ -120,13 +121,29 @@ struct Resolved {
   int stop_signal = 15;
 };
 
+// nullopt: only a mounted root can tell.
+Result<std::optional<security::UserFiles>> read_user_files(const std::vector<int>& lowers) {
+  security::UserFiles files;
+  const std::tuple<const char*, const char*, std::string*> wanted[] = {{"passwd", "/etc/passwd", &files.passwd},
+                                                                       {"group", "/etc/group", &files.group}};
+  for (const auto& [name, path, text] : wanted) {
+    const auto file = find_in_layers(lowers, "etc", name);
+    if (!file) return std::optional<security::UserFiles>{};
+    if (*file) *text = TRY(security::read_user_file(file->get(), path));
+  }
+  return std::optional(std::move(files));
+}
+
 Result<security::ResolvedUser> resolve_in_image(const image::Store& images, const image::Image& image,
                                                 const plan::RunOptions& run) {
   const auto lowers = TRY(images.open_lowers(image));
   RootRequest request;
   for (const auto& dir : lowers.dirs) request.lowers.push_back(dir.get());
+  const std::string& user = run.user.empty() ? image.config.run.user : run.user;
+  if (const auto files = TRY(read_user_files(request.lowers)))
+    return security::resolve_user(*files, user, run.group_add);
   const UniqueFd root = TRY_CTX(make_root(request), "root file system");
-  return security::resolve_user(root.get(), run.user.empty() ? image.config.run.user : run.user, run.group_add);
+  return security::resolve_user(root.get(), user, run.group_add);
 }
 
 Result<Resolved> resolve_image(const image::Store& images, const EngineOptions& options, const CreateRequest& request,
@@ -225,6 +242,8 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
     container.id = draft.id;
     container.name = name;
     container.bundle = bundle;
+    container.default_seccomp = bundle.empty() && resolved.spec.linux.seccomp && !request.run.seccomp;
+    if (container.default_seccomp) resolved.spec.linux.seccomp.reset();
     TRY(fill_draft(draft, container, oci::dump_spec(resolved.spec)));
     TRY(take_name(roots, name, draft.id));
     return commit_draft(roots, draft, container.durable);

@@ -109,8 +109,7 @@ Result<void> follow(LogReader& reader, LogPrinter& printer, int store_dir) {
 Result<void> Engine::logs(const std::string& id, const LogOptions& options) {
   using namespace supervise;
   const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
-  const UniqueFd log_dir = TRY(sys::open_at(store_dir.get(), kLogDir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-  auto opened = LogReader::open(log_dir.get());
+  auto opened = LogReader::open(store_dir.get());
   if (!opened && opened.error().errnum() == ENOENT) return {};  // it never ran
   LogReader reader = TRY(std::move(opened));
   if (options.tail) TRY(reader.skip_to_tail(*options.tail, options.out, options.err));

@@ -86,8 +86,6 @@ Result<void> Supervisor::launch() {
   request.spec = &spec_;
   request.id = container_.id;
   request.root_mount_fd = root.get();
-  request.attach_point =
-      str(container_.run, "/", std::string_view(kContainers), "/", container_.id, "/", std::string_view(kRootDir));
   request.bundle = container_.bundle.empty()
                        ? str(container_.run, "/", std::string_view(kContainers), "/", container_.id)
                        : container_.bundle;

@@ -29,11 +29,11 @@ Result<std::uint64_t> size_of(int fd, const char* name) {
 
 }  // namespace
 
-Result<LogReader> LogReader::open(int log_dir_fd) {
+Result<LogReader> LogReader::open(int dir_fd) {
   LogReader reader;
   for (std::size_t i = 0; i < kStreamFiles.size(); ++i)
-    reader.files_[i] = TRY(sys::open_at(log_dir_fd, kStreamFiles[i], O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
-  reader.index_ = TRY(sys::open_at(log_dir_fd, kIndexFile, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+    reader.files_[i] = TRY(sys::open_at(dir_fd, kStreamFiles[i], O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+  reader.index_ = TRY(sys::open_at(dir_fd, kIndexFile, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
   const std::uint64_t first = first_data(reader.index_.get());
   reader.position_.index = first - first % sizeof(IndexEntry);
   for (std::size_t i = 0; i < kStreamFiles.size(); ++i) reader.position_.at[i] = first_data(reader.files_[i].get());

@@ -25,7 +25,7 @@ struct LogPiece {
 class LogReader {
  public:
   /// Opens what is there. not_found when the container never wrote a log.
-  static Result<LogReader> open(int log_dir_fd);
+  static Result<LogReader> open(int dir_fd);
 
   /// From here on only what comes later.
   Result<void> skip_to_end();

@@ -2,6 +2,8 @@
 #include "supervise/overlay.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -75,6 +77,36 @@ Result<UniqueFd> mount_overlay(const std::vector<int>& lowers, int upper_fd, int
   // The first error is about the way that this kernel should have: keep its words.
   if (!joined && joined.error().code() != Code::unsupported) return made;
   return joined;
+}
+
+namespace {
+
+bool is_whiteout(const struct stat& status) { return S_ISCHR(status.st_mode) && status.st_rdev == 0; }
+
+bool is_opaque(int dir_fd) {
+  char value = 0;
+  return ::fgetxattr(dir_fd, "trusted.overlay.opaque", &value, sizeof value) == 1 && value == 'y';
+}
+
+}  // namespace
+
+Result<UniqueFd> find_in_layers(const std::vector<int>& lowers, const char* dir, const char* name) {
+  const auto unclear = [&] { return Error::make(Code::unsupported, "the layers alone do not tell of ", dir); };
+  for (const int layer : lowers) {
+    const auto at = sys::open_at(layer, dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (!at && at.error().errnum() == ENOENT) continue;
+    if (!at) return unclear();
+    auto file = sys::open_at(at->get(), name, O_PATH | O_NOFOLLOW);
+    if (file) {
+      const auto status = TRY(sys::stat_fd(file->get(), name));
+      if (is_whiteout(status)) return UniqueFd{};
+      if (!S_ISREG(status.st_mode)) return unclear();
+      return file;
+    }
+    if (file.error().errnum() != ENOENT) return unclear();
+    if (is_opaque(at->get())) break;
+  }
+  return UniqueFd{};
 }
 
 namespace {

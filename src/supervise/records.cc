@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "fs/dir.h"
 #include "oci/json.h"
+#include "security/security.h"
 #include "sys/file.h"
 
 namespace skink::supervise {
@@ -71,7 +72,8 @@ std::string dump(const Container& c) {
             {"hostname", c.hostname},
             {"dns", c.dns},
             {"dns_search", c.dns_search},
-            {"host_network", c.host_network}};
+            {"host_network", c.host_network},
+            {"default_seccomp", c.default_seccomp}};
   json["labels"] = Json::object();
   for (const auto& [key, value] : c.labels) json["labels"][key] = value;
   if (c.storage_size) json["storage_size"] = *c.storage_size;
@@ -106,6 +108,7 @@ Result<Container> parse_container(std::string_view text) {
   c.dns = strings_of(json, "dns");
   c.dns_search = strings_of(json, "dns_search");
   c.host_network = oci::get_bool(json, "host_network");
+  c.default_seccomp = oci::get_bool(json, "default_seccomp");
   if (oci::find(json, "storage_size") != nullptr) c.storage_size = oci::get_int(json, "storage_size");
   if (const Json* labels = oci::find(json, "labels"); labels != nullptr && labels->is_object())
     for (const auto& [key, value] : labels->items())
@@ -113,6 +116,14 @@ Result<Container> parse_container(std::string_view text) {
   if (!is_id(c.id) || (!c.name.empty() && !is_name(c.name)) || c.stop_signal < 1 || c.stop_signal > 64)
     return Error::make(Code::corrupt, "id, name or stop_signal is not one that skink writes");
   return c;
+}
+
+Result<oci::Spec> read_spec(int store_dir_fd, const Container& container) {
+  oci::Spec spec = TRY_CTX(oci::parse_spec(TRY(fs::read_file(store_dir_fd, kConfigFile, oci::kConfigLimit))),
+                           std::string_view(kConfigFile));
+  if (container.default_seccomp && spec.process && spec.process->capabilities)
+    spec.linux.seccomp = security::default_seccomp(spec.process->capabilities->bounding);
+  return spec;
 }
 
 std::string dump(const LastExit& last) {
@@ -204,11 +215,47 @@ bool is_alive(int store_dir_fd) {
   return ::fcntl(file->get(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
+namespace {
+
+constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+constexpr unsigned kIdBits = 256, kDigitBits = 6, kNibbleBits = 4;
+
+unsigned nibble_of(char c) { return static_cast<unsigned>(c <= '9' ? c - '0' : c - 'a' + 10); }
+
+}  // namespace
+
+std::string name_target(const std::string& id) {
+  std::string target;
+  unsigned bits = 0, count = 0;
+  for (const char c : id) {
+    bits = bits << kNibbleBits | nibble_of(c);
+    count += kNibbleBits;
+    if (count < kDigitBits) continue;
+    count -= kDigitBits;
+    target += kDigits[bits >> count & 63U];
+  }
+  if (count > 0) target += kDigits[bits << (kDigitBits - count) & 63U];
+  return target;
+}
+
+std::optional<std::string> id_of_target(std::string_view target) {
+  if (target.size() != (kIdBits + kDigitBits - 1) / kDigitBits) return std::nullopt;
+  std::string id;
+  unsigned bits = 0, count = 0;
+  for (const char c : target) {
+    const auto digit = kDigits.find(c);
+    if (digit == kDigits.npos) return std::nullopt;
+    bits = bits << kDigitBits | static_cast<unsigned>(digit);
+    for (count += kDigitBits; count >= kNibbleBits && id.size() < kIdBits / kNibbleBits; count -= kNibbleBits)
+      id += "0123456789abcdef"[bits >> (count - kNibbleBits) & 15U];
+  }
+  return id;
+}
+
 std::optional<std::string> find_name(const Roots& roots, const std::string& name) {
   if (!is_name(name)) return std::nullopt;
-  auto target = sys::readlink_at(roots.names.get(), name.c_str());
-  if (!target || !is_id(*target)) return std::nullopt;
-  return *target;
+  const auto target = sys::readlink_at(roots.names.get(), name.c_str());
+  return target ? id_of_target(*target) : std::nullopt;
 }
 
 bool wants_running(int store_dir_fd) {
@@ -217,9 +264,7 @@ bool wants_running(int store_dir_fd) {
 }
 
 Result<void> record_wish(int store_dir_fd, bool running, bool durable) {
-  if (wants_running(store_dir_fd) == running &&
-      (running || ::faccessat(store_dir_fd, kDesiredFile, F_OK, AT_SYMLINK_NOFOLLOW) == 0))
-    return {};
+  if (wants_running(store_dir_fd) == running) return {};
   return fs::write_file_atomic(store_dir_fd, kDesiredFile, running ? "running\n" : "stopped\n", 0600,
                                durable ? fs::Durability::durable : fs::Durability::volatile_state);
 }

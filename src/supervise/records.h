@@ -3,13 +3,13 @@
 //
 //   STORE/containers/ID/container.json  written last by create: without it the container does not exist
 //                       config.json     the OCI configuration, everything resolved
-//                       desired         "running" or "stopped": what the user wants
+//                       desired         "running" or "stopped": what the user wants; not there: stopped
 //                       exit.json       how the last incarnation ended
 //                       alive           locked (OFD) while a guard or supervisor lives
-//                       log/            stdout, stderr, index
+//                       log.stdout, log.stderr, log.index
 //                       upper.N/        the writable layer of the running incarnation (--writable)
-//   STORE/container-names/NAME -> ID
-//   RUN/containers/ID/status.json, control.sock, exits, cgroup.json, hosts, hostname, resolv.conf, rootfs/
+//   STORE/container-names/NAME -> the id, see name_target()
+//   RUN/containers/ID/status.json, control.sock, exits, cgroup.json, hosts, hostname, resolv.conf
 #pragma once
 
 #include <functional>
@@ -21,6 +21,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "oci/spec.h"
 #include "skink/engine.h"
 #include "sys/process.h"
 
@@ -34,13 +35,11 @@ inline constexpr const char* kConfigFile = "config.json";
 inline constexpr const char* kDesiredFile = "desired";
 inline constexpr const char* kExitFile = "exit.json";
 inline constexpr const char* kAliveFile = "alive";
-inline constexpr const char* kLogDir = "log";
 inline constexpr const char* kStatusFile = "status.json";
 inline constexpr const char* kControlSocket = "control.sock";
 inline constexpr const char* kExitsFile = "exits";
 inline constexpr const char* kCgroupFile = "cgroup.json";
 inline constexpr const char* kComplaintsFile = "supervisor.log";
-inline constexpr const char* kRootDir = "rootfs";
 inline constexpr const char* kOutFifo = "stdout.fifo";
 inline constexpr const char* kErrFifo = "stderr.fifo";
 
@@ -62,10 +61,14 @@ struct Container {
   std::string hosts, hostname;               ///< contents of the files bound into the container (images only)
   std::vector<std::string> dns, dns_search;  ///< resolv.conf is made from these and the host's at each start
   bool host_network = false;
+  /// config.json is without linux.seccomp and the built-in profile is meant: two thirds of the file would be its names.
+  bool default_seccomp = false;
   bool remove_at_end = false, durable = true, tty = false, interactive = false, writable = false;
 };
 std::string dump(const Container& container);
 Result<Container> parse_container(std::string_view json);
+/// The container's configuration: config.json, with the built-in seccomp profile where that is the one.
+Result<oci::Spec> read_spec(int store_dir_fd, const Container& container);
 
 std::string dump(const LastExit& last);
 Result<LastExit> parse_last_exit(std::string_view json);
@@ -100,6 +103,11 @@ Result<Container> read_container(int store_dir_fd, const std::string& id);
 
 /// Whether a guard or supervisor of the container lives: asks for the lock on `alive`, never takes it.
 bool is_alive(int store_dir_fd);
+
+/// What the link of a name says: the id's 256 bits in base64url (RFC 4648). A link of at most 59 bytes is kept in the
+/// inode; one of the 64 hex digits would take ext4 a block, which it has to find, journal and give back.
+std::string name_target(const std::string& id);
+std::optional<std::string> id_of_target(std::string_view target);
 
 /// The name's id, if there is such a link.
 std::optional<std::string> find_name(const Roots& roots, const std::string& name);

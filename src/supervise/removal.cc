@@ -34,7 +34,7 @@ Result<void> remove_name(int names_fd, const std::string& name, const std::strin
   const auto lock =
       TRY(fs::Lock::take(TRY(sys::open_at(names_fd, ".", O_RDONLY | O_DIRECTORY)), fs::Lock::Mode::exclusive, kNames));
   const auto target = sys::readlink_at(names_fd, name.c_str());
-  if (target && *target == id && ::unlinkat(names_fd, name.c_str(), 0) != 0 && errno != ENOENT)
+  if (target && *target == name_target(id) && ::unlinkat(names_fd, name.c_str(), 0) != 0 && errno != ENOENT)
     return Error::from_errno(errno, "unlink name ", name);
   return {};
 }

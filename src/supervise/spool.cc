@@ -39,15 +39,15 @@ void punch(int fd, std::uint64_t& punched, std::uint64_t upto) {
 
 }  // namespace
 
-Result<Spool> Spool::open(int log_dir_fd) {
+Result<Spool> Spool::open(int dir_fd) {
   Spool spool;
   for (std::size_t i = 0; i < kStreamFiles.size(); ++i) {
     Channel& channel = spool.channels_[i];
     // No O_APPEND: splice(2) to such a file is EINVAL.
-    channel.file = TRY(sys::open_at(log_dir_fd, kStreamFiles[i], O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+    channel.file = TRY(sys::open_at(dir_fd, kStreamFiles[i], O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
     channel.end = TRY(seek_end(channel.file.get(), kStreamFiles[i]));
   }
-  spool.index_ = TRY(sys::open_at(log_dir_fd, kIndexFile, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+  spool.index_ = TRY(sys::open_at(dir_fd, kIndexFile, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
   std::uint64_t end = TRY(seek_end(spool.index_.get(), kIndexFile));
   // A torn entry at the end (a full disk) is overwritten.
   spool.index_end_ = end - end % sizeof(IndexEntry);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Spool: a container's output on disk. Bytes are moved from its pipe to the end of STORE/containers/ID/log/{stdout,
+// Spool: a container's output on disk. Bytes are moved from its pipe to the end of STORE/containers/ID/log.{stdout,
 // stderr} by splice(2), so that the file's length is the cursor: a supervisor that is killed at any point loses and
-// doubles nothing. `index` says when which bytes came. Old bytes are given back by punching holes, so offsets never
-// change and there is nothing to rotate (attack A85).
+// doubles nothing. `index` (log.index) says when which bytes came. Old bytes are given back by punching holes, so
+// offsets never change and there is nothing to rotate (attack A85).
 #pragma once
 
 #include <array>
@@ -26,13 +26,13 @@ struct IndexEntry {
 };
 static_assert(sizeof(IndexEntry) == 32);
 
-inline constexpr std::array<const char*, 2> kStreamFiles = {"stdout", "stderr"};
-inline constexpr const char* kIndexFile = "index";
+inline constexpr std::array<const char*, 2> kStreamFiles = {"log.stdout", "log.stderr"};
+inline constexpr const char* kIndexFile = "log.index";
 
 class Spool {
  public:
-  /// Opens or makes the three files in `log_dir_fd`. Bytes that a killed supervisor moved without an entry get one.
-  static Result<Spool> open(int log_dir_fd);
+  /// Opens or makes the three files in `dir_fd`. Bytes that a killed supervisor moved without an entry get one.
+  static Result<Spool> open(int dir_fd);
 
   /// Moves what is in the pipe now, at most about a mebibyte, so that one flood does not keep the others waiting.
   /// Returns how many bytes left the pipe: 0 when it was empty (or, for a terminal, at its end).

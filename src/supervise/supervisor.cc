@@ -73,16 +73,13 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
 
   const std::string text = TRY(fs::read_file(kFdStoreDir, kContainerFile, kRecordLimit));
   container_ = TRY_CTX(parse_container(text), std::string_view(kContainerFile));
-  spec_ = TRY_CTX(oci::parse_spec(TRY(fs::read_file(kFdStoreDir, kConfigFile, oci::kConfigLimit))),
-                  std::string_view(kConfigFile));
+  spec_ = TRY(read_spec(kFdStoreDir, container_));
   location_ = TRY_CTX(cgroup::parse_location(TRY(fs::read_file(kFdRunDir, kCgroupFile, kRecordLimit))),
                       std::string_view(kCgroupFile));
   if (const auto score = lower_oom_score(); score && spec_.process && !spec_.process->oom_score_adj)
     spec_.process->oom_score_adj = score;
 
-  if (::mkdirat(kFdStoreDir, kLogDir, 0700) != 0 && errno != EEXIST) return Error::from_errno(errno, "mkdir log");
-  const UniqueFd log_dir = TRY(sys::open_at(kFdStoreDir, kLogDir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-  spool_ = TRY(Spool::open(log_dir.get()));
+  spool_ = TRY(Spool::open(kFdStoreDir));
   if (auto cache = sys::open_at(kFdStoreRoot, kSeccompCache, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
     seccomp_cache_ = std::move(*cache);
 

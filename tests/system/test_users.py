@@ -55,6 +55,24 @@ def test_an_image_without_passwd(sk):
     sk.fails("run", "--rm", "-u", "user", "bare", "true", status=125, match="user")
 
 
+@pytest.mark.parametrize("shape", ["opaque", "directory link", "file link", "replaced"])
+def test_user_files_are_those_that_the_container_sees(sk, shape):
+    line = "other:x:77:78::/o:/bin/sh\n"
+
+    def change(tar):
+        if shape == "opaque":
+            tar.dir("etc").file("etc/.wh..wh..opq").file("etc/passwd", line)
+        elif shape == "directory link":
+            tar.file(".wh.etc").dir("usr/etc").file("usr/etc/passwd", line).symlink("etc", "usr/etc")
+        elif shape == "file link":
+            tar.file("usr/users", line).symlink("etc/passwd", "../usr/users")
+        else:
+            tar.file("etc/passwd", line)
+    sk.load(busybox_image("shaped", extra=change))
+    assert ids_of(sk, "-u", "other", image="shaped")[:2] == ("77", "78")
+    sk.fails("run", "--rm", "-u", "user", "shaped", "true", status=125, match="user")
+
+
 def test_a_user_can_write_its_output(sk):
     """/dev/stdout of a process that is not root: the streams belong to the container's user."""
     assert sk.ok("run", "--rm", "-u", "1000", "busybox", "sh", "-c", "echo one >/dev/stdout; echo two >/proc/self/fd/1") == "one\ntwo"

@@ -26,6 +26,23 @@ Container example() {
   return c;
 }
 
+TEST(NameLink, FitsIntoAnInodeAndComesBack) {
+  for (const char digit : std::string_view("0123456789abcdef")) {
+    std::string id(64, digit);
+    id[5] = '7';
+    const std::string target = name_target(id);
+
+    EXPECT_LE(target.size(), 59U);
+    EXPECT_EQ(id_of_target(target), id);
+  }
+}
+
+TEST(NameLink, OfAnythingElseNamesNoContainer) {
+  for (const std::string target : {"", "../../etc/passwd", "AAAA"}) EXPECT_FALSE(id_of_target(target)) << target;
+  EXPECT_FALSE(id_of_target(std::string(64, 'a')));
+  EXPECT_FALSE(id_of_target(std::string(42, 'A') + "/"));
+}
+
 TEST(ContainerRecord, ComesBackAsItWasWritten) {
   const auto back = parse_container(dump(example()));
 

@@ -78,7 +78,7 @@ TEST_F(SpoolTest, BytesThatWereMovedButNotNotedGetTheirEntry) {
     auto spool = Spool::open(dir_.fd()).value();
     say(spool, Stream::out, "one\n");
   }
-  const auto file = sys::open_at(dir_.fd(), "stdout", O_WRONLY | O_APPEND).value();
+  const auto file = sys::open_at(dir_.fd(), kStreamFiles[0], O_WRONLY | O_APPEND).value();
   ASSERT_TRUE(sys::write_all(file.get(), "moved\n", "stdout"));
 
   auto spool = Spool::open(dir_.fd()).value();
@@ -91,7 +91,7 @@ TEST_F(SpoolTest, ATornEntryAtTheEndIsOverwritten) {
     auto spool = Spool::open(dir_.fd()).value();
     say(spool, Stream::out, "one\n");
   }
-  const auto file = sys::open_at(dir_.fd(), "index", O_WRONLY | O_APPEND).value();
+  const auto file = sys::open_at(dir_.fd(), kIndexFile, O_WRONLY | O_APPEND).value();
   ASSERT_TRUE(sys::write_all(file.get(), "torn", "index"));
 
   auto spool = Spool::open(dir_.fd()).value();
@@ -136,7 +136,7 @@ TEST_F(SpoolTest, OldBytesAreGivenBackAndTheRestStaysReadable) {
   const std::string line(60000, 'x');
   for (int i = 0; i < 200; ++i) say(spool, Stream::out, line);
 
-  const auto status = sys::stat_at(dir_.fd(), "stdout", 0).value();
+  const auto status = sys::stat_at(dir_.fd(), kStreamFiles[0], 0).value();
 
   EXPECT_EQ(static_cast<std::uint64_t>(status.st_size), 200 * line.size());
   EXPECT_LT(status.st_blocks * 512, 6 << 20);
