@@ -152,9 +152,12 @@ Result<Host> parse_host(std::string_view mountinfo) {
     return std::ranges::none_of(groups,
                                 [&](const MountLine& group) { return is_path_prefix(mount.point, group.point); });
   });
+  std::erase_if(groups, [&](const MountLine& mount) { return !reachable(mount, all); });
+  // Somebody's root file system can have a hierarchy mounted in it where we see it. What is in the usual place counts.
+  const auto usual = [](const MountLine& mount) { return is_path_prefix("/sys/fs/cgroup", mount.point); };
+  if (std::ranges::any_of(groups, usual)) std::erase_if(groups, [&](const MountLine& mount) { return !usual(mount); });
   Host host;
-  for (const MountLine& mount : groups)
-    if (reachable(mount, all)) add_hierarchy(host, mount);
+  for (const MountLine& mount : groups) add_hierarchy(host, mount);
   if (host.hierarchies.empty())
     return Error::make(Code::unsupported,
                        "no control group hierarchy is mounted; mount one with: mount -t cgroup2 none /sys/fs/cgroup");

@@ -58,6 +58,15 @@ TEST(ParseHost, LeavesOutWhatAnotherMountCovers) {
   EXPECT_THAT(points(*host), ::testing::ElementsAre("/sys/fs/cgroup="));
 }
 
+TEST(ParseHost, LeavesOutHierarchiesInSomebodysRootFileSystem) {
+  const auto host = parse_host(
+      "21 1 8:1 / / rw - ext4 a rw\n30 21 0:29 / /sys/fs/cgroup rw - cgroup2 none rw\n"
+      "50 21 0:40 /c /srv/root/sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
+  ASSERT_TRUE(host);
+  EXPECT_EQ(host->layout, Layout::v2);
+  EXPECT_THAT(points(*host), ::testing::ElementsAre("/sys/fs/cgroup="));
+}
+
 TEST(ParseHost, LeavesOutAHierarchyThatAnOrdinaryMountCovers) {
   const auto host = parse_host(std::string(kHybrid) + "40 33 0:99 / /sys/fs/cgroup/memory rw - tmpfs none rw\n");
   ASSERT_TRUE(host);
