@@ -235,9 +235,9 @@ Result<void> compile_filter(const std::optional<oci::Seccomp>& profile, int cach
 void prepare_hooks(const ContainerRequest& request, EncodeOptions& encoding) {
   const oci::Hooks& hooks = request.spec->hooks;
   if (hooks.empty()) return;
-  if (!hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty())
-    encoding.attach_path =
-        request.root_mount_fd >= 0 ? request.attach_point : host_path(request.spec->root.path, request.bundle);
+  // A root without a place on the host (an image's) lies over "/": its containers have no hooks of their own.
+  const bool early = !hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty();
+  if (early && request.root_mount_fd < 0) encoding.attach_path = host_path(request.spec->root.path, request.bundle);
   encoding.creating = state_around_pid(state_of(request.id, request.bundle, *request.spec, "creating", 0));
   encoding.created = state_around_pid(state_of(request.id, request.bundle, *request.spec, "created", 0));
 }
