@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "base/text.h"
+#include "cli/oci_rootless.h"
 #include "cli/oci_verbs.h"
 #include "launch/hooks.h"
 #include "launch/launch.h"
@@ -149,7 +150,8 @@ Result<state::Record> new_record(const OciGlobals& globals, const Bundle& bundle
   }
   if (globals.no_cgroup) return record;
   const std::string path = bundle.spec.linux.cgroups_path.empty() ? str("/skink/", id) : bundle.spec.linux.cgroups_path;
-  record.cgroup = TRY_CTX(cgroup::locate(TRY(cgroup::detect()), path), "linux.cgroupsPath");
+  const auto& resources = bundle.spec.linux.resources;
+  record.cgroup = TRY(place_for_caller(path, resources ? &*resources : nullptr));
   return record;
 }
 

@@ -74,9 +74,9 @@ Result<void> open_joins(const plan::LaunchPlan& plan, unsigned preserve, Descrip
   return {};
 }
 
-// Without the right to make device nodes (a user namespace) the host's own are bound.
+// Without the right to make device nodes (a user namespace, of the container or around us) the host's own are bound.
 Result<void> open_devices(const plan::LaunchPlan& plan, unsigned preserve, Descriptors& out) {
-  if ((plan.flags & plan::kHasUserNamespace) == 0) return {};
+  if ((plan.flags & plan::kHasUserNamespace) == 0 && !sys::in_user_namespace()) return {};
   for (const auto& device : plan.devices) {
     const UniqueFd node = TRY_CTX(sys::open_at(AT_FDCWD, device.path.c_str(), O_PATH | O_NOFOLLOW), "linux.devices");
     const auto status = TRY(sys::stat_fd(node.get(), device.path));

@@ -69,6 +69,18 @@ Result<std::uint64_t> start_time(pid_t pid) {
   return *ticks;
 }
 
+bool in_user_namespace() {
+  constexpr const char* kPath = "/proc/self/uid_map";
+  const auto file = open_at(AT_FDCWD, kPath, O_RDONLY);
+  if (!file) return false;
+  const auto text = read_all(file->get(), 4096, kPath);
+  if (!text) return false;
+  std::string words;
+  for (const std::string_view word : split(*text, ' '))
+    if (!word.empty()) words += str(word, ' ');
+  return words != "0 0 4294967295\n ";
+}
+
 Result<std::string> boot_id() {
   constexpr const char* kPath = "/proc/sys/kernel/random/boot_id";
   const UniqueFd file = TRY(open_at(AT_FDCWD, kPath, O_RDONLY));

@@ -31,6 +31,8 @@ Result<bool> wait_pidfd(int pidfd, ExitStatus& status, bool block);
 Result<std::uint64_t> start_time(pid_t pid);
 /// /proc/sys/kernel/random/boot_id without the newline.
 Result<std::string> boot_id();
+/// Whether we are in another user namespace than the host's first: root there is a plain user to the host.
+bool in_user_namespace();
 /// How many threads this process has.
 Result<int> thread_count();
 

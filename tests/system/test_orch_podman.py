@@ -8,7 +8,7 @@ import signal
 
 import pytest
 from cell import Cell, Terminal, documented, end_quietly
-from skinktest import ALL, World, read_text, wait_for
+from skinktest import ALL, World, needs, read_text, wait_for
 
 IMAGE = "localhost/busybox"
 # What this machine needs, whichever the runtime: podman raises limits that only CAP_SYS_RESOURCE can raise.
@@ -24,6 +24,8 @@ infra_image = "localhost/pause:latest"
 
 
 class Podman:
+    before = []
+
     def __init__(self, world):
         self.world, self.cell = world, Cell(world, ["podman", "conmon"])
         self.cell.write("/etc/containers/containers.conf", documented("podman and buildah", "toml"))
@@ -40,7 +42,7 @@ class Podman:
         args = list(args)
         if args[0] in ("run", "create") and "disabled" not in args:
             args[1:1] = ["--cgroup-parent", "/" + self.cell.parent]
-        return ["podman"] + args
+        return self.before + ["podman"] + args
 
     def __call__(self, *args, **more):
         return self.cell(*self.arguments(args), **more)
@@ -67,6 +69,24 @@ class Podman:
             if text:
                 return text.strip()
         return None
+
+
+class Rootless(Podman):
+    """The same for a user with nothing but a range of subordinate ids."""
+
+    before = ["setpriv", "--reuid", "4711", "--regid", "4711", "--clear-groups", "env", "HOME=/run/plain", "USER=plain",
+              "XDG_RUNTIME_DIR=/run/plain/run", "TMPDIR=/run/plain"]
+
+    def __init__(self, podman):
+        self.world, self.cell = podman.world, podman.cell
+        os.chmod(self.world.base, 0o711)
+        self.cell.ok("sh", "-c", """mkdir -p /run/plain/run && chown -R 4711:4711 /run/plain && chmod 700 /run/plain/run
+            echo plain:x:4711:4711::/run/plain:/bin/sh >> /etc/passwd; echo plain:x:4711: >> /etc/group
+            echo plain:900000:65536 >> /etc/subuid; echo plain:900000:65536 >> /etc/subgid""")
+        self.ok("load", "-q", "-i", self.cell.images["docker"])
+
+    def arguments(self, args):
+        return self.before + ["podman"] + list(args)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +200,7 @@ def test_user_namespaces(podman):
     maps = podman.ok("run", "--rm", "--userns=auto:size=4096", IMAGE, "sh", "-c", "cat /proc/self/uid_map; touch /tmp/a; stat -c %u /tmp/a /etc")
     inside, outside, count = maps.split()[:3]
     assert inside == "0" and int(outside) >= 200000 and count == "4096" and maps.split()[3:] == ["0", "0"]
-    name = podman.running("--uidmap", "0:300000:65536", "--gidmap", "0:310000:65536", "-v", podman.world.base + ":/w:ro")
+    name = podman.running("--uidmap", "0:300000:65536", "--gidmap", "0:310000:65536")
     pid = podman.inspect(name)["State"]["Pid"]
     assert podman.cell.ok("cat", "/proc/%d/uid_map" % pid).split() == ["0", "300000", "65536"]
     assert podman.ok("exec", name, "cat", "/proc/self/gid_map").split() == ["0", "310000", "65536"]
@@ -243,6 +263,36 @@ def test_play_kube(podman):
     assert "CapEff:\t0000000000000000" in status and "NoNewPrivs:\t1" in status
     podman.ok("play", "kube", "--down", file)
     podman.fails("inspect", name)
+
+
+def test_a_plain_user(podman):
+    needs("newuidmap")
+    plain = Rootless(podman)
+    try:
+        assert plain.ok("run", "--rm", IMAGE, "sh", "-c", "id -u; head -1 /proc/self/uid_map").split() == ["0", "0", "4711", "1"]
+        assert plain.ok("run", "--rm", "--userns=keep-id", IMAGE, "sh", "-c", "id -u; id -g").split() == ["4711"] * 2
+        assert plain.ok("run", "--rm", "--userns=nomap", IMAGE, "sh", "-c", "cat /proc/self/uid_map").split() == ["0", "1", "65536"]
+        name = plain.running("--read-only", "--hostname", "named")
+        assert plain.ok("exec", name, "sh", "-c", "hostname; echo x > /dev/null; ls /dev/zero").split() == ["named", "/dev/zero"]
+        assert plain.ok("exec", "-u", "1000", name, "id", "-u") == "1000"
+        assert plain.ok("stop", "-t", "0", name) == name and plain.inspect(name)["State"]["ExitCode"] == 137
+        plain.fails("run", "--rm", IMAGE, "/no/such", status=127, match="no such file")
+    finally:
+        plain("rm", "-f", "-a", "-t", "0")
+        plain("system", "migrate")
+
+
+def test_other_ways_to_start(podman):
+    assert podman.ok("run", "--rm", "--init", "--init-path", "/usr/bin/tini-static", IMAGE, "sh", "-c", "echo $$") != "1"
+    out = podman.cell("sh", "-c", 'exec "$@" 3<&0', "sh", *podman.arguments(["run", "--rm", "--preserve-fds", "1", IMAGE, "cat", "/proc/self/fd/3"]),
+                      input="inherited")
+    assert out.out == "inherited", out
+    box = podman.world.name()
+    podman.ok("create", "--name", box, "--restart", "on-failure:2", IMAGE, "sh", "-c", "echo x; exit 1")
+    podman.ok("start", box)
+    wait_for(lambda: podman.inspect(box)["State"]["Status"] == "exited" and podman.inspect(box)["RestartCount"] == 2)
+    podman.ok("rm", box)
+    podman.fails("container", "checkpoint", podman.running(), match="checkpoint|support")
 
 
 @pytest.mark.parametrize("options", [["--pid", "host"], ["--init"], ["--ipc", "host"], ["--uts", "host"], ["--privileged"],

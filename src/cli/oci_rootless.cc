@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/oci_rootless.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "sys/process.h"
+
+namespace skink::cli {
+namespace {
+
+// The deepest group of the path that is there decides: in it the next one would be made.
+bool may_make(const cgroup::Place& place) {
+  std::string path = place.hierarchy.mount_point + place.path;
+  while (path.size() > place.hierarchy.mount_point.size() && ::access(path.c_str(), F_OK) != 0)
+    path.resize(path.rfind('/'));
+  return ::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) == 0;
+}
+
+bool may_make_all(const cgroup::Location& location) {
+  for (const auto& place : location.places)
+    if (!may_make(place)) return false;
+  return true;
+}
+
+const char* first_limit(const oci::Resources& resources) {
+  if (resources.memory) return "memory";
+  if (resources.cpu) return "cpu";
+  if (resources.pids_limit && *resources.pids_limit > 0) return "pids";
+  if (resources.block_io) return "blockIO";
+  if (!resources.hugepages.empty()) return "hugepageLimits";
+  if (resources.network) return "network";
+  if (!resources.rdma.empty()) return "rdma";
+  return resources.unified.empty() ? nullptr : "unified";
+}
+
+}  // namespace
+
+Result<std::optional<cgroup::Location>> place_for_caller(const std::string& path, const oci::Resources* resources) {
+  auto location = TRY_CTX(cgroup::locate(TRY(cgroup::detect()), path), "linux.cgroupsPath");
+  if (!sys::in_user_namespace() || may_make_all(location)) return std::optional(std::move(location));
+  if (const char* const limit = resources != nullptr ? first_limit(*resources) : nullptr)
+    return Error::make(Code::denied, "linux.resources.", limit, ": no control group is delegated to this user at ",
+                       printable(path), "; leave the limit out");
+  return std::optional<cgroup::Location>{};
+}
+
+}  // namespace skink::cli

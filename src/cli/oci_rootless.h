@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is different for root of a user namespace that is not the host's (podman without root): control groups that
+// nobody delegated.
+#pragma once
+
+#include <optional>
+
+#include "base/result.h"
+#include "cgroup/cgroup.h"
+#include "oci/spec.h"
+
+namespace skink::cli {
+
+/// The groups at `path`, or nothing for who may not make them: a user of a host that delegates none to him. Then
+/// limits in `resources` are an error, and device rules are not needed: nobody in a user namespace makes device nodes.
+Result<std::optional<cgroup::Location>> place_for_caller(const std::string& path, const oci::Resources* resources);
+
+}  // namespace skink::cli
