@@ -178,7 +178,7 @@ def test_a_pod_of_the_runtime_class(containerd, pod):
     cri, (sandbox, pod_conf) = containerd.cri, pod
     status = fields(cri("PodSandboxStatus", {1: sandbox})[1][0])
     assert status[9] == [b"skink"] and fields(status[5][0])[1][0].startswith(b"10.99.")
-    linux = {1: {1: 100000, 2: 50000, 3: 512, 4: 64 << 20}, 2: {1: {2: ["ALL"]}, 5: {1: 1000}, 7: 1, 11: 1, 12: {1: 100}}}
+    linux = {1: {1: 100000, 2: 50000, 3: 512, 4: 64 << 20}, 2: {1: {2: ["ALL"]}, 5: {1: 1000}, 7: 1, 11: 1, 12: {1: 100}, 15: {}}}
     share = containerd.world.path(containerd.world.name("share"))
     os.mkdir(share)
     box = cri.create(sandbox, container_config("main", ["sh", "-c", "hostname; id -u; id -g; cat /share/*; sleep 1000"], linux,
@@ -188,8 +188,8 @@ def test_a_pod_of_the_runtime_class(containerd, pod):
     cri.start(box)
     wait_for(lambda: [line.split()[3] for line in read_text(containerd.world.path("main.log")).splitlines()] == [
         "podhost", "1000", "100", "shared"])
-    status, out, _ = cri.exec(box, "sh", "-c", "echo $KEY; grep -E 'CapEff|NoNewPrivs' /proc/self/status; touch /x || exit 4")
-    assert status == 4 and out.split() == ["value", "CapEff:", "0000000000000000", "NoNewPrivs:", "1"]
+    status, out, _ = cri.exec(box, "sh", "-c", "echo $KEY; grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status; touch /x || exit 4")
+    assert status == 4 and out.split() == ["value", "CapEff:", "0000000000000000", "NoNewPrivs:", "1", "Seccomp:", "2"]
     assert "10.99." in cri.exec(box, "ip", "addr")[1]
     assert group(containerd, box, "memory", "memory.limit_in_bytes", "memory.max") == str(64 << 20)
     cri("UpdateContainerResources", {1: box, 2: {1: 100000, 2: 25000, 4: 96 << 20}})

@@ -16,8 +16,8 @@ class Docker:
     def __init__(self, world):
         self.world, self.cell = world, Cell(world, ["dockerd", "docker", "containerd"])
         config = json.loads(documented("docker", "json"))
-        # What is no matter of the runtime: our name in the path of cgroups, and no network of the host's kind.
-        config.update({"cgroup-parent": "/" + self.cell.parent, "iptables": False, "bridge": "none", "storage-driver": "overlay2",
+        # What is no matter of the runtime: our name in the path of cgroups, and no filter rules.
+        config.update({"cgroup-parent": "/" + self.cell.parent, "iptables": False, "bip": "10.98.0.1/16", "storage-driver": "overlay2",
                        "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 1024, "Hard": 1024}}, "shutdown-timeout": 3})
         self.cell.write("/etc/docker/daemon.json", json.dumps(config))
         self.process = None
@@ -25,7 +25,8 @@ class Docker:
         self.ok("load", "-q", "-i", self.cell.images["docker"])
 
     def start(self):
-        self.process = self.cell.daemon("dockerd", "--pidfile", "/run/docker.pid", log="dockerd.log")
+        self.process = self.cell.daemon("dockerd", "--pidfile", "/run/docker.pid", log="dockerd.log",
+                                        env={"DOCKER_BUILDKIT_RUNC_COMMAND": "/usr/local/bin/skink-oci"})
         wait_for(lambda: self.process.poll() is not None or self("version").status == 0, message="dockerd does not answer")
         if self.process.poll() is not None:
             pytest.skip("dockerd does not run here: " + read_text(self.world.path("dockerd.log"))[-300:])
@@ -173,6 +174,17 @@ def test_security_and_mounts(docker):
     assert out.split() == ["named", "333", "100", "8", "CapEff:", "0000000000000000", "NoNewPrivs:", "1", "Seccomp:", "2"]
 
 
+def test_network_of_a_container(docker):
+    """The network is put into the namespace by a prestart hook, which is told the process on its standard input."""
+    name = docker.running("-p", "127.0.0.1:8099:8080", "--sysctl", "net.ipv4.ip_unprivileged_port_start=99",
+                          command=("nc", "-ll", "-p", "8080", "-e", "echo", "served"))
+    address = docker.inspect(name)["NetworkSettings"]["IPAddress"]
+    assert address.startswith("10.98.") and address in docker.ok("exec", name, "ip", "addr")
+    wait_for(lambda: docker.cell("busybox", "nc", "127.0.0.1", "8099").out == "served\n")
+    assert docker.ok("exec", name, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start") == "99"
+    docker.ok("rm", "-f", name)
+
+
 def test_health_check(docker):
     name = docker.running("--health-cmd", "test -e /tmp/well", "--health-interval", "500ms", "--health-retries", "1")
     wait_for(lambda: docker.inspect(name)["State"]["Health"]["Status"] == "unhealthy")
@@ -220,3 +232,9 @@ def test_build(docker):
     docker.world.write("build/Dockerfile", "FROM localhost/busybox\nRUN echo built > /made && id -u >> /made\nCMD cat /made\n")
     docker.ok("build", "-q", "--network", "none", "-t", "localhost/made", directory, env={"DOCKER_BUILDKIT": "0"})
     assert docker.ok("run", "--rm", "localhost/made").split() == ["built", "0"]
+    # BuildKit is told the runtime by the environment of dockerd.
+    docker.world.write("build/Dockerfile", "FROM localhost/busybox\nRUN id -u > /made && exit 7\n")
+    docker.fails("build", "--network", "none", "--progress", "plain", directory, env={"DOCKER_BUILDKIT": "1"}, match="exit code: 7")
+    docker.world.write("build/Dockerfile", "FROM localhost/busybox\nRUN grep -c . /proc/1/cmdline && id -u > /made\nCMD cat /made\n")
+    docker.ok("build", "-q", "--network", "none", "-t", "localhost/kit", directory, env={"DOCKER_BUILDKIT": "1"})
+    assert docker.ok("run", "--rm", "localhost/kit") == "0"
