@@ -102,6 +102,9 @@ class Group {
   /// Removes the directories depth first, children that the container made too, retrying EBUSY within `deadline`; then
   /// parents named "skink" at the top if they are empty. Idempotent. Never outside `location`.
   static Result<void> remove(const Location& location, std::chrono::milliseconds deadline);
+  /// The usual end: removes groups that nobody is in and that have none below them, by one call each. False when one is
+  /// not like that; then kill_all() and remove() have work to do.
+  static bool remove_if_empty(const Location& location);
   [[nodiscard]] Result<Stats> stats() const;
   /// How often the kernel's OOM killer has ended a process of the group (memory.events oom_kill; v1
   /// memory.oom_control).

@@ -189,6 +189,16 @@ Error Group::join_failure(int errnum, std::optional<std::size_t> index) const {
   return Error::from_errno(errnum, "move the process into its control groups");
 }
 
+bool Group::remove_if_empty(const Location& location) {
+  for (auto place = location.places.rbegin(); place != location.places.rend(); ++place) {
+    const Result<UniqueFd> parent = open_parent(*place);
+    if (!parent && parent.error().code() == Code::not_found) continue;
+    if (!parent || remove_group(parent->get(), split_path(place->path).name.c_str()) != 0) return false;
+    drop_own_parent(*place, parent->get());
+  }
+  return true;
+}
+
 Result<void> Group::remove(const Location& location, std::chrono::milliseconds deadline) {
   const Deadline end(deadline);
   std::optional<Error> first;

@@ -226,10 +226,11 @@ void end_init(const state::Container& container) {
 
 Result<void> destroy_container(state::Root& root, state::Container container) {
   const state::Record record = container.record();
-  const auto spec = container.spec();
+  // Most have no poststop hooks: then there is nothing to parse.
+  const auto config = container.config();
   const auto init = container.open_init();
   if (init) (void)sys::signal_pidfd(init->get(), SIGKILL);
-  if (record.cgroup) {
+  if (record.cgroup && !cgroup::Group::remove_if_empty(*record.cgroup)) {
     // Everything that is left, by the groups and not by the process: it may have died before its children (fault F02).
     auto group = cgroup::Group::open(*record.cgroup);
     if (group) TRY(group->kill_all(kKillDeadline));
@@ -241,7 +242,9 @@ Result<void> destroy_container(state::Root& root, state::Container container) {
     if (resctrl) TRY(cgroup::Resctrl{resctrl->get()}.remove(*record.resctrl));
   }
   TRY(root.remove(std::move(container)));
-  if (!spec || spec->hooks.poststop.empty()) return {};
+  if (!config || config->find("\"poststop\"") == config->npos) return {};
+  const auto spec = oci::parse_spec(*config);
+  if (!spec) return {};
   launch::HookState state;
   state.id = record.id;
   state.status = "stopped";

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -72,9 +73,11 @@ Result<void> put_in_place(int dir_fd, const char* temporary, const char* name, D
   constexpr unsigned kExchange = 2;  // RENAME_EXCHANGE
   if (durability == Durability::durable || !sys::rename_at(dir_fd, temporary, dir_fd, name, kExchange))
     return sys::rename_at(dir_fd, temporary, dir_fd, name);
-  if (::unlinkat(dir_fd, temporary, 0) != 0 && errno != ENOENT)
-    return Error::from_errno(errno, "unlink ", std::string_view(temporary));
-  return {};
+  if (::unlinkat(dir_fd, temporary, 0) == 0 || errno == ENOENT) return {};
+  // What stood there is no file that could be replaced.
+  Error error = Error::from_errno(errno, "rename to ", std::string_view(name));
+  if (auto back = sys::rename_at(dir_fd, temporary, dir_fd, name, kExchange); !back) error.also(back.error());
+  return error;
 }
 
 }  // namespace
@@ -257,14 +260,18 @@ std::string rfc3339(std::int64_t unix_ns) {
     rest += kSecond;
     --seconds;
   }
-  const std::time_t whole = seconds;
-  std::tm parts{};
-  ::gmtime_r(&whole, &parts);
-  std::array<char, 48> text{};
-  const int length = std::snprintf(text.data(), text.size(), "%04d-%02d-%02dT%02d:%02d:%02d.%09lldZ",
-                                   parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min,
-                                   parts.tm_sec, static_cast<long long>(rest));
-  return {text.data(), static_cast<std::size_t>(length)};
+  // Not gmtime_r: it reads the host's /etc/localtime first.
+  const std::chrono::sys_seconds whole{std::chrono::seconds(seconds)};
+  const auto midnight = std::chrono::floor<std::chrono::days>(whole);
+  const std::chrono::year_month_day date{midnight};
+  const std::chrono::hh_mm_ss<std::chrono::seconds> time{whole - midnight};
+  const auto digits = [](auto value, std::size_t width) {
+    std::string number = std::to_string(value);
+    return std::string(width - std::min(width, number.size()), '0') + number;
+  };
+  return str(digits(static_cast<int>(date.year()), 4), '-', digits(static_cast<unsigned>(date.month()), 2), '-',
+             digits(static_cast<unsigned>(date.day()), 2), 'T', digits(time.hours().count(), 2), ':',
+             digits(time.minutes().count(), 2), ':', digits(time.seconds().count(), 2), '.', digits(rest, 9), 'Z');
 }
 
 std::optional<std::int64_t> parse_rfc3339(std::string_view text) {
@@ -302,14 +309,11 @@ std::optional<std::int64_t> parse_rfc3339(std::string_view text) {
   } else {
     return std::nullopt;
   }
-  std::tm parts{};
-  parts.tm_year = *year - 1900;
-  parts.tm_mon = *month - 1;
-  parts.tm_mday = *day;
-  parts.tm_hour = *hour;
-  parts.tm_min = *minute;
-  parts.tm_sec = *second;
-  return (static_cast<std::int64_t>(::timegm(&parts)) - offset) * kSecond + fraction;
+  const std::chrono::sys_days midnight = std::chrono::year(*year) / std::chrono::month(static_cast<unsigned>(*month)) /
+                                         std::chrono::day(static_cast<unsigned>(*day));
+  const std::int64_t days = midnight.time_since_epoch().count();
+  const std::int64_t seconds = ((days * 24 + *hour) * 60 + *minute) * 60 + *second;
+  return (seconds - offset) * kSecond + fraction;
 }
 
 }  // namespace skink::fs

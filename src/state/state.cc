@@ -99,9 +99,9 @@ Result<void> Container::save_config(std::string_view json) {
   return fs::write_file_atomic(dir_fd(), kConfigFile, json, 0600);
 }
 
-Result<oci::Spec> Container::spec() const {
-  return oci::parse_spec(TRY(fs::read_file(dir_fd(), kConfigFile, oci::kConfigLimit)));
-}
+Result<std::string> Container::config() const { return fs::read_file(dir_fd(), kConfigFile, oci::kConfigLimit); }
+
+Result<oci::Spec> Container::spec() const { return oci::parse_spec(TRY(config())); }
 
 Status Container::status() const {
   // Without a record or a process its maker was killed half way: nothing runs.

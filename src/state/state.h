@@ -54,6 +54,8 @@ class Container {
   Result<void> save_config(std::string_view json);
   /// The configuration as it was at create; the bundle is never read again (attack A82).
   Result<oci::Spec> spec() const;
+  /// Its bytes.
+  Result<std::string> config() const;
   [[nodiscard]] Status status() const;
   /// A pidfd of the container's init; not_found when it has ended.
   [[nodiscard]] Result<UniqueFd> open_init() const { return sys::open_identified(record_.init); }

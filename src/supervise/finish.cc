@@ -61,7 +61,8 @@ void Supervisor::write_exit(const LastExit& last, bool final) const {
 }
 
 void Supervisor::remove_run_state() {
-  (void)cgroup::Group::remove(location_, std::chrono::milliseconds(5000));
+  if (!cgroup::Group::remove_if_empty(location_))
+    (void)cgroup::Group::remove(location_, std::chrono::milliseconds(5000));
   remove_writable_layers(kFdStoreDir);
   if (const auto dir = sys::open_at(kFdRunRoot, kContainers, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
     (void)remove_run_dir(dir->get(), container_.id, kFdRunDir);
