@@ -19,28 +19,56 @@ Fault join_groups(Context& context) {
   return {};
 }
 
-Fault join_namespaces(Context& context) {
-  const auto& joins = context.plan().joins;
-  const auto* list = context.array<plan::Namespace>(joins);
-  for (unsigned i = 0; i < joins.count; ++i) {
-    CHILD_TRY(check(call(__NR_setns, list[i].fd, list[i].flag), Step::join_namespace, i));
+namespace {
+
+constexpr unsigned kNewUser = 0x10000000;  // CLONE_NEWUSER
+
+// One pass over the list: only the user namespace, or all others. Entries that are done have the descriptor -1.
+Fault join_some(plan::Namespace* list, unsigned count, bool user, bool may_wait) {
+  for (unsigned i = 0; i < count; ++i) {
+    if (list[i].fd < 0 || (list[i].flag == kNewUser) != user) continue;
+    const long rc = call(__NR_setns, list[i].fd, list[i].flag);
+    if (rc == -EPERM && may_wait) continue;
+    CHILD_TRY(check(rc, Step::join_namespace, i));
     close_fd(list[i].fd);
+    list[i].fd = -1;
   }
   return {};
 }
 
+}  // namespace
+
+// Order: a namespace is joined with the privilege over its owner. Those of the host's need ours, so they come before
+// the user namespace, which costs us that; those that belong to the user namespace may need it first (a caller without
+// privilege), so what was refused is tried again in it.
+Fault join_namespaces(Context& context) {
+  const auto& joins = context.plan().joins;
+  auto* list = reinterpret_cast<plan::Namespace*>(context.bytes(joins.at));
+  bool user = false;
+  for (unsigned i = 0; i < joins.count; ++i) user = user || list[i].flag == kNewUser;
+  CHILD_TRY(join_some(list, joins.count, false, user));
+  CHILD_TRY(join_some(list, joins.count, true, false));
+  return join_some(list, joins.count, false, false);
+}
+
 namespace {
 
-Fault make_time_namespace(Context& context) {
+// Order: opened before a mount namespace is joined, in which "/proc" could be anything.
+long open_time_offsets(const Context& context) {
+  if (context.plan().time_offsets_fd < 0 || context.plan().time_offsets == 0) return 0;
+  return open_at(kHere, "/proc/self/timens_offsets", kOpenWrite);
+}
+
+Fault make_time_namespace(Context& context, int offsets_fd) {
   if (context.plan().time_offsets_fd < 0) return {};
   constexpr unsigned long kNewTime = 0x80;  // CLONE_NEWTIME: only by unshare, and it holds for the children
   CHILD_TRY(check(call(__NR_unshare, kNewTime), Step::time_offsets));
   if (context.plan().time_offsets == 0) return {};
   // Order: offsets are written after the unshare and before the first process is cloned into the namespace.
   const char* text = context.text(context.plan().time_offsets);
-  const long fd = open_at(kHere, "/proc/self/timens_offsets", kOpenWrite);
-  CHILD_TRY(check(fd, Step::time_offsets));
-  return check(write_bytes(static_cast<int>(fd), text, length_of(text)), Step::time_offsets);
+  const long rc = write_bytes(offsets_fd, text, length_of(text));
+  close_fd(offsets_fd);
+  return check(rc, Step::time_offsets);
 }
 
 Fault clone_inner(Context& context, long& pid) {
@@ -67,8 +95,10 @@ Fault clone_inner(Context& context, long& pid) {
 
 // Returns only in the second stage, by way of the caller: the first stage ends here.
 Fault first_stage(Context& context, long& pid) {
+  const long offsets = open_time_offsets(context);
+  CHILD_TRY(check(offsets, Step::time_offsets));
   CHILD_TRY(join_namespaces(context));
-  CHILD_TRY(make_time_namespace(context));
+  CHILD_TRY(make_time_namespace(context, static_cast<int>(offsets)));
   return clone_inner(context, pid);
 }
 

@@ -106,6 +106,8 @@ Fault make_private_and_attach_root(Context& context) {
   attr.propagation = plan.propagation;
   CHILD_TRY(check(call(__NR_mount_setattr, kHere, arg("/"), kRecursive, arg(&attr), sizeof attr), Step::propagation));
   // The root is attached over "/": this process's own root stays the old one below it until pivot_root.
+  // In a mount namespace of others its root is theirs: the container's is attached where the bundle is, nowhere else.
+  if (context.has(plan::kJoinedMounts) && context.attach_fd < 0) return {Step::attach_root, 0, ENOENT};
   // Hooks find it where the bundle says instead: there a process that enters our mount namespace still starts at the
   // host's root, and what is mounted in the container's can be seen (config.md "POSIX-platform Hooks").
   const long attached = context.attach_fd >= 0
@@ -118,6 +120,18 @@ Fault make_private_and_attach_root(Context& context) {
 
 namespace {
 
+Fault set_params(const Context& context, const plan::Mount& mount, unsigned index, int fs) {
+  const auto* params = context.array<plan::Param>(mount.params);
+  for (unsigned i = 0; i < mount.params.count; ++i) {
+    const char* key = context.text(params[i].key);
+    const long rc = params[i].value != 0
+                        ? call(__NR_fsconfig, fs, FSCONFIG_SET_STRING, arg(key), arg(context.text(params[i].value)), 0)
+                        : call(__NR_fsconfig, fs, FSCONFIG_SET_FLAG, arg(key), 0, 0);
+    CHILD_TRY(check(rc, Step::mount_option, index, i));
+  }
+  return {};
+}
+
 Fault make_file_system(const Context& context, const plan::Mount& mount, unsigned index, long& fd) {
   fd = -1;
   const long config = call(__NR_fsopen, arg(context.text(mount.type)), 1 /* FSOPEN_CLOEXEC */);
@@ -127,14 +141,7 @@ Fault make_file_system(const Context& context, const plan::Mount& mount, unsigne
     const long rc = call(__NR_fsconfig, fs, FSCONFIG_SET_STRING, arg("source"), arg(context.text(mount.source)), 0);
     CHILD_TRY(check(rc, Step::mount_option, index, ~0U));
   }
-  const auto* params = context.array<plan::Param>(mount.params);
-  for (unsigned i = 0; i < mount.params.count; ++i) {
-    const char* key = context.text(params[i].key);
-    const long rc = params[i].value != 0
-                        ? call(__NR_fsconfig, fs, FSCONFIG_SET_STRING, arg(key), arg(context.text(params[i].value)), 0)
-                        : call(__NR_fsconfig, fs, FSCONFIG_SET_FLAG, arg(key), 0, 0);
-    CHILD_TRY(check(rc, Step::mount_option, index, i));
-  }
+  CHILD_TRY(set_params(context, mount, index, fs));
   CHILD_TRY(check(call(__NR_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0), Step::mount_create, index));
   fd = call(__NR_fsmount, fs, 1 /* FSMOUNT_CLOEXEC */, static_cast<long>(mount.attr_set));
   close_fd(fs);
@@ -154,6 +161,12 @@ Fault fill_from_target(const plan::Mount& mount, unsigned index, int fd, int tar
   return fault;
 }
 
+Fault apply_propagation(const plan::Mount& mount, unsigned index, int fd) {
+  if (mount.propagation == 0) return {};
+  const unsigned recursive = mount.propagation_recursive != 0 ? static_cast<unsigned>(kRecursive) : 0;
+  return check(set_attributes(fd, recursive, 0, 0, mount.propagation), Step::mount_propagation, index);
+}
+
 Fault apply_attributes(const plan::Mount& mount, unsigned index, int fd) {
   if (mount.kind != static_cast<unsigned>(plan::MountKind::fs) && (mount.attr_set | mount.attr_clr) != 0)
     CHILD_TRY(check(set_attributes(fd, 0, mount.attr_set, mount.attr_clr, 0), Step::mount_attributes, index));
@@ -162,21 +175,58 @@ Fault apply_attributes(const plan::Mount& mount, unsigned index, int fd) {
   return {};
 }
 
+// "remount": attributes and propagation of what is mounted at the target, and parameters of its file system.
+Fault change_mounted(const Context& context, const plan::Mount& mount, unsigned index, int target) {
+  CHILD_TRY(apply_attributes(mount, index, target));
+  CHILD_TRY(apply_propagation(mount, index, target));
+  if (mount.params.count == 0) return {};
+  constexpr long kFlags = 1 | 8;  // FSPICK_CLOEXEC, FSPICK_EMPTY_PATH
+  const long config = call(__NR_fspick, target, arg(""), kFlags);
+  CHILD_TRY(check(config, Step::mount_fsopen, index));
+  const int fs = static_cast<int>(config);
+  CHILD_TRY(set_params(context, mount, index, fs));
+  const long rc = call(__NR_fsconfig, fs, FSCONFIG_CMD_RECONFIGURE, 0, 0, 0);
+  close_fd(fs);
+  return check(rc, Step::mount_create, index);
+}
+
+// There already is what we would make: good when it is the same link.
+long check_link(int dir_fd, const char* name, const char* wanted) {
+  char target[4096];
+  const long length = call(__NR_readlinkat, dir_fd, arg(name), arg(target), sizeof target - 1);
+  if (length < 0) return -EEXIST;
+  target[length] = 0;
+  return same(target, wanted) ? 0 : -EEXIST;
+}
+
+// The target, made where it is missing. A symlink there is the target itself if the configuration says so.
+long open_target(const Context& context, const plan::Mount& mount) {
+  const char* path = context.text(mount.target);
+  if ((mount.flags & plan::kMountTargetNofollow) != 0) {
+    const long fd = open_in_root(context.root_fd, path, kOpenPath | kOpenNofollow);
+    if (fd != -ENOENT) return fd;
+  }
+  const bool file = (mount.flags & plan::kMountTargetIsFile) != 0;
+  const unsigned long resolve = (mount.flags & plan::kMountTargetIsRealDir) != 0 ? RESOLVE_NO_SYMLINKS : 0;
+  return make_target(context.root_fd, path, file, resolve);
+}
+
 Fault make_mount(Context& context, unsigned index) {
   const auto& mount = context.array<plan::Mount>(context.plan().mounts)[index];
   if ((mount.flags & plan::kMountNeedsCgroup) != 0) CHILD_TRY(ensure_placed(context));
-  const bool file = (mount.flags & plan::kMountTargetIsFile) != 0;
-  const unsigned long resolve = (mount.flags & plan::kMountTargetIsRealDir) != 0 ? RESOLVE_NO_SYMLINKS : 0;
-  const long pinned = make_target(context.root_fd, context.text(mount.target), file, resolve);
+  const long pinned = open_target(context, mount);
   CHILD_TRY(check(pinned, Step::mount_target, index));
   const int target = static_cast<int>(pinned);
   if (mount.kind == static_cast<unsigned>(plan::MountKind::remount)) {
-    CHILD_TRY(apply_attributes(mount, index, target));
+    const Fault fault = change_mounted(context, mount, index, target);
     close_fd(target);
-    return {};
+    return fault;
   }
   if (mount.kind == static_cast<unsigned>(plan::MountKind::link)) {
-    const long rc = call(__NR_symlinkat, arg(context.text(mount.source)), target, arg(context.text(mount.type)));
+    const char* wanted = context.text(mount.source);
+    const char* name = context.text(mount.type);
+    long rc = call(__NR_symlinkat, arg(wanted), target, arg(name));
+    if (rc == -EEXIST) rc = check_link(target, name, wanted);
     close_fd(target);
     return check(rc, Step::mount_attach, index);
   }
@@ -187,10 +237,7 @@ Fault make_mount(Context& context, unsigned index) {
   CHILD_TRY(apply_attributes(mount, index, tree));
   CHILD_TRY(check(move_mount(tree, target), Step::mount_attach, index));
   close_fd(target);
-  if (mount.propagation != 0) {
-    const unsigned recursive = mount.propagation_recursive != 0 ? static_cast<unsigned>(kRecursive) : 0;
-    CHILD_TRY(check(set_attributes(tree, recursive, 0, 0, mount.propagation), Step::mount_propagation, index));
-  }
+  CHILD_TRY(apply_propagation(mount, index, tree));
   close_fd(tree);
   return {};
 }

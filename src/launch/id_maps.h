@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "plan/launch_plan.h"
 
 namespace skink::launch {
@@ -12,6 +13,9 @@ namespace skink::launch {
 /// Writes uid_map, setgroups and gid_map of `pid`. Without privilege over the parent namespace setgroups is denied
 /// first.
 Result<void> write_id_maps(pid_t pid, const plan::LaunchPlan& plan);
+
+/// A user namespace with these maps and no process in it, for an idmapped mount (man 2 mount_setattr).
+Result<UniqueFd> make_user_namespace(const std::vector<oci::IdMapping>& uids, const std::vector<oci::IdMapping>& gids);
 
 /// Writes /proc/PID/oom_score_adj. Lowering it needs CAP_SYS_RESOURCE.
 Result<void> write_oom_score(pid_t pid, int value);

@@ -16,6 +16,7 @@
 #include "launch/fault.h"
 #include "launch/hooks.h"
 #include "launch/id_maps.h"
+#include "launch/net_devices.h"
 #include "launch/notify.h"
 #include "launch/seccomp_cache.h"
 #include "launch/sources.h"
@@ -72,6 +73,7 @@ class Launch {
  private:
   Result<void> place();
   Result<void> take_inner(Received& received);
+  Result<void> give_net_devices();
   Result<void> on_hooks();
   Result<void> on_listener(Received& received);
   Result<bool> on_message(Received& received);
@@ -132,8 +134,17 @@ Result<void> Launch::place() {
   launched_.identity = *std::move(identity);
   if (record) TRY(record(launched_.identity));
   TRY(write_id_maps(process_.pid, plan_));
+  if (!plan_.net_devices.empty()) TRY(give_net_devices());
   if (plan_.oom_score_adj) TRY(write_oom_score(process_.pid, *plan_.oom_score_adj));
   return send(sockets_.ours.get(), plan::Kind::placed);
+}
+
+Result<void> Launch::give_net_devices() {
+  std::string path = str("/proc/", process_.pid, "/ns/net");
+  for (const auto& join : plan_.joins)
+    if (join.type == oci::NamespaceType::network) path = join.path;
+  const UniqueFd network = TRY_CTX(sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY), "linux.netDevices");
+  return move_net_devices(plan_.net_devices, network.get());
 }
 
 Result<void> Launch::take_inner(Received& received) {
@@ -232,12 +243,14 @@ Result<void> compile_filter(const std::optional<oci::Seccomp>& profile, int cach
   return check_listener_path(profile->listener_path);
 }
 
-void prepare_hooks(const ContainerRequest& request, EncodeOptions& encoding) {
+void prepare_hooks(const ContainerRequest& request, std::uint32_t plan_flags, EncodeOptions& encoding) {
   const oci::Hooks& hooks = request.spec->hooks;
-  if (hooks.empty()) return;
+  const bool joined = (plan_flags & plan::kJoinedMounts) != 0;
+  if (hooks.empty() && !joined) return;
   // A root without a place on the host (an image's) lies over "/": its containers have no hooks of their own.
   const bool early = !hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty();
-  if (early && request.root_mount_fd < 0) encoding.attach_path = host_path(request.spec->root.path, request.bundle);
+  if ((joined || early) && request.root_mount_fd < 0)
+    encoding.attach_path = host_path(request.spec->root.path, request.bundle);
   encoding.creating = state_around_pid(state_of(request.id, request.bundle, *request.spec, "creating", 0));
   encoding.created = state_around_pid(state_of(request.id, request.bundle, *request.spec, "created", 0));
 }
@@ -256,13 +269,15 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   if (request.group != nullptr) location = request.group->location();
   plan::LaunchPlan plan = TRY(plan::make_plan(*request.spec, TRY(host_facts(location ? &*location : nullptr))));
   TRY(compile_filter(request.spec->linux.seccomp, request.seccomp_cache_fd, plan));
+  TRY(copy_symlinks(plan, request.bundle));
+  TRY(check_net_devices(plan.net_devices));
   UniqueFd root;
   Descriptors fds = TRY(open_sources(plan, request, root));
   const UniqueFd listener = TRY(lift_listener(request, fds));
   EncodeOptions encoding;
   encoding.no_pivot = request.no_pivot;
   if (request.new_keyring) encoding.keyring = str("_ses.", request.id);
-  prepare_hooks(request, encoding);
+  prepare_hooks(request, plan.flags, encoding);
 
   Launch launch(std::move(plan), request.as_sibling);
   launch.id = request.id;

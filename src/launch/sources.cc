@@ -5,7 +5,10 @@
 #include <linux/mount.h>
 #include <sys/stat.h>
 
+#include <cerrno>
+
 #include "base/text.h"
+#include "launch/id_maps.h"
 #include "sys/file.h"
 #include "sys/mount.h"
 
@@ -28,6 +31,20 @@ Result<void> dress_tree(int tree_fd, const plan::MountOptions& options, std::str
   return sys::change_mount(tree_fd, privacy, what);
 }
 
+Result<void> map_tree(int tree_fd, const plan::MountStep& step, std::string_view what) {
+  if (!step.options.idmap) return {};
+  const UniqueFd userns = step.idmap_namespace.empty()
+                              ? TRY_CTX(make_user_namespace(step.uid_mappings, step.gid_mappings), what)
+                              : TRY_CTX(sys::open_at(AT_FDCWD, step.idmap_namespace.c_str(), O_RDONLY), what);
+  sys::MountChange mapping;
+  mapping.userns_fd = userns.get();
+  mapping.recursive = step.options.idmap_recursive;
+  auto mapped = sys::change_mount(tree_fd, mapping, what);
+  if (!mapped && mapped.error().errnum() == EINVAL)
+    return Error::make(Code::unsupported, what, ": its file system has no idmapped mounts, or it is one already");
+  return mapped;
+}
+
 Result<void> open_bind(const plan::MountStep& step, const std::string& bundle, unsigned preserve, std::size_t index,
                        Descriptors& out) {
   const std::string path = host_path(step.source, bundle);
@@ -40,6 +57,7 @@ Result<void> open_bind(const plan::MountStep& step, const std::string& bundle, u
   out.target_files[index] = !S_ISDIR(status.st_mode);
   UniqueFd tree = TRY(open_tree_of(source.get(), step.options.recursive, what));
   TRY(dress_tree(tree.get(), step.options, what));
+  TRY(map_tree(tree.get(), step, what));
   out.mounts[index] = TRY(above(std::move(tree), preserve));
   return {};
 }
@@ -52,7 +70,8 @@ Result<bool> is_our_own(int ns_fd, oci::NamespaceType type) {
   };
   constexpr Entry kEntries[] = {{oci::NamespaceType::network, "/proc/self/ns/net"},
                                 {oci::NamespaceType::ipc, "/proc/self/ns/ipc"},
-                                {oci::NamespaceType::uts, "/proc/self/ns/uts"}};
+                                {oci::NamespaceType::uts, "/proc/self/ns/uts"},
+                                {oci::NamespaceType::mount, "/proc/self/ns/mnt"}};
   const auto theirs = TRY(sys::stat_fd(ns_fd, "namespace"));
   for (const auto& entry : kEntries) {
     if (entry.type != type) continue;
@@ -69,6 +88,9 @@ Result<void> open_joins(const plan::LaunchPlan& plan, unsigned preserve, Descrip
     // A sysctl of a namespace that is the host's own would change the host (attack A19); only here can that be seen.
     if (!plan.sysctls.empty() && TRY(is_our_own(fd.get(), join.type)))
       return Error::make(Code::invalid_config, what, ": it is the host's own, in which linux.sysctl must not be set");
+    if (join.type == oci::NamespaceType::mount && TRY(is_our_own(fd.get(), join.type)))
+      return Error::make(Code::invalid_config, what,
+                         ": it is the host's own, whose mounts a container must not change");
     out.joins.push_back(TRY(above(std::move(fd), preserve)));
   }
   return {};
@@ -109,6 +131,23 @@ Result<void> open_root(const ContainerRequest& request, Descriptors& out, Unique
 }
 
 }  // namespace
+
+Result<void> copy_symlinks(plan::LaunchPlan& plan, const std::string& bundle) {
+  for (auto& step : plan.mounts) {
+    if (step.kind != plan::MountKind::tree || !step.options.copy_symlink) continue;
+    const std::string path = host_path(step.source, bundle);
+    const auto what = str("mounts[", step.config_index, "]: ", printable(path));
+    const auto status = TRY_CTX(sys::stat_at(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW), what);
+    if (!S_ISLNK(status.st_mode)) continue;
+    while (step.destination.size() > 1 && step.destination.ends_with('/')) step.destination.pop_back();
+    const auto slash = step.destination.rfind('/');
+    step.kind = plan::MountKind::link;
+    step.source = TRY_CTX(sys::readlink_at(AT_FDCWD, path.c_str()), what);
+    step.type = step.destination.substr(slash + 1);
+    step.destination.resize(slash == 0 ? 1 : slash);
+  }
+  return {};
+}
 
 std::string host_path(const std::string& path, const std::string& bundle) {
   return path.starts_with('/') ? path : str(bundle, '/', path);

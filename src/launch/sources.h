@@ -11,6 +11,9 @@ namespace skink::launch {
 /// The root descriptor is kept in `root` when it had to be opened here. Errors name the JSON path.
 Result<Descriptors> open_sources(const plan::LaunchPlan& plan, const ContainerRequest& request, UniqueFd& root);
 
+/// Turns binds of symlinks with the option copy-symlink into links of the same text.
+Result<void> copy_symlinks(plan::LaunchPlan& plan, const std::string& bundle);
+
 /// A path of config.json: absolute, or below the bundle.
 std::string host_path(const std::string& path, const std::string& bundle);
 

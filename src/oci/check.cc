@@ -43,6 +43,13 @@ void check_mount(const Mount& mount, const std::string& path, Findings& findings
   check_mappings(path + ".gidMappings", mount.gid_mappings, findings);
 }
 
+// config.md "Linux mount options": idmap without a mapping takes the container's, and without one is an error.
+void check_idmap(const Spec& spec, const Mount& mount, const std::string& path, Findings& findings) {
+  if (!any_of(mount.options, "idmap", "ridmap") || !mount.uid_mappings.empty()) return;
+  if (spec.find_namespace(NamespaceType::user) == nullptr)
+    findings.add(path + ".uidMappings", "is missing; idmap needs it where the container has no user namespace");
+}
+
 void check_hook_list(std::string_view name, const std::vector<Hook>& hooks, Findings& findings) {
   for (std::size_t i = 0; i < hooks.size(); ++i) {
     const std::string path = at(str("hooks.", name), i);
@@ -159,7 +166,10 @@ std::vector<Error> check_spec(const Spec& spec) {
   if (spec.root.path.empty()) findings.add("root.path", "is missing");
   check_host_name(spec, "hostname", spec.hostname, findings);
   check_host_name(spec, "domainname", spec.domainname, findings);
-  for (std::size_t i = 0; i < spec.mounts.size(); ++i) check_mount(spec.mounts[i], at("mounts", i), findings);
+  for (std::size_t i = 0; i < spec.mounts.size(); ++i) {
+    check_mount(spec.mounts[i], at("mounts", i), findings);
+    check_idmap(spec, spec.mounts[i], at("mounts", i), findings);
+  }
   check_hooks(spec.hooks, findings);
   if (spec.annotations.contains("")) findings.add("annotations", "has an empty key");
   check_linux(spec, findings);

@@ -134,6 +134,7 @@ inline constexpr U32 kMountTargetIsFile = 1;
 inline constexpr U32 kMountCopyUp = 2;
 inline constexpr U32 kMountKeepMode = 16;  // copy-up leaves the mode of the top as the options say
 inline constexpr U32 kMountNeedsCgroup = 4;
+inline constexpr U32 kMountTargetNofollow = 32;
 inline constexpr U32 kMountTargetIsRealDir = 8;  // /proc and /sys: no symlink on the way (attack A13)
 
 struct Param {
@@ -208,6 +209,7 @@ inline constexpr U32 kSetIoPriority = 1U << 17;
 inline constexpr U32 kSetPersonality = 1U << 18;
 inline constexpr U32 kMakeWorkdir = 1U << 19;
 inline constexpr U32 kSetMemoryPolicy = 1U << 20;
+inline constexpr U32 kJoinedMounts = 1U << 21;  // the mount namespace is somebody else's: its root stays where it is
 
 struct Plan {
   U32 magic, version, size, flags;

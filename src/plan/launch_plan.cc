@@ -24,7 +24,7 @@ struct NamespaceWords {
   std::uint32_t flag;
 };
 constexpr std::array<NamespaceWords, 8> kNamespaces{{
-    // Order: the user namespace is joined first, since it owns the others; mount last, since paths change with it.
+    // Order: as they are made. Joining has an order of its own (child/join.cc).
     {NamespaceType::user, "user", CLONE_NEWUSER},
     {NamespaceType::pid, "pid", CLONE_NEWPID},
     {NamespaceType::network, "network", CLONE_NEWNET},
@@ -72,6 +72,11 @@ Result<void> plan_namespaces(const oci::Spec& spec, LaunchPlan& plan) {
     plan.uid_mappings = spec.linux.uid_mappings;
     plan.gid_mappings = spec.linux.gid_mappings;
   }
+  for (const auto& join : plan.joins) {
+    if (join.type == NamespaceType::user) plan.flags |= kHasUserNamespace;
+    if (join.type == NamespaceType::mount) plan.flags |= kJoinedMounts;
+  }
+  plan.net_devices = spec.linux.net_devices;
   if ((plan.clone_flags & CLONE_NEWNET) != 0) plan.flags |= kNewNetwork;
   const bool joins_before_clone = std::any_of(plan.joins.begin(), plan.joins.end(), [](const JoinStep& join) {
     return join.type == NamespaceType::pid || join.type == NamespaceType::user || join.type == NamespaceType::time;
@@ -155,6 +160,68 @@ void plan_cgroup_mount(const oci::Spec& spec, const HostFacts& host, MountStep s
   plan.mounts.push_back(seal);
 }
 
+// The label of every file in a file system that is made for the container, as runc does it. Those of the kernel's own
+// have labels by its policy.
+void label_mount(const oci::Spec& spec, MountStep& step) {
+  constexpr std::array<std::string_view, 3> kOwnLabels{"proc", "sysfs", "mqueue"};
+  if (spec.linux.mount_label.empty()) return;
+  if (std::find(kOwnLabels.begin(), kOwnLabels.end(), step.type) != kOwnLabels.end()) return;
+  for (const auto& [key, value] : step.options.params)
+    if (key == "context") return;
+  step.options.params.emplace_back("context", spec.linux.mount_label);
+}
+
+// crun's "uids=0-1-10#10-11-10;gids=...": file system id, id on the host, count. With "@" in front the second is an id
+// in the container's user namespace.
+Result<std::vector<oci::IdMapping>> parse_idmap(std::string_view text, const std::vector<oci::IdMapping>& container) {
+  const bool relative = text.starts_with('@');
+  if (relative) text.remove_prefix(1);
+  std::vector<oci::IdMapping> mappings;
+  for (const auto part : split(text, '#')) {
+    const auto numbers = split(part, '-');
+    const auto number = [&](std::size_t i) {
+      return i < numbers.size() ? parse_int<std::uint32_t>(numbers[i]) : std::nullopt;
+    };
+    if (numbers.size() != 3 || !number(0) || !number(1) || !number(2))
+      return Error::make(Code::invalid_config, quoted(part), " is not FROM-TO-COUNT");
+    oci::IdMapping mapping{*number(0), *number(1), *number(2)};
+    for (const auto& range : container)
+      if (relative && mapping.host_id >= range.container_id && mapping.host_id - range.container_id < range.size) {
+        mapping.host_id = range.host_id + (mapping.host_id - range.container_id);
+        break;
+      }
+    mappings.push_back(mapping);
+  }
+  return mappings;
+}
+
+Result<void> plan_idmap(const oci::Spec& spec, const oci::Mount& mount, MountStep& step) {
+  if (!step.options.idmap && mount.uid_mappings.empty()) return {};
+  step.options.idmap = true;
+  step.uid_mappings = mount.uid_mappings;
+  step.gid_mappings = mount.gid_mappings;
+  for (const auto part : split(step.options.idmap_text, ';')) {
+    if (part.empty()) continue;
+    const auto pair = split_once(part, '=');
+    if (!pair || (pair->first != "uids" && pair->first != "gids"))
+      return Error::make(Code::invalid_config, "option idmap: ", quoted(part), " is neither uids= nor gids=");
+    const bool uids = pair->first == "uids";
+    (uids ? step.uid_mappings : step.gid_mappings) =
+        TRY_CTX(parse_idmap(pair->second, uids ? spec.linux.uid_mappings : spec.linux.gid_mappings), "option idmap");
+  }
+  if (!step.uid_mappings.empty() && !step.gid_mappings.empty()) return {};
+  const auto* space = spec.find_namespace(NamespaceType::user);
+  if (!step.uid_mappings.empty() || !step.gid_mappings.empty())
+    return Error::make(Code::invalid_config, "has one of uidMappings and gidMappings; both are needed");
+  if (space == nullptr)
+    return Error::make(Code::invalid_config,
+                       "idmap needs uidMappings and gidMappings, or a user namespace of the container");
+  step.uid_mappings = spec.linux.uid_mappings;
+  step.gid_mappings = spec.linux.gid_mappings;
+  step.idmap_namespace = space->path;
+  return {};
+}
+
 Result<void> plan_mount(const oci::Spec& spec, const HostFacts& host, std::size_t index, LaunchPlan& plan) {
   const oci::Mount& mount = spec.mounts[index];
   MountStep step;
@@ -166,20 +233,22 @@ Result<void> plan_mount(const oci::Spec& spec, const HostFacts& host, std::size_
   const auto refuse = [&](std::string_view why) {
     return Error::make(Code::unsupported, "mounts[", index, "]: ", why);
   };
-  if (step.options.idmap || !mount.uid_mappings.empty() || !mount.gid_mappings.empty())
-    return refuse("idmapped mounts are not there yet");
   if (step.options.remount) {
     step.kind = MountKind::remount;
   } else if (step.options.bind) {
     step.kind = MountKind::tree;
     if (mount.source.empty()) return refuse("a bind mount needs a source");
+    TRY_CTX(plan_idmap(spec, mount, step), "mounts[", index, "]");
   } else if (mount.type == "cgroup" || mount.type == "cgroup2") {
     plan_cgroup_mount(spec, host, std::move(step), plan);
     return {};
   } else if (mount.type.empty() || mount.type == "none") {
     return refuse("a mount needs a type, or the option bind");
   }
+  if (step.options.idmap && step.kind != MountKind::tree) return refuse("only a bind mount can be idmapped");
+  if (step.options.dest_nofollow) step.flags |= kMountTargetNofollow;
   if (mount.type == "proc" || mount.type == "sysfs") step.flags |= kMountTargetIsRealDir;
+  if (step.kind == MountKind::fs) label_mount(spec, step);
   if (step.options.copy_up) {
     if (mount.type != "tmpfs") return refuse("tmpcopyup is an option of tmpfs");
     step.flags |= kMountCopyUp;
@@ -322,18 +391,13 @@ Result<void> plan_process(const oci::Process& process, const HostFacts& host, La
   return plan_labels(process, host, plan);
 }
 
-Result<void> refuse_what_is_missing(const oci::Spec& spec) {
-  const auto missing = [](std::string_view path) { return Error::make(Code::unsupported, path, ": is not there yet"); };
-  if (!spec.linux.net_devices.empty()) return missing("linux.netDevices");
-  if (!spec.linux.mount_label.empty()) return missing("linux.mountLabel");
-  return {};
-}
-
 }  // namespace
 
 Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
   if (!spec.process) return Error::make(Code::invalid_config, "process: is missing");
-  TRY(refuse_what_is_missing(spec));
+  // As with process.selinuxLabel: what was asked for is put on, or nothing runs.
+  if (!spec.linux.mount_label.empty() && !host.selinux)
+    return Error::make(Code::unsupported, "linux.mountLabel: SELinux is not enabled on this host");
   LaunchPlan plan;
   TRY(plan_process(*spec.process, host, plan));
   TRY(plan_namespaces(spec, plan));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -46,6 +47,9 @@ struct MountStep {
   std::string source;  ///< host path of a tree; "source" of a file system; target text of a link
   MountOptions options;
   std::uint32_t flags = 0;  ///< kMount*
+  /// With options.idmap: the mapping, or the user namespace that has it.
+  std::vector<oci::IdMapping> uid_mappings, gid_mappings;
+  std::string idmap_namespace;
 };
 
 struct DeviceStep {
@@ -87,6 +91,7 @@ struct LaunchPlan {
   std::vector<std::uint64_t> memory_nodes;
   std::optional<security::SeccompProgram> seccomp;
   std::optional<int> oom_score_adj;
+  std::map<std::string, std::string> net_devices;            ///< host name to name inside
   std::vector<oci::Hook> create_container, start_container;  ///< hooks that skink-init runs
 };
 

@@ -54,11 +54,11 @@ constexpr std::array<Propagation, 4> kPropagations{
     {{"private", kMsPrivate}, {"slave", kMsSlave}, {"shared", kMsShared}, {"unbindable", kMsUnbindable}}};
 
 // Flags of the superblock, which fsconfig takes under their mount(8) names.
-constexpr std::array<std::string_view, 7> kSuperblock{"sync",     "dirsync", "mand",      "lazytime",
-                                                      "iversion", "async",   "nolazytime"};
-// Words without an effect on a new mount: defaults, or what a kernel no longer has.
-constexpr std::array<std::string_view, 9> kNothing{"defaults", "loud",  "silent", "nomand", "noiversion",
-                                                   "acl",      "noacl", "nofail", ""};
+constexpr std::array<std::string_view, 6> kSuperblock{"sync", "dirsync", "mand", "lazytime", "async", "nolazytime"};
+// Words without an effect on a new mount: defaults, what is for mount(8) itself, and what a kernel no longer has. That
+// counts file versions (iversion) where the file system has any, whatever is said: fsconfig(2) knows no such flag.
+constexpr std::array<std::string_view, 10> kNothing{"defaults",   "loud", "silent", "nomand", "iversion",
+                                                    "noiversion", "acl",  "noacl",  "nofail", ""};
 
 const Attribute* find_attribute(std::string_view word) {
   for (const auto& each : kAttributes)
@@ -79,11 +79,17 @@ bool apply_switch(MountOptions& out, std::string_view word) {
     out.remount = true;
   } else if (word == "tmpcopyup") {
     out.copy_up = true;
-  } else if (word == "copy-symlink" || word == "src-nofollow") {
+  } else if (word == "src-nofollow") {
     out.source_nofollow = true;
-  } else if (word == "idmap" || word == "ridmap") {
+  } else if (word == "copy-symlink") {
+    out.copy_symlink = true;
+  } else if (word == "dest-nofollow") {
+    out.dest_nofollow = true;
+  } else if (word == "idmap" || word == "ridmap" || word.starts_with("idmap=") || word.starts_with("ridmap=")) {
     out.idmap = true;
-    out.idmap_recursive = word == "ridmap";
+    out.idmap_recursive = word.starts_with('r');
+    const auto mapping = split_once(word, '=');
+    if (mapping) out.idmap_text = mapping->second;
   } else {
     return false;
   }
@@ -139,7 +145,8 @@ MountOptions parse_mount_options(const oci::Mount& mount) {
 }
 
 std::vector<std::string> known_mount_options() {
-  std::vector<std::string> words{"bind", "rbind", "remount", "tmpcopyup", "src-nofollow", "copy-symlink"};
+  std::vector<std::string> words{"bind",          "rbind",        "remount", "tmpcopyup", "src-nofollow",
+                                 "dest-nofollow", "copy-symlink", "idmap",   "ridmap"};
   for (const auto& each : kAttributes) {
     words.emplace_back(each.word);
     words.push_back(str('r', each.word));

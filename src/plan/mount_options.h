@@ -17,8 +17,11 @@ namespace skink::plan {
 struct MountOptions {
   bool bind = false, recursive = false, remount = false;
   bool copy_up = false;          ///< tmpcopyup
-  bool source_nofollow = false;  ///< src-nofollow, copy-symlink (crun)
+  bool source_nofollow = false;  ///< src-nofollow (crun): a symlink as source is mounted itself
+  bool copy_symlink = false;     ///< copy-symlink (crun): a symlink as source is made again at the destination
+  bool dest_nofollow = false;    ///< dest-nofollow (crun): a symlink at the destination is mounted upon
   bool idmap = false, idmap_recursive = false;
+  std::string idmap_text;                      ///< crun's own mapping, "uids=0-1-10#10-11-10;gids=0-100-10"
   std::uint64_t attr_set = 0, attr_clear = 0;  ///< MOUNT_ATTR_*
   std::uint64_t rec_set = 0, rec_clear = 0;    ///< the same, for the whole tree (rro, rnosuid, ...)
   unsigned propagation = 0;                    ///< MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE; 0: not said
