@@ -80,6 +80,24 @@ def fill_times(row, samples, failed, subject):
     return row
 
 
+def compare(row, turns, rounds, subject, contestants, warm_up=WARM_UP):
+    """`subject` and each of the others in turn, two at a time: what one leaves behind in the kernel (a lock that stays
+    fast for a while after it was taken) then changes the figures of one pair and not of all. Returns the samples."""
+    row.subject = subject
+    others = [name for name in contestants if name != subject] or [None]
+    gathered = {}
+    for other in others:
+        pair = {name: contestants[name] for name in (subject, other) if name is not None}
+        samples, failed = turns.run(rounds, pair, warm_up)
+        for name, one in samples.items():
+            gathered.setdefault(name, []).extend(one)
+        if subject in samples and other in samples:
+            row.ratios[other] = median_ratio([s.ns for s in samples[subject]], [s.ns for s in samples[other]])
+        row.notes += [f"{name}: {why}" for name, why in failed.items() if f"{name}: {why}" not in row.notes]
+    row.values |= {name: statistics.median(s.ns for s in one) / 1e6 for name, one in gathered.items()}
+    return gathered
+
+
 def median_ratio(ours, theirs):
     return statistics.median(a / b for a, b in zip(ours, theirs))
 

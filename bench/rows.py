@@ -6,7 +6,7 @@ import signal
 import statistics
 import time
 
-from measure import Row, Turns, fill_times, median_ratio, private_dirty_kib, sync
+from measure import Row, Turns, compare, fill_times, median_ratio, private_dirty_kib, sync
 from programs import CommandFailed, run
 
 TRUE = ["/bin/true"]
@@ -37,9 +37,8 @@ def run_bundle(bench):
     bundle = bench.work.bundle("true", TRUE)
     contestants = {"floor": [bench.floor]}
     contestants |= {one.name: [one.run(bundle)] for one in bench.runtimes}
-    samples, failed = bench.turns.run(bench.pairs, contestants)
     time_row = Row("P1", "run a bundle's /bin/true to its end", "ms", targets={"floor": 1.5, "crun": 0.6})
-    fill_times(time_row, samples, failed, "skink-oci")
+    samples = compare(time_row, bench.turns, bench.pairs, "skink-oci", contestants)
     peak_row = Row("P9", "peak memory of that (largest process)", "KiB", limit=2048, subject="skink-oci")
     peak_row.values = {name: max(s.peak_kib for s in one) for name, one in samples.items()}
     return [time_row, peak_row]
@@ -48,9 +47,9 @@ def run_bundle(bench):
 def create_start_delete(bench):
     bundle = bench.work.bundle("sleep", SLEEP)
     contestants = {one.name: [one.create(bundle), one.start(), one.delete()] for one in bench.runtimes}
-    samples, failed = bench.turns.run(bench.pairs, contestants)
     row = Row("P2", "create + start + delete -f", "ms", targets={"crun": 0.5})
-    return [fill_times(row, samples, failed, "skink-oci")]
+    compare(row, bench.turns, bench.pairs, "skink-oci", contestants)
+    return [row]
 
 
 def exec_in_running(bench):
@@ -58,10 +57,10 @@ def exec_in_running(bench):
     row = Row("P3", "exec /bin/true in a running container", "ms", targets={"crun": 0.5})
     ready = _started(bench.runtimes, bundle, ["0"], row)
     try:
-        samples, failed = bench.turns.run(bench.pairs, {one.name: [one.exec(*TRUE)] for one in ready})
+        compare(row, bench.turns, bench.pairs, "skink-oci", {one.name: [one.exec(*TRUE)] for one in ready})
     finally:
         _deleted(ready, ["0"])
-    return [fill_times(row, samples, failed, "skink-oci")]
+    return [row]
 
 
 def state_and_list(bench, count=200):
@@ -71,10 +70,8 @@ def state_and_list(bench, count=200):
     suffixes = [str(number) for number in range(count)]
     ready = _started(bench.runtimes, bundle, suffixes, state_row)
     try:
-        samples, failed = bench.turns.run(bench.pairs, {one.name: [one.state()] for one in ready})
-        fill_times(state_row, samples, failed, "skink-oci")
-        samples, failed = bench.turns.run(bench.pairs, {one.name: [one.list()] for one in ready}, warm_up=1)
-        fill_times(list_row, samples, failed, "skink-oci")
+        compare(state_row, bench.turns, bench.pairs, "skink-oci", {one.name: [one.state()] for one in ready})
+        compare(list_row, bench.turns, bench.pairs, "skink-oci", {one.name: [one.list()] for one in ready}, warm_up=1)
     finally:
         _deleted(ready, suffixes)
     return [state_row, list_row]
@@ -83,8 +80,8 @@ def state_and_list(bench, count=200):
 def run_image(bench):
     row = Row("P5", "run --rm IMAGE /bin/true from a stored image", "ms", targets={"floor": 2.0})
     contestants = {"floor": [bench.floor]} | {one.name: [one.run_once(*TRUE)] for one in bench.engines}
-    samples, failed = bench.turns.run(bench.pairs, contestants)
-    return [fill_times(row, samples, failed, "skink")]
+    compare(row, bench.turns, bench.pairs, "skink", contestants)
+    return [row]
 
 
 def relaunch(bench):
