@@ -141,10 +141,23 @@ class Terminal(terminal.Terminal):
         super().__init__(cell.world, cell.command(*command), columns, lines)
 
 
-def end_quietly(cell, remove, pattern):
-    """The end of a module: whatever happens, the cell ends. What the runtime left in its cgroups is a leak."""
+def checked(engine, remove, pattern):
+    """What a test gets: an engine that runs already, and a look at the end. What the runtime left in cgroups is a leak."""
+    yield engine
+    remove()
+    wait_for(lambda: not engine.cell.groups(pattern), 10, message="cgroups left: %s" % engine.cell.groups(pattern))
+
+
+def kept(make, tag):
+    """An engine for all tests of a worker: daemons take seconds to start."""
+    world = skinktest.World(tag)
+    engine = None
     try:
-        remove()
-        wait_for(lambda: not cell.groups(pattern), 10, message="cgroups left: %s" % cell.groups(pattern))
+        engine = make(world)
+        yield engine
     finally:
-        cell.end()
+        if engine is not None:
+            engine.cell.end()
+        else:
+            world.leaks_expected = True
+            world.end()

@@ -4,8 +4,7 @@
 import os
 
 import pytest
-from cell import Cell, Terminal, documented, end_quietly
-from skinktest import World
+from cell import Cell, Terminal, checked, documented, kept
 
 # Limits that this machine allows, and our name in the path of cgroups.
 HERE = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]\nnetns = "host"\n[engine]\ncgroup_manager = "cgroupfs"\n'
@@ -35,12 +34,14 @@ class Buildah:
         return self.ok("from", "--cgroup-parent", "/" + self.cell.parent, *options, "localhost/busybox")
 
 
-@pytest.fixture(scope="module")
-def buildah():
-    world = World("buildah")
-    one = Buildah(world)
-    yield one
-    end_quietly(one.cell, lambda: one.ok("rm", "--all"), r"buildah")
+@pytest.fixture(scope="session")
+def buildah_engine():
+    yield from kept(Buildah, "buildah")
+
+
+@pytest.fixture
+def buildah(buildah_engine):
+    yield from checked(buildah_engine, lambda: buildah_engine.ok("rm", "--all"), r"buildah")
 
 
 def test_run(buildah):

@@ -5,9 +5,9 @@ import os
 import re
 
 import pytest
-from cell import Cell, Terminal, documented, end_quietly
+from cell import Cell, Terminal, checked, documented, kept
 from cri import Cri, CriError, fields
-from skinktest import ALL, World, read_text, wait_for
+from skinktest import ALL, read_text, wait_for
 
 IMAGE = "localhost/busybox:latest"
 SOCKET = "/run/containerd/containerd.sock"
@@ -77,12 +77,14 @@ class Containerd:
             self.remove(line)
 
 
-@pytest.fixture(scope="module")
-def containerd():
-    world = World("containerd")
-    one = Containerd(world)
-    yield one
-    end_quietly(one.cell, one.remove_all, r".")
+@pytest.fixture(scope="session")
+def containerd_engine():
+    yield from kept(Containerd, "containerd")
+
+
+@pytest.fixture
+def containerd(containerd_engine):
+    yield from checked(containerd_engine, containerd_engine.remove_all, r".")
 
 
 def test_run_with_output_and_status(containerd):

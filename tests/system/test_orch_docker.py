@@ -6,8 +6,8 @@ import os
 import re
 
 import pytest
-from cell import Cell, Terminal, documented, end_quietly
-from skinktest import ALL, World, read_text, status_of, wait_for
+from cell import Cell, Terminal, checked, documented, kept
+from skinktest import ALL, read_text, status_of, wait_for
 
 IMAGE = "localhost/busybox"
 
@@ -67,12 +67,14 @@ class Docker:
             self.ok("rm", "-f", *names)
 
 
-@pytest.fixture(scope="module")
-def docker():
-    world = World("docker")
-    one = Docker(world)
-    yield one
-    end_quietly(one.cell, one.remove_all, r"^[0-9a-f]{64}$")
+@pytest.fixture(scope="session")
+def docker_engine():
+    yield from kept(Docker, "docker")
+
+
+@pytest.fixture
+def docker(docker_engine):
+    yield from checked(docker_engine, docker_engine.remove_all, r"^[0-9a-f]{64}$")
 
 
 def test_run_with_output_and_status(docker):

@@ -7,8 +7,8 @@ import re
 import signal
 
 import pytest
-from cell import Cell, Terminal, documented, end_quietly
-from skinktest import ALL, World, needs, read_text, wait_for
+from cell import Cell, Terminal, checked, documented, kept
+from skinktest import ALL, needs, read_text, wait_for
 
 IMAGE = "localhost/busybox"
 # What this machine needs, whichever the runtime: podman raises limits that only CAP_SYS_RESOURCE can raise.
@@ -89,12 +89,14 @@ class Rootless(Podman):
         return self.before + ["podman"] + list(args)
 
 
-@pytest.fixture(scope="module")
-def podman():
-    world = World("podman")
-    one = Podman(world)
-    yield one
-    end_quietly(one.cell, lambda: one.ok("rm", "-f", "-a", "-t", "0"), r"libpod-[0-9a-f]{64}$")
+@pytest.fixture(scope="session")
+def podman_engine():
+    yield from kept(Podman, "podman")
+
+
+@pytest.fixture
+def podman(podman_engine):
+    yield from checked(podman_engine, lambda: podman_engine.ok("rm", "-f", "-a", "-t", "0"), r"libpod-[0-9a-f]{64}$")
 
 
 def test_run_with_output_and_status(podman):
