@@ -53,6 +53,8 @@ def build(work):
         programs.mkdir(exist_ok=True)
         sources.go(["build", "-o", f"{programs}/", "./tests/cmd/..."], top, log)
     integration = top / "tests" / "integration"
+    for script in integration.glob("*.sh"):
+        script.chmod(0o755)  # a module's zip keeps no modes
     arch = sources.go(["env", "GOARCH"], top, log).strip()
     busybox = integration / "testdata" / f"busybox-{arch}.tar.xz"
     if not busybox.exists():
@@ -75,7 +77,7 @@ def run(top, runtime, words, logs):
         if words and not any(word in file.stem for word in words):
             continue
         status, text = tap.run(["bats", "--formatter", "tap", str(file)], top, environment, SECONDS,
-                               logs / f"{file.stem}.log")
+                               logs / f"{file.stem}.log", terminal=True)
         points = tap.parse(text)
         for point in points:
             yield f"{file.stem}: {point.name}", point.status, point.said.strip()

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results in the Test Anything Protocol, which both suites speak, and how one program that speaks it is run."""
+import fcntl
 import os
+import pty
 import re
 import signal
 import subprocess
+import termios
+import threading
 
 LINE = re.compile(r"^(not )?ok\b(?: \d+)?(?: ?-)? ?(.*)$")
 SKIP = re.compile(r"\s*# ?SKIP\b:? ?(.*)$", re.I)
@@ -33,16 +37,43 @@ def parse(text):
     return points
 
 
-def run(argv, cwd, environment, seconds, log):
-    """(exit status or None when it took too long, standard output); standard error goes to the end of `log`."""
+def kill_session(child):
+    """The program and its group; a shell below it that has made a group of its own dies of the lost terminal."""
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def drain(master_fd):
+    """Reads a terminal until nobody has its other end, so that no writer ever waits."""
+    try:
+        while os.read(master_fd, 4096):
+            pass
+    except OSError:
+        pass
+    os.close(master_fd)
+
+
+def run(argv, cwd, environment, seconds, log, terminal=False):
+    """(exit status or None when it took too long, everything it said). `log` gets the same. With `terminal` it has a
+    controlling terminal, as standard input too."""
+    slave_fd = subprocess.DEVNULL
+    if terminal:
+        master_fd, slave_fd = pty.openpty()
+        threading.Thread(target=drain, args=[master_fd], daemon=True).start()
+
+    def take_terminal():
+        if terminal:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
     with open(log, "wb+") as out:
-        child = subprocess.Popen(argv, cwd=cwd, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=out,
-                                 stderr=subprocess.STDOUT, start_new_session=True)
+        child = subprocess.Popen(argv, cwd=cwd, env={**os.environ, **environment}, stdin=slave_fd, stdout=out,
+                                 stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=take_terminal)
+        if terminal:
+            os.close(slave_fd)
         try:
             status = child.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+            kill_session(child)
             status = None
         out.seek(0)
         return status, out.read().decode(errors="replace")

@@ -70,7 +70,7 @@ Fault run_create_hooks(Context& context) {
 }
 
 Fault build_root(Context& context) {
-  if (context.has(plan::kExec) || context.has(plan::kKeepMounts)) {
+  if (context.has(plan::kExec)) {
     const long root = open_at(kHere, "/", kOpenPath | kOpenDirectory);
     CHILD_TRY(check(root, Step::attach_root));
     context.root_fd = static_cast<int>(root);

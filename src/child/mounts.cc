@@ -100,6 +100,9 @@ long make_target(int root_fd, const char* path, bool file, unsigned long resolve
 
 Fault make_private_and_attach_root(Context& context) {
   const auto& plan = context.plan();
+  context.root_fd = plan.root_fd;
+  // The mounts are the host's own: the launcher has attached the root over its directory, and only below it we mount.
+  if (context.has(plan::kHostMounts)) return {};
   // Order: before any mount of ours, so that none can propagate to the host (attack A50); one call, no walk of
   // mountinfo.
   mount_attr attr{};
@@ -114,7 +117,6 @@ Fault make_private_and_attach_root(Context& context) {
                             ? move_mount(plan.root_fd, context.attach_fd)
                             : call(__NR_move_mount, plan.root_fd, arg(""), kHere, arg("/"), MOVE_MOUNT_F_EMPTY_PATH);
   CHILD_TRY(check(attached, Step::attach_root));
-  context.root_fd = plan.root_fd;
   return {};
 }
 

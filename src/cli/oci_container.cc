@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "base/text.h"
+#include "cli/oci_host_root.h"
 #include "cli/oci_rootless.h"
 #include "cli/oci_verbs.h"
 #include "launch/hooks.h"
@@ -162,6 +163,16 @@ Result<UniqueFd> make_resctrl(const state::Record& record, const oci::Spec& spec
   return root;
 }
 
+// Order: on record before it is attached, so that delete knows it whenever this ends.
+Result<HostRoot> mount_on_host(Made& made, state::Record record) {
+  if (!lives_in_host_mounts(made.spec)) return HostRoot{};
+  HostRoot root = TRY(open_host_root(record.rootfs));
+  record.host_root = root.id;
+  TRY(made.container.save(record));
+  TRY(attach_host_root(root, record.rootfs));
+  return root;
+}
+
 Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const state::Record& record,
                                          const CreateOptions& options, bool wait_for_start) {
   UniqueFd listener;
@@ -169,6 +180,7 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   auto group = TRY(make_group(record, made.spec));
   const UniqueFd resctrl = TRY(make_resctrl(record, made.spec));
   const auto cache = root.open_cache();
+  const HostRoot host_root = TRY(mount_on_host(made, record));
   launch::ContainerRequest request;
   request.spec = &made.spec;
   request.id = record.id;
@@ -179,8 +191,10 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   request.no_pivot = options.no_pivot;
   request.new_keyring = !options.no_new_keyring;
   request.seccomp_cache_fd = cache ? cache->get() : -1;
+  request.root_mount_fd = host_root.mount.get();
+  request.root_is_attached = host_root.id != 0;
   request.record = [&](const sys::ProcessIdentity& identity) -> Result<void> {
-    state::Record with_pid = record;
+    state::Record with_pid = made.container.record();
     with_pid.init = identity;
     TRY(made.container.save(with_pid));
     if (record.resctrl) TRY(cgroup::Resctrl{resctrl.get()}.add(*record.resctrl, identity.pid));
@@ -241,6 +255,7 @@ Result<void> destroy_container(state::Root& root, state::Container container) {
     const auto resctrl = cgroup::open_resctrl();
     if (resctrl) TRY(cgroup::Resctrl{resctrl->get()}.remove(*record.resctrl));
   }
+  if (record.host_root != 0) TRY(detach_host_root(record.rootfs, record.host_root));
   TRY(root.remove(std::move(container)));
   if (!config || config->find("\"poststop\"") == config->npos) return {};
   const auto spec = oci::parse_spec(*config);

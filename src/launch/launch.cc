@@ -268,6 +268,10 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   std::optional<cgroup::Location> location;
   if (request.group != nullptr) location = request.group->location();
   plan::LaunchPlan plan = TRY(plan::make_plan(*request.spec, TRY(host_facts(location ? &*location : nullptr))));
+  if ((plan.flags & plan::kHostMounts) != 0 && !request.root_is_attached)
+    return Error::make(Code::unsupported,
+                       "linux.namespaces: a container without a mount namespace would change the host's mounts; add "
+                       "{\"type\": \"mount\"}");
   TRY(compile_filter(request.spec->linux.seccomp, request.seccomp_cache_fd, plan));
   TRY(copy_symlinks(plan, request.bundle));
   TRY(check_net_devices(plan.net_devices));

@@ -28,6 +28,9 @@ struct ContainerRequest {
   std::string id;
   /// The root file system: a detached mount (an overlay made by fsmount(2)), else spec.root.path below the bundle.
   int root_mount_fd = -1;
+  /// With a spec that has no mount namespace: root_mount_fd is attached in the host's mount namespace by the caller, who
+  /// takes it off again. Without it such a spec is refused.
+  bool root_is_attached = false;
   std::string bundle;  ///< absolute; cwd of hooks, base of a relative root.path
   /// Groups made and limited by the caller, or nullptr for none (--cgroup-manager disabled).
   cgroup::Group* group = nullptr;

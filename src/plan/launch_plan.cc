@@ -89,10 +89,7 @@ Result<void> plan_namespaces(const oci::Spec& spec, LaunchPlan& plan) {
   if (joins_before_clone || !own_pids || plan.new_time_namespace || new_user) plan.flags |= kTwoStages;
   for (const auto& [clock, offset] : spec.linux.time_offsets)
     plan.time_offsets += str(clock, ' ', offset.seconds, ' ', offset.nanoseconds, '\n');
-  if (spec.find_namespace(NamespaceType::mount) == nullptr)
-    return Error::make(Code::unsupported,
-                       "linux.namespaces: a container without a mount namespace would change the host's mounts; add "
-                       "{\"type\": \"mount\"}");
+  if (spec.find_namespace(NamespaceType::mount) == nullptr) plan.flags |= kHostMounts;
   return {};
 }
 

@@ -30,6 +30,7 @@ std::string dump_record(const Record& record) {
   json["pid"] = record.init.pid;
   json["startTime"] = record.init.start_time;
   json["bootId"] = record.init.boot_id;
+  if (record.host_root != 0) json["hostRoot"] = record.host_root;
   if (record.cgroup) json["cgroup"] = cgroup::dump_location(*record.cgroup);
   if (record.resctrl) {
     json["resctrl"] = record.resctrl->name;
@@ -50,6 +51,7 @@ Result<Record> parse_record(std::string_view text, const std::string& id) {
   record.init.pid = static_cast<pid_t>(oci::get_int(json, "pid"));
   record.init.start_time = static_cast<std::uint64_t>(oci::get_int(json, "startTime"));
   record.init.boot_id = oci::get_string(json, "bootId");
+  record.host_root = static_cast<std::uint64_t>(oci::get_int(json, "hostRoot"));
   const std::string location = oci::get_string(json, "cgroup");
   if (!location.empty()) record.cgroup = TRY(cgroup::parse_location(location));
   cgroup::ResctrlGroup group;

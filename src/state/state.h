@@ -40,6 +40,8 @@ struct Record {
   sys::ProcessIdentity init;  ///< pid 0 until the process exists
   std::optional<cgroup::Location> cgroup;
   std::optional<cgroup::ResctrlGroup> resctrl;
+  /// The id of the mount that is the root of a container without a mount namespace; 0 with one.
+  std::uint64_t host_root = 0;
 };
 
 inline constexpr const char* kStartSocket = "start.sock";

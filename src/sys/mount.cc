@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -132,6 +133,12 @@ Result<void> old_mount(const char* source, const char* target, const char* type,
 Result<void> unmount(const char* path, int flags) {
   if (::umount2(path, flags | kUnmountNoFollow) != 0) return Error::from_errno(errno, "umount ", path);
   return {};
+}
+
+Result<std::uint64_t> mount_id(int fd) {
+  struct statx status {};
+  if (::statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &status) != 0) return Error::from_errno(errno, "statx");
+  return status.stx_mnt_id;
 }
 
 Result<std::int64_t> fs_magic(int fd) {

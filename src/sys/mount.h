@@ -66,6 +66,9 @@ Result<void> old_mount(const char* source, const char* target, const char* type,
 /// umount2(2). Nothing mounted there (EINVAL) is an error too. UMOUNT_NOFOLLOW is added.
 Result<void> unmount(const char* path, int flags);
 
+/// The id of the mount that `fd` is on, as in the first column of mountinfo (statx(2), STATX_MNT_ID).
+Result<std::uint64_t> mount_id(int fd);
+
 /// The magic number of the file system that `fd` is on (fstatfs(2)).
 Result<std::int64_t> fs_magic(int fd);
 
