@@ -7,7 +7,7 @@ import pytest
 from cell import Cell, Terminal, checked, documented, kept
 
 # Limits that this machine allows, and our name in the path of cgroups.
-HERE = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]\nnetns = "host"\n[engine]\ncgroup_manager = "cgroupfs"\n'
+HERE = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]\nnetns = "host"\n'
 RUNTIME = ["--isolation", "oci", "--runtime", "/usr/local/bin/skink-oci"]
 
 

@@ -17,7 +17,6 @@ HERE = """
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 netns = "none"
 [engine]
-cgroup_manager = "cgroupfs"
 events_logger = "file"
 infra_image = "localhost/pause:latest"
 """
