@@ -18,6 +18,7 @@
 #include "cli/oci_verbs.h"
 #include "launch/hooks.h"
 #include "launch/launch.h"
+#include "launch/rootless.h"
 #include "oci/json.h"
 #include "plan/launch_plan.h"
 #include "security/security.h"
@@ -133,7 +134,9 @@ Result<std::optional<cgroup::Group>> make_group(const state::Record& record, con
   if (!record.cgroup) return std::optional<cgroup::Group>{};
   auto group = TRY_CTX(cgroup::Group::create(*record.cgroup), "linux.cgroupsPath");
   oci::Resources resources = spec.linux.resources.value_or(oci::Resources{});
-  resources.devices = plan::with_default_devices(std::move(resources.devices));
+  // In a user namespace no node can be made, so there is nothing to be denied, and no program for it can be loaded.
+  if (sys::in_user_namespace()) resources.devices.clear();
+  else resources.devices = plan::with_default_devices(std::move(resources.devices));
   TRY(group.apply(resources));
   return std::optional<cgroup::Group>(std::move(group));
 }
@@ -150,7 +153,7 @@ Result<state::Record> new_record(const OciGlobals& globals, const Bundle& bundle
     record.resctrl = TRY(cgroup::Resctrl{resctrl.get()}.plan(*bundle.spec.linux.intel_rdt, id));
   }
   if (globals.no_cgroup) return record;
-  const std::string path = bundle.spec.linux.cgroups_path.empty() ? str("/skink/", id) : bundle.spec.linux.cgroups_path;
+  const std::string path = bundle.spec.linux.cgroups_path.empty() ? default_group(id) : bundle.spec.linux.cgroups_path;
   const auto& resources = bundle.spec.linux.resources;
   record.cgroup = TRY(place_for_caller(path, resources ? &*resources : nullptr));
   return record;
@@ -210,6 +213,7 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
   const auto id = TRY(state::ContainerId::parse(text));
   Bundle bundle = TRY(read_bundle(options.bundle));
   TRY(require_process(bundle.spec, options, wait_for_start || options.detach));
+  TRY(launch::become_root_of_own_namespace(bundle.spec));
   const state::Record record = TRY(new_record(globals, bundle, id.text()));
   Made made{TRY(root.create(id, record)), std::move(bundle.spec), {}, {}};
   const auto finish = [&]() -> Result<void> {

@@ -87,7 +87,6 @@ std::string overview() {
 }
 
 Result<int> run_verb(const OciGlobals& globals, const std::vector<std::string>& words, Arguments args) {
-  if (::geteuid() != 0) return Error::make(Code::denied, "skink-oci needs root; run it by sudo");
   for (const auto& verb : kVerbs)
     if (words[0] == verb.name) return TRY_CTX(verb.run(globals, args.last(words.size() - 1)), words[0]);
   return Error::make(Code::invalid_config, "there is no verb ", quoted(words[0]), "; see skink-oci --help");

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "fs/dir.h"
 #include "sys/process.h"
 
 namespace skink::cli {
@@ -36,6 +37,16 @@ const char* first_limit(const oci::Resources& resources) {
 }
 
 }  // namespace
+
+// A user's session gives groups away below the parent of the one that we are in; the one itself has processes, so that
+// no limit could be set below it (cgroup-v2.rst "No Internal Process Constraint").
+std::string default_group(const std::string& id) {
+  if (!sys::in_user_namespace()) return str("/skink/", id);
+  const auto text = fs::read_file(AT_FDCWD, "/proc/self/cgroup", 65536);
+  for (const auto line : split(text ? std::string_view(*text) : std::string_view{}, '\n'))
+    if (line.starts_with("0::")) return str(line.substr(3, line.rfind('/') - 3), "/skink-", id);
+  return str("/skink-", id);
+}
 
 Result<std::optional<cgroup::Location>> place_for_caller(const std::string& path, const oci::Resources* resources) {
   auto location = TRY_CTX(cgroup::locate(TRY(cgroup::detect()), path), "linux.cgroupsPath");

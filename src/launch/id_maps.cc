@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
@@ -83,6 +84,15 @@ Result<UniqueFd> make_user_namespace(const std::vector<oci::IdMapping>& uids, co
   if (::geteuid() != 0) TRY_CTX(write_proc(process.pid(), "setgroups", "deny"), "gidMappings");
   TRY_CTX(write_proc(process.pid(), "gid_map", map_text(gids)), "gidMappings");
   return sys::open_at(AT_FDCWD, str("/proc/", process.pid(), "/ns/user").c_str(), O_RDONLY);
+void raise_hard_limits(pid_t pid, const plan::LaunchPlan& plan) {
+  for (const auto& wanted : plan.process.rlimits) {
+    rlimit now{};
+    const auto resource = static_cast<__rlimit_resource>(wanted.resource);
+    if (::getrlimit(resource, &now) != 0 || wanted.hard <= now.rlim_max) continue;
+    now.rlim_max = wanted.hard;
+    // Refused: then the process is refused too, and says so.
+    (void)::prlimit(pid, resource, &now, nullptr);
+  }
 }
 
 Result<void> write_oom_score(pid_t pid, int value) {

@@ -16,6 +16,9 @@ Result<void> write_id_maps(pid_t pid, const plan::LaunchPlan& plan);
 
 /// A user namespace with these maps and no process in it, for an idmapped mount (man 2 mount_setattr).
 Result<UniqueFd> make_user_namespace(const std::vector<oci::IdMapping>& uids, const std::vector<oci::IdMapping>& gids);
+/// Raises hard limits of `pid` to those of process.rlimits, as far as we may: in a user namespace the process itself,
+/// which sets the limits, has no CAP_SYS_RESOURCE that counts for it.
+void raise_hard_limits(pid_t pid, const plan::LaunchPlan& plan);
 
 /// Writes /proc/PID/oom_score_adj. Lowering it needs CAP_SYS_RESOURCE.
 Result<void> write_oom_score(pid_t pid, int value);

@@ -18,6 +18,7 @@
 #include "launch/id_maps.h"
 #include "launch/net_devices.h"
 #include "launch/notify.h"
+#include "launch/rootless.h"
 #include "launch/seccomp_cache.h"
 #include "launch/sources.h"
 #include "launch/spawn.h"
@@ -135,6 +136,7 @@ Result<void> Launch::place() {
   if (record) TRY(record(launched_.identity));
   TRY(write_id_maps(process_.pid, plan_));
   if (!plan_.net_devices.empty()) TRY(give_net_devices());
+  raise_hard_limits(process_.pid, plan_);
   if (plan_.oom_score_adj) TRY(write_oom_score(process_.pid, *plan_.oom_score_adj));
   return send(sockets_.ours.get(), plan::Kind::placed);
 }
@@ -294,7 +296,11 @@ Result<Launched> launch_container(const ContainerRequest& request) {
 }
 
 Result<Launched> exec_in_container(const ExecRequest& request) {
-  plan::LaunchPlan plan = TRY(plan::make_exec_plan(*request.spec, *request.process, TRY(host_facts(nullptr))));
+  auto facts = TRY(host_facts(nullptr));
+  // Of a namespace that belongs to the caller, a plain user.
+  if (request.spec->find_namespace(oci::NamespaceType::user) != nullptr)
+    facts.setgroups_denied = setgroups_denied(str(request.target.pid));
+  plan::LaunchPlan plan = TRY(plan::make_exec_plan(*request.spec, *request.process, facts));
   TRY(compile_filter(request.spec->linux.seccomp, request.seccomp_cache_fd, plan));
   const UniqueFd target = TRY(above(TRY(sys::open_identified(request.target)), request.preserve_fds));
   Descriptors fds;

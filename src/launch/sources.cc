@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <cerrno>
 
 #include "base/text.h"
 #include "launch/id_maps.h"
+#include "launch/rootless.h"
 #include "sys/file.h"
 #include "sys/mount.h"
 
@@ -98,12 +100,20 @@ Result<void> open_joins(const plan::LaunchPlan& plan, unsigned preserve, Descrip
 
 // Without the right to make device nodes (a user namespace, of the container or around us) the host's own are bound.
 Result<void> open_devices(const plan::LaunchPlan& plan, unsigned preserve, Descriptors& out) {
-  if ((plan.flags & plan::kHasUserNamespace) == 0 && !sys::in_user_namespace()) return {};
+  if ((plan.flags & plan::kBindDevices) == 0) return {};
   for (const auto& device : plan.devices) {
+    if (S_ISFIFO(device.mode)) {
+      out.devices.emplace_back();
+      continue;
+    }
     const UniqueFd node = TRY_CTX(sys::open_at(AT_FDCWD, device.path.c_str(), O_PATH | O_NOFOLLOW), "linux.devices");
     const auto status = TRY(sys::stat_fd(node.get(), device.path));
     if (!S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode))
       return Error::make(Code::invalid_config, "linux.devices: ", printable(device.path), " is no device on the host");
+    if (status.st_rdev != ::makedev(device.major, device.minor))
+      return Error::make(Code::invalid_config, "linux.devices: ", printable(device.path), " is ",
+                         ::major(status.st_rdev), ':', ::minor(status.st_rdev), " on the host, not ", device.major, ':',
+                         device.minor, ", and in a user namespace only the host's own node can be there");
     out.devices.push_back(TRY(above(TRY(open_tree_of(node.get(), false, device.path)), preserve)));
   }
   return {};
@@ -208,6 +218,8 @@ Result<plan::HostFacts> host_facts(const cgroup::Location* location) {
   facts.last_capability = last;
   facts.apparmor = apparmor;
   facts.selinux = selinux;
+  facts.user_namespace = sys::in_user_namespace();
+  facts.setgroups_denied = facts.user_namespace && setgroups_denied("self");
   if (location == nullptr) return facts;
   const bool only = location->layout == cgroup::Layout::v2;
   for (const auto& place : location->places) facts.cgroups.push_back(view_of(place, only));

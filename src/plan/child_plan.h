@@ -208,6 +208,7 @@ inline constexpr U32 kSetScheduler = 65536;
 inline constexpr U32 kSetIoPriority = 1U << 17;
 inline constexpr U32 kSetPersonality = 1U << 18;
 inline constexpr U32 kMakeWorkdir = 1U << 19;
+inline constexpr U32 kBindDevices = 1U << 21;  // of the host's, for none can be made
 inline constexpr U32 kSetMemoryPolicy = 1U << 20;
 inline constexpr U32 kJoinedMounts = 1U << 21;  // the mount namespace is somebody else's: its root stays where it is
 

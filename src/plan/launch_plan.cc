@@ -68,7 +68,7 @@ Result<void> plan_namespaces(const oci::Spec& spec, LaunchPlan& plan) {
     }
   }
   if ((plan.clone_flags & CLONE_NEWUSER) != 0) {
-    plan.flags |= kHasUserNamespace;
+    plan.flags |= kHasUserNamespace | kBindDevices;
     plan.uid_mappings = spec.linux.uid_mappings;
     plan.gid_mappings = spec.linux.gid_mappings;
   }
@@ -334,7 +334,14 @@ std::uint32_t memory_number(std::string_view name) {
 }
 
 // What a container's processes have from "linux", the first one and those of exec alike.
-Result<void> plan_shared(const oci::Linux& linux, LaunchPlan& plan) {
+Result<void> plan_shared(const oci::Spec& spec, const HostFacts& host, LaunchPlan& plan) {
+  const oci::Linux& linux = spec.linux;
+  const auto kept = spec.annotations.find(kKeepGroupsAnnotation);
+  const bool keep = kept != spec.annotations.end() && kept->second == "1";
+  if (host.setgroups_denied && !keep && !plan.process.user.additional_gids.empty())
+    return Error::make(Code::denied, "process.user.additionalGids: setgroups is denied in this user namespace");
+  // What cannot be set is kept: the caller's groups are all unmapped there, or asked for.
+  if (keep || host.setgroups_denied) plan.flags |= kSetgroupsDenied;
   if (linux.personality_domain) {
     constexpr std::uint32_t kLinux32 = 8;
     plan.flags |= kSetPersonality;
@@ -404,6 +411,7 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
     return Error::make(Code::invalid_config, "hostname: would be the host's own; add a uts namespace");
   for (std::size_t i = 0; i < spec.mounts.size(); ++i) TRY(plan_mount(spec, host, i, plan));
   plan_devices(spec, plan);
+  if (host.user_namespace) plan.flags |= kBindDevices;
   for (const auto& [key, value] : spec.linux.sysctl) plan.sysctls.push_back({key, sysctl_path(key), value});
   plan.masked = spec.linux.masked_paths;
   plan.readonly = spec.linux.readonly_paths;
@@ -424,7 +432,7 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
     plan.root_propagation = *word;
     if ((*word & kMsPrivate) == 0) plan.propagation = kMsSlave;
   }
-  TRY(plan_shared(spec.linux, plan));
+  TRY(plan_shared(spec, host, plan));
   return plan;
 }
 
@@ -433,11 +441,25 @@ Result<LaunchPlan> make_exec_plan(const oci::Spec& spec, const oci::Process& pro
   TRY(plan_process(process, host, plan));
   plan.oom_score_adj = process.oom_score_adj;
   plan.flags |= kExec | kTwoStages | kDeathSignal;
-  TRY(plan_shared(spec.linux, plan));
+  TRY(plan_shared(spec, host, plan));
   return plan;
 }
 
+namespace {
+
+bool is_for_everything(const oci::DeviceRule& rule) {
+  const auto in = [&](char access) { return rule.access.empty() || rule.access.find(access) != std::string::npos; };
+  return rule.type == 'a' && !rule.major && !rule.minor && in('r') && in('w') && in('m');
+}
+
+}  // namespace
+
 std::vector<oci::DeviceRule> with_default_devices(std::vector<oci::DeviceRule> rules) {
+  // As runc: what no rule speaks of is denied.
+  if (rules.empty() || !is_for_everything(rules.front())) rules.insert(rules.begin(), oci::DeviceRule{});
+  // Where everything is allowed, only what the configuration denies by name is denied, and that stays.
+  const auto last = std::find_if(rules.rbegin(), rules.rend(), is_for_everything);
+  if (last->allow) return rules;
   struct Default {
     char type;
     std::int64_t major, minor;  // -1: any

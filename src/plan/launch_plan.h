@@ -31,6 +31,8 @@ struct HostFacts {
   std::vector<CgroupView> cgroups;
   bool apparmor = false;
   bool selinux = false;
+  bool user_namespace = false;    ///< we are in one: device nodes of the host are bound, for none can be made
+  bool setgroups_denied = false;  ///< in the user namespace that the process will be in
 };
 
 struct JoinStep {
@@ -104,12 +106,16 @@ Result<LaunchPlan> make_exec_plan(const oci::Spec& spec, const oci::Process& pro
 /// The plan, one step a line.
 std::string describe(const LaunchPlan& plan);
 
-/// The rules of linux.resources.devices with those that every container gets behind them: mknod of anything, and the
+/// The rules of linux.resources.devices, before them that everything else is denied, and behind them those that every
+/// container gets unless it is allowed everything: mknod of anything, and the
 /// use of null, zero, full, random, urandom, tty, console, ptmx and pts (config-linux.md "Default Devices").
 std::vector<oci::DeviceRule> with_default_devices(std::vector<oci::DeviceRule> rules);
 
 /// The annotation by which `skink run --init` asks for a small PID 1 of ours.
 inline constexpr const char* kInitAnnotation = "org.skink.init";
+
+/// The annotation by which podman asks that the caller's groups are kept (--group-add keep-groups).
+inline constexpr const char* kKeepGroupsAnnotation = "run.oci.keep_original_groups";
 
 /// "mount", "pid", ... for messages.
 std::string_view namespace_name(oci::NamespaceType type);

@@ -613,6 +613,8 @@ def cgroup_dir(pid, controller):
     for line in read_text("/proc/self/mountinfo").splitlines():
         left, right = line.split(" - ")
         kind, _, options = right.split()[:3]
+        if not left.split()[4].startswith("/sys/fs/cgroup"):
+            continue
         if kind == "cgroup":
             for option in options.split(","):
                 mounts[option] = left.split()[4]

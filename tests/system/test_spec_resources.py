@@ -244,6 +244,7 @@ def test_device_rules(oci, bundle, world, before):
     def got(*rules):
         return allowed(oci, world, bundle, list(rules), before)
     base = got(deny)
+    assert base == got()
     assert {"/dev/null w", "/dev/zero r", "/dev/zero w", "fuse m", "loop m"} <= base
     assert not {"/dev/kmsg r", "/dev/kmsg w", "/dev/probe-b r"} & base
     assert "/dev/kmsg w" in got(deny, {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "rw"})
@@ -254,6 +255,7 @@ def test_device_rules(oci, bundle, world, before):
     assert "/dev/probe-b r" not in got({"allow": True, "access": "rwm"}, deny)
     assert "/dev/probe-b r" in got(deny, {"allow": True, "access": "rwm"})
     assert "/dev/probe-b r" not in got({"allow": True}, {"allow": False, "type": "b", "major": major, "minor": minor, "access": "rwm"})
+    assert "/dev/kmsg w" in got({"allow": True}, {"allow": False, "type": "b", "major": major, "minor": minor, "access": "rwm"})
 
 
 @pytest.mark.parametrize("rule, words", [
@@ -356,7 +358,7 @@ def own_places():
 
 def host_hierarchies():
     """Those that are mounted here: only in them is a place made."""
-    return len([line for line in read_text("/proc/self/mountinfo").splitlines() if " - cgroup" in line])
+    return len([line for line in read_text("/proc/self/mountinfo").splitlines() if " - cgroup" in line and " /sys/fs/cgroup" in line])
 
 
 def test_an_absolute_cgroups_path_is_below_the_mount_point(oci, bundle, world):

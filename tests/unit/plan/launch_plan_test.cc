@@ -176,6 +176,26 @@ TEST(WithDefaultDevices, TheDefaultsComeLastAndSoAlwaysHold) {
   EXPECT_EQ(rules.back().major, 136);
 }
 
+TEST(WithDefaultDevices, WhatNoRuleSpeaksOfIsDenied) {
+  oci::DeviceRule fuse;
+  fuse.allow = true;
+  fuse.type = 'c';
+  fuse.major = 10;
+  for (const auto& rules : {with_default_devices({}), with_default_devices({fuse})}) {
+    EXPECT_FALSE(rules.front().allow);
+    EXPECT_EQ(rules.front().type, 'a');
+  }
+}
+
+TEST(WithDefaultDevices, WhereEverythingIsAllowedADeniedDeviceStaysDenied) {
+  oci::DeviceRule all, disk;
+  all.allow = true;
+  all.access = "rwm";
+  disk.type = 'b';
+  disk.major = 8;
+  EXPECT_EQ(with_default_devices({all, disk}).size(), 2U);
+}
+
 TEST(Describe, NamesEveryStepInOrder) {
   auto spec = small_spec();
   spec.hostname = "c1";
