@@ -452,6 +452,14 @@ bool is_for_everything(const oci::DeviceRule& rule) {
   return rule.type == 'a' && !rule.major && !rule.minor && in('r') && in('w') && in('m');
 }
 
+// Nodes can always be made, as with the rules below: what is behind one is another matter. "-" when nothing is left.
+void allow_making(oci::DeviceRule& rule) {
+  if (rule.allow) return;
+  if (rule.access.empty()) rule.access = "rwm";
+  std::erase(rule.access, 'm');
+  if (rule.access.empty()) rule.access = "-";
+}
+
 }  // namespace
 
 std::vector<oci::DeviceRule> with_default_devices(std::vector<oci::DeviceRule> rules) {
@@ -459,7 +467,11 @@ std::vector<oci::DeviceRule> with_default_devices(std::vector<oci::DeviceRule> r
   if (rules.empty() || !is_for_everything(rules.front())) rules.insert(rules.begin(), oci::DeviceRule{});
   // Where everything is allowed, only what the configuration denies by name is denied, and that stays.
   const auto last = std::find_if(rules.rbegin(), rules.rend(), is_for_everything);
-  if (last->allow) return rules;
+  if (last->allow) {
+    for (auto rule = last.base(); rule != rules.end(); ++rule) allow_making(*rule);
+    std::erase_if(rules, [](const auto& rule) { return rule.access == "-"; });
+    return rules;
+  }
   struct Default {
     char type;
     std::int64_t major, minor;  // -1: any

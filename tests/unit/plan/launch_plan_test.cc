@@ -193,7 +193,12 @@ TEST(WithDefaultDevices, WhereEverythingIsAllowedADeniedDeviceStaysDenied) {
   all.access = "rwm";
   disk.type = 'b';
   disk.major = 8;
-  EXPECT_EQ(with_default_devices({all, disk}).size(), 2U);
+  oci::DeviceRule node = disk;
+  node.access = "m";
+  const auto rules = with_default_devices({all, disk, node});
+  ASSERT_EQ(rules.size(), 2U);
+  EXPECT_FALSE(rules[1].allow);
+  EXPECT_EQ(rules[1].access, "rw") << "a node can be made";
 }
 
 TEST(Describe, NamesEveryStepInOrder) {
