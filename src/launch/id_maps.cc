@@ -3,9 +3,9 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
@@ -84,6 +84,8 @@ Result<UniqueFd> make_user_namespace(const std::vector<oci::IdMapping>& uids, co
   if (::geteuid() != 0) TRY_CTX(write_proc(process.pid(), "setgroups", "deny"), "gidMappings");
   TRY_CTX(write_proc(process.pid(), "gid_map", map_text(gids)), "gidMappings");
   return sys::open_at(AT_FDCWD, str("/proc/", process.pid(), "/ns/user").c_str(), O_RDONLY);
+}
+
 void raise_hard_limits(pid_t pid, const plan::LaunchPlan& plan) {
   for (const auto& wanted : plan.process.rlimits) {
     rlimit now{};
