@@ -3,6 +3,7 @@
 path before anything is made, and members that nobody knows are ignored (config.md "Extensibility", "Valid values")."""
 
 import json
+import os
 import re
 
 import pytest
@@ -246,3 +247,17 @@ def test_members_that_are_null_are_absent(oci, bundle, world):
 def test_documents_that_are_none(oci, bundle, world, text):
     oci.fails("create", "--bundle", bundle().save(text).dir, world.name(), status=1, match="config.json")
     assert world.leaks(1) == []
+
+
+def test_every_member_is_in_the_table_of_the_manual():
+    """docs/spec.md has a row for each field."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/spec.md")
+    with open(path, encoding="utf-8") as file:
+        cells = [line.split("|")[1] for line in file if line.startswith("| `")]
+    listed = set()
+    for cell in cells:
+        words = re.findall(r"`([\w.]+)`", cell)
+        listed |= {"%s.%s" % (words[0], word) for word in words[1:]} if ":" in cell else set(words)
+    wanted = {re.sub(r"\[\d+\]", "", path) for path, _, value in members(FULL)
+              if path in MAPS or not isinstance(value, (dict, list)) or isinstance(value, list) and not (value and isinstance(value[0], dict))}
+    assert {path for path in wanted if not path.startswith(tuple(one + "." for one in MAPS))} - listed == set()
