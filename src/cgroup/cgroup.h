@@ -123,10 +123,17 @@ class Group {
   std::vector<Dir> dirs_;
 };
 
-/// Where to put a process that joins `member` in the container at `base`: on the unified hierarchy beside it, when the
-/// container gave controllers to groups below its own (systemd does), for then the kernel lets nobody join `base`
-/// itself. `base` when `member` is not below it.
+/// Where to put a process that joins `member` in the container at `base`: in `base`; but beside the member on a
+/// hierarchy where `base` is gone, and on the unified one when the container gave controllers to groups below its own
+/// (systemd does), for then the kernel lets nobody join `base` itself.
 Result<Location> beside(const Location& base, pid_t member);
+
+/// Groups below a container's own that somebody named for a process: a path, for each controller or ("") for all.
+struct SubGroup {
+  std::string controller, path;
+};
+/// `base` with these below it; "/" is `base` itself. They have to exist. ".." is refused, as is an unknown controller.
+Result<Location> below(const Location& base, const std::vector<SubGroup>& groups);
 
 /// The state file's form of a location, and back.
 std::string dump_location(const Location& location);

@@ -113,17 +113,6 @@ void add_hierarchy(Host& host, const MountLine& mount) {
   host.roots.push_back(root);
 }
 
-// The path in /proc/self/cgroup of the line for these controllers.
-std::optional<std::string_view> own_group(std::string_view own_groups, std::string_view controllers) {
-  for (const std::string_view line : split(own_groups, '\n')) {
-    const auto number = split_once(line, ':');
-    if (!number) continue;
-    const auto rest = split_once(number->second, ':');
-    if (rest && rest->first == controllers) return rest->second;
-  }
-  return std::nullopt;
-}
-
 Result<std::string> own_path(const Host& host, std::size_t index, std::string_view own_groups) {
   const Hierarchy& hierarchy = host.hierarchies[index];
   const std::string_view root = index < host.roots.size() ? std::string_view{host.roots[index]} : "/";
@@ -139,6 +128,16 @@ Result<std::string> own_path(const Host& host, std::size_t index, std::string_vi
 }
 
 }  // namespace
+
+std::optional<std::string_view> own_group(std::string_view groups, std::string_view controllers) {
+  for (const std::string_view line : split(groups, '\n')) {
+    const auto number = split_once(line, ':');
+    if (!number) continue;
+    const auto rest = split_once(number->second, ':');
+    if (rest && rest->first == controllers) return rest->second;
+  }
+  return std::nullopt;
+}
 
 Result<Host> parse_host(std::string_view mountinfo) {
   std::vector<MountLine> all, groups;
@@ -217,24 +216,6 @@ Result<Location> locate(const Host& host, const std::string& cgroups_path) {
     if (const int err = read_control(AT_FDCWD, "/proc/self/cgroup", own); err != 0)
       return Error::from_errno(err, "read /proc/self/cgroup");
   return locate_below(host, cgroups_path, own);
-}
-
-Result<Location> beside_groups(const Location& base, std::string_view groups) {
-  Location location = base;
-  const auto now = own_group(groups, "");
-  for (Place& place : location.places)
-    if (place.hierarchy.unified && now && now->size() > place.path.size() && is_path_prefix(place.path, *now))
-      place.path = TRY(checked_path(*now));
-  return location;
-}
-
-Result<Location> beside(const Location& base, pid_t member) {
-  std::string groups;
-  const std::string file = str("/proc/", member, "/cgroup");
-  const int err = read_control(AT_FDCWD, file.c_str(), groups);
-  if (err == ESRCH) return Error::make(Code::not_found, "process ", member, " is gone");
-  if (err != 0) return Error::from_errno(err, "read ", file);
-  return beside_groups(base, groups);
 }
 
 }  // namespace skink::cgroup

@@ -2,6 +2,7 @@
 // Detection as pure functions of the texts that the kernel gives, for detect(), locate() and their tests.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,8 +17,8 @@ Result<Host> parse_host(std::string_view mountinfo);
 /// As locate(); `own_groups` is the text of /proc/self/cgroup, used for relative paths only.
 Result<Location> locate_below(const Host& host, const std::string& cgroups_path, std::string_view own_groups);
 
-/// As beside(); `groups` is the text of the member's /proc/PID/cgroup.
-Result<Location> beside_groups(const Location& base, std::string_view groups);
+/// The path of the line for these controllers in a /proc/PID/cgroup.
+std::optional<std::string_view> own_group(std::string_view groups, std::string_view controllers);
 
 /// A path below a mount point in its one spelling ("/a/b"): no "." or "..", no control bytes, at least one name.
 Result<std::string> checked_path(std::string_view path);

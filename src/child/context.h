@@ -73,6 +73,7 @@ Fault ensure_placed(Context& context);
 Fault join_namespaces(Context& context);
 /// Moves this process into its control groups; those of the unified hierarchy are entered by clone3.
 Fault join_groups(Context& context);
+Fault set_cpus(const Context& context);
 /// Joins, then clones the second stage: `pid` is 0 in it.
 Fault first_stage(Context& context, long& pid);
 

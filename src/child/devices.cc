@@ -108,6 +108,8 @@ constexpr unsigned long kSetLock = 0x40045431;  // TIOCSPTLCK
 constexpr unsigned long kGetPeer = 0x5441;      // TIOCGPTPEER
 constexpr unsigned long kSetSize = 0x5414;      // TIOCSWINSZ
 constexpr unsigned long kControlling = 0x540e;  // TIOCSCTTY
+constexpr unsigned long kGetModes = 0x5401;     // TCGETS
+constexpr unsigned long kSetModes = 0x5402;     // TCSETS
 constexpr long kDevptsMagic = 0x1cd1;
 
 bool is_devpts_multiplexer(int fd) {
@@ -119,6 +121,18 @@ bool is_devpts_multiplexer(int fd) {
     char rest[248];
   } fs{};
   return call(__NR_fstatfs, fd, arg(&fs)) == 0 && fs.type == kDevptsMagic;
+}
+
+// Line ends stay as the program writes them, where the launcher passes its output on to something that is no terminal.
+Fault make_output_plain(int slave) {
+  struct {
+    unsigned input, output, control, local;
+    unsigned char rest[20];
+  } modes{};
+  constexpr unsigned kCrLf = 4;  // ONLCR
+  CHILD_TRY(check(call(__NR_ioctl, slave, kGetModes, arg(&modes)), Step::open_terminal));
+  modes.output &= ~kCrLf;
+  return check(call(__NR_ioctl, slave, kSetModes, arg(&modes)), Step::open_terminal);
 }
 
 Fault take_terminal(Context& context, int master) {
@@ -133,6 +147,7 @@ Fault take_terminal(Context& context, int master) {
     const unsigned short size[4] = {plan.console_rows, plan.console_columns, 0, 0};
     CHILD_TRY(check(call(__NR_ioctl, master, kSetSize, arg(size)), Step::open_terminal));
   }
+  if (context.has(plan::kPlainOutput)) CHILD_TRY(make_output_plain(static_cast<int>(slave)));
   CHILD_TRY(check(call(__NR_fchown, slave, plan.uid, ~0U), Step::open_terminal));
   plan::Message message{};
   message.kind = static_cast<unsigned>(plan::Kind::console);

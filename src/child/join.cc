@@ -19,6 +19,14 @@ Fault join_groups(Context& context) {
   return {};
 }
 
+// Order: after the groups, whose cpuset bounds it and, on old kernels, replaces it.
+Fault set_cpus(const Context& context) {
+  const auto& cpus = context.plan().cpus;
+  if (cpus.count == 0) return {};
+  const long size = static_cast<long>(cpus.count * sizeof(plan::U64));
+  return check(call(__NR_sched_setaffinity, 0, size, arg(context.array<plan::U64>(cpus))), Step::set_cpus);
+}
+
 namespace {
 
 constexpr unsigned kNewUser = 0x10000000;  // CLONE_NEWUSER
@@ -84,7 +92,11 @@ Fault clone_inner(Context& context, long& pid) {
   }
   pid = call(__NR_clone3, arg(&args), sizeof args);
   CHILD_TRY(check(pid, Step::clone_inner));
-  if (pid == 0) return {};
+  if (pid == 0) {
+    // From here on we are seen inside: no directory of the host stays open (attack A25).
+    if (context.plan().cgroup_fd >= 0) close_fd(context.plan().cgroup_fd);
+    return {};
+  }
   plan::Message message{};
   message.kind = static_cast<unsigned>(plan::Kind::inner);
   message.arg = static_cast<int>(pid);

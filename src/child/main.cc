@@ -134,6 +134,7 @@ Fault start(Context& context) {
     CHILD_TRY(join_namespaces(context));
   }
   CHILD_TRY(join_groups(context));
+  CHILD_TRY(set_cpus(context));
   return become_container(context, path, path_buffer, sizeof path_buffer);
 }
 

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "base/text.h"
+#include "cli/oci_foreground.h"
 #include "cli/oci_host_root.h"
 #include "cli/oci_rootless.h"
 #include "cli/oci_verbs.h"
@@ -21,7 +22,6 @@
 #include "launch/rootless.h"
 #include "oci/json.h"
 #include "plan/launch_plan.h"
-#include "security/security.h"
 
 namespace skink::cli {
 namespace {
@@ -52,16 +52,6 @@ Result<Bundle> read_bundle(const std::string& given) {
   return bundle;
 }
 
-Result<void> require_process(const oci::Spec& spec, const CreateOptions& options, bool detached) {
-  if (!spec.process) return Error::make(Code::invalid_config, "config.json: process: is missing");
-  if (spec.process->terminal && detached && options.console_socket.empty())
-    return Error::make(Code::invalid_config,
-                       "process.terminal is set: give --console-socket, on which the terminal is handed over");
-  if (!spec.process->terminal && !options.console_socket.empty())
-    return Error::make(Code::invalid_config, "--console-socket: process.terminal is not set in config.json");
-  return {};
-}
-
 Result<UniqueFd> listen_for_start(int dir_fd) {
   UniqueFd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!listener) return Error::from_errno(errno, "socket");
@@ -74,60 +64,6 @@ Result<UniqueFd> listen_for_start(int dir_fd) {
     return Error::from_errno(errno, "bind ", state::kStartSocket);
   if (::listen(listener.get(), 16) != 0) return Error::from_errno(errno, "listen");
   return listener;
-}
-
-// One data byte and one descriptor, then closed; no answer is waited for.
-Result<void> send_console(const std::string& path, int console_fd) {
-  const UniqueFd socket_fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    return Error::from_errno(ENAMETOOLONG, "--console-socket ", printable(path));
-  path.copy(address.sun_path, path.size());
-  if (::connect(socket_fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return Error::from_errno(errno, "--console-socket ", printable(path));
-  char text[] = "/dev/ptmx";
-  iovec vec{text, sizeof text - 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr header{};
-  header.msg_iov = &vec;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof control;
-  cmsghdr* part = CMSG_FIRSTHDR(&header);
-  part->cmsg_level = SOL_SOCKET;
-  part->cmsg_type = SCM_RIGHTS;
-  part->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(part), &console_fd, sizeof(int));
-  if (::sendmsg(socket_fd.get(), &header, MSG_NOSIGNAL) < 0)
-    return Error::from_errno(errno, "--console-socket ", printable(path));
-  return {};
-}
-
-// Beside the target, then renamed: no link that somebody planted is followed (attack A38), no half number is read.
-Result<void> write_pid_file(const std::string& path, pid_t pid) {
-  const auto slash = path.rfind('/');
-  const std::string directory = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-  const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
-  const UniqueFd dir = TRY_CTX(sys::open_at(AT_FDCWD, directory.c_str(), O_RDONLY | O_DIRECTORY), "--pid-file");
-  return fs::write_file_atomic(dir.get(), name.c_str(), str(pid), 0644);
-}
-
-// HOME for a program that is given none, as runc does: from the container's own passwd.
-void add_home(oci::Process& process, const std::string& rootfs) {
-  // The last of several counts, and an empty one is none.
-  for (auto entry = process.env.rbegin(); entry != process.env.rend(); ++entry)
-    if (entry->starts_with("HOME=")) {
-      if (entry->size() > 5) return;
-      break;
-    }
-  std::string home = process.user.uid == 0 ? "/root" : "/";
-  const auto root = sys::open_at(AT_FDCWD, rootfs.c_str(), O_PATH | O_DIRECTORY);
-  if (root) {
-    const auto user = security::resolve_user(root->get(), str(process.user.uid), {});
-    if (user && !user->name.empty()) home = user->home;
-  }
-  process.env.push_back(str("HOME=", home));
 }
 
 Result<std::optional<cgroup::Group>> make_group(const state::Record& record, const oci::Spec& spec) {
@@ -190,6 +126,8 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   request.bundle = record.bundle;
   request.group = group ? &*group : nullptr;
   request.preserve_fds = options.preserve_fds;
+  request.plain_output = options.relays && wants_plain_output();
+  request.reset_affinity = true;
   request.start_listener_fd = listener.get();
   request.no_pivot = options.no_pivot;
   request.new_keyring = !options.no_new_keyring;
@@ -206,13 +144,25 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   return launch::launch_container(request);
 }
 
+// What the command line and the caller's descriptors mean for the process.
+Result<void> adapt(oci::Process& process, CreateOptions& options, bool wait_for_start) {
+  const bool detached = wait_for_start || options.detach;
+  TRY(check_terminal(options, process.terminal, detached));
+  options.relays = process.terminal && !detached && options.console_socket.empty();
+  if (options.relays) add_window_size(process);
+  options.preserve_fds = TRY(preserved_descriptors(options.preserve_fds, &process.env));
+  return {};
+}
+
 }  // namespace
 
-Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& options,
+Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& given,
                             const std::string& text, bool wait_for_start) {
   const auto id = TRY(state::ContainerId::parse(text));
-  Bundle bundle = TRY(read_bundle(options.bundle));
-  TRY(require_process(bundle.spec, options, wait_for_start || options.detach));
+  Bundle bundle = TRY(read_bundle(given.bundle));
+  if (!bundle.spec.process) return Error::make(Code::invalid_config, "config.json: process: is missing");
+  CreateOptions options = given;
+  TRY(adapt(*bundle.spec.process, options, wait_for_start));
   TRY(launch::become_root_of_own_namespace(bundle.spec));
   const state::Record record = TRY(new_record(globals, bundle, id.text()));
   Made made{TRY(root.create(id, record)), std::move(bundle.spec), {}, {}};
@@ -222,9 +172,7 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
     auto launched = TRY(launch_recorded(root, made, record, options, wait_for_start));
     made.pidfd = std::move(launched.pidfd);
     made.console = std::move(launched.console);
-    if (made.console && !options.console_socket.empty()) TRY(send_console(options.console_socket, made.console.get()));
-    if (!options.pid_file.empty()) TRY(write_pid_file(options.pid_file, launched.identity.pid));
-    return {};
+    return hand_over(options, launched.identity.pid, made.pidfd.get(), made.console.get());
   };
   auto done = finish();
   if (done) return made;

@@ -14,23 +14,14 @@ namespace {
 
 using state::Status;
 
-Result<void> set_count(unsigned& target, std::string_view value) {
-  constexpr unsigned kMost = 1024;
-  const auto count = parse_int<unsigned>(value);
-  if (!count || *count > kMost)
-    return Error::make(Code::invalid_config, quoted(value), " is not a number from 0 to ", kMost);
-  target = *count;
-  return {};
-}
-
 constexpr Option<CreateOptions> kCreateOptions[] = {
     {{"bundle", 'b', "DIR", "the bundle (default: here)"}, set_text<&CreateOptions::bundle>},
     {{"pid-file", 0, "FILE", "write the process id there"}, set_text<&CreateOptions::pid_file>},
     {{"console-socket", 0, "PATH", "send the terminal to this socket"}, set_text<&CreateOptions::console_socket>},
     {{"no-pivot", 0, nullptr, "chroot instead of pivot_root"}, set_switch<&CreateOptions::no_pivot>},
     {{"no-new-keyring", 0, nullptr, "keep the caller's session keyring"}, set_switch<&CreateOptions::no_new_keyring>},
-    {{"preserve-fds", 0, "N", "pass descriptors 3 to 2+N on"},
-     [](CreateOptions& o, std::string_view v) { return set_count(o.preserve_fds, v); }},
+    {{"preserve-fds", 0, "N", "pass descriptors 3 to 2+N on"}, set_count<&CreateOptions::preserve_fds>},
+    {{"pidfd-socket", 0, "PATH", "send a pidfd of the process to this socket"}, set_text<&CreateOptions::pidfd_socket>},
 };
 
 struct NoOptions {};

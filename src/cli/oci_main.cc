@@ -5,6 +5,7 @@
 
 #include <array>
 #include <csignal>
+#include <cstdlib>
 
 #include "base/text.h"
 #include "cli/oci_verbs.h"
@@ -20,6 +21,7 @@ constexpr OciVerb kVerbs[] = {
     {"state", "state ID", oci_state},
     {"kill", "kill [--all] ID [SIGNAL]", oci_kill},
     {"delete", "delete [--force] ID", oci_delete},
+    {"exec", "exec [--detach] [--tty] (--process FILE ID | ID PROGRAM [ARG...])", oci_exec, 255},
 };
 
 Result<void> set_log_format(OciGlobals& globals, std::string_view value) {
@@ -86,10 +88,24 @@ std::string overview() {
   return text;
 }
 
-Result<int> run_verb(const OciGlobals& globals, const std::vector<std::string>& words, Arguments args) {
+const OciVerb* find_verb(std::string_view name) {
   for (const auto& verb : kVerbs)
-    if (words[0] == verb.name) return TRY_CTX(verb.run(globals, args.last(words.size() - 1)), words[0]);
-  return Error::make(Code::invalid_config, "there is no verb ", quoted(words[0]), "; see skink-oci --help");
+    if (name == verb.name) return &verb;
+  return nullptr;
+}
+
+int run_verb(const OciGlobals& globals, int log_fd, const std::vector<std::string>& words, Arguments args) {
+  const OciVerb* verb = find_verb(words[0]);
+  if (verb == nullptr)
+    return report(globals, log_fd,
+                  Error::make(Code::invalid_config, "there is no verb ", quoted(words[0]), "; see skink-oci --help"));
+  auto status = verb->run(globals, args.last(words.size() - 1));
+  if (status) return *status;
+  Error& error = status.error();
+  // `exec: "foo": executable file not found` says what it is about already.
+  if (!error.text().starts_with(words[0] + ": ")) error.context(words[0]);
+  (void)report(globals, log_fd, error);
+  return verb->failure;
 }
 
 int run(Arguments args) {
@@ -113,21 +129,22 @@ int run(Arguments args) {
                   Error::make(Code::unsupported, "--systemd-cgroup: is not there yet; leave it out"));
   if (line->operands.empty())
     return report(globals, log->get(), Error::make(Code::invalid_config, "a verb is missing; see skink-oci --help"));
-  const auto status = run_verb(globals, line->operands, args);
-  return status ? *status : report(globals, log->get(), status.error());
+  return run_verb(globals, log->get(), line->operands, args);
 }
 
 // Descriptors of 3 .. 2+N that the caller left closed must not be taken by our own files and reach the container
 // (the class of CVE-2024-21626): they are plugged first.
 void plug_preserved(int argc, char** argv) {
+  const char* listening = ::getenv("LISTEN_FDS");
+  const int before = listening != nullptr ? parse_int<int>(listening).value_or(0) : 0;
   for (int i = 1; i < argc; ++i) {
     std::string_view word(argv[i]);
     std::optional<int> count;
     if (word.starts_with("--preserve-fds=")) count = parse_int<int>(word.substr(15));
     else if (word == "--preserve-fds" && i + 1 < argc) count = parse_int<int>(argv[i + 1]);
     constexpr int kMost = 1024;
-    if (!count || *count < 0 || *count > kMost) continue;
-    for (int fd = 3; fd < 3 + *count; ++fd) {
+    if (!count || *count < 0 || *count > kMost || before < 0 || before > kMost) continue;
+    for (int fd = 3; fd < 3 + before + *count; ++fd) {
       if (::fcntl(fd, F_GETFD) >= 0) continue;
       const int plug = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
       if (plug >= 0 && plug != fd && ::dup3(plug, fd, O_CLOEXEC) >= 0) ::close(plug);

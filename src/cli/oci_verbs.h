@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "base/text.h"
+#include "cli/oci_handover.h"
 #include "cli/options.h"
 #include "state/state.h"
 
@@ -26,6 +28,7 @@ struct OciVerb {
   const char* name;
   const char* usage;
   Result<int> (*run)(const OciGlobals& globals, Arguments args);
+  int failure = 1;  ///< exit status when it returns an error
 };
 
 Result<int> oci_create(const OciGlobals& globals, Arguments args);
@@ -33,13 +36,15 @@ Result<int> oci_start(const OciGlobals& globals, Arguments args);
 Result<int> oci_run(const OciGlobals& globals, Arguments args);
 Result<int> oci_state(const OciGlobals& globals, Arguments args);
 Result<int> oci_kill(const OciGlobals& globals, Arguments args);
+Result<int> oci_exec(const OciGlobals& globals, Arguments args);
 Result<int> oci_delete(const OciGlobals& globals, Arguments args);
 
 // What several verbs do, in oci_container.cc.
 
-struct CreateOptions {
-  std::string bundle, pid_file, console_socket;
+struct CreateOptions : Handover {
+  std::string bundle;
   bool no_pivot = false, no_new_keyring = false, keep = false, detach = false;
+  bool relays = false;  ///< its terminal is relayed to our standard streams
   unsigned preserve_fds = 0;
 };
 
@@ -58,6 +63,17 @@ void end_init(const state::Container& container);
 
 /// Ends whatever is left of a container, removes its groups and its directory, and runs its poststop hooks.
 Result<void> destroy_container(state::Root& root, state::Container container);
+
+/// A number of descriptors (--preserve-fds).
+template <auto Member, typename T>
+Result<void> set_count(T& target, std::string_view value) {
+  constexpr unsigned kMost = 1024;
+  const auto count = parse_int<unsigned>(value);
+  if (!count || *count > kMost)
+    return Error::make(Code::invalid_config, quoted(value), " is not a number from 0 to ", kMost);
+  target.*Member = *count;
+  return {};
+}
 
 /// Reads a verb's options and its one operand, the container's id.
 template <typename T>

@@ -40,10 +40,10 @@ Result<std::optional<Received>> receive(int socket_fd) {
   header.msg_control = control.data();
   header.msg_controllen = control.size();
   ssize_t got = 0;
+  // ECONNRESET: the other side died without reading what we sent. That is told once, before the fault that it sent.
   do {
     got = ::recvmsg(socket_fd, &header, MSG_CMSG_CLOEXEC);
-  } while (got < 0 && errno == EINTR);
-  if (got < 0 && errno == ECONNRESET) got = 0;
+  } while (got < 0 && (errno == EINTR || errno == ECONNRESET));
   if (got < 0) return Error::from_errno(errno, "receive from the container's process");
   const cmsghdr* part = CMSG_FIRSTHDR(&header);
   if (part != nullptr && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {

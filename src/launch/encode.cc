@@ -181,6 +181,7 @@ std::string encode(const plan::LaunchPlan& plan, const Descriptors& fds, const E
   out.version = plan::kVersion;
   out.flags = plan.flags;
   if (options.no_pivot) out.flags |= plan::kNoPivot;
+  if (options.plain_output) out.flags |= plan::kPlainOutput;
   if (!options.keyring.empty()) out.flags |= plan::kNewKeyring;
   out.keyring = blob.text_or_none(options.keyring);
   out.sync_fd = fds.sync;
@@ -202,6 +203,7 @@ std::string encode(const plan::LaunchPlan& plan, const Descriptors& fds, const E
   out.personality = plan.personality;
   out.memory_mode = plan.memory_mode;
   out.memory_nodes = blob.array(plan.memory_nodes);
+  out.cpus = blob.array(options.cpus);
   encode_steps(plan, fds, blob, out);
   encode_process(plan, blob, out);
   out.attach_path = blob.text_or_none(options.attach_path);

@@ -30,8 +30,10 @@ struct Descriptors {
 struct EncodeOptions {
   std::string keyring;  ///< empty: the caller's session keyring is kept
   bool no_pivot = false;
-  std::string attach_path;      ///< where hooks find the root; empty: over "/"
-  StateText creating, created;  ///< for createContainer and startContainer hooks
+  std::string attach_path;          ///< where hooks find the root; empty: over "/"
+  StateText creating, created;      ///< for createContainer and startContainer hooks
+  std::vector<unsigned long> cpus;  ///< for sched_setaffinity(2); empty: as the caller's
+  bool plain_output = false;        ///< the terminal does not turn line ends into CR LF
 };
 
 /// The bytes of the flat plan.

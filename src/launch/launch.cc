@@ -11,6 +11,7 @@
 #include <csignal>
 
 #include "base/text.h"
+#include "launch/affinity.h"
 #include "launch/channel.h"
 #include "launch/encode.h"
 #include "launch/fault.h"
@@ -31,6 +32,9 @@ namespace {
 Error fault_error(const plan::Message& fault, const plan::LaunchPlan& plan, const cgroup::Group* group, int output_fd) {
   if (fault.step == static_cast<plan::U32>(plan::Step::join_group) && group != nullptr)
     return group->join_failure(fault.err, fault.index);
+  const bool refused = fault.err == EBUSY || fault.err == EOPNOTSUPP;
+  if (fault.step == static_cast<plan::U32>(plan::Step::clone_inner) && refused && group != nullptr)
+    return group->join_failure(fault.err, std::nullopt);
   return describe_fault(fault, plan, output_fd);
 }
 
@@ -131,7 +135,7 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
 // Order: recorded before it is let go. It has put itself into its groups by then or will before anything else (A46).
 Result<void> Launch::place() {
   auto identity = sys::identify(process_.pid);
-  if (!identity) return Error::make(Code::internal, "the container's process ended at once");
+  if (!identity) return Error::make(Code::not_found, "the container's process ended at once");
   launched_.identity = *std::move(identity);
   if (record) TRY(record(launched_.identity));
   TRY(write_id_maps(process_.pid, plan_));
@@ -264,6 +268,30 @@ Result<UniqueFd> lift_listener(const ContainerRequest& request, Descriptors& fds
   return copy;
 }
 
+std::string initial_cpus(const oci::Process& process) {
+  const auto& affinity = process.exec_cpu_affinity;
+  return affinity ? affinity->initial.value_or("") : "";
+}
+
+// Without a final list what the initial one left stays (config.md).
+Result<CpuMask> final_cpus(const ExecRequest& request) {
+  const auto& affinity = request.process->exec_cpu_affinity;
+  const std::string list = affinity ? affinity->final.value_or("") : "";
+  if (!list.empty()) return parse_cpus(list, "process.execCPUAffinity.final");
+  return request.reset_affinity && initial_cpus(*request.process).empty() ? all_cpus() : CpuMask{};
+}
+
+// Only the namespaces that the container has of its own; joining a user namespace that is ours already fails.
+Result<std::uint32_t> namespaces_to_join(const oci::Spec& spec, pid_t target) {
+  std::uint32_t flags = 0;
+  for (const auto& ns : spec.linux.namespaces) flags |= plan::namespace_flag(ns.type);
+  if ((flags & CLONE_NEWUSER) == 0) return flags;
+  const auto theirs = TRY(sys::stat_at(AT_FDCWD, str("/proc/", target, "/ns/user").c_str(), 0));
+  const auto ours = TRY(sys::stat_at(AT_FDCWD, "/proc/self/ns/user", 0));
+  if (theirs.st_ino == ours.st_ino && theirs.st_dev == ours.st_dev) flags &= ~std::uint32_t{CLONE_NEWUSER};
+  return flags;
+}
+
 }  // namespace
 
 Result<Launched> launch_container(const ContainerRequest& request) {
@@ -282,6 +310,8 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   const UniqueFd listener = TRY(lift_listener(request, fds));
   EncodeOptions encoding;
   encoding.no_pivot = request.no_pivot;
+  encoding.plain_output = request.plain_output;
+  if (request.reset_affinity) encoding.cpus = all_cpus();
   if (request.new_keyring) encoding.keyring = str("_ses.", request.id);
   prepare_hooks(request, plan.flags, encoding);
 
@@ -306,10 +336,10 @@ Result<Launched> exec_in_container(const ExecRequest& request) {
   Descriptors fds;
   fds.preserve = request.preserve_fds;
   fds.pidfd_to_join = target.get();
-  // Only the namespaces that the container has of its own: joining one that is ours already fails for a user namespace.
-  for (const auto& ns : request.spec->linux.namespaces)
-    if (ns.type != oci::NamespaceType::time) fds.pidfd_flags |= plan::namespace_flag(ns.type);
+  fds.pidfd_flags = TRY(namespaces_to_join(*request.spec, request.target.pid));
   EncodeOptions encoding;
+  encoding.plain_output = request.plain_output;
+  encoding.cpus = TRY(final_cpus(request));
   if (request.new_keyring) encoding.keyring = str("_ses.", request.target.pid);
 
   Launch launch(std::move(plan), request.as_sibling);
@@ -319,6 +349,11 @@ Result<Launched> exec_in_container(const ExecRequest& request) {
   launch.spec = request.spec;
   launch.group = request.group;
   launch.record = request.record;
+  const std::string initial = initial_cpus(*request.process);
+  if (initial.empty()) return run(launch, fds, encoding, request.stdio);
+  // config.md: the runtime itself is to run there until the process is in the container's groups.
+  const KeptAffinity kept;
+  TRY(set_own_affinity(initial, "process.execCPUAffinity.initial"));
   return run(launch, fds, encoding, request.stdio);
 }
 

@@ -42,6 +42,8 @@ struct ContainerRequest {
   bool as_sibling = false;
   bool no_pivot = false;
   bool new_keyring = true;
+  bool plain_output = false;    ///< its terminal does not turn line ends into CR LF
+  bool reset_affinity = false;  ///< it runs on all CPUs of its cpuset, not on those of the caller
   /// Where compiled seccomp programs are kept (a private directory), -1 for no cache.
   int seccomp_cache_fd = -1;
   /// Called with the process's identity as soon as it exists and before it does anything that outlives us: store it.
@@ -90,6 +92,8 @@ struct ExecRequest {
   unsigned preserve_fds = 0;
   bool as_sibling = false;
   bool new_keyring = true;
+  bool plain_output = false;    ///< as in ContainerRequest
+  bool reset_affinity = false;  ///< likewise; process.execCPUAffinity comes before it
   int seccomp_cache_fd = -1;
   std::function<Result<void>(const sys::ProcessIdentity&)> record;
 };

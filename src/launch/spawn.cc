@@ -73,7 +73,6 @@ void child_main(void* argument) {
   for (int fd = 0; fd < 3 && rc >= 0; ++fd)
     rc = request.stdio[fd] == fd ? call(__NR_fcntl, fd, F_SETFD, 0) : call(__NR_dup3, request.stdio[fd], fd, 0);
   for (std::size_t i = 0; i < request.keep.size() && rc >= 0; ++i) rc = call(__NR_fcntl, request.keep[i], F_SETFD, 0);
-  for (unsigned i = 0; i < request.preserve && rc >= 0; ++i) call(__NR_fcntl, 3 + static_cast<long>(i), F_SETFD, 0);
   if (rc >= 0) rc = call(__NR_execveat, work->program_fd, arg(""), arg(work->argv), arg(work->envp), AT_EMPTY_PATH);
   work->err = static_cast<int>(-rc);
   for (;;) call(__NR_exit_group, 125);

@@ -19,7 +19,9 @@ struct SpawnRequest {
   bool as_sibling = false;        ///< CLONE_PARENT
   int stdio[3] = {0, 1, 2};
   std::vector<int> keep;  ///< descriptors that lose close-on-exec
-  unsigned preserve = 0;  ///< 3 .. 3+preserve-1 too
+  /// 3 .. 3+preserve-1 are not used for anything of ours; those that the caller passed to us have no close-on-exec, and
+  /// those that it did not are to stay closed.
+  unsigned preserve = 0;
   int plan_fd = -1;
 };
 

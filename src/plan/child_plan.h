@@ -33,7 +33,8 @@ enum class Step : U32 {
   read_plan,
   protect_self,  // no core dump, no ptrace by the container
   set_death_signal,
-  join_group,      // index: of groups
+  join_group,  // index: of groups
+  set_cpus,
   join_namespace,  // index: of namespaces
   time_offsets,
   clone_inner,
@@ -211,6 +212,7 @@ inline constexpr U32 kMakeWorkdir = 1U << 19;
 inline constexpr U32 kBindDevices = 1U << 21;  // of the host's, for none can be made
 inline constexpr U32 kSetMemoryPolicy = 1U << 20;
 inline constexpr U32 kJoinedMounts = 1U << 21;  // the mount namespace is somebody else's: its root stays where it is
+inline constexpr U32 kPlainOutput = 1U << 22;   // the terminal does not turn line ends into CR LF
 
 struct Plan {
   U32 magic, version, size, flags;
@@ -219,6 +221,7 @@ struct Plan {
   I32 root_fd;          // the detached root tree; -1 for exec
   I32 cgroup_fd;        // for CLONE_INTO_CGROUP by the first stage; -1: none
   U64 clone_flags;      // second stage: new namespaces
+  Span cpus;            // U64: a mask for sched_setaffinity; none: as it is
   Span groups_to_join;  // I32: files of v1 control groups, each takes "0"
   Span joins;           // Namespace
   Offset time_offsets;  // text for /proc/self/timens_offsets

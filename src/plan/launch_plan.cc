@@ -439,8 +439,8 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
 Result<LaunchPlan> make_exec_plan(const oci::Spec& spec, const oci::Process& process, const HostFacts& host) {
   LaunchPlan plan;
   TRY(plan_process(process, host, plan));
-  plan.oom_score_adj = process.oom_score_adj;
   plan.flags |= kExec | kTwoStages | kDeathSignal;
+  if (spec.find_namespace(NamespaceType::user) != nullptr) plan.flags |= kHasUserNamespace;
   TRY(plan_shared(spec, host, plan));
   return plan;
 }

@@ -137,16 +137,14 @@ TEST(Locate, RefusesPathsThatLeadElsewhereOrNowhere) {
   }
 }
 
-TEST(Beside, FollowsAMemberBelowTheGroupOnTheUnifiedHierarchyOnly) {
-  const Location base = *locate_below(*parse_host(kHybrid), "/skink/1", "");
-  const auto place_of = [&](std::string_view groups) { return beside_groups(base, groups)->places[3].path; };
-  EXPECT_EQ(place_of("3:memory:/skink/1/m\n0::/skink/1/init.scope\n"), "/skink/1/init.scope");
-  EXPECT_EQ(beside_groups(base, "3:memory:/skink/1/m\n0::/x\n")->places[1].path, "/skink/1");
-  EXPECT_EQ(place_of("0::/skink/1\n"), "/skink/1");
-  EXPECT_EQ(place_of("0::/skink/12\n"), "/skink/1");
-  EXPECT_EQ(place_of("0::/\n"), "/skink/1");
-  EXPECT_EQ(place_of(""), "/skink/1");
-  EXPECT_FALSE(beside_groups(base, "0::/skink/1/../x\n"));
+TEST(OwnGroup, IsThePathOfTheLineForExactlyTheseControllers) {
+  constexpr std::string_view kGroups =
+      "3:memory:/skink/1/m\n2:cpu,cpuacct:/c\n1:name=systemd:/s\n0::/skink/1/init.scope\n";
+  EXPECT_EQ(own_group(kGroups, ""), "/skink/1/init.scope");
+  EXPECT_EQ(own_group(kGroups, "cpu,cpuacct"), "/c");
+  EXPECT_EQ(own_group(kGroups, "name=systemd"), "/s");
+  EXPECT_FALSE(own_group(kGroups, "cpu"));
+  EXPECT_FALSE(own_group("", ""));
 }
 
 TEST(Detect, ReadsThisHost) {

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where a process that joins a container has to be put.
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/text.h"
+#include "cgroup/cgroup.h"
+#include "cgroup/control_file.h"
+#include "cgroup/detect.h"
+#include "cgroup/tree.h"
+
+namespace skink::cgroup {
+namespace {
+
+// cgroup-v2.rst "No Internal Process Constraint": it is about domain controllers, these four can have processes beside
+// groups.
+bool has_domain_controllers(std::string_view subtree_control) {
+  for (const auto word : split(chomp(subtree_control), ' '))
+    if (!word.empty() && word != "cpu" && word != "cpuset" && word != "pids" && word != "perf_event") return true;
+  return false;
+}
+
+// Whether a process can be put into the group of this place: it is there, and not only for groups below it.
+Result<bool> takes_processes(const Place& place) {
+  const auto dir = open_place(place);
+  if (!dir && dir.error().code() == Code::not_found) return false;
+  if (!dir) return dir.error();
+  if (!place.hierarchy.unified) return true;
+  std::string text;
+  if (read_control(dir->get(), "cgroup.subtree_control", text) != 0) return true;
+  return !has_domain_controllers(text);
+}
+
+bool is_for(const Hierarchy& hierarchy, const std::string& controller) {
+  if (controller.empty()) return true;
+  if (hierarchy.unified) return controller == "unified";
+  return has_word(hierarchy.controllers, controller) || has_word(hierarchy.controllers, "name=" + controller);
+}
+
+bool climbs(std::string_view path) {
+  for (const auto name : split(path, '/'))
+    if (name == "..") return true;
+  return false;
+}
+
+Result<void> descend(Place& place, const SubGroup& group) {
+  if (climbs(group.path))
+    return Error::make(Code::invalid_config, quoted(group.path),
+                       ": bad sub cgroup path: it leads out of the container's");
+  if (group.path.find_first_not_of('/') == std::string::npos) return {};
+  place.path += TRY(checked_path(group.path));
+  const auto dir = open_place(place);
+  if (dir) return {};
+  return Error::make(dir.error().code(), "adding pid to cgroup ", printable(show(place)), ": ",
+                     dir.error().code() == Code::not_found ? "no such file or directory" : dir.error().text());
+}
+
+}  // namespace
+
+Result<Location> beside(const Location& base, pid_t member) {
+  Location location = base;
+  std::string groups;
+  for (Place& place : location.places) {
+    if (TRY_CTX(takes_processes(place), "control group ", show(place))) continue;
+    if (groups.empty()) {
+      const std::string file = str("/proc/", member, "/cgroup");
+      const int err = read_control(AT_FDCWD, file.c_str(), groups);
+      if (err == ESRCH || err == ENOENT) return Error::make(Code::not_found, "process ", member, " is gone");
+      if (err != 0) return Error::from_errno(err, "read ", file);
+    }
+    const auto now = own_group(groups, place.hierarchy.controllers);
+    if (!now) return Error::make(Code::not_found, "control group ", show(place), " is gone");
+    place.path = TRY(checked_path(*now));
+  }
+  return location;
+}
+
+Result<Location> below(const Location& base, const std::vector<SubGroup>& groups) {
+  Location location = base;
+  for (const SubGroup& group : groups) {
+    bool known = false;
+    for (Place& place : location.places) {
+      if (!is_for(place.hierarchy, group.controller)) continue;
+      known = true;
+      // "cpu,cpuacct:sub" names one place twice.
+      const auto& own = base.places[static_cast<std::size_t>(&place - location.places.data())].path;
+      if (place.path == own) TRY(descend(place, group));
+      else if (place.path != own + TRY(checked_path(group.path)))
+        return Error::make(Code::invalid_config, quoted(group.controller), " is given twice for ", show(place));
+    }
+    if (!known) return Error::make(Code::invalid_config, "unknown controller ", quoted(group.controller));
+  }
+  return location;
+}
+
+}  // namespace skink::cgroup
