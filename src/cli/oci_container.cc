@@ -163,6 +163,7 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
   if (!bundle.spec.process) return Error::make(Code::invalid_config, "config.json: process: is missing");
   CreateOptions options = given;
   TRY(adapt(*bundle.spec.process, options, wait_for_start));
+  TRY(launch::check_launch(bundle.spec));
   TRY(launch::become_root_of_own_namespace(bundle.spec));
   const state::Record record = TRY(new_record(globals, bundle, id.text()));
   Made made{TRY(root.create(id, record)), std::move(bundle.spec), {}, {}};

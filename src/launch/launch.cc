@@ -404,6 +404,11 @@ int exit_status_of(const Error& error) {
   return error.code() == Code::not_executable ? kNotExecutable : kOwnFailure;
 }
 
+Result<void> check_launch(const oci::Spec& spec) {
+  TRY(plan::make_plan(spec, TRY(host_facts(nullptr))));
+  return check_net_devices(spec.linux.net_devices);
+}
+
 Result<std::string> describe_plan(const oci::Spec& spec) {
   return plan::describe(TRY(plan::make_plan(spec, TRY(host_facts(nullptr)))));
 }

@@ -28,8 +28,8 @@ struct ContainerRequest {
   std::string id;
   /// The root file system: a detached mount (an overlay made by fsmount(2)), else spec.root.path below the bundle.
   int root_mount_fd = -1;
-  /// With a spec that has no mount namespace: root_mount_fd is attached in the host's mount namespace by the caller, who
-  /// takes it off again. Without it such a spec is refused.
+  /// With a spec that has no mount namespace: root_mount_fd is attached in the host's mount namespace by the caller,
+  /// who takes it off again. Without it such a spec is refused.
   bool root_is_attached = false;
   std::string bundle;  ///< absolute; cwd of hooks, base of a relative root.path
   /// Groups made and limited by the caller, or nullptr for none (--cgroup-manager disabled).
@@ -103,6 +103,9 @@ Result<Launched> exec_in_container(const ExecRequest& request);
 
 /// Whether a failure is the program's (docker's exit codes): 127 not found, 126 not executable, 125 anything else.
 int exit_status_of(const Error& error);
+
+/// What launch_container would refuse for the configuration's sake, before anything is made.
+Result<void> check_launch(const oci::Spec& spec);
 
 /// The spec as launch_container would carry it out, one step a line, for people and golden tests; makes nothing.
 Result<std::string> describe_plan(const oci::Spec& spec);

@@ -163,9 +163,13 @@ void label_mount(const oci::Spec& spec, MountStep& step) {
   constexpr std::array<std::string_view, 3> kOwnLabels{"proc", "sysfs", "mqueue"};
   if (spec.linux.mount_label.empty()) return;
   if (std::find(kOwnLabels.begin(), kOwnLabels.end(), step.type) != kOwnLabels.end()) return;
+  // podman says by an annotation of crun's which of SELinux's mount options it shall be.
+  std::string option = "context";
+  const auto annotation = spec.annotations.find("run.oci.mount_context_type");
+  if (annotation != spec.annotations.end()) option = annotation->second;
   for (const auto& [key, value] : step.options.params)
-    if (key == "context") return;
-  step.options.params.emplace_back("context", spec.linux.mount_label);
+    if (key == option) return;
+  step.options.params.emplace_back(option, spec.linux.mount_label);
 }
 
 // crun's "uids=0-1-10#10-11-10;gids=...": file system id, id on the host, count. With "@" in front the second is an id

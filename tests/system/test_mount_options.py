@@ -135,9 +135,10 @@ def test_options_that_the_file_system_refuses(oci, bundle, world):
         b = bundle()
         b.config["mounts"].append(dict(mount, destination="/m"))
         b.config["root"]["readonly"] = False
+        b.config["hooks"] = {"prestart": [{"path": "/bin/touch", "args": ["touch", world.path("hooked")]}]}
         b.save()
         oci.fails("create", "--bundle", b.dir, world.name(), status=1, match=[r"mounts\[6\]", wanted])
-    assert world.leaks(3) == []
+    assert world.leaks(3) == [] and not os.path.exists(world.path("hooked"))
 
 
 @pytest.mark.parametrize("word, kind", [("private", ""), ("slave", "master:"), ("shared", "shared:"), ("unbindable", "unbindable")])

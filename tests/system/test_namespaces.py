@@ -174,7 +174,6 @@ def test_a_mount_namespace_joined_by_path(oci, bundle, world, holder):
 
 @pytest.mark.parametrize("change, wanted", [
     (lambda spaces: spaces.append({"type": "mount", "path": "/proc/self/ns/mnt"}), "host's own"),
-    (lambda spaces: None, "mount namespace"),
     (lambda spaces: spaces.extend([{"type": "mount"}, {"type": "time", "path": "/no/such"}]), "/no/such"),
     (lambda spaces: spaces.extend([{"type": "mount"}, {"type": "time", "path": "/etc/passwd"}]), "time.*/etc/passwd"),
     (lambda spaces: spaces.extend([{"type": "mount"}, {"type": "time", "path": "relative"}]), r"linux.namespaces\[6\].path"),
@@ -214,6 +213,17 @@ def test_time_offsets(oci, bundle, world):
     assert [line.split() for line in read_text("/proc/%d/timens_offsets" % pid).splitlines()] == [["monotonic", "86400", "7"], ["boottime", "10000000", "0"]]
     wait_for(lambda: "boottime" in read_text(world.path("out")))
     assert float(read_text(world.path("out")).split()[0]) > 10000000
+
+
+def test_exec_has_the_containers_time(bare, bundle, world):
+    b = bundle(["sleep", "1000"])
+    b.config["linux"]["namespaces"].append({"type": "time"})
+    b.config["linux"]["timeOffsets"] = {"boottime": {"secs": 10000000}}
+    b.save()
+    name = world.name()
+    bare.ok("run", "-d", "--name", name, "--bundle", b.dir)
+    assert bare.ok("exec", name, "readlink", "/proc/self/ns/time") == namespace(bare.pid(name), "time") != namespace(os.getpid(), "time")
+    assert float(bare.ok("exec", name, "cat", "/proc/uptime").split()[0]) > 10000000
 
 
 @pytest.mark.parametrize("offsets, wanted", [

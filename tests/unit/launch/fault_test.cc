@@ -34,6 +34,7 @@ plan::LaunchPlan sample() {
   plan.mounts = {first, second};
   plan.masked = {"/proc/kcore"};
   plan.process.rlimits = {{7, 10, 20}};
+  plan.create_container = plan.start_container = {{"/bin/hook", {}, {}, {}}};
   return plan;
 }
 
@@ -61,7 +62,7 @@ TEST(DescribeFault, AHookInsideIsNamedWithItsStatus) {
             "hooks.createContainer[1]: /bin/second: ran past its timeout of 3 s and was killed");
   EXPECT_EQ(describe_fault(fault(Step::create_container_hook, ENOENT, 1), plan).text(),
             "hooks.createContainer[1]: /bin/second: execute: No such file or directory");
-  EXPECT_EQ(describe_fault(fault(Step::start_container_hook, EIO, 0, 7), plan).code(), Code::internal);
+  EXPECT_EQ(describe_fault(fault(Step::start_container_hook, EIO, 5, 7), plan).code(), Code::internal);
 }
 
 TEST(DescribeFault, TheProgramsFailuresHaveTheTextsAndCodesThatEnginesKnow) {

@@ -90,8 +90,8 @@ TEST_F(Hooks, TheStateOfAHookInsideHasAPlaceForItsProcessId) {
 
   const auto text = state_around_pid(state_);
 
-  EXPECT_EQ(text.head + "17" + text.tail,
-            R"({"pid":17,"ociVersion":"1.3.0","id":"c1","status":"creating","bundle":")" + dir_ + R"("})");
+  EXPECT_EQ(text.head + "17" + text.tail, R"({"pid":17,"ociVersion":"1.3.0","id":"c1","status":"creating","bundle":")" +
+                                              dir_ + R"(","annotations":{"k":"v"}})");
 }
 
 }  // namespace

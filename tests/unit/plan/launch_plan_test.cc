@@ -53,14 +53,14 @@ TEST(MakePlan, WithoutAPidNamespaceOfItsOwnTheProcessIsClonedByTheStub) {
   EXPECT_NE(plan->flags & kTwoStages, 0U) << "its executable would be the runtime's own file to those in there (A01)";
 }
 
-TEST(MakePlan, AContainerWithoutAMountNamespaceIsRefused) {
+TEST(MakePlan, WithoutAMountNamespaceTheMountsAreTheHosts) {
   auto spec = small_spec();
   std::erase_if(spec.linux.namespaces, [](const auto& ns) { return ns.type == NamespaceType::mount; });
 
   const auto plan = make_plan(spec, {});
 
-  ASSERT_FALSE(plan);
-  EXPECT_EQ(plan.error().code(), Code::unsupported);
+  ASSERT_TRUE(plan);
+  EXPECT_NE(plan->flags & kHostMounts, 0U);
 }
 
 TEST(MakePlan, AHostNameNeedsAUtsNamespace) {
@@ -157,6 +157,65 @@ TEST(MakePlan, HooksOfTheContainersNamespacesAreSkinkInits) {
   ASSERT_EQ(plan.start_container.size(), 1U);
   EXPECT_EQ(plan.start_container[0].path, "/bin/inner");
   EXPECT_EQ(plan.flags & kHooks, 0U) << "there is nothing for the launcher to run";
+}
+
+oci::Mount idmapped(std::vector<std::string> options) {
+  auto out = mount("/m", "bind", "/srv", std::move(options));
+  out.options.push_back("rbind");
+  return out;
+}
+
+TEST(MakePlan, AnIdmappedMountHasItsOwnMappingOrTheContainers) {
+  auto spec = small_spec();
+  spec.linux.namespaces.push_back({oci::NamespaceType::user, ""});
+  spec.linux.uid_mappings = spec.linux.gid_mappings = {{0, 0, 1}, {1, 2, 1000}};
+  spec.mounts = {idmapped({"idmap"}), idmapped({"ridmap"})};
+  spec.mounts[1].uid_mappings = spec.mounts[1].gid_mappings = {{5, 6, 7}};
+
+  const auto plan = *make_plan(spec, {});
+
+  EXPECT_EQ(plan.mounts[0].uid_mappings, spec.linux.uid_mappings);
+  EXPECT_FALSE(plan.mounts[0].options.idmap_recursive);
+  EXPECT_EQ(plan.mounts[1].gid_mappings, spec.mounts[1].gid_mappings);
+  EXPECT_TRUE(plan.mounts[1].options.idmap_recursive);
+}
+
+TEST(MakePlan, CrunsWordsForAMappingCanBeRelativeToTheContainers) {
+  auto spec = small_spec();
+  spec.linux.namespaces.push_back({oci::NamespaceType::user, ""});
+  spec.linux.uid_mappings = spec.linux.gid_mappings = {{0, 0, 1}, {1, 2, 1000}};
+  spec.mounts = {idmapped({"idmap=uids=@1-3-10#0-0-1;gids=1-3-10"})};
+
+  const auto plan = *make_plan(spec, {});
+
+  EXPECT_EQ(plan.mounts[0].uid_mappings, (std::vector<oci::IdMapping>{{1, 4, 10}, {0, 0, 1}}));
+  EXPECT_EQ(plan.mounts[0].gid_mappings, (std::vector<oci::IdMapping>{{1, 3, 10}}));
+}
+
+TEST(MakePlan, AnIdmappedMountWithoutAMappingIsRefused) {
+  auto spec = small_spec();
+  for (const auto* option : {"idmap", "idmap=uids=0-1-1", "idmap=uids=0-1", "idmap=who=0-1-1", "idmap=uids=0-1-x"}) {
+    spec.mounts = {idmapped({option})};
+    EXPECT_EQ(make_plan(spec, {}).error().code(), Code::invalid_config) << option;
+  }
+}
+
+TEST(MakePlan, AMountLabelIsOnWhatIsMadeForTheContainer) {
+  auto spec = small_spec();
+  spec.linux.mount_label = "label";
+  spec.mounts = {mount("/proc", "proc", "proc", {}), mount("/t", "tmpfs", "tmpfs", {}),
+                 mount("/b", "bind", "/srv", {})};
+  HostFacts host;
+
+  EXPECT_EQ(make_plan(spec, host).error().text(), "linux.mountLabel: SELinux is not enabled on this host");
+  host.selinux = true;
+  const auto plan = *make_plan(spec, host);
+
+  const MountOptions none;
+  EXPECT_EQ(plan.mounts[0].options.params, none.params);
+  ASSERT_EQ(plan.mounts[1].options.params.size(), 1U);
+  EXPECT_EQ(plan.mounts[1].options.params[0].first, "context");
+  EXPECT_EQ(plan.mounts[2].options.params, none.params);
 }
 
 TEST(MakePlan, TmpcopyupIsForTmpfsOnly) {
