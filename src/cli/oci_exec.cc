@@ -76,6 +76,7 @@ Result<void> check_status(const state::Container& container, bool ignore_paused)
 // (its file system hangs) must not keep `kill` and `delete` out.
 struct Target {
   oci::Spec spec;
+  std::string id, bundle;
   sys::ProcessIdentity init;
   std::optional<cgroup::Group> group;
   std::optional<cgroup::ResctrlGroup> resctrl;
@@ -102,6 +103,8 @@ Result<Target> open_target(const OciGlobals& globals, const Command& command) {
   Target target;
   target.spec = TRY(container.spec());
   if (!target.spec.process) target.spec.process.emplace();
+  target.id = container.record().id;
+  target.bundle = container.record().bundle;
   target.init = container.record().init;
   target.group = TRY(open_group(container.record(), command.options.cgroups));
   target.resctrl = container.record().resctrl;
@@ -128,6 +131,8 @@ Result<launch::Launched> start(const Command& command, Target& target, oci::Proc
   request.spec = &target.spec;
   request.process = &process;
   request.target = target.init;
+  request.id = target.id;
+  request.bundle = target.bundle;
   request.group = target.group ? &*target.group : nullptr;
   request.preserve_fds = TRY(preserved_descriptors(command.options.preserve_fds, nullptr));
   request.plain_output = relays && wants_plain_output();

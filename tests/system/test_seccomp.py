@@ -190,6 +190,26 @@ def test_a_supervisor_of_create_and_start(oci, bundle, world):
     supervisor.close()
 
 
+def test_a_supervisor_of_exec(oci, bundle, world):
+    first = Supervisor(world.path("listener"), (0, 0, CONTINUE))
+    name = world.name()
+    b = with_filter(bundle, ["sleep", "1000"], notify(world, listenerMetadata="m"))
+    oci.ok("create", "--bundle", b.dir, name)
+    oci.ok("start", name)
+    first.state()
+    first.server.close()
+    os.unlink(world.path("listener"))
+    oci.fails("exec", name, "true", match="linux.seccomp.listenerPath")
+    second = Supervisor(world.path("listener"), (0, -errno.EDOM, 0))
+    result = oci("exec", name, "mkdir", "/tmp/x")
+    assert result.status == 1 and "domain" in result.err, result
+    told, init = second.state(), json.loads(oci.ok("state", name))["pid"]
+    assert told["state"]["pid"] == init != told["pid"] and told["state"]["status"] == "running" and told["metadata"] == "m"
+    assert told["state"]["id"] == name and told["state"]["bundle"] == b.dir
+    oci.ok("delete", "--force", name)
+    first.close(), second.close()
+
+
 def test_calls_of_the_last_steps_can_be_supervised(oci, bundle, world):
     """The supervisor has the listener before the next call is made, so even execve and close may be its business."""
     supervisor = Supervisor(world.path("listener"), (0, 0, CONTINUE))
