@@ -209,10 +209,20 @@ inline constexpr U32 kSetScheduler = 65536;
 inline constexpr U32 kSetIoPriority = 1U << 17;
 inline constexpr U32 kSetPersonality = 1U << 18;
 inline constexpr U32 kMakeWorkdir = 1U << 19;
-inline constexpr U32 kBindDevices = 1U << 21;  // of the host's, for none can be made
 inline constexpr U32 kSetMemoryPolicy = 1U << 20;
 inline constexpr U32 kJoinedMounts = 1U << 21;  // the mount namespace is somebody else's: its root stays where it is
 inline constexpr U32 kPlainOutput = 1U << 22;   // the terminal does not turn line ends into CR LF
+inline constexpr U32 kBindDevices = 1U << 23;   // of the host's, for none can be made
+
+// Two flags with one bit would make one step of isolation turn another off.
+static_assert((kHasUserNamespace + kNewCgroupNamespace + kTerminal + kNewNetwork + kRootReadonly + kNoPivot + kHooks +
+               kNoNewPrivileges + kNewKeyring + kInit + kExec + kTwoStages + kSetgroupsDenied + kDeathSignal +
+               kHostMounts + kSetScheduler + kSetIoPriority + kSetPersonality + kMakeWorkdir + kSetMemoryPolicy +
+               kJoinedMounts + kPlainOutput + kBindDevices) ==
+              (kHasUserNamespace | kNewCgroupNamespace | kTerminal | kNewNetwork | kRootReadonly | kNoPivot | kHooks |
+               kNoNewPrivileges | kNewKeyring | kInit | kExec | kTwoStages | kSetgroupsDenied | kDeathSignal |
+               kHostMounts | kSetScheduler | kSetIoPriority | kSetPersonality | kMakeWorkdir | kSetMemoryPolicy |
+               kJoinedMounts | kPlainOutput | kBindDevices));
 
 struct Plan {
   U32 magic, version, size, flags;

@@ -73,7 +73,7 @@ Result<void> plan_namespaces(const oci::Spec& spec, LaunchPlan& plan) {
     plan.gid_mappings = spec.linux.gid_mappings;
   }
   for (const auto& join : plan.joins) {
-    if (join.type == NamespaceType::user) plan.flags |= kHasUserNamespace;
+    if (join.type == NamespaceType::user) plan.flags |= kHasUserNamespace | kBindDevices;
     if (join.type == NamespaceType::mount) plan.flags |= kJoinedMounts;
   }
   plan.net_devices = spec.linux.net_devices;
