@@ -7,8 +7,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
+#include <ctime>
 
 #include "base/text.h"
 #include "oci/json.h"
@@ -100,15 +102,23 @@ Result<pid_t> spawn_hook(const oci::Hook& hook, const std::string& directory, in
   return pid;
 }
 
-Result<sys::ExitStatus> wait_hook(pid_t pid, int pidfd, const std::optional<int>& timeout_seconds, bool& timed_out) {
-  pollfd poll_fd{pidfd, POLLIN, 0};
-  const int timeout_ms = timeout_seconds ? *timeout_seconds * 1000 : -1;
+enum class End { itself, timeout, orphaned };
+
+// Until the hook has ended, its time is up, or the container's process, for which it works, is dead.
+End watch_hook(int pidfd, const std::optional<int>& timeout_seconds, int process_pidfd) {
+  std::array<pollfd, 2> watched{{{pidfd, POLLIN, 0}, {process_pidfd, POLLIN, 0}}};
+  const timespec timeout{timeout_seconds.value_or(0), 0};
   int ready = 0;
   do {
-    ready = ::poll(&poll_fd, 1, timeout_ms);
+    ready = ::ppoll(watched.data(), watched.size(), timeout_seconds ? &timeout : nullptr, nullptr);
   } while (ready < 0 && errno == EINTR);
-  timed_out = ready == 0;
-  if (timed_out) {
+  if (watched[0].revents != 0) return End::itself;
+  return ready == 0 ? End::timeout : End::orphaned;
+}
+
+Result<sys::ExitStatus> wait_hook(pid_t pid, int pidfd, const oci::Hook& hook, int process_pidfd, End& end) {
+  end = watch_hook(pidfd, hook.timeout_seconds, process_pidfd);
+  if (end != End::itself) {
     ::kill(-pid, SIGKILL);
     (void)sys::signal_pidfd(pidfd, SIGKILL);
   }
@@ -122,9 +132,11 @@ Result<void> run_hook(const oci::Hook& hook, const HookState& state, int in_fd) 
   if (!out) return Error::from_errno(errno, "memfd_create");
   const pid_t pid = TRY(spawn_hook(hook, state.bundle, in_fd, out.get()));
   const UniqueFd pidfd = TRY(sys::open_pidfd(pid));
-  bool timed_out = false;
-  const auto status = TRY(wait_hook(pid, pidfd.get(), hook.timeout_seconds, timed_out));
-  if (timed_out) return Error::make(Code::os, "ran past its timeout of ", *hook.timeout_seconds, " s and was killed");
+  End end{};
+  const auto status = TRY(wait_hook(pid, pidfd.get(), hook, state.process_pidfd, end));
+  if (end == End::orphaned) return Error::make(Code::os, "was killed, since the container's process has ended");
+  if (end == End::timeout)
+    return Error::make(Code::os, "ran past its timeout of ", *hook.timeout_seconds, " s and was killed");
   if (status.shell_status() == 0) return {};
   const std::string text = hook_output(out.get());
   return Error::make(Code::os, "exit status ", status.shell_status(), text.empty() ? "" : ": ", text);

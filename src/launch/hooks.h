@@ -16,6 +16,7 @@ struct HookState {
   std::string id, status, bundle;
   std::int64_t pid = 0;
   const oci::Annotations* annotations = nullptr;
+  int process_pidfd = -1;  ///< a hook ends when this process does: while there is no container yet
 };
 
 /// The state for a hook that skink-init runs: it writes the process id between the two.

@@ -177,7 +177,9 @@ HookState state_of(const std::string& id, const std::string& bundle, const oci::
 }
 
 Result<void> Launch::on_hooks() {
-  const HookState state = state_of(id, bundle, *spec, "creating", process_.pid);
+  HookState state = state_of(id, bundle, *spec, "creating", process_.pid);
+  // Whoever deletes a half-made container by force must not have to wait for a hook that hangs.
+  state.process_pidfd = process_.pidfd.get();
   TRY(run_hooks(spec->hooks.prestart, "prestart", state));
   TRY(run_hooks(spec->hooks.create_runtime, "createRuntime", state));
   return send(sockets_.ours.get(), plan::Kind::proceed);

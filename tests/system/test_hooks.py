@@ -3,6 +3,8 @@
 
 import json
 import os
+import re
+import subprocess
 
 import pytest
 from skinktest import alive, read_text, wait_for
@@ -240,6 +242,24 @@ def test_a_hook_that_hangs_is_killed_with_its_children(oci, bundle, world, kind)
         return [pid for pid in os.listdir("/proc") if pid.isdigit() and mark in read_text("/proc/%s/cmdline" % pid, "")]
     wait_for(lambda: not left())
     oci.ok("delete", "--force", name)
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer"])
+def test_a_hook_that_hangs_ends_with_the_containers_process(oci, bundle, world, kind):
+    """It has no timeout: a create that waits for it must come back when the process of the container is killed."""
+    b = bundle(["sleep", "1000"])
+    where = world.path("hook")
+    b.config["hooks"] = {kind: [say("echo $$ >%s; exec sleep 1000" % where)]}
+    b.save()
+    name = world.name()
+    with open(world.path("err"), "wb") as err:
+        create = subprocess.Popen(oci.command("create", "--bundle", b.dir, name), env=world.environment(), stderr=err)
+        world.background.append(create)
+        wait_for(lambda: read_text(where, "").strip())
+        init = int(re.search(r'"pid": *(\d+)', read_text(os.path.join(world.oci_root, name, "state.json"))).group(1))
+        os.kill(init, 9)
+        assert create.wait(timeout=40) == 1
+    assert world.leaks(5) == []
 
 
 @pytest.mark.parametrize("kind", KINDS[:5])
