@@ -32,11 +32,30 @@ def overlay(upper, name):
           "overlay", "/" + name)
 
 
-def prepare(top, oci):
-    # crun and podman refuse a host whose controllers are on v1 beside a mounted v2 hierarchy.
+def cgroup_view(place):
+    """The hierarchies of v1 alone: crun and podman refuse a host that has one of v2 mounted beside them, and podman takes
+    any directory that lies beside them for one more. A host of v2 alone stays as it is."""
     with open("/proc/self/mountinfo") as mounts:
-        if "/sys/fs/cgroup/unified" in [line.split()[4] for line in mounts]:
-            subprocess.run(["umount", "-l", "/sys/fs/cgroup/unified"], check=True)
+        found = [(line.split()[4], line.split(" - ")[1].split()[0]) for line in mounts]
+    hierarchies = [path for path, kind in found if kind == "cgroup" and os.path.dirname(path) == "/sys/fs/cgroup"]
+    if not hierarchies:
+        return
+    os.mkdir(place)
+    tmpfs(place, "755")
+    for path in hierarchies:
+        target = os.path.join(place, os.path.basename(path))
+        os.mkdir(target)
+        mount("--bind", path, target)
+    for name in os.listdir("/sys/fs/cgroup"):
+        path = os.path.join("/sys/fs/cgroup", name)
+        if os.path.islink(path):
+            os.symlink(os.readlink(path), os.path.join(place, name))
+    subprocess.run(["umount", "-l", "--recursive", "/sys/fs/cgroup"], check=True)
+    mount("--move", place, "/sys/fs/cgroup")
+
+
+def prepare(top, oci):
+    cgroup_view(os.path.join(top, "cgroup"))
     upper = os.path.join(top, "upper")
     os.mkdir(upper)
     tmpfs(upper, "755")
