@@ -91,6 +91,12 @@ class Group {
     return location;
   }
 
+  /// Calls `step(place, dir_fd)` for each of its directories.
+  template <typename Step>
+  void each(Step step) const {
+    for (const Dir& dir : dirs_) step(dir.place, dir.fd.get());
+  }
+
   Result<void> freeze();
   Result<void> thaw();
   [[nodiscard]] Result<bool> frozen() const;
@@ -122,6 +128,10 @@ class Group {
   Layout layout_ = Layout::v2;
   std::vector<Dir> dirs_;
 };
+
+/// Whether the group is frozen, by itself or by one above it; looks only where a freezer is. False for one that is
+/// gone.
+[[nodiscard]] bool is_frozen(const Location& location);
 
 /// Where to put a process that joins `member` in the container at `base`: in `base`; but beside the member on a
 /// hierarchy where `base` is gone, and on the unified one when the container gave controllers to groups below its own

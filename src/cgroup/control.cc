@@ -161,6 +161,15 @@ Result<bool> Group::frozen() const {
   return false;
 }
 
+bool is_frozen(const Location& location) {
+  Location freezers;
+  freezers.layout = location.layout;
+  for (const Place& place : location.places)
+    if (place.hierarchy.unified || has_v1(place, "freezer")) freezers.places.push_back(place);
+  const auto group = Group::open(freezers);
+  return group && group->frozen().value_or(false);
+}
+
 void Group::thaw_quietly() {
   for (const Dir& dir : dirs_) {
     if (dir.place.hierarchy.unified) (void)write_control(dir.fd.get(), "cgroup.freeze", "0");

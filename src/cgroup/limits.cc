@@ -48,8 +48,8 @@ Result<void> apply_hugepages(const Targets& targets, const std::vector<oci::Huge
     const std::string stem = "hugetlb." + limits[i].page_size, value = str(limits[i].limit);
     const char* const tail = target.unified() ? "max" : "limit_in_bytes";
     TRY(put(target, {json, str(stem, ".", tail), value}));
-    // Without this one a program reserves past the limit and dies by SIGBUS when it touches the page. Kernels before 5.7
-    // do not have it, and the specification falls back on the other.
+    // Without this one a program reserves past the limit and dies by SIGBUS when it touches the page. Kernels
+    // before 5.7 do not have it, and the specification falls back on the other.
     const std::string reserved = str(stem, ".rsvd.", tail);
     if (has_control(target.fd, reserved.c_str())) TRY(put(target, {json, reserved, value}));
   }

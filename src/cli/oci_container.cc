@@ -58,10 +58,10 @@ Result<UniqueFd> listen_for_start(int dir_fd) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   // Through the descriptor: the state directory's own path may be longer than an address (attack A94).
-  const std::string path = str("/proc/self/fd/", dir_fd, '/', std::string_view(state::kStartSocket));
+  const std::string path = str("/proc/self/fd/", dir_fd, '/', std::string_view(state::kUnreadySocket));
   path.copy(address.sun_path, sizeof address.sun_path - 1);
   if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return Error::from_errno(errno, "bind ", state::kStartSocket);
+    return Error::from_errno(errno, "bind ", state::kUnreadySocket);
   if (::listen(listener.get(), 16) != 0) return Error::from_errno(errno, "listen");
   return listener;
 }
@@ -77,6 +77,16 @@ Result<std::optional<cgroup::Group>> make_group(const state::Record& record, con
   return std::optional<cgroup::Group>(std::move(group));
 }
 
+// What engines repeat on later commands is taken there without a look: only here it decides.
+Result<void> require_systemd() {
+  if (!sys::stat_at(AT_FDCWD, "/run/systemd/system", AT_SYMLINK_NOFOLLOW))
+    return Error::make(Code::unsupported, "--systemd-cgroup: this host is not run by systemd; leave the option out");
+  return Error::make(
+      Code::unsupported,
+      "--systemd-cgroup: this version makes control groups by itself only; leave the option out and give "
+      "linux.cgroupsPath as a path");
+}
+
 Result<state::Record> new_record(const OciGlobals& globals, const Bundle& bundle, const std::string& id) {
   state::Record record;
   record.id = id;
@@ -88,6 +98,13 @@ Result<state::Record> new_record(const OciGlobals& globals, const Bundle& bundle
     const UniqueFd resctrl = TRY(cgroup::open_resctrl());
     record.resctrl = TRY(cgroup::Resctrl{resctrl.get()}.plan(*bundle.spec.linux.intel_rdt, id));
   }
+  record.annotations = bundle.spec.annotations;
+  const auto* pids = bundle.spec.find_namespace(oci::NamespaceType::pid);
+  record.shares_pids = pids == nullptr || !pids->path.empty();
+  record.has_poststart = !bundle.spec.hooks.poststart.empty();
+  record.has_poststop = !bundle.spec.hooks.poststop.empty();
+  record.manager = globals.no_cgroup ? "disabled" : globals.systemd_cgroup ? "systemd" : "cgroupfs";
+  if (globals.systemd_cgroup) TRY(require_systemd());
   if (globals.no_cgroup) return record;
   const std::string path = bundle.spec.linux.cgroups_path.empty() ? default_group(id) : bundle.spec.linux.cgroups_path;
   const auto& resources = bundle.spec.linux.resources;
@@ -154,6 +171,14 @@ Result<void> adapt(oci::Process& process, CreateOptions& options, bool wait_for_
   return {};
 }
 
+// Without control groups nothing else tells that it is over. A pidfd polls readable when its process is a zombie: who
+// reaps it is not ours to wait for.
+Result<void> wait_for_end(int pidfd, pid_t pid) {
+  pollfd entry{pidfd, POLLIN, 0};
+  if (::poll(&entry, 1, static_cast<int>(kKillDeadline.count())) != 0) return {};
+  return Error::make(Code::busy, "the container's process ", pid, " did not die within ", kKillDeadline.count(), " ms");
+}
+
 }  // namespace
 
 Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& given,
@@ -173,12 +198,16 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
     auto launched = TRY(launch_recorded(root, made, record, options, wait_for_start));
     made.pidfd = std::move(launched.pidfd);
     made.console = std::move(launched.console);
-    return hand_over(options, launched.identity.pid, made.pidfd.get(), made.console.get());
+    TRY(hand_over(options, launched.identity.pid, made.pidfd.get(), made.console.get()));
+    // Order: last of all. From here on it can be started.
+    const int dir_fd = made.container.dir_fd();
+    if (wait_for_start) TRY(sys::rename_at(dir_fd, state::kUnreadySocket, dir_fd, state::kStartSocket));
+    return {};
   };
   auto done = finish();
   if (done) return made;
   Error error = std::move(done).error();
-  auto undone = destroy_container(root, std::move(made.container));
+  auto undone = destroy_container(root, std::move(made.container), globals.log);
   if (!undone) error.also(undone.error());
   return error;
 }
@@ -191,18 +220,20 @@ void end_init(const state::Container& container) {
   (void)::poll(&ended, 1, static_cast<int>(kKillDeadline.count()));
 }
 
-Result<void> destroy_container(state::Root& root, state::Container container) {
+Result<void> destroy_container(state::Root& root, state::Container container, const OciLog& log) {
   const state::Record record = container.record();
-  // Most have no poststop hooks: then there is nothing to parse.
-  const auto config = container.config();
+  std::optional<oci::Spec> spec;
+  if (record.has_poststop)
+    if (auto parsed = container.spec()) spec = *std::move(parsed);
   const auto init = container.open_init();
   if (init) (void)sys::signal_pidfd(init->get(), SIGKILL);
   if (record.cgroup && !cgroup::Group::remove_if_empty(*record.cgroup)) {
-    // Everything that is left, by the groups and not by the process: it may have died before its children (fault F02).
+    // Everything that is left, by the groups and not by the process: it may have died before its children (attack A89).
     auto group = cgroup::Group::open(*record.cgroup);
     if (group) TRY(group->kill_all(kKillDeadline));
     TRY(cgroup::Group::remove(*record.cgroup, kKillDeadline));
   }
+  if (init) TRY(wait_for_end(init->get(), record.init.pid));
   if (record.resctrl) {
     // Unmounted since: then its groups are gone with it.
     const auto resctrl = cgroup::open_resctrl();
@@ -210,8 +241,6 @@ Result<void> destroy_container(state::Root& root, state::Container container) {
   }
   if (record.host_root != 0) TRY(detach_host_root(record.rootfs, record.host_root));
   TRY(root.remove(std::move(container)));
-  if (!config || config->find("\"poststop\"") == config->npos) return {};
-  const auto spec = oci::parse_spec(*config);
   if (!spec) return {};
   launch::HookState state;
   state.id = record.id;
@@ -221,8 +250,7 @@ Result<void> destroy_container(state::Root& root, state::Container container) {
   // A failing poststop hook is told and does not stop the others (runtime.md "Lifecycle").
   for (const auto& hook : spec->hooks.poststop) {
     const auto ran = launch::run_hooks({hook}, "poststop", state);
-    if (!ran)
-      (void)sys::write_all(2, str("skink-oci: warning: ", printable(ran.error().text()), "\n"), "standard error");
+    if (!ran) log.warning(ran.error().text());
   }
   return {};
 }

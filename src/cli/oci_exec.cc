@@ -13,8 +13,7 @@ namespace {
 
 using state::Status;
 
-constexpr const char* kUsage =
-    "usage: skink-oci exec [OPTIONS] ID PROGRAM [ARG...], or skink-oci exec [OPTIONS] --process FILE ID";
+constexpr const char* kUsage = "exec [OPTION...] (--process FILE ID | ID PROGRAM [ARG...])";
 
 Result<void> set_no_new_privileges(ExecOptions& options, std::string_view value) {
   options.no_new_privileges = value == "true";
@@ -43,6 +42,7 @@ constexpr Option<ExecOptions> kExecOptions[] = {
 };
 
 struct Command {
+  bool help = false;
   ExecOptions options;
   std::string id;
   oci::Strings args;
@@ -50,11 +50,14 @@ struct Command {
 
 Result<Command> parse(Arguments args) {
   Command command;
-  auto line = TRY(parse_options(std::span<const Option<ExecOptions>>(kExecOptions), args, Operands::first_ends_options,
-                                command.options));
+  constexpr std::size_t kMany = 1'000'000;
+  auto line = TRY(read_verb(std::span<const Option<ExecOptions>>(kExecOptions), args, command.options, kUsage,
+                            {0, kMany, Operands::first_ends_options}));
+  command.help = line.help;
+  if (line.help) return command;
   // With --process what follows the id is not used.
   const std::size_t least = command.options.process.empty() ? 2 : 1;
-  if (line.operands.size() < least) return Error::make(Code::invalid_config, std::string_view(kUsage));
+  if (line.operands.size() < least) return wrong_usage(kUsage);
   command.id = line.operands[0];
   command.args.assign(line.operands.begin() + 1, line.operands.end());
   return command;
@@ -72,8 +75,8 @@ Result<void> check_status(const state::Container& container, bool ignore_paused)
   return {};
 }
 
-// What of a container an exec needs. The container's lock is not kept: a program that cannot be started in bounded time
-// (its file system hangs) must not keep `kill` and `delete` out.
+// What of a container an exec needs. The container's lock is not taken: a program that cannot be started in bounded
+// time (its file system hangs) must not keep `delete` out.
 struct Target {
   oci::Spec spec;
   std::string id, bundle;
@@ -96,9 +99,7 @@ Result<std::optional<cgroup::Group>> open_group(const state::Record& record, con
 }
 
 Result<Target> open_target(const OciGlobals& globals, const Command& command) {
-  const auto id = TRY(state::ContainerId::parse(command.id));
-  const state::Root root = TRY(state::Root::open(globals.root));
-  const auto container = TRY(root.find(id));
+  const auto [root, container] = TRY(look_at_container(globals, command.id));
   TRY(check_status(container, command.options.ignore_paused));
   Target target;
   target.spec = TRY(container.spec());
@@ -160,6 +161,7 @@ Result<launch::Launched> start(const Command& command, Target& target, oci::Proc
 
 Result<int> oci_exec(const OciGlobals& globals, Arguments args) {
   const Command command = TRY(parse(args));
+  if (command.help) return 0;
   const auto& options = command.options;
   Target target = TRY(open_target(globals, command));
   oci::Process process = TRY(make_process(command, target));

@@ -24,54 +24,53 @@ constexpr Option<CreateOptions> kCreateOptions[] = {
     {{"pidfd-socket", 0, "PATH", "send a pidfd of the process to this socket"}, set_text<&CreateOptions::pidfd_socket>},
 };
 
-struct NoOptions {};
-constexpr std::span<const Option<NoOptions>> kNoOptions;
-
-struct Opened {
-  state::Root root;
-  state::Container container;
-};
-Result<Opened> open_container(const OciGlobals& globals, const std::string& text) {
-  const auto id = TRY(state::ContainerId::parse(text));
-  state::Root root = TRY(state::Root::open(globals.root));
-  auto container = TRY(root.find(id));
-  return Opened{std::move(root), std::move(container)};
-}
-
 }  // namespace
 
 Result<int> oci_create(const OciGlobals& globals, Arguments args) {
   CreateOptions options;
-  const auto id = TRY(read_id(std::span<const Option<CreateOptions>>(kCreateOptions), args, options,
-                              "create [--bundle DIR] [--pid-file FILE] ID"));
+  const auto line =
+      TRY(read_verb(std::span<const Option<CreateOptions>>(kCreateOptions), args, options, "create [OPTION...] ID"));
+  if (line.help) return 0;
   state::Root root = TRY(state::Root::open(globals.root));
-  TRY(make_container(root, globals, options, id, true));
+  TRY(make_container(root, globals, options, line.operands[0], true));
   return 0;
 }
 
+namespace {
+
+Result<void> run_poststart(const state::Container& container) {
+  const oci::Spec spec = TRY(container.spec());
+  launch::HookState state;
+  state.id = container.record().id;
+  state.status = "running";
+  state.bundle = container.record().bundle;
+  state.pid = container.record().init.pid;
+  state.annotations = &spec.annotations;
+  return launch::run_hooks(spec.hooks.poststart, "poststart", state);
+}
+
+}  // namespace
+
 Result<int> oci_start(const OciGlobals& globals, Arguments args) {
-  NoOptions none;
-  auto [root, container] = TRY(open_container(globals, TRY(read_id(kNoOptions, args, none, "start ID"))));
+  const auto line = TRY(read_verb(args, "start ID"));
+  if (line.help) return 0;
+  const auto [root, container] = TRY(open_container(globals, line.operands[0]));
   const Status status = container.status();
   if (status != Status::created)
     return Error::make(Code::busy, "container ", quoted(container.record().id), ": cannot start a container that is ",
                        to_text(status));
-  const oci::Spec spec = TRY(container.spec());
   launch::StartRequest request;
   request.dir_fd = container.dir_fd();
   request.socket_name = state::kStartSocket;
-  request.spec = &spec;
+  request.spec = [&opened = container] { return opened.spec(); };
   request.id = container.record().id;
   request.bundle = container.record().bundle;
   request.init = container.record().init;
   TRY(launch::start_container(request));
-  launch::HookState hook_state;
-  hook_state.id = container.record().id;
-  hook_state.status = "running";
-  hook_state.bundle = container.record().bundle;
-  hook_state.pid = container.record().init.pid;
-  hook_state.annotations = &spec.annotations;
-  const auto ran = launch::run_hooks(spec.hooks.poststart, "poststart", hook_state);
+  // Its absence says "started"; where we die before this, that nobody listens there says the same.
+  (void)sys::unlink_at(container.dir_fd(), state::kStartSocket);
+  if (!container.record().has_poststart) return 0;
+  const auto ran = run_poststart(container);
   if (ran) return 0;
   // Runtime-spec 1.3: a failing poststart hook stops the container; it stays until it is deleted.
   end_init(container);
@@ -79,73 +78,97 @@ Result<int> oci_start(const OciGlobals& globals, Arguments args) {
 }
 
 Result<int> oci_state(const OciGlobals& globals, Arguments args) {
-  NoOptions none;
-  const auto [root, container] = TRY(open_container(globals, TRY(read_id(kNoOptions, args, none, "state ID"))));
-  const auto spec = container.spec();
-  const std::string text =
-      state::dump_state(container.record(), container.status(), spec ? spec->annotations : oci::Annotations{});
+  const auto line = TRY(read_verb(args, "state ID"));
+  if (line.help) return 0;
+  const auto [root, container] = TRY(look_at_container(globals, line.operands[0]));
+  const std::string text = state::dump_state(container.record(), container.status(), state::owner_of(container), true);
   TRY(sys::write_all(1, text + "\n", "standard output"));
   return 0;
 }
 
 namespace {
 
+constexpr std::chrono::milliseconds kKillDeadline{10'000};
+
 struct KillOptions {
   bool all = false;
 };
 constexpr Option<KillOptions> kKillOptions[] = {
-    {{"all", 'a', nullptr, "every process of the container"}, set_switch<&KillOptions::all>},
+    {{"all", 'a', nullptr, "every process of the container, also when its first one has ended"},
+     set_switch<&KillOptions::all>},
 };
 
-Result<void> signal_group(const state::Record& record, int signal) {
-  if (!record.cgroup) return {};
+// 0 sends nothing and only looks whether the process is there (kill(2)).
+Result<int> signal_of(const VerbLine& line) {
+  const std::string word = line.operands.size() == 2 ? line.operands[1] : "TERM";
+  const int signal = word == "0" ? 0 : sys::parse_signal(word);
+  if (signal >= 0) return signal;
+  return Error::make(Code::invalid_config, "signal ", quoted(word),
+                     ": use a number from 0 to 64 or a name such as TERM");
+}
+
+// How many processes there were.
+Result<std::size_t> signal_group(const state::Record& record, int signal) {
+  if (!record.cgroup) return std::size_t{0};
   auto group = TRY(cgroup::Group::open(*record.cgroup));
-  if (signal == SIGKILL) return group.kill_all(std::chrono::milliseconds(10'000));
-  for (const pid_t pid : TRY(group.processes())) {
+  const auto pids = TRY(group.processes());
+  if (signal == SIGKILL) {
+    TRY(group.kill_all(kKillDeadline));
+    return pids.size();
+  }
+  for (const pid_t pid : pids) {
     const auto pidfd = sys::open_pidfd(pid);
     if (pidfd) (void)sys::signal_pidfd(pidfd->get(), signal);
   }
+  return pids.size();
+}
+
+// A frozen process takes its death only when it is let go (cgroup v1; attack A90).
+void thaw(const state::Record& record) {
+  if (!record.cgroup || !cgroup::is_frozen(*record.cgroup)) return;
+  auto group = cgroup::Group::open(*record.cgroup);
+  if (group) (void)group->thaw();
+}
+
+Result<void> kill_all(const state::Container& container, int signal) {
+  const auto& record = container.record();
+  const auto init = container.open_init();
+  (void)TRY(signal_group(record, signal));
+  // Without control groups its first process is all that is known of it.
+  if (init && (!record.cgroup || signal == SIGKILL)) (void)sys::signal_pidfd(init->get(), signal);
   return {};
 }
 
-bool shares_pids(const state::Container& container) {
-  const auto spec = container.spec();
-  if (!spec) return false;
-  const auto* ns = spec->find_namespace(oci::NamespaceType::pid);
-  return ns == nullptr || !ns->path.empty();
+Result<void> kill_init(const state::Container& container, int signal) {
+  const auto& record = container.record();
+  const auto init = container.open_init();
+  // A container that shares its pid namespace does not end with its first process: its group does.
+  if (signal == SIGKILL && record.shares_pids && record.cgroup) {
+    const std::size_t count = TRY(signal_group(record, signal));
+    if (count == 0 && !init) return not_running(record.id);
+    return {};
+  }
+  if (!init || !sys::signal_pidfd(init->get(), signal)) return not_running(record.id);
+  if (signal == SIGKILL) thaw(record);
+  return {};
 }
 
 }  // namespace
 
+// Without the lock: a command that hangs must not keep its container from being killed.
 Result<int> oci_kill(const OciGlobals& globals, Arguments args) {
   KillOptions options;
-  const auto line =
-      TRY(parse_options(std::span<const Option<KillOptions>>(kKillOptions), args, Operands::anywhere, options));
-  if (line.operands.empty() || line.operands.size() > 2)
-    return Error::make(Code::invalid_config, "usage: skink-oci kill [--all] ID [SIGNAL]");
-  const std::string word = line.operands.size() == 2 ? line.operands[1] : "TERM";
-  const int signal = sys::parse_signal(word);
-  if (signal < 0)
-    return Error::make(Code::invalid_config, "signal ", quoted(word),
-                       ": use a number from 1 to 64 or a name such as TERM");
-  const auto [root, container] = TRY(open_container(globals, line.operands[0]));
-  // A container that shares its pid namespace does not end with its init: its group does.
-  const bool whole = options.all || (signal == SIGKILL && shares_pids(container));
-  const auto init = container.open_init();
-  if (whole) TRY(signal_group(container.record(), signal));
-  if (!init) {
-    if (whole) return 0;
-    return Error::make(Code::not_found, "container ", quoted(container.record().id), ": container not running");
-  }
-  if (!options.all || signal == SIGKILL) {
-    const auto sent = sys::signal_pidfd(init->get(), signal);
-    if (!sent && !whole)
-      return Error::make(Code::not_found, "container ", quoted(container.record().id), ": container not running");
-  }
+  const auto line = TRY(read_verb(std::span<const Option<KillOptions>>(kKillOptions), args, options,
+                                  "kill [--all] ID [SIGNAL]", {1, 2, Operands::first_ends_options}));
+  if (line.help) return 0;
+  const auto [root, container] = TRY(look_at_container(globals, line.operands[0]));
+  const int signal = TRY(signal_of(line));
+  TRY(options.all ? kill_all(container, signal) : kill_init(container, signal));
   return 0;
 }
 
 namespace {
+
 struct DeleteOptions {
   bool force = false;
 };
@@ -153,14 +176,27 @@ constexpr Option<DeleteOptions> kDeleteOptions[] = {
     {{"force", 'f', nullptr, "end it first if it runs; an unknown container is no error"},
      set_switch<&DeleteOptions::force>},
 };
+
+// Whatever works on the container and waits for its process (start, create) goes on when that is dead, and lets go of
+// the lock.
+void end_without_lock(const state::Root& root, const state::ContainerId& id) {
+  const auto container = root.look(id);
+  if (!container) return;
+  const auto init = container->open_init();
+  if (init) (void)sys::signal_pidfd(init->get(), SIGKILL);
+  thaw(container->record());
+}
+
 }  // namespace
 
 Result<int> oci_delete(const OciGlobals& globals, Arguments args) {
   DeleteOptions options;
-  const auto text =
-      TRY(read_id(std::span<const Option<DeleteOptions>>(kDeleteOptions), args, options, "delete [--force] ID"));
-  const auto id = TRY(state::ContainerId::parse(text));
+  const auto line =
+      TRY(read_verb(std::span<const Option<DeleteOptions>>(kDeleteOptions), args, options, "delete [--force] ID"));
+  if (line.help) return 0;
+  const auto id = TRY(state::ContainerId::parse(line.operands[0]));
   state::Root root = TRY(state::Root::open(globals.root));
+  if (options.force) end_without_lock(root, id);
   auto container = root.find(id);
   if (!container && options.force && container.error().code() == Code::not_found) return 0;
   state::Container found = TRY(std::move(container));
@@ -168,7 +204,7 @@ Result<int> oci_delete(const OciGlobals& globals, Arguments args) {
   if (!options.force && (status == Status::running || status == Status::paused))
     return Error::make(Code::busy, "container ", quoted(id.text()), ": cannot delete a container that is ",
                        to_text(status), "; kill it first or use --force");
-  TRY(destroy_container(root, std::move(found)));
+  TRY(destroy_container(root, std::move(found), globals.log));
   return 0;
 }
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // skink-oci: the OCI runtime command line. Finds the verb, runs it, and tells a failure on standard error and in --log.
+#include <commit.h>  // made by meson
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <array>
+#include <climits>
 #include <csignal>
 #include <cstdlib>
 
@@ -15,37 +17,70 @@ namespace skink::cli {
 namespace {
 
 constexpr OciVerb kVerbs[] = {
-    {"create", "create [--bundle DIR] [--pid-file FILE] [--console-socket PATH] ID", oci_create},
-    {"start", "start ID", oci_start},
-    {"run", "run [--bundle DIR] [--detach] [--keep] ID", oci_run},
-    {"state", "state ID", oci_state},
-    {"kill", "kill [--all] ID [SIGNAL]", oci_kill},
-    {"delete", "delete [--force] ID", oci_delete},
-    {"exec", "exec [--detach] [--tty] (--process FILE ID | ID PROGRAM [ARG...])", oci_exec, 255},
+    {"create", "create [--bundle DIR] [--pid-file FILE] [--console-socket PATH] ID", "make a container", oci_create},
+    {"start", "start ID", "execute its program", oci_start},
+    {"run", "run [--bundle DIR] [--detach] [--keep] ID", "create, start, wait and delete", oci_run},
+    {"state", "state ID", "print its state as JSON", oci_state},
+    {"kill", "kill [--all] ID [SIGNAL]", "send a signal, TERM by default", oci_kill},
+    {"delete", "delete [--force] ID", "remove it", oci_delete},
+    {"exec", "exec [OPTION...] (--process FILE ID | ID PROGRAM [ARG...])", "run one more process in it", oci_exec, 255},
+    {"list", "list [--format table|json] [--quiet]", "print all containers", oci_list},
+    {"ps", "ps [--format table|json] ID [PS OPTION...]", "print its processes", oci_ps},
+    {"pause", "pause ID", "freeze its processes", oci_pause},
+    {"resume", "resume ID", "let them go on", oci_resume},
+    {"update", "update [--resources FILE|-] [LIMIT...] ID", "change its limits", oci_update},
+    {"events", "events [--stats] [--interval TIME] ID", "print what it uses and what happens to it", oci_events},
+    {"features", "features", "print what this runtime supports as JSON", oci_features},
+    {"spec", "spec [--bundle DIR] [--rootless]", "write a config.json to begin with", oci_spec},
+    {"checkpoint", "checkpoint ID", "not supported", oci_checkpoint},
+    {"restore", "restore ID", "not supported", oci_restore},
 };
 
 Result<void> set_log_format(OciGlobals& globals, std::string_view value) {
   if (value != "json" && value != "text")
     return Error::make(Code::invalid_config, quoted(value), " is neither text nor json");
-  globals.log_json = value == "json";
+  globals.log_options.json = value == "json";
+  return {};
+}
+
+Result<void> set_log_level(OciGlobals& globals, std::string_view value) {
+  globals.log_options.level = TRY(parse_log_level(value));
   return {};
 }
 
 Result<void> set_cgroup_manager(OciGlobals& globals, std::string_view value) {
-  if (value == "systemd") return Error::make(Code::unsupported, "systemd is not there yet; use cgroupfs");
-  if (value != "cgroupfs" && value != "disabled")
-    return Error::make(Code::invalid_config, quoted(value), " is none of cgroupfs, disabled");
+  if (value != "cgroupfs" && value != "systemd" && value != "disabled")
+    return Error::make(Code::invalid_config, quoted(value), " is none of cgroupfs, systemd, disabled");
   globals.no_cgroup = value == "disabled";
+  globals.systemd_cgroup = value == "systemd";
   return {};
+}
+
+// Whether this is so is seen, not told.
+Result<void> set_rootless(OciGlobals& /*globals*/, std::string_view value) {
+  for (const std::string_view word : {"auto", "true", "false", "1", "0", "t", "f"})
+    if (value == word) return {};
+  return Error::make(Code::invalid_config, quoted(value), " is none of auto, true, false");
 }
 
 constexpr Option<OciGlobals> kGlobals[] = {
     {{"root", 0, "DIR", "state directory (default /run/skink-oci)"}, set_text<&OciGlobals::root>},
-    {{"log", 0, "FILE", "append failures to this file"}, set_text<&OciGlobals::log>},
+    {{"log", 0, "FILE", "append failures there; also journald:NAME, syslog:NAME"},
+     [](OciGlobals& o, std::string_view v) -> Result<void> {
+       o.log_options.target = std::string(v);
+       return {};
+     }},
     {{"log-format", 0, "text|json", "form of the log (default text)"}, set_log_format},
-    {{"cgroup-manager", 0, "cgroupfs|disabled", "who makes control groups"}, set_cgroup_manager},
-    {{"systemd-cgroup", 0, nullptr, "make control groups through systemd"}, set_switch<&OciGlobals::systemd_cgroup>},
-    {{"debug", 0, nullptr, "accepted"}, set_switch<&OciGlobals::debug>},
+    {{"log-level", 0, "LEVEL", "error, warning, info (default) or debug"}, set_log_level},
+    {{"debug", 0, nullptr, "the same as --log-level debug"},
+     [](OciGlobals& o, std::string_view v) -> Result<void> {
+       if (v == "true") o.log_options.level = LogLevel::debug;
+       return {};
+     }},
+    {{"cgroup-manager", 0, "MANAGER", "who makes control groups: cgroupfs, systemd, disabled"}, set_cgroup_manager},
+    {{"systemd-cgroup", 0, nullptr, "the same as --cgroup-manager systemd"}, set_switch<&OciGlobals::systemd_cgroup>},
+    {{"rootless", 0, "auto|true|false", "accepted, without effect"}, set_rootless},
+    {{"criu", 0, "PATH", "accepted, without effect"}, set_nothing<OciGlobals>},
     {{"version", 'v', nullptr, "print the version and exit"}, set_switch<&OciGlobals::version>},
 };
 
@@ -56,36 +91,78 @@ bool open_standard_descriptors() {
   return true;
 }
 
-std::string log_record(const OciGlobals& globals, const std::string& text) {
-  if (!globals.log_json) return str("time=\"", fs::rfc3339_now(), "\" level=error msg=", quoted(text), "\n");
-  oci::Json json;
-  json["level"] = "error";
-  json["msg"] = text;
-  json["time"] = fs::rfc3339_now();
-  return oci::dump_json(json) + "\n";
+bool is_variable(const char* name, std::string_view value) {
+  const char* const found = ::getenv(name);
+  return found != nullptr && found == value;
 }
 
-// Opened before anything can fail: callers take a missing log for a runtime that does not exist.
-Result<UniqueFd> open_log(const OciGlobals& globals) {
-  if (globals.log.empty()) return UniqueFd{};
-  return TRY_CTX(
-      sys::open_at(AT_FDCWD, globals.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NOCTTY, 0644),
-      "--log");
+// Root of a user namespace of its own is a plain user to the host, and /run is not his.
+bool in_user_namespace() {
+  const auto text = fs::read_file(AT_FDCWD, "/proc/self/uid_map", 4096);
+  if (!text) return false;
+  std::string words;
+  for (const std::string_view word : split(*text, ' '))
+    if (!word.empty()) words += str(word, " ");
+  return words != "0 0 4294967295\n ";
 }
 
-int report(const OciGlobals& globals, int log_fd, const Error& error) {
-  const std::string text = printable(error.text());
-  const bool json = globals.log_json && log_fd < 0;
-  (void)sys::write_all(2, json ? log_record(globals, text) : str("skink-oci: ", text, "\n"), "standard error");
-  if (log_fd >= 0) (void)sys::write_all(log_fd, log_record(globals, text), "log");
+// Engines call one container's verbs with different environments: only what all of them have may decide. An empty
+// XDG_RUNTIME_DIR is podman's for root.
+std::string default_root() {
+  constexpr const char* kName = "skink-oci";
+  const char* const own = ::getenv("XDG_RUNTIME_DIR");
+  const bool plain = ::geteuid() != 0 || (own != nullptr && !is_variable("USER", "root") && in_user_namespace());
+  return own != nullptr && own[0] != '\0' && plain ? str(std::string_view(own), "/", std::string_view(kName))
+                                                   : str("/run/", std::string_view(kName));
+}
+
+Result<void> settle_root(OciGlobals& globals) {
+  if (globals.root.empty()) globals.root = default_root();
+  if (globals.root.starts_with('/')) return {};
+  std::array<char, PATH_MAX> here{};
+  if (::getcwd(here.data(), here.size()) == nullptr) return Error::from_errno(errno, "--root: getcwd");
+  globals.root = str(std::string_view(here.data()), "/", globals.root);
+  return {};
+}
+
+// The log's place out of a line that is wrong elsewhere: engines show people what is in the log.
+void find_log(Arguments args, OciGlobals& globals) {
+  for (std::size_t i = 0; i < args.size() && args[i][0] == '-'; ++i) {
+    const std::string_view word(args[i]);
+    const std::string_view next = i + 1 < args.size() ? args[i + 1] : "";
+    for (const std::string_view name : {"--log", "--log-format"}) {
+      std::string_view value = next;
+      if (word.starts_with(str(name, "="))) value = word.substr(name.size() + 1);
+      else if (word != name) continue;
+      if (name == "--log") globals.log_options.target = std::string(value);
+      else globals.log_options.json = value == "json";
+    }
+    if (word == "--log" || word == "--log-format" || word == "--root") ++i;
+  }
+}
+
+int report(const OciGlobals& globals, const Error& error) {
+  globals.log.error(error.text());
   return 1;
 }
 
 std::string overview() {
-  std::string text =
-      "Usage: skink-oci [--root DIR] [--log FILE] [--log-format text|json] VERB ...\n\nAn OCI runtime.\n\nVerbs:\n";
-  for (const auto& verb : kVerbs) text += str("  ", verb.usage, "\n");
-  return text;
+  constexpr std::size_t kColumn = 54;
+  std::string text = "Usage: skink-oci [GLOBAL OPTION...] VERB [OPTION...] ID\n\nAn OCI container runtime.\n\nVerbs:\n";
+  for (const auto& verb : kVerbs) {
+    std::string line = str("  ", std::string_view(verb.usage));
+    if (line.size() + 2 > kColumn) line += str("\n", std::string(kColumn, ' '));
+    else line.append(kColumn - line.size(), ' ');
+    text += str(line, std::string_view(verb.summary), "\n");
+  }
+  text += "\nGlobal options, before the verb:\n";
+  for (const auto& option : kGlobals) {
+    std::string line = str("  ", option_name(option.words));
+    if (option.words.value != nullptr) line += str(' ', std::string_view(option.words.value));
+    line.append(line.size() + 2 <= kColumn ? kColumn - line.size() : 2, ' ');
+    text += str(line, std::string_view(option.words.help), "\n");
+  }
+  return text + "\nskink-oci VERB --help tells the options of a verb.\n";
 }
 
 const OciVerb* find_verb(std::string_view name) {
@@ -94,42 +171,49 @@ const OciVerb* find_verb(std::string_view name) {
   return nullptr;
 }
 
-int run_verb(const OciGlobals& globals, int log_fd, const std::vector<std::string>& words, Arguments args) {
-  const OciVerb* verb = find_verb(words[0]);
+int run_verb(const OciGlobals& globals, const std::string& word, Arguments args) {
+  const OciVerb* const verb = find_verb(word);
   if (verb == nullptr)
-    return report(globals, log_fd,
-                  Error::make(Code::invalid_config, "there is no verb ", quoted(words[0]), "; see skink-oci --help"));
-  auto status = verb->run(globals, args.last(words.size() - 1));
+    return report(globals,
+                  Error::make(Code::invalid_config, "there is no verb ", quoted(word), "; see skink-oci --help"));
+  auto status = verb->run(globals, args);
   if (status) return *status;
-  Error& error = status.error();
   // `exec: "foo": executable file not found` says what it is about already.
-  if (!error.text().starts_with(words[0] + ": ")) error.context(words[0]);
-  (void)report(globals, log_fd, error);
+  if (!status.error().text().starts_with(word + ": ")) status.error().context(word);
+  (void)report(globals, status.error());
   return verb->failure;
+}
+
+int print(const std::string& text) { return sys::write_all(1, text, "standard output") ? 0 : 1; }
+
+std::string version() {
+  return str("skink-oci version ", std::string_view(SKINK_VERSION), "\ncommit: ", std::string_view(SKINK_COMMIT),
+             "\nspec: ", oci::kSpecVersion, "\n");
+}
+
+std::string shown(Arguments args) {
+  std::string text = "skink-oci";
+  for (const char* word : args) text += str(' ', std::string_view(word));
+  return text;
 }
 
 int run(Arguments args) {
   OciGlobals globals;
-  auto line = parse_options(std::span<const Option<OciGlobals>>(kGlobals), args, Operands::first_ends_options, globals);
-  if (!line) return report(globals, -1, line.error());
-  if (globals.version) {
-    (void)sys::write_all(
-        1, str("skink-oci version ", std::string_view(SKINK_VERSION), "\nspec: ", oci::kSpecVersion, "\n"),
-        "standard output");
-    return 0;
-  }
-  if (line->help) {
-    (void)sys::write_all(1, overview(), "standard output");
-    return 0;
-  }
-  const auto log = open_log(globals);
-  if (!log) return report(globals, -1, log.error());
-  if (globals.systemd_cgroup)
-    return report(globals, log->get(),
-                  Error::make(Code::unsupported, "--systemd-cgroup: is not there yet; leave it out"));
+  auto line = parse_options(std::span<const Option<OciGlobals>>(kGlobals), args, Operands::first_ends_options, globals,
+                            Dashes::one_or_two);
+  if (!line) find_log(args, globals);
+  if (line && globals.version) return print(version());
+  if (line && (line->help || (line->operands.size() == 1 && line->operands[0] == "help"))) return print(overview());
+  // Opened before anything else can fail: callers take a missing log for a runtime that does not exist.
+  auto log = OciLog::open(globals.log_options);
+  if (!log) return report(globals, log.error().context("--log"));
+  globals.log = *std::move(log);
+  if (!line) return report(globals, line.error());
   if (line->operands.empty())
-    return report(globals, log->get(), Error::make(Code::invalid_config, "a verb is missing; see skink-oci --help"));
-  return run_verb(globals, log->get(), line->operands, args);
+    return report(globals, Error::make(Code::invalid_config, "a verb is missing; see skink-oci --help"));
+  if (const auto settled = settle_root(globals); !settled) return report(globals, settled.error());
+  globals.log.debug(shown(args));
+  return run_verb(globals, line->operands[0], args.last(line->operands.size() - 1));
 }
 
 // Descriptors of 3 .. 2+N that the caller left closed must not be taken by our own files and reach the container
@@ -139,9 +223,10 @@ void plug_preserved(int argc, char** argv) {
   const int before = listening != nullptr ? parse_int<int>(listening).value_or(0) : 0;
   for (int i = 1; i < argc; ++i) {
     std::string_view word(argv[i]);
+    if (word.starts_with("--")) word.remove_prefix(1);
     std::optional<int> count;
-    if (word.starts_with("--preserve-fds=")) count = parse_int<int>(word.substr(15));
-    else if (word == "--preserve-fds" && i + 1 < argc) count = parse_int<int>(argv[i + 1]);
+    if (word.starts_with("-preserve-fds=")) count = parse_int<int>(word.substr(14));
+    else if (word == "-preserve-fds" && i + 1 < argc) count = parse_int<int>(argv[i + 1]);
     constexpr int kMost = 1024;
     if (!count || *count < 0 || *count > kMost || before < 0 || before > kMost) continue;
     for (int fd = 3; fd < 3 + before + *count; ++fd) {

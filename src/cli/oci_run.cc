@@ -33,7 +33,8 @@ Result<void> run_poststart(const Made& made) {
 }
 
 // The lock is not held while the program runs, so that state, kill and exec work meanwhile.
-Result<int> wait_and_delete(state::Root& root, Made made, const CreateOptions& options, Foreground& foreground) {
+Result<int> wait_and_delete(state::Root& root, Made made, const CreateOptions& options, Foreground& foreground,
+                            const OciLog& log) {
   const auto id = TRY(state::ContainerId::parse(made.container.record().id));
   { const state::Container unlocked = std::move(made.container); }
   UniqueFd console;
@@ -41,7 +42,7 @@ Result<int> wait_and_delete(state::Root& root, Made made, const CreateOptions& o
   const sys::ExitStatus status = TRY(foreground.wait(made.pidfd.get(), std::move(console)));
   if (!options.keep) {
     auto container = root.find(id);
-    if (container) TRY(destroy_container(root, *std::move(container)));
+    if (container) TRY(destroy_container(root, *std::move(container), log));
   }
   return status.shell_status();
 }
@@ -50,8 +51,10 @@ Result<int> wait_and_delete(state::Root& root, Made made, const CreateOptions& o
 
 Result<int> oci_run(const OciGlobals& globals, Arguments args) {
   CreateOptions options;
-  const auto id =
-      TRY(read_id(std::span<const Option<CreateOptions>>(kRunOptions), args, options, "run [--bundle DIR] ID"));
+  const auto line =
+      TRY(read_verb(std::span<const Option<CreateOptions>>(kRunOptions), args, options, "run [OPTION...] ID"));
+  if (line.help) return 0;
+  const std::string& id = line.operands[0];
   state::Root root = TRY(state::Root::open(globals.root));
   // Order: signals are kept back before there is a process that they are meant for.
   std::optional<Foreground> foreground;
@@ -63,12 +66,12 @@ Result<int> oci_run(const OciGlobals& globals, Arguments args) {
     return std::move(hooked).error();
   }
   if (!hooked) {
-    auto undone = destroy_container(root, std::move(made.container));
+    auto undone = destroy_container(root, std::move(made.container), globals.log);
     if (!undone) hooked.error().also(undone.error());
     return std::move(hooked).error();
   }
   if (options.detach) return 0;
-  return wait_and_delete(root, std::move(made), options, *foreground);
+  return wait_and_delete(root, std::move(made), options, *foreground, globals.log);
 }
 
 }  // namespace skink::cli

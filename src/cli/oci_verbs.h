@@ -2,11 +2,13 @@
 // The verbs of skink-oci, the OCI runtime command line (runtime-spec, runtime.md "Operations").
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/text.h"
 #include "cli/oci_handover.h"
+#include "cli/oci_log.h"
 #include "cli/options.h"
 #include "state/state.h"
 
@@ -14,19 +16,19 @@ namespace skink::cli {
 
 /// What stands before the verb.
 struct OciGlobals {
-  std::string root = "/run/skink-oci";
-  std::string log;  ///< file for error records; empty: none
-  bool log_json = false;
+  std::string root;  ///< the state directory; main puts the default in
+  LogOptions log_options;
   bool systemd_cgroup = false;
   bool no_cgroup = false;  ///< --cgroup-manager disabled
-  bool debug = false;
   bool version = false;
+  OciLog log;
 };
 
 /// One verb: it prints its result on standard output and returns the exit status, or the error to report.
 struct OciVerb {
   const char* name;
-  const char* usage;
+  const char* usage;    ///< its command line, without "skink-oci"
+  const char* summary;  ///< half a line for the overview
   Result<int> (*run)(const OciGlobals& globals, Arguments args);
   int failure = 1;  ///< exit status when it returns an error
 };
@@ -38,6 +40,16 @@ Result<int> oci_state(const OciGlobals& globals, Arguments args);
 Result<int> oci_kill(const OciGlobals& globals, Arguments args);
 Result<int> oci_exec(const OciGlobals& globals, Arguments args);
 Result<int> oci_delete(const OciGlobals& globals, Arguments args);
+Result<int> oci_list(const OciGlobals& globals, Arguments args);
+Result<int> oci_ps(const OciGlobals& globals, Arguments args);
+Result<int> oci_pause(const OciGlobals& globals, Arguments args);
+Result<int> oci_resume(const OciGlobals& globals, Arguments args);
+Result<int> oci_update(const OciGlobals& globals, Arguments args);
+Result<int> oci_events(const OciGlobals& globals, Arguments args);
+Result<int> oci_features(const OciGlobals& globals, Arguments args);
+Result<int> oci_spec(const OciGlobals& globals, Arguments args);
+Result<int> oci_checkpoint(const OciGlobals& globals, Arguments args);
+Result<int> oci_restore(const OciGlobals& globals, Arguments args);
 
 // What several verbs do, in oci_container.cc.
 
@@ -61,8 +73,9 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
 /// Kills the init and waits until it has ended (bounded): what `state` says next is "stopped".
 void end_init(const state::Container& container);
 
-/// Ends whatever is left of a container, removes its groups and its directory, and runs its poststop hooks.
-Result<void> destroy_container(state::Root& root, state::Container container);
+/// Ends whatever is left of a container, removes its groups and its directory, and runs its poststop hooks, of which a
+/// failing one is a warning.
+Result<void> destroy_container(state::Root& root, state::Container container, const OciLog& log);
 
 /// A number of descriptors (--preserve-fds).
 template <auto Member, typename T>
@@ -75,12 +88,47 @@ Result<void> set_count(T& target, std::string_view value) {
   return {};
 }
 
-/// Reads a verb's options and its one operand, the container's id.
+/// A container that was named, with the state directory it is in.
+struct Opened {
+  state::Root root;
+  state::Container container;
+};
+/// With its lock: no other command works on it meanwhile.
+Result<Opened> open_container(const OciGlobals& globals, const std::string& text);
+/// Without: for commands that only look or send a signal, which nothing may block (a hook that hangs, least of all).
+Result<Opened> look_at_container(const OciGlobals& globals, const std::string& text);
+
+/// "container "ID": container not running", which engines look for.
+Error not_running(const std::string& id);
+
+// Command lines of verbs, in oci_command.cc.
+
+/// What a verb's command line has beside its options.
+struct VerbLine {
+  bool help = false;  ///< asked for and printed: there is nothing more to do
+  std::vector<std::string> operands;
+};
+
+/// How many operands a verb takes, and whether options may follow the first.
+struct OperandCount {
+  std::size_t least = 1, most = 1;
+  Operands order = Operands::anywhere;
+};
+
+VerbLine print_help(const char* usage, const std::vector<OptionWords>& words);
+Error wrong_usage(const char* usage);
+
+/// Reads a verb's options and operands; prints its help when that is asked for.
 template <typename T>
-Result<std::string> read_id(std::span<const Option<T>> table, Arguments args, T& target, const char* usage) {
-  auto line = TRY(parse_options(table, args, Operands::anywhere, target));
-  if (line.operands.size() != 1) return Error::make(Code::invalid_config, "usage: skink-oci ", std::string_view(usage));
-  return std::move(line.operands[0]);
+Result<VerbLine> read_verb(std::span<const Option<T>> table, Arguments args, T& target, const char* usage,
+                           OperandCount count = {}) {
+  auto line = TRY(parse_options(table, args, count.order, target, Dashes::one_or_two));
+  if (line.help) return print_help(usage, words_of(table));
+  if (line.operands.size() < count.least || line.operands.size() > count.most) return wrong_usage(usage);
+  return VerbLine{false, std::move(line.operands)};
 }
+
+/// Of a verb without options.
+Result<VerbLine> read_verb(Arguments args, const char* usage, OperandCount count = {});
 
 }  // namespace skink::cli

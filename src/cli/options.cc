@@ -15,14 +15,15 @@ constexpr std::size_t kNone = static_cast<std::size_t>(-1);
 
 class Reader {
  public:
-  Reader(std::span<const OptionWords> table, Arguments args, Operands operands)
-      : table_(table), args_(args), operands_(operands) {}
+  Reader(std::span<const OptionWords> table, Arguments args, Operands operands, Dashes dashes)
+      : table_(table), args_(args), operands_(operands), dashes_(dashes) {}
 
   Result<CommandLine> read() {
     while (next_ < args_.size()) {
       const std::string_view arg = args_[next_++];
       if (arg == "--") return rest();
       if (arg.starts_with("--")) TRY(read_long(arg.substr(2)));
+      else if (is_long_behind_one_dash(arg)) TRY(read_long(arg.substr(1)));
       else if (arg.size() > 1 && arg[0] == '-') TRY(read_letters(arg.substr(1)));
       else {
         line_.operands.emplace_back(arg);
@@ -48,6 +49,12 @@ class Reader {
     for (std::size_t i = 0; i < table_.size(); ++i)
       if (table_[i].letter == letter) return i;
     return kNone;
+  }
+
+  [[nodiscard]] bool is_long_behind_one_dash(std::string_view arg) const {
+    if (dashes_ == Dashes::two || arg.size() < 3 || arg[0] != '-') return false;
+    const std::string_view name = arg.substr(1, arg.find('=') - 1);
+    return find_name(name) != kNone || name == "help";
   }
 
   Result<void> read_long(std::string_view text) {
@@ -115,6 +122,7 @@ class Reader {
   std::span<const OptionWords> table_;
   Arguments args_;
   Operands operands_;
+  Dashes dashes_;
   std::size_t next_ = 0;
   CommandLine line_;
 };
@@ -125,8 +133,9 @@ std::string option_name(const OptionWords& words) {
   return words.letter == 0 ? str("--", words.name) : str('-', words.letter, ", --", words.name);
 }
 
-Result<CommandLine> read_command_line(std::span<const OptionWords> table, Arguments args, Operands operands) {
-  return Reader(table, args, operands).read();
+Result<CommandLine> read_command_line(std::span<const OptionWords> table, Arguments args, Operands operands,
+                                      Dashes dashes) {
+  return Reader(table, args, operands, dashes).read();
 }
 
 }  // namespace skink::cli

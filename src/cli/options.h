@@ -34,6 +34,10 @@ struct Option {
 /// Whether options may follow the first operand. In `run IMAGE ARG...` what follows belongs to the command.
 enum class Operands { anywhere, first_ends_options };
 
+/// Whether a long name may stand behind one dash, as Go's programs take it ("-no-subreaper"). Where one may, a word
+/// that is such a name is never read as letters.
+enum class Dashes { two, one_or_two };
+
 struct Match {
   std::size_t option = 0;  ///< index into the table
   std::string_view value;
@@ -46,7 +50,8 @@ struct CommandLine {
 };
 
 /// Sorts the arguments into options and operands. Pure; the views point into `args`. Errors name the option.
-Result<CommandLine> read_command_line(std::span<const OptionWords> table, Arguments args, Operands operands);
+Result<CommandLine> read_command_line(std::span<const OptionWords> table, Arguments args, Operands operands,
+                                      Dashes dashes = Dashes::two);
 
 /// "-m, --memory" as an error names it.
 std::string option_name(const OptionWords& words);
@@ -63,8 +68,9 @@ std::vector<OptionWords> words_of(std::span<const Option<T>> table) {
 /// Reads `args` into `target` by its table. What is returned has the operands and whether help was asked for; then
 /// nothing was set.
 template <typename T>
-Result<CommandLine> parse_options(std::span<const Option<T>> table, Arguments args, Operands operands, T& target) {
-  CommandLine line = TRY(read_command_line(words_of(table), args, operands));
+Result<CommandLine> parse_options(std::span<const Option<T>> table, Arguments args, Operands operands, T& target,
+                                  Dashes dashes = Dashes::two) {
+  CommandLine line = TRY(read_command_line(words_of(table), args, operands, dashes));
   if (line.help) return line;
   for (const Match& match : line.matches) {
     const Option<T>& option = table[match.option];

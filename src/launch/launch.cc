@@ -380,7 +380,6 @@ Result<UniqueFd> connect_below(int dir_fd, const char* name) {
 bool awaits_start(int dir_fd, const char* socket_name) { return connect_below(dir_fd, socket_name).has_value(); }
 
 Result<void> start_container(const StartRequest& request) {
-  const oci::Spec& spec = *request.spec;
   const UniqueFd init = TRY(sys::open_identified(request.init));
   auto connected = connect_below(request.dir_fd, request.socket_name);
   if (!connected) return Error::make(Code::busy, "the container is not waiting to be started");
@@ -388,6 +387,7 @@ Result<void> start_container(const StartRequest& request) {
   for (;;) {
     auto received = TRY(receive(connected->get()));
     if (!received) return {};  // close-on-exec: the program has been executed
+    const oci::Spec spec = TRY(request.spec());
     if (received->message.kind != static_cast<plan::U32>(plan::Kind::listener) || !spec.linux.seccomp) {
       plan::LaunchPlan words;
       if (spec.process) words.process = *spec.process;

@@ -69,7 +69,7 @@ Result<Launched> launch_container(const ContainerRequest& request);
 struct StartRequest {
   int dir_fd = -1;  ///< with `socket_name`, the listener's file
   const char* socket_name = nullptr;
-  const oci::Spec* spec = nullptr;
+  std::function<Result<oci::Spec>()> spec;  ///< asked only for a listener to hand over, or for the words of a failure
   std::string id, bundle;
   sys::ProcessIdentity init;
 };

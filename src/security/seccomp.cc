@@ -361,4 +361,9 @@ Result<SeccompProgram> compile_seccomp(const oci::Seccomp& profile) {
   return program;
 }
 
+std::string seccomp_library_version() {
+  const scmp_version* const version = seccomp_version();
+  return str(version->major, '.', version->minor, '.', version->micro);
+}
+
 }  // namespace skink::security

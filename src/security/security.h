@@ -24,6 +24,9 @@ struct SeccompProgram {
 /// The descriptor-only export of libseccomp 2.5.4 goes through a memfd.
 Result<SeccompProgram> compile_seccomp(const oci::Seccomp& profile);
 
+/// "2.5.4": the libseccomp that is linked in.
+std::string seccomp_library_version();
+
 /// skink's own allow-list profile for a container with these capabilities (bounding mask): what docker's default
 /// permits, minus io_uring, bpf, userfaultfd, keyctl, AF_ALG, AF_VSOCK, new user namespaces; unlisted calls answer
 /// ENOSYS; TIOCSTI and TIOCLINUX are refused whatever the high 32 bits say (attacks A40 to A43).

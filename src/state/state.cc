@@ -4,9 +4,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 
 #include "base/text.h"
 #include "launch/launch.h"
@@ -18,7 +20,8 @@ namespace {
 constexpr const char* kRecordFile = "state.json";
 constexpr const char* kConfigFile = "config.json";
 constexpr const char* kCacheDir = ".cache";
-constexpr std::size_t kRecordLimit = 1U << 20;
+constexpr std::size_t kRecordLimit = 1U << 24;  // the annotations of a config.json
+constexpr std::chrono::milliseconds kLockTime{30'000};
 
 std::string dump_record(const Record& record) {
   oci::Json json;
@@ -31,12 +34,17 @@ std::string dump_record(const Record& record) {
   json["startTime"] = record.init.start_time;
   json["bootId"] = record.init.boot_id;
   if (record.host_root != 0) json["hostRoot"] = record.host_root;
+  json["cgroupManager"] = record.manager;
   if (record.cgroup) json["cgroup"] = cgroup::dump_location(*record.cgroup);
   if (record.resctrl) {
     json["resctrl"] = record.resctrl->name;
     json["resctrlMonitor"] = record.resctrl->monitor;
     json["resctrlMade"] = record.resctrl->made_by_us ? 1 : 0;
   }
+  if (record.shares_pids) json["sharesPids"] = true;
+  if (record.has_poststart) json["hasPoststart"] = true;
+  if (record.has_poststop) json["hasPoststop"] = true;
+  if (!record.annotations.empty()) json["annotations"] = record.annotations;
   return oci::dump_json(json);
 }
 
@@ -59,6 +67,13 @@ Result<Record> parse_record(std::string_view text, const std::string& id) {
   group.monitor = oci::get_string(json, "resctrlMonitor");
   group.made_by_us = oci::get_int(json, "resctrlMade") == 1;
   if (!group.name.empty()) record.resctrl = std::move(group);
+  record.manager = oci::get_string(json, "cgroupManager", "cgroupfs");
+  record.shares_pids = oci::get_bool(json, "sharesPids");
+  record.has_poststart = oci::get_bool(json, "hasPoststart");
+  record.has_poststop = oci::get_bool(json, "hasPoststop");
+  if (const auto* annotations = oci::find(json, "annotations"); annotations != nullptr && annotations->is_object())
+    for (const auto& [key, value] : annotations->get_ref<const oci::Json::object_t&>())
+      record.annotations[key] = value.is_string() ? value.get_ref<const oci::Json::string_t&>() : std::string{};
   return record;
 }
 
@@ -74,7 +89,7 @@ Result<ContainerId> ContainerId::parse(std::string_view text) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '+' ||
            c == '-' || c == '.';
   };
-  if (text.empty() || text.size() > kLongest || text == "." || text == ".." ||
+  if (text.empty() || text.size() > kLongest || text == "." || text == ".." || text == kCacheDir ||
       !std::all_of(text.begin(), text.end(), good))
     return Error::make(Code::invalid_config, "container id ", quoted(text.substr(0, kLongest)),
                        ": use 1 to 255 letters, digits and _+-.");
@@ -105,15 +120,22 @@ Result<std::string> Container::config() const { return fs::read_file(dir_fd(), k
 
 Result<oci::Spec> Container::spec() const { return oci::parse_spec(TRY(config())); }
 
+bool Container::is_worked_on() const {
+  if (locked_) return false;
+  auto again = sys::open_at(dir_fd(), ".", O_RDONLY | O_DIRECTORY);
+  return again && !fs::Lock::try_take(*std::move(again), fs::Lock::Mode::shared, record_.id);
+}
+
 Status Container::status() const {
-  // Without a record or a process its maker was killed half way: nothing runs.
-  if (record_.init.pid == 0) return Status::stopped;
-  if (record_.cgroup) {
-    const auto group = cgroup::Group::open(*record_.cgroup);
-    if (group && group->frozen().value_or(false)) return Status::paused;
-  }
+  // Without a process: it is being made just now, or its maker was killed half way and nothing runs.
+  if (record_.init.pid == 0) return is_worked_on() ? Status::creating : Status::stopped;
+  // A zombie counts as gone: engines ask just before they reap it.
   if (!open_init()) return Status::stopped;
-  return launch::awaits_start(dir_fd(), kStartSocket) ? Status::created : Status::running;
+  if (record_.cgroup && cgroup::is_frozen(*record_.cgroup)) return Status::paused;
+  const auto has = [&](const char* name) { return sys::stat_at(dir_fd(), name, AT_SYMLINK_NOFOLLOW).has_value(); };
+  // `start` removes the socket; where it was killed before that, nobody answers.
+  if (has(kStartSocket)) return launch::awaits_start(dir_fd(), kStartSocket) ? Status::created : Status::running;
+  return has(kUnreadySocket) ? Status::creating : Status::running;
 }
 
 Result<Root> Root::open(const std::string& path) {
@@ -137,29 +159,59 @@ Result<Container> Root::create(const ContainerId& id, const Record& record) {
   return container;
 }
 
+namespace {
+
+// The record, or an empty one where there is none. Nothing when the directory itself was removed meanwhile.
+Result<std::optional<Record>> read_record(int dir_fd, const std::string& id) {
+  auto text = fs::read_file(dir_fd, kRecordFile, kRecordLimit);
+  if (text) return std::optional<Record>(TRY_CTX(parse_record(*text, id), "container ", quoted(id), ": ", kRecordFile));
+  if (text.error().errnum() != ENOENT) return std::move(text).error();
+  if (TRY(sys::stat_fd(dir_fd, id)).st_nlink == 0) return std::optional<Record>{};
+  std::optional<Record> empty(std::in_place);
+  empty->id = id;
+  return empty;
+}
+
+// A command that hangs (in a hook, say) must not make others wait for ever.
+Result<fs::Lock> take_lock(int root_fd, const std::string& id) {
+  constexpr std::chrono::milliseconds kLongest{20};
+  std::chrono::milliseconds pause{1}, waited{0};
+  for (;;) {
+    auto opened = sys::open_at(root_fd, id.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (!opened && opened.error().errnum() == ENOENT) return unknown(id);
+    auto lock = fs::Lock::try_take(TRY(std::move(opened)), fs::Lock::Mode::exclusive, id);
+    if (lock || lock.error().code() != Code::busy) return lock;
+    if (waited >= kLockTime)
+      return Error::make(Code::busy, "container ", quoted(id), ": another command has worked on it for ",
+                         kLockTime.count() / 1000, " s and does not end");
+    const timespec time{0, static_cast<long>(pause.count()) * 1'000'000};
+    (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
+    waited += pause;
+    pause = std::min(pause * 2, kLongest);
+  }
+}
+
+}  // namespace
+
 Result<Container> Root::find(const ContainerId& id) const {
   constexpr int kTries = 16;
   for (int i = 0; i < kTries; ++i) {
-    auto opened = sys::open_at(dir_.get(), id.text().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    if (!opened && opened.error().errnum() == ENOENT) return unknown(id.text());
-    UniqueFd dir = TRY(std::move(opened));
-    const auto before = TRY(sys::stat_fd(dir.get(), id.text()));
-    auto lock = TRY(fs::Lock::take(std::move(dir), fs::Lock::Mode::exclusive, id.text()));
+    auto lock = TRY(take_lock(dir_.get(), id.text()));
     // Whoever held the lock may have removed the directory, and somebody else have made a new one: look again (fault
     // F12).
-    const auto after = sys::stat_at(dir_.get(), id.text().c_str(), AT_SYMLINK_NOFOLLOW);
-    if (!after || after->st_ino != before.st_ino || after->st_dev != before.st_dev) continue;
-    auto text = fs::read_file(lock.fd(), kRecordFile, kRecordLimit);
-    if (!text && text.error().errnum() == ENOENT) {
-      Record empty;
-      empty.id = id.text();
-      return Container(std::move(lock), std::move(empty));
-    }
-    Record record =
-        TRY_CTX(parse_record(TRY(std::move(text)), id.text()), "container ", quoted(id.text()), ": ", kRecordFile);
-    return Container(std::move(lock), std::move(record));
+    auto record = TRY(read_record(lock.fd(), id.text()));
+    if (record) return Container(std::move(lock), *std::move(record));
   }
   return unknown(id.text());
+}
+
+Result<Container> Root::look(const ContainerId& id) const {
+  auto opened = sys::open_at(dir_.get(), id.text().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!opened && opened.error().errnum() == ENOENT) return unknown(id.text());
+  UniqueFd dir = TRY(std::move(opened));
+  auto record = TRY(read_record(dir.get(), id.text()));
+  if (!record) return unknown(id.text());
+  return Container(std::move(dir), *std::move(record));
 }
 
 Result<void> Root::remove(Container container) { return fs::remove_tree(dir_.get(), container.record().id.c_str()); }
@@ -182,7 +234,22 @@ Result<UniqueFd> Root::open_cache() const {
   return opened;
 }
 
-std::string dump_state(const Record& record, Status status, const oci::Annotations& annotations) {
+std::string owner_of(const Container& container) {
+  const auto status = sys::stat_fd(container.dir_fd(), container.record().id);
+  const std::uint32_t uid = status ? status->st_uid : 0;
+  if (uid == 0) return "root";
+  constexpr std::size_t kMost = 10U << 20;
+  const auto passwd = fs::read_file(AT_FDCWD, "/etc/passwd", kMost);
+  if (passwd)
+    for (const std::string_view line : split(*passwd, '\n')) {
+      const auto fields = split(line, ':');
+      if (fields.size() > 2 && parse_int<std::uint32_t>(fields[2]) == uid) return std::string(fields[0]);
+    }
+  return str('#', uid);
+}
+
+// Members of this and no other name: CRI-O reads the answer over a record of its own.
+std::string dump_state(const Record& record, Status status, std::string_view owner, bool pretty) {
   oci::Json json;
   json["ociVersion"] = oci::kSpecVersion;
   json["id"] = record.id;
@@ -191,8 +258,9 @@ std::string dump_state(const Record& record, Status status, const oci::Annotatio
   json["bundle"] = record.bundle;
   json["rootfs"] = record.rootfs;
   json["created"] = record.created;
-  if (!annotations.empty()) json["annotations"] = annotations;
-  return oci::dump_json(json, true);
+  if (!record.annotations.empty()) json["annotations"] = record.annotations;
+  json["owner"] = owner;
+  return oci::dump_json(json, pretty);
 }
 
 }  // namespace skink::state

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // State of skink-oci's containers: ROOT/ID/{state.json, config.json, start.sock}, one directory a container, locked by
 // flock on the directory itself. runtime.md "State". Written before each thing exists, so that delete works from any
-// prefix of it.
+// prefix of it. Whoever only looks takes no lock: files are replaced whole.
 #pragma once
 
 #include <optional>
@@ -31,7 +31,7 @@ class ContainerId {
 enum class Status { creating, created, running, paused, stopped };
 std::string_view to_text(Status status);
 
-/// What state.json holds.
+/// What state.json holds: with it, config.json need not be read for most commands.
 struct Record {
   std::string id;
   std::string bundle;         ///< absolute
@@ -42,14 +42,23 @@ struct Record {
   std::optional<cgroup::ResctrlGroup> resctrl;
   /// The id of the mount that is the root of a container without a mount namespace; 0 with one.
   std::uint64_t host_root = 0;
+  /// Who made its control groups: "cgroupfs", "systemd" or "disabled". Decided at create: engines repeat the flag on
+  /// some of the later commands and forget it on others.
+  std::string manager = "cgroupfs";
+  oci::Annotations annotations;
+  bool shares_pids = false;                          ///< it has no pid namespace of its own
+  bool has_poststart = false, has_poststop = false;  ///< hooks
 };
 
+/// Where init waits for `start`. The socket has the second name until create is done: so `state` can tell creating from
+/// created.
 inline constexpr const char* kStartSocket = "start.sock";
+inline constexpr const char* kUnreadySocket = "creating.sock";
 
-/// One container's directory, open and locked for as long as the object lives.
+/// One container's directory, open and, unless it is only looked at, locked for as long as the object lives.
 class Container {
  public:
-  [[nodiscard]] int dir_fd() const { return lock_.fd(); }
+  [[nodiscard]] int dir_fd() const { return dir_.get(); }
   [[nodiscard]] const Record& record() const { return record_; }
   /// Replaces state.json.
   Result<void> save(const Record& record);
@@ -64,8 +73,11 @@ class Container {
 
  private:
   friend class Root;
-  Container(fs::Lock lock, Record record) : lock_(std::move(lock)), record_(std::move(record)) {}
-  fs::Lock lock_;
+  Container(fs::Lock lock, Record record) : dir_(std::move(lock).release()), record_(std::move(record)) {}
+  Container(UniqueFd dir, Record record) : dir_(std::move(dir)), locked_(false), record_(std::move(record)) {}
+  [[nodiscard]] bool is_worked_on() const;
+  UniqueFd dir_;  // flock(2) is a property of the open file
+  bool locked_ = true;
   Record record_;
 };
 
@@ -77,7 +89,10 @@ class Root {
   /// Makes the directory of a new container. exists: "container with given ID already exists".
   Result<Container> create(const ContainerId& id, const Record& record);
   /// not_found: "container does not exist". A directory without a record (its maker was killed) has an empty one.
+  /// Waits for a command that works on it, but not for ever: busy.
   Result<Container> find(const ContainerId& id) const;
+  /// The same without the lock.
+  Result<Container> look(const ContainerId& id) const;
   /// Removes the container's directory; what it describes is gone already.
   Result<void> remove(Container container);
   /// The ids of all containers, sorted.
@@ -90,7 +105,10 @@ class Root {
   UniqueFd dir_;
 };
 
-/// The container's state as runtime.md has it, for `state` and hooks.
-std::string dump_state(const Record& record, Status status, const oci::Annotations& annotations);
+/// A container's state as runtime.md has it, and who owns it; for people on several lines.
+std::string dump_state(const Record& record, Status status, std::string_view owner, bool pretty);
+
+/// The user that owns a container's directory: its name on the host, or "#UID".
+std::string owner_of(const Container& container);
 
 }  // namespace skink::state

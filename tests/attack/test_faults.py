@@ -93,6 +93,38 @@ def test_f01_skink_oci_is_killed_at_every_call(oci, world, canary, verb):
 
 
 @pytest.mark.timeout(7200 if ALL else 400)
+@pytest.mark.parametrize("verb", ["start", "kill", "delete", "delete-force", "pause", "resume", "update"])
+def test_f01_other_verbs_of_skink_oci_are_killed_at_every_call(oci, world, canary, verb):
+    """Whatever is left, `delete --force` clears, and the state can be asked for meanwhile."""
+    b = Bundle(world, ["sleep", "1000"])
+    b.config["linux"]["cgroupsPath"] = "/skink-test-%s" % world.id
+    b.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}}
+    b.save()
+    kill_at, name = KillAt(oci), world.name()
+    command = {"kill": ["kill", name, "9"], "delete-force": ["delete", "--force", name], "update": ["update", "--memory", "48m", name]}.get(
+        verb, [verb, name])
+
+    def make():
+        oci.ok("create", "--bundle", b.dir, name)
+        if verb not in ("start", "delete"):
+            oci.ok("start", name)
+        if verb == "resume":
+            oci.ok("pause", name)
+    make()
+    seen, _, status = kill_at(0, "all", *command)
+    assert status == 0 and seen > 10
+    oci.ok("delete", "--force", name)
+    for n in points(seen, 12):
+        make()
+        kill_at(n, "all", *command)
+        answer = oci("state", name)
+        assert answer.status == 0 or "does not exist" in answer.err, (n, answer)
+        oci.ok("delete", "--force", name)
+        left = world.leaks(5)
+        assert left == [], (n, left)
+
+
+@pytest.mark.timeout(7200 if ALL else 400)
 def test_f02_only_the_front_process_is_killed(oci, world, canary):
     """The process between clone and exec sees the end of its socket and ends: no orphan that waits for ever."""
     b, name = Bundle(world, ["sleep", "1000"]), world.name()

@@ -42,7 +42,7 @@ TEST(ContainerIdParse, TakesWhatRuncTakes) {
     EXPECT_TRUE(ContainerId::parse(good)) << good;
   for (const std::string& bad :
        {std::string(), std::string("."), std::string(".."), std::string("a/b"), std::string("../x"), std::string("a b"),
-        std::string("a\n"), std::string(256, 'a'), std::string("a\0b", 3)})
+        std::string("a\n"), std::string(".cache"), std::string(256, 'a'), std::string("a\0b", 3)})
     EXPECT_FALSE(ContainerId::parse(bad)) << printable(bad);
 }
 
@@ -114,6 +114,34 @@ TEST_F(StateRoot, ARecordOfAnotherBootHasNoProcess) {
   EXPECT_FALSE(made->open_init()) << "its number belongs to this very test now (fault F10)";
 }
 
+TEST_F(StateRoot, WhoeverOnlyLooksDoesNotWaitForTheLock) {
+  Root root = *Root::open(path_);
+  const auto made = root.create(id("c1"), record("c1"));
+  ASSERT_TRUE(made);
+
+  const auto seen = root.look(id("c1"));
+
+  ASSERT_TRUE(seen) << seen.error().text();
+  EXPECT_EQ(seen->status(), Status::creating) << "somebody works on it, and it has no process yet";
+  EXPECT_EQ(made->status(), Status::stopped) << "nobody else does";
+}
+
+TEST_F(StateRoot, WhatIsDecidedAtCreateIsKept) {
+  Root root = *Root::open(path_);
+  Record full = record("c1");
+  full.manager = "disabled";
+  full.annotations = {{"a", "1"}, {"b", ""}};
+  full.shares_pids = full.has_poststart = full.has_poststop = true;
+  { ASSERT_TRUE(root.create(id("c1"), full)); }
+
+  const auto found = root.find(id("c1"));
+
+  ASSERT_TRUE(found) << found.error().text();
+  EXPECT_EQ(found->record().manager, "disabled");
+  EXPECT_EQ(found->record().annotations, full.annotations);
+  EXPECT_TRUE(found->record().shares_pids && found->record().has_poststart && found->record().has_poststop);
+}
+
 TEST_F(StateRoot, AReusedNumberIsNotTheContainer) {
   Root root = *Root::open(path_);
   Record other = record("c1");
@@ -139,10 +167,13 @@ TEST(DumpState, HasTheMembersOfTheRuntimeSpec) {
   record.rootfs = "/b/rootfs";
   record.created = "2026-01-01T00:00:00Z";
   record.init.pid = 7;
+  record.annotations = {{"k", "v"}};
 
-  EXPECT_THAT(dump_state(record, Status::running, {{"k", "v"}}),
-              AllOf(HasSubstr("\"pid\": 7"), HasSubstr("\"status\": \"running\""), HasSubstr("\"k\": \"v\"")));
-  EXPECT_THAT(dump_state(record, Status::stopped, {}), HasSubstr("\"pid\": 0"));
+  EXPECT_EQ(dump_state(record, Status::running, "root", false),
+            "{\"ociVersion\":\"1.3.0\",\"id\":\"c1\",\"pid\":7,\"status\":\"running\",\"bundle\":\"/b\","
+            "\"rootfs\":\"/b/rootfs\",\"created\":\"2026-01-01T00:00:00Z\",\"annotations\":{\"k\":\"v\"},"
+            "\"owner\":\"root\"}");
+  EXPECT_THAT(dump_state(record, Status::stopped, "root", true), HasSubstr("\"pid\": 0"));
 }
 
 }  // namespace
