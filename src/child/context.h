@@ -48,6 +48,8 @@ class Context {
   int root_fd = -1;
   /// True once the launcher has said that the process is in its groups and recorded.
   bool placed = false;
+  /// True once this process, or the stage before it, has joined its control groups.
+  bool grouped = false;
   /// The slave of the container's terminal; -1 without.
   int terminal_fd = -1;
   /// Where hooks find the root before it is entered; -1: it lies over "/".

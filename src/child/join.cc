@@ -10,6 +10,8 @@ namespace skink::child {
 // Order: before anything of the container is made, so that all of it counts; and before the cgroup namespace, which
 // takes the groups of its maker as its root. By the process itself, see Group::open_join_files.
 Fault join_groups(Context& context) {
+  if (context.grouped) return {};
+  context.grouped = true;
   const auto& groups = context.plan().groups_to_join;
   const auto* files = context.array<int>(groups);
   for (unsigned i = 0; i < groups.count; ++i) {
@@ -92,11 +94,7 @@ Fault clone_inner(Context& context, long& pid) {
   }
   pid = call(__NR_clone3, arg(&args), sizeof args);
   CHILD_TRY(check(pid, Step::clone_inner));
-  if (pid == 0) {
-    // From here on we are seen inside: no directory of the host stays open (attack A25).
-    if (context.plan().cgroup_fd >= 0) close_fd(context.plan().cgroup_fd);
-    return {};
-  }
+  if (pid == 0) return {};
   plan::Message message{};
   message.kind = static_cast<unsigned>(plan::Kind::inner);
   message.arg = static_cast<int>(pid);

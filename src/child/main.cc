@@ -127,6 +127,10 @@ Fault start(Context& context) {
   prepare_hooks(context);
   if (context.has(plan::kTwoStages)) {
     long pid = 0;
+    // Order: where others see the second stage (exec, a shared pid namespace), the files of the groups are closed
+    // before there is one (attack A25).
+    constexpr unsigned long kNewPid = 0x20000000;  // CLONE_NEWPID
+    if ((context.plan().clone_flags & kNewPid) == 0) CHILD_TRY(join_groups(context));
     CHILD_TRY(first_stage(context, pid));
     if (pid != 0) leave(0);
     CHILD_TRY(protect_self(context));

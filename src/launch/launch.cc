@@ -93,6 +93,10 @@ class Launch {
   bool ready_ = false;
 };
 
+// Others see the second stage as soon as it exists, before it has run: the first one is put into the groups then and
+// hands them down, and no descriptor of them (attack A25). Elsewhere it stays outside, for it counts in pids.max.
+bool is_watched(const plan::LaunchPlan& plan) { return (plan.clone_flags & CLONE_NEWPID) == 0; }
+
 bool has_clone_fd(const cgroup::Group* group) { return group != nullptr && group->clone_fd() >= 0; }
 
 Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, const Stdio& stdio) {
@@ -105,13 +109,13 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
     for (auto& file : TRY(group->open_join_files())) fds.groups.push_back(TRY(above(std::move(file), fds.preserve)));
   if (has_clone_fd(group)) {
     cgroup_fd = TRY(sys::dup_fd(group->clone_fd(), 3 + static_cast<int>(fds.preserve)));
-    if (two_stages) fds.cgroup = cgroup_fd.get();
+    if (two_stages && !is_watched(plan_)) fds.cgroup = cgroup_fd.get();
   }
   const UniqueFd plan_file =
       TRY(above(TRY(sys::sealed_memfd("skink-plan", encode(plan_, fds, encoding), false)), fds.preserve));
   SpawnRequest request;
   request.clone_flags = two_stages ? 0 : plan_.clone_flags;
-  request.cgroup_fd = two_stages ? -1 : cgroup_fd.get();
+  request.cgroup_fd = fds.cgroup >= 0 ? -1 : cgroup_fd.get();
   request.as_sibling = as_sibling_;
   request.stdio[0] = stdio.in;
   request.stdio[1] = stdio.out;
