@@ -29,13 +29,15 @@ struct Hierarchy {
   bool operator==(const Hierarchy&) const = default;
 };
 
-/// What this host has, from one reading of /proc/self/mountinfo. (/proc/self/cgroup is read for relative paths only.)
+/// What this host has.
 struct Host {
   Layout layout = Layout::v2;
   std::vector<Hierarchy> hierarchies;
-  std::vector<std::string> roots;  ///< for each: the group that is mounted there, "/" for the whole hierarchy
+  std::vector<std::string>
+      roots;  ///< for each: the group that is mounted there, "/" for the whole; empty: not asked yet
 };
-/// Errors: unsupported when no hierarchy is mounted.
+/// By a look at /sys/fs/cgroup, and at mountinfo only where that is not enough: a host of many containers has thousands
+/// of mounts. Errors: unsupported when no hierarchy is mounted.
 Result<Host> detect();
 
 /// One directory of a container's group.

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cgroup/detect.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -9,9 +12,13 @@
 
 #include "base/text.h"
 #include "cgroup/control_file.h"
+#include "fs/dir.h"
+#include "sys/file.h"
 
 namespace skink::cgroup {
 namespace {
+
+constexpr const char* kUsualPlace = "/sys/fs/cgroup";
 
 struct MountLine {
   int id = 0;
@@ -153,7 +160,7 @@ Result<Host> parse_host(std::string_view mountinfo) {
   });
   std::erase_if(groups, [&](const MountLine& mount) { return !reachable(mount, all); });
   // Somebody's root file system can have a hierarchy mounted in it where we see it. What is in the usual place counts.
-  const auto usual = [](const MountLine& mount) { return is_path_prefix("/sys/fs/cgroup", mount.point); };
+  const auto usual = [](const MountLine& mount) { return is_path_prefix(kUsualPlace, mount.point); };
   if (std::ranges::any_of(groups, usual)) std::erase_if(groups, [&](const MountLine& mount) { return !usual(mount); });
   Host host;
   for (const MountLine& mount : groups) add_hierarchy(host, mount);
@@ -203,19 +210,79 @@ Result<Location> locate_below(const Host& host, const std::string& cgroups_path,
   return location;
 }
 
-Result<Host> detect() {
+std::optional<Host> match_directories(const std::vector<MountedAt>& mounted, std::string_view own_groups) {
+  Host host;
+  std::ptrdiff_t unified = 0;
+  for (const MountedAt& one : mounted) {
+    Hierarchy hierarchy;
+    hierarchy.mount_point = str(kUsualPlace, '/', one.name);
+    hierarchy.unified = one.unified;
+    unified += one.unified ? 1 : 0;
+    if (!one.unified) {
+      hierarchy.controllers = one.name;
+      if (!own_group(own_groups, hierarchy.controllers)) hierarchy.controllers = str("name=", one.name);
+      if (!own_group(own_groups, hierarchy.controllers)) return std::nullopt;
+    }
+    host.hierarchies.push_back(std::move(hierarchy));
+  }
+  if (host.hierarchies.empty() || unified > 1) return std::nullopt;
+  // As the kernel lists them elsewhere, the unified one last.
+  std::ranges::stable_partition(host.hierarchies, [](const Hierarchy& h) { return !h.unified; });
+  host.layout = unified == 0 ? Layout::v1 : Layout::hybrid;
+  return host;
+}
+
+namespace {
+
+enum class Mounted { nothing, v1, unified };
+
+Mounted mounted_on(int dir_fd) {
+  struct statfs info {};
+  if (::fstatfs(dir_fd, &info) != 0) return Mounted::nothing;
+  const auto magic = static_cast<long>(info.f_type);
+  return magic == CGROUP2_SUPER_MAGIC ? Mounted::unified : magic == CGROUP_SUPER_MAGIC ? Mounted::v1 : Mounted::nothing;
+}
+
+std::optional<Host> look_at_usual_place() {
+  const auto top = sys::open_at(AT_FDCWD, kUsualPlace, O_RDONLY | O_DIRECTORY);
+  if (!top) return std::nullopt;
+  const Mounted what = mounted_on(top->get());
+  if (what == Mounted::unified) return Host{Layout::v2, {{kUsualPlace, "", true}}, {}};
+  if (what == Mounted::v1) return std::nullopt;
+  std::string own;
+  const auto entries = fs::list(top->get());
+  if (!entries || read_control(AT_FDCWD, "/proc/self/cgroup", own) != 0) return std::nullopt;
+  std::vector<MountedAt> mounted;
+  for (const auto& entry : *entries) {
+    if (entry.type != DT_DIR) continue;  // "cpu" is a link to "cpu,cpuacct"
+    const auto dir = sys::open_at(top->get(), entry.name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW);
+    const Mounted here = dir ? mounted_on(dir->get()) : Mounted::nothing;
+    if (here != Mounted::nothing) mounted.push_back({entry.name, here == Mounted::unified});
+  }
+  return match_directories(mounted, own);
+}
+
+Result<Host> read_mountinfo() {
   std::string mountinfo;
   if (const int err = read_control(AT_FDCWD, "/proc/self/mountinfo", mountinfo); err != 0)
     return Error::from_errno(err, "read /proc/self/mountinfo");
   return parse_host(mountinfo);
 }
 
+}  // namespace
+
+Result<Host> detect() {
+  if (auto host = look_at_usual_place()) return *std::move(host);
+  return read_mountinfo();
+}
+
 Result<Location> locate(const Host& host, const std::string& cgroups_path) {
+  if (cgroups_path.starts_with('/')) return locate_below(host, cgroups_path, {});
   std::string own;
-  if (!cgroups_path.starts_with('/'))
-    if (const int err = read_control(AT_FDCWD, "/proc/self/cgroup", own); err != 0)
-      return Error::from_errno(err, "read /proc/self/cgroup");
-  return locate_below(host, cgroups_path, own);
+  if (const int err = read_control(AT_FDCWD, "/proc/self/cgroup", own); err != 0)
+    return Error::from_errno(err, "read /proc/self/cgroup");
+  // Which group is mounted where matters for what is relative to ours.
+  return locate_below(host.roots.empty() ? TRY(read_mountinfo()) : host, cgroups_path, own);
 }
 
 }  // namespace skink::cgroup

@@ -14,6 +14,15 @@ namespace skink::cgroup {
 /// The hierarchies that /proc/self/mountinfo shows and a path can reach: one that another mount covers is left out.
 Result<Host> parse_host(std::string_view mountinfo);
 
+/// A directory of /sys/fs/cgroup, and what is mounted on it.
+struct MountedAt {
+  std::string name;
+  bool unified = false;
+};
+/// The host by the names of those directories, which are the hierarchies' controllers in the usual layout; `own_groups`
+/// is the text of /proc/self/cgroup. nullopt when a name is none of these: then mountinfo has to be read.
+std::optional<Host> match_directories(const std::vector<MountedAt>& mounted, std::string_view own_groups);
+
 /// As locate(); `own_groups` is the text of /proc/self/cgroup, used for relative paths only.
 Result<Location> locate_below(const Host& host, const std::string& cgroups_path, std::string_view own_groups);
 

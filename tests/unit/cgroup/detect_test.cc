@@ -100,6 +100,24 @@ TEST(ParseHost, SaysSoWhenNoHierarchyIsMounted) {
   EXPECT_EQ(host.error().code(), Code::unsupported);
 }
 
+constexpr std::string_view kOwnGroups = "5:memory:/a\n4:cpu,cpuacct:/a\n1:name=systemd:/a\n0::/a\n";
+
+TEST(MatchDirectories, KnowsHierarchiesByTheirNames) {
+  const auto host = match_directories({{"unified", true}, {"systemd"}, {"memory"}, {"cpu,cpuacct"}}, kOwnGroups);
+  ASSERT_TRUE(host);
+  EXPECT_EQ(host->layout, Layout::hybrid);
+  EXPECT_THAT(points(*host),
+              ::testing::ElementsAre("/sys/fs/cgroup/systemd=name=systemd", "/sys/fs/cgroup/memory=memory",
+                                     "/sys/fs/cgroup/cpu,cpuacct=cpu,cpuacct", "/sys/fs/cgroup/unified="));
+  EXPECT_EQ(match_directories({{"memory"}}, kOwnGroups)->layout, Layout::v1);
+}
+
+TEST(MatchDirectories, LeavesOtherNamesToMountinfo) {
+  EXPECT_FALSE(match_directories({{"memory"}, {"mine"}}, kOwnGroups));
+  EXPECT_FALSE(match_directories({{"a", true}, {"b", true}}, kOwnGroups));
+  EXPECT_FALSE(match_directories({}, kOwnGroups));
+}
+
 TEST(Locate, PutsAnAbsolutePathBelowEveryMountPoint) {
   const auto location = locate_below(*parse_host(kHybrid), "//skink///0123/", "");
   ASSERT_TRUE(location) << location.error().text();
