@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 import tarfile
 import tempfile
 
@@ -49,13 +50,22 @@ CONFIG = {
 }
 
 
+def in_memory():
+    """A directory that is a tmpfs: /run, or /dev/shm on a machine that keeps /run on its disk."""
+    for place in ("/run", "/dev/shm"):
+        kind = subprocess.run(["stat", "-f", "-c", "%T", place], stdout=subprocess.PIPE, check=False).stdout
+        if kind.strip() == b"tmpfs":
+            return place
+    return "/run"
+
+
 class Workload:
     """Files below `top`; `tag` begins every name that the bench gives to a container, so that nobody else's is met."""
 
     def __init__(self, top, programs):
         self.top = pathlib.Path(top)
-        # What lives in /run by default lies there for all of them: it is memory on most hosts.
-        self.run = pathlib.Path(tempfile.mkdtemp(prefix="skink-bench-", dir="/run"))
+        # What lives in /run by default lies in memory for all of them, as /run does wherever there is systemd.
+        self.run = pathlib.Path(tempfile.mkdtemp(prefix="skink-bench-", dir=in_memory()))
         self.tag = f"skink-bench-{os.getpid()}"
         self.rootfs = self.top / "rootfs"
         self.image = self.top / "image.tar"
