@@ -6,9 +6,11 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 import termios
 import threading
 
+REAPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "reaper.py")
 LINE = re.compile(r"^(not )?ok\b(?: \d+)?(?: ?-)? ?(.*)$")
 SKIP = re.compile(r"\s*# ?SKIP\b:? ?(.*)$", re.I)
 TODO = re.compile(r"\s*# ?TODO\b.*$", re.I)
@@ -66,7 +68,7 @@ def run(argv, cwd, environment, seconds, log, terminal=False):
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     with open(log, "wb+") as out:
-        child = subprocess.Popen(argv, cwd=cwd, env={**os.environ, **environment}, stdin=slave_fd, stdout=out,
+        child = subprocess.Popen([sys.executable, REAPER, *argv], cwd=cwd, env={**os.environ, **environment}, stdin=slave_fd, stdout=out,
                                  stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=take_terminal)
         if terminal:
             os.close(slave_fd)
