@@ -179,6 +179,16 @@ Result<void> wait_for_end(int pidfd, pid_t pid) {
   return Error::make(Code::busy, "the container's process ", pid, " did not die within ", kKillDeadline.count(), " ms");
 }
 
+// config.md "Linux Process": what cannot be granted "MUST be logged as a warning by the runtime".
+void warn_of_capabilities(const oci::Process& process, std::string_view json, std::uint64_t withheld,
+                          const OciLog& log) {
+  if ((withheld & ~oci::kUnknownCapability) != 0)
+    log.warning(str("process.capabilities: this host cannot grant ", oci::capability_names(withheld)));
+  if (!process.capabilities || (withheld & oci::kUnknownCapability) == 0) return;
+  for (const auto& name : oci::unknown_capabilities(json))
+    log.warning(str("process.capabilities: ", quoted(name), " is not a capability, such as CAP_NET_BIND_SERVICE"));
+}
+
 }  // namespace
 
 Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& given,
@@ -196,6 +206,7 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
     TRY(made.container.save_config(bundle.json));
     add_home(*made.spec.process, record.rootfs);
     auto launched = TRY(launch_recorded(root, made, record, options, wait_for_start));
+    warn_of_capabilities(*made.spec.process, bundle.json, launched.withheld_capabilities, globals.log);
     made.pidfd = std::move(launched.pidfd);
     made.console = std::move(launched.console);
     TRY(hand_over(options, launched.identity.pid, made.pidfd.get(), made.console.get()));

@@ -55,6 +55,8 @@ struct Launched {
   sys::ProcessIdentity identity;
   UniqueFd pidfd;
   UniqueFd console;  ///< the master of its terminal when process.terminal is set
+  /// Capabilities that were asked for and could not be given: a warning is due.
+  std::uint64_t withheld_capabilities = 0;
 };
 
 /// Makes the container: namespaces, mounts, devices, security, hooks (prestart, createRuntime, createContainer; without

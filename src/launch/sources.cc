@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "base/text.h"
+#include "security/security.h"
 #include "launch/id_maps.h"
 #include "launch/rootless.h"
 #include "sys/file.h"
@@ -216,6 +217,7 @@ Result<plan::HostFacts> host_facts(const cgroup::Location* location) {
   static const bool selinux = !read_or_empty("/sys/fs/selinux/enforce").empty();
   plan::HostFacts facts;
   facts.last_capability = last;
+  facts.own_capabilities = security::permitted_capabilities();
   facts.apparmor = apparmor;
   facts.selinux = selinux;
   facts.user_namespace = sys::in_user_namespace();

@@ -2,8 +2,11 @@
 // Names of capabilities and resource limits.
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <array>
 
+#include "base/text.h"
+#include "oci/json.h"
 #include "oci/spec.h"
 
 namespace skink::oci {
@@ -91,6 +94,30 @@ int capability_number(std::string_view name) {
 
 std::string_view capability_name(int number) {
   return number >= 0 && number < capability_count() ? kCapabilities[static_cast<std::size_t>(number)] : "";
+}
+
+std::string capability_names(std::uint64_t mask) {
+  std::string names;
+  for (int number = 0; number < capability_count(); ++number)
+    if ((mask >> number & 1U) != 0) names += str(names.empty() ? "" : ", ", capability_name(number));
+  return names;
+}
+
+std::vector<std::string> unknown_capabilities(std::string_view json) {
+  std::vector<std::string> names;
+  const auto document = parse_json(json, kConfigLimit);
+  if (!document || !document->is_object()) return names;
+  const Json& top = document->contains("process") ? (*document)["process"] : *document;
+  if (!top.is_object() || !top.contains("capabilities") || !top["capabilities"].is_object()) return names;
+  for (const auto& [set, list] : top["capabilities"].items()) {
+    if (!list.is_array()) continue;
+    for (const auto& entry : list) {
+      const auto* name = entry.get_ptr<const Json::string_t*>();
+      if (name == nullptr || capability_number(*name) >= 0) continue;
+      if (std::find(names.begin(), names.end(), *name) == names.end()) names.push_back(*name);
+    }
+  }
+  return names;
 }
 
 int capability_count() { return static_cast<int>(kCapabilities.size()); }

@@ -34,6 +34,9 @@ struct Rlimit {
   std::uint64_t hard = 0;
 };
 
+/// In a set of capabilities: a name was there that skink does not know. It gives nothing.
+inline constexpr std::uint64_t kUnknownCapability = std::uint64_t{1} << 63;
+
 /// Capability sets as masks: bit N is capability number N (man 7 capabilities).
 struct Capabilities {
   std::uint64_t bounding = 0;
@@ -307,6 +310,10 @@ std::string dump_spec(const Spec& spec, bool pretty = false);
 int capability_number(std::string_view name);
 /// The name with CAP_, or "" beyond the last one.
 std::string_view capability_name(int number);
+/// The capabilities of a mask by name, with ", " between.
+std::string capability_names(std::uint64_t mask);
+/// The names that are no capabilities, in the "capabilities" of a process (process.json, or config.json's "process").
+std::vector<std::string> unknown_capabilities(std::string_view json);
 /// How many capabilities skink knows by name.
 int capability_count();
 

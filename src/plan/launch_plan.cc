@@ -376,17 +376,25 @@ oci::Strings without_duplicates(const oci::Strings& env) {
   return out;
 }
 
+// What cannot be granted is left out and told, and no failure (config.md "Linux Process"): what this kernel does not
+// know, and what the runtime does not have itself. In a user namespace of its own a process has everything.
+void limit_capabilities(const HostFacts& host, bool in_user_namespace, LaunchPlan& plan) {
+  const std::uint64_t known = host.last_capability >= 63 ? ~0ULL : (1ULL << (host.last_capability + 1)) - 1;
+  const std::uint64_t granted = in_user_namespace ? known : known & host.own_capabilities;
+  for (auto* set : {&plan.capabilities.bounding, &plan.capabilities.effective, &plan.capabilities.inheritable,
+                    &plan.capabilities.permitted, &plan.capabilities.ambient}) {
+    plan.withheld_capabilities |= *set & ~granted;
+    *set &= granted;
+  }
+  // The kernel raises only what is permitted and inheritable; runc's own default asks for more and gets no error.
+  plan.capabilities.ambient &= plan.capabilities.permitted & plan.capabilities.inheritable;
+}
+
 Result<void> plan_process(const oci::Process& process, const HostFacts& host, LaunchPlan& plan) {
   plan.process = process;
   plan.process.env = without_duplicates(process.env);
   plan.last_capability = host.last_capability;
-  const std::uint64_t known = host.last_capability >= 63 ? ~0ULL : (1ULL << (host.last_capability + 1)) - 1;
   plan.capabilities = process.capabilities.value_or(oci::Capabilities{});
-  for (auto* set : {&plan.capabilities.bounding, &plan.capabilities.effective, &plan.capabilities.inheritable,
-                    &plan.capabilities.permitted, &plan.capabilities.ambient})
-    *set &= known;
-  // The kernel raises only what is permitted and inheritable; runc's own default asks for more and gets no error.
-  plan.capabilities.ambient &= plan.capabilities.permitted & plan.capabilities.inheritable;
   plan.oom_score_adj = process.oom_score_adj;
   if (process.terminal) plan.flags |= kTerminal;
   if (process.console_size) plan.console = *process.console_size;
@@ -437,6 +445,7 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
     if ((*word & kMsPrivate) == 0) plan.propagation = kMsSlave;
   }
   TRY(plan_shared(spec, host, plan));
+  limit_capabilities(host, spec.find_namespace(NamespaceType::user) != nullptr, plan);
   return plan;
 }
 
@@ -446,6 +455,7 @@ Result<LaunchPlan> make_exec_plan(const oci::Spec& spec, const oci::Process& pro
   plan.flags |= kExec | kTwoStages | kDeathSignal;
   if (spec.find_namespace(NamespaceType::user) != nullptr) plan.flags |= kHasUserNamespace;
   TRY(plan_shared(spec, host, plan));
+  limit_capabilities(host, spec.find_namespace(NamespaceType::user) != nullptr, plan);
   return plan;
 }
 

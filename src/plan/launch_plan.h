@@ -28,6 +28,7 @@ struct CgroupView {
 /// What make_plan needs to know of the host.
 struct HostFacts {
   unsigned last_capability = 40;
+  std::uint64_t own_capabilities = ~std::uint64_t{0};  ///< that the runtime has, and can so pass on
   std::vector<CgroupView> cgroups;
   bool apparmor = false;
   bool selinux = false;
@@ -87,6 +88,7 @@ struct LaunchPlan {
   std::vector<oci::IdMapping> uid_mappings, gid_mappings;
   oci::Process process;  ///< args, env, cwd, user, rlimits, scheduler, ... as they are
   oci::Capabilities capabilities;
+  std::uint64_t withheld_capabilities = 0;  ///< asked for, and not there to be given
   unsigned last_capability = 0;
   std::uint32_t personality = 0;
   std::uint32_t memory_mode = 0;  ///< MPOL_* with MPOL_F_*

@@ -33,16 +33,14 @@ Result<unsigned> last_capability() {
   return *last;
 }
 
-/// What this process has itself: more than that it cannot give to a child (root in a container or under systemd's
-/// CapabilityBoundingSet= often lacks some).
+}  // namespace
+
 std::uint64_t permitted_capabilities() {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
   if (::syscall(SYS_capget, &header, data) != 0) return ~std::uint64_t{0};
   return data[0].permitted | static_cast<std::uint64_t>(data[1].permitted) << 32;
 }
-
-}  // namespace
 
 std::uint64_t default_capabilities() { return kDefault; }
 

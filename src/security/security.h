@@ -34,6 +34,9 @@ oci::Seccomp default_seccomp(std::uint64_t capabilities);
 
 /// docker's default capability set without CAP_NET_RAW.
 std::uint64_t default_capabilities();
+/// What this process has itself: more than that it cannot give to a child (root in a container or under systemd's
+/// CapabilityBoundingSet= often lacks some).
+std::uint64_t permitted_capabilities();
 /// Every capability that this kernel knows (/proc/sys/kernel/cap_last_cap) and this process can hand on, as a mask.
 std::uint64_t all_capabilities();
 

@@ -142,8 +142,6 @@ TEST(ParseSpec, ChecksNumbersBeforeItNarrowsThem) {
 
 TEST(ParseSpec, RefusesUnknownWords) {
   expect_errors({
-      {in_process(R"("capabilities": {"bounding": ["CAP_CHOWN", "CAP_FLY"]})"),
-       "process.capabilities.bounding[1]: \"CAP_FLY\" is not a capability, such as CAP_NET_BIND_SERVICE"},
       {in_process(R"("rlimits": [{"type": "RLIMIT_FUN", "hard": 1, "soft": 1}])"),
        "process.rlimits[0].type: \"RLIMIT_FUN\" is not a resource limit, such as RLIMIT_NOFILE"},
       {in_process(R"("scheduler": {"policy": "SCHED_FUN"})"),
