@@ -71,6 +71,10 @@ Fault run_create_hooks(Context& context) {
 
 Fault build_root(Context& context) {
   if (context.has(plan::kExec)) {
+    if (context.plan().root_fd >= 0) {
+      CHILD_TRY(check(call(__NR_fchdir, context.plan().root_fd), Step::attach_root));
+      CHILD_TRY(check(call(__NR_chroot, arg(".")), Step::attach_root));
+    }
     const long root = open_at(kHere, "/", kOpenPath | kOpenDirectory);
     CHILD_TRY(check(root, Step::attach_root));
     context.root_fd = static_cast<int>(root);

@@ -332,6 +332,18 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   return run(launch, fds, encoding, request.stdio);
 }
 
+namespace {
+
+// The root of a container that is not the root of a mount namespace of its own has to be entered by itself.
+Result<UniqueFd> root_to_enter(const ExecRequest& request) {
+  const auto* ns = request.spec->find_namespace(oci::NamespaceType::mount);
+  if (ns != nullptr && ns->path.empty()) return UniqueFd{};
+  const std::string path = str("/proc/", request.target.pid, "/root");
+  return above(TRY(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY)), request.preserve_fds);
+}
+
+}  // namespace
+
 Result<Launched> exec_in_container(const ExecRequest& request) {
   auto facts = TRY(host_facts(nullptr));
   // Of a namespace that belongs to the caller, a plain user.
@@ -343,6 +355,10 @@ Result<Launched> exec_in_container(const ExecRequest& request) {
   Descriptors fds;
   fds.preserve = request.preserve_fds;
   fds.pidfd_to_join = target.get();
+  // Order: a pidfd that still answers shows that the number meant the container all the time.
+  const UniqueFd root = TRY(root_to_enter(request));
+  TRY(sys::signal_pidfd(target.get(), 0));
+  fds.root = root.get();
   fds.pidfd_flags = TRY(namespaces_to_join(*request.spec, request.target.pid));
   EncodeOptions encoding;
   encoding.plain_output = request.plain_output;

@@ -29,6 +29,9 @@ def test_the_mount_namespace_is_the_runtimes(oci, bundle, world):
     lines = read_text(world.path("out")).splitlines()
     assert lines[:2] == [os.readlink("/proc/self/ns/mnt"), "/bin"] and "No such file" in lines[2]
     assert [line for line in mounts_below(b.rootfs + "/proc") if " - proc " in line]
+    # Another process of the container is in the same root.
+    said = oci.ok("exec", name, "sh", "-c", "readlink /proc/self/ns/mnt; ls -d /bin /work || true").splitlines()
+    assert said == [os.readlink("/proc/self/ns/mnt"), "/bin"]
     oci.ok("delete", "--force", name)
     assert mounts_below(b.rootfs) == [] and world.leaks(3) == []
 
