@@ -248,7 +248,11 @@ int remove_group(int parent_fd, const char* name) {
   do {
     answer = ::unlinkat(parent_fd, name, AT_REMOVEDIR);
   } while (answer != 0 && errno == EINTR);
-  return answer == 0 || errno == ENOENT ? 0 : errno;
+  if (answer == 0 || errno == ENOENT) return 0;
+  const int err = errno;
+  // On a read-only file system the kernel says so before it looks for the name.
+  if (err == EROFS && ::faccessat(parent_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT) return 0;
+  return err;
 }
 
 }  // namespace skink::cgroup

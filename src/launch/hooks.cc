@@ -83,7 +83,9 @@ Result<pid_t> spawn_hook(const oci::Hook& hook, const std::string& directory, in
   posix_spawn_file_actions_adddup2(actions.files(), in_fd, 0);
   posix_spawn_file_actions_adddup2(actions.files(), out_fd, 1);
   posix_spawn_file_actions_adddup2(actions.files(), out_fd, 2);
-  posix_spawn_file_actions_addchdir_np(actions.files(), directory.c_str());
+  // A bundle may be gone by the time its container is deleted.
+  const bool is_there = ::access(directory.c_str(), X_OK) == 0;
+  posix_spawn_file_actions_addchdir_np(actions.files(), is_there ? directory.c_str() : "/");
   sigset_t set;
   sigemptyset(&set);
   posix_spawnattr_setsigmask(actions.attributes(), &set);
