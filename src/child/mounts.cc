@@ -98,6 +98,27 @@ long make_target(int root_fd, const char* path, bool file, unsigned long resolve
   return parent;
 }
 
+namespace {
+
+long make_private(__u64 propagation) {
+  mount_attr attr{};
+  attr.propagation = propagation;
+  return call(__NR_mount_setattr, kHere, arg("/"), kRecursive, arg(&attr), sizeof attr);
+}
+
+// Started in a chroot whose root is no mount: neither can its propagation be set nor can it be pivoted away from. To
+// enter a mount namespace is to be put at its real root (man 2 setns), also when it is the one that we are in.
+long go_to_real_root() {
+  constexpr int kMountNamespace = 0x00020000;  // CLONE_NEWNS
+  const long fd = open_at(kHere, "/proc/self/ns/mnt", kOpenRead);
+  if (fd < 0) return fd;
+  const long rc = call(__NR_setns, fd, kMountNamespace);
+  close_fd(static_cast<int>(fd));
+  return rc;
+}
+
+}  // namespace
+
 Fault make_private_and_attach_root(Context& context) {
   const auto& plan = context.plan();
   context.root_fd = plan.root_fd;
@@ -105,9 +126,9 @@ Fault make_private_and_attach_root(Context& context) {
   if (context.has(plan::kHostMounts)) return {};
   // Order: before any mount of ours, so that none can propagate to the host (attack A50); one call, no walk of
   // mountinfo.
-  mount_attr attr{};
-  attr.propagation = plan.propagation;
-  CHILD_TRY(check(call(__NR_mount_setattr, kHere, arg("/"), kRecursive, arg(&attr), sizeof attr), Step::propagation));
+  long done = make_private(plan.propagation);
+  if (done == -EINVAL && go_to_real_root() >= 0) done = make_private(plan.propagation);
+  CHILD_TRY(check(done, Step::propagation));
   // The root is attached over "/": this process's own root stays the old one below it until pivot_root.
   // In a mount namespace of others its root is theirs: the container's is attached where the bundle is, nowhere else.
   if (context.has(plan::kJoinedMounts) && context.attach_fd < 0) return {Step::attach_root, 0, ENOENT};

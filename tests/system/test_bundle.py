@@ -2,8 +2,10 @@
 """run --bundle: an OCI bundle under the same supervision."""
 
 import os
+import shutil
+import subprocess
 
-from skinktest import wait_for
+from skinktest import SKINK_OCI, wait_for
 
 
 def test_a_bundle_runs(bare, bundle):
@@ -32,3 +34,25 @@ def test_a_bundle_that_is_wrong(bare, bundle, world):
     bare.fails("run", "--rm", "--bundle", b.dir, status=125, match="process.args")
     b = bundle(["/no/such"])
     bare.fails("run", "--rm", "--bundle", b.dir, status=127, match="/no/such")
+
+
+def test_in_a_chroot_whose_root_is_no_mount(world, bundle):
+    """An installer or a build root: neither can "/" be made private there nor pivoted away from."""
+    b = bundle(["sh", "-c", "echo inside; cat /proc/self/mountinfo"])
+    root = world.path("jail")
+    for name in ("proc", "sys", "dev", "state", "bundle"):
+        os.makedirs(os.path.join(root, name))
+    shutil.copy(SKINK_OCI, os.path.join(root, "skink-oci"))
+    b.config["root"]["path"] = "/bundle/rootfs"
+    b.config["linux"]["cgroupsPath"] = "/" + world.name()
+    b.save()
+    shutil.copytree(b.dir, os.path.join(root, "bundle"), symlinks=True, dirs_exist_ok=True)
+    script = """set -e
+        for name in proc sys dev; do mount --rbind /$name "$1/$name"; done
+        exec chroot "$1" /skink-oci --root /state run --bundle /bundle jailed"""
+    done = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", root],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"inside\n")
+    points = [line.split()[4] for line in done.stdout.decode().splitlines()[1:]]
+    assert points[0] == "/" and not any("jail" in point for point in points), points
