@@ -16,8 +16,8 @@ class Docker:
     def __init__(self, world):
         self.world, self.cell = world, Cell(world, ["dockerd", "docker", "containerd"])
         config = json.loads(documented("docker", "json"))
-        # What is no matter of the runtime: our name in the path of cgroups, and no filter rules.
-        config.update({"cgroup-parent": "/" + self.cell.parent, "iptables": False, "bip": "10.98.0.1/16", "storage-driver": "overlay2",
+        # What is no matter of the runtime: our name in the path of cgroups, no filter rules, and a network only where it is looked at.
+        config.update({"cgroup-parent": "/" + self.cell.parent, "iptables": False, "bridge": "none", "storage-driver": "overlay2",
                        "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 1024, "Hard": 1024}}, "shutdown-timeout": 3})
         self.cell.write("/etc/docker/daemon.json", json.dumps(config))
         self.process = None
@@ -176,15 +176,18 @@ def test_security_and_mounts(docker):
     assert out.split() == ["named", "333", "100", "8", "CapEff:", "0000000000000000", "NoNewPrivs:", "1", "Seccomp:", "2"]
 
 
+@pytest.mark.skipif(not ALL, reason="tools/test --all runs it")
 def test_network_of_a_container(docker):
     """The network is put into the namespace by a prestart hook, which is told the process on its standard input."""
-    name = docker.running("-p", "127.0.0.1:8099:8080", "--sysctl", "net.ipv4.ip_unprivileged_port_start=99",
+    docker.ok("network", "create", "--subnet", "10.98.0.0/16", "pods")
+    name = docker.running("--network", "pods", "-p", "127.0.0.1:8099:8080", "--sysctl", "net.ipv4.ip_unprivileged_port_start=99",
                           command=("nc", "-ll", "-p", "8080", "-e", "echo", "served"))
-    address = docker.inspect(name)["NetworkSettings"]["IPAddress"]
+    address = docker.inspect(name)["NetworkSettings"]["Networks"]["pods"]["IPAddress"]
     assert address.startswith("10.98.") and address in docker.ok("exec", name, "ip", "addr")
     wait_for(lambda: docker.cell("busybox", "nc", "127.0.0.1", "8099").out == "served\n")
     assert docker.ok("exec", name, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start") == "99"
     docker.ok("rm", "-f", name)
+    docker.ok("network", "rm", "pods")
 
 
 def test_health_check(docker):
