@@ -64,7 +64,9 @@ Error describe_execve(const Message& fault, const LaunchPlan& plan) {
     case ENOEXEC:
       return say(Code::not_executable, "exec format error; it is no program for this machine, or a script without #!");
     case ENOENT:
-      return say(Code::no_program, "no such file or directory; its interpreter or loader is missing in the image");
+      // runc's words: the program is there, so they are others than when it is not.
+      return Error::make(Code::no_program, "exec ", printable(name),
+                         ": no such file or directory; its interpreter or loader is missing in the image");
     case EACCES: return say(Code::not_executable, "permission denied");
     case E2BIG: return say(Code::not_executable, "argument list too long; shorten the arguments or the environment");
     default: return Error::from_errno(fault.err, "exec: ", quoted(name)).as(Code::not_executable);

@@ -82,7 +82,7 @@ TEST(DescribeFault, TheProgramsFailuresHaveTheTextsAndCodesThatEnginesKnow) {
 
 TEST(DescribeFault, AScriptWithoutItsInterpreterIsExplained) {
   EXPECT_EQ(words(fault(Step::execute, ENOENT)),
-            "exec: \"/x\": no such file or directory; its interpreter or loader is missing in the image");
+            "exec /x: no such file or directory; its interpreter or loader is missing in the image");
 }
 
 TEST(DescribeFault, APathOfTheImageIsMadePrintable) {
