@@ -120,6 +120,18 @@ Result<std::string> Container::config() const { return fs::read_file(dir_fd(), k
 
 Result<oci::Spec> Container::spec() const { return oci::parse_spec(TRY(config())); }
 
+namespace {
+
+// As sys::open_identified(), without a descriptor that nobody would signal through.
+bool is_alive(const sys::ProcessIdentity& identity) {
+  const auto boot = sys::boot_id();
+  if (!boot || *boot != identity.boot_id) return false;
+  const auto started = sys::start_time(identity.pid);
+  return started && *started == identity.start_time;
+}
+
+}  // namespace
+
 bool Container::is_worked_on() const {
   if (locked_) return false;
   auto again = sys::open_at(dir_fd(), ".", O_RDONLY | O_DIRECTORY);
@@ -130,7 +142,7 @@ Status Container::status() const {
   // Without a process: it is being made just now, or its maker was killed half way and nothing runs.
   if (record_.init.pid == 0) return is_worked_on() ? Status::creating : Status::stopped;
   // A zombie counts as gone: engines ask just before they reap it.
-  if (!open_init()) return Status::stopped;
+  if (!is_alive(record_.init)) return Status::stopped;
   if (record_.cgroup && cgroup::is_frozen(*record_.cgroup)) return Status::paused;
   const auto has = [&](const char* name) { return sys::stat_at(dir_fd(), name, AT_SYMLINK_NOFOLLOW).has_value(); };
   // `start` removes the socket; where it was killed before that, nobody answers.

@@ -78,9 +78,13 @@ bool in_user_namespace() {
 
 Result<std::string> boot_id() {
   constexpr const char* kPath = "/proc/sys/kernel/random/boot_id";
+  // It cannot change while we live, and a list of containers asks for each.
+  static std::string known;
+  if (!known.empty()) return known;
   const UniqueFd file = TRY(open_at(AT_FDCWD, kPath, O_RDONLY));
   std::string text = TRY(read_all(file.get(), 64, kPath));
   while (!text.empty() && text.back() == '\n') text.pop_back();
+  known = text;
   return text;
 }
 

@@ -54,6 +54,20 @@ TEST(Options, LongNamesTakeTheirValueAfterAnEqualsSignOrAsTheNextArgument) {
   EXPECT_TRUE(outcome.taken.all);
 }
 
+TEST(Options, ALongNameMayStandBehindOneDashWhereTheTableSaysSo) {
+  Taken taken;
+  const std::vector<const char*> args{"-name=x", "-env", "A=1", "-all", "-t", "-eB=2", "c1"};
+  const auto table = std::span<const Option<Taken>>(kTable);
+  const auto line = parse_options(table, args, Operands::anywhere, taken, Dashes::one_or_two);
+
+  ASSERT_TRUE(line) << line.error().text();
+  EXPECT_EQ(taken.name, "x");
+  EXPECT_THAT(taken.env, ElementsAre("A=1", "B=2"));
+  EXPECT_TRUE(taken.all && taken.tty);
+  EXPECT_THAT(line->operands, ElementsAre("c1"));
+  EXPECT_NE(parse({"-name=x"}).error, "") << "elsewhere these are letters";
+}
+
 TEST(Options, LettersCombineAndTheLastMayCarryItsValue) {
   const auto outcome = parse({"-at", "-eA=1", "-e", "B=2", "-e=C=3", "-te", "D"});
 
