@@ -30,8 +30,12 @@ SLOW = ("test_f01", "test_f02", "test_f05", "test_f06", "test_f11", "test_f26", 
         "test_f23")
 
 
-def pytest_collection_modifyitems(items):
-    """Long tests first, spread so that no worker gets all of them in its first share."""
+def pytest_collection_modifyitems(config, items):
+    """Long tests first, spread so that no worker gets all of them in its first share. Those marked `full` are for
+    tools/test --all alone."""
+    if not skinktest.ALL:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("full")])
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
     slow = [item for item in items if item.name.startswith(SLOW)]
     fast = [item for item in items if not item.name.startswith(SLOW)]
     if not slow or not fast:

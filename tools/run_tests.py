@@ -134,7 +134,7 @@ def failed_cases(path):
     return [node_id(case) for case in cases if case.find("failure") is not None or case.find("error") is not None]
 
 
-def run_again(directory, suspects):
+def run_again(directory, suspects, all_points):
     """Runs these tests one after the other, with nothing beside them; their cases by node id."""
     results = os.path.join(TOP, directory, "logs", "system-again.xml")
     if os.path.exists(results):
@@ -142,7 +142,8 @@ def run_again(directory, suspects):
     # The names are relative to tests/, where pytest.ini is.
     paths = [os.path.join("tests", suspect) for suspect in suspects]
     run(directory, "system-again", ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml", results]
-        + paths, {"SKINK_BUILD": os.path.join(TOP, directory), "PYTHONDONTWRITEBYTECODE": "1"})
+        + paths, {"SKINK_BUILD": os.path.join(TOP, directory), "SKINK_TEST_ALL": "1" if all_points else "",
+                         "PYTHONDONTWRITEBYTECODE": "1"})
     try:
         return {node_id(case): case for case in ElementTree.parse(results).getroot().iter("testcase")}
     except (OSError, ElementTree.ParseError):
@@ -165,7 +166,7 @@ def pytest(directory, names, total, all_points, workers):
     suspects = failed_cases(results)
     again = {}
     if 0 < len(suspects) <= MOST_RUN_AGAIN:
-        again = run_again(directory, suspects)
+        again = run_again(directory, suspects, all_points)
     failed = total.read(results, directory, again)
     # 1: tests failed, each counted by itself; 5: nothing matched the names; 6: the run left something behind.
     if status not in (0, 1, 5) or (status == 1 and failed <= 0 and not again):

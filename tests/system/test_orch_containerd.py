@@ -7,7 +7,7 @@ import re
 import pytest
 from cell import Cell, Terminal, checked, documented, kept
 from cri import Cri, CriError, fields
-from skinktest import ALL, read_text, wait_for
+from skinktest import read_text, wait_for
 
 IMAGE = "localhost/busybox:latest"
 SOCKET = "/run/containerd/containerd.sock"
@@ -234,7 +234,7 @@ def test_containers_that_share_or_end(containerd, pod):
         cri.remove(box)
 
 
-@pytest.mark.skipif(not ALL, reason="tools/test --all runs it")
+@pytest.mark.full
 @pytest.mark.parametrize("namespaces", [{1: 2, 2: 1}, {1: 0, 2: 0}, {1: 2, 2: 2, 3: 2}])
 def test_pods_with_namespaces_of_the_host_or_shared(containerd, namespaces):
     cri, config = containerd.cri, pod_config(containerd, namespaces=namespaces)

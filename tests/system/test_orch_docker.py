@@ -7,7 +7,7 @@ import re
 
 import pytest
 from cell import Cell, Terminal, checked, documented, kept
-from skinktest import ALL, read_text, status_of, wait_for
+from skinktest import read_text, status_of, wait_for
 
 IMAGE = "localhost/busybox"
 
@@ -176,7 +176,7 @@ def test_security_and_mounts(docker):
     assert out.split() == ["named", "333", "100", "8", "CapEff:", "0000000000000000", "NoNewPrivs:", "1", "Seccomp:", "2"]
 
 
-@pytest.mark.skipif(not ALL, reason="tools/test --all runs it")
+@pytest.mark.full
 def test_network_of_a_container(docker):
     """The network is put into the namespace by a prestart hook, which is told the process on its standard input."""
     docker.ok("network", "create", "--subnet", "10.98.0.0/16", "pods")
@@ -198,7 +198,7 @@ def test_health_check(docker):
     docker.ok("rm", "-f", name)
 
 
-@pytest.mark.skipif(not ALL, reason="tools/test --all runs it")
+@pytest.mark.full
 @pytest.mark.parametrize("options", [["--pid", "host"], ["--init"], ["--ipc", "host"], ["--uts", "host"], ["--network", "host"],
                                      ["--cgroupns", "host"], ["--privileged"], ["--cap-add", "all"]])
 def test_stop_with(docker, options):
@@ -211,7 +211,7 @@ def test_stop_with(docker, options):
     docker.ok("rm", name)
 
 
-@pytest.mark.skipif(not ALL, reason="tools/test --all runs it")
+@pytest.mark.full
 def test_a_daemon_that_is_started_again(docker):
     name = docker.running("--restart", "always")
     docker.stop()
@@ -221,7 +221,7 @@ def test_a_daemon_that_is_started_again(docker):
     docker.ok("rm", "-f", name)
 
 
-@pytest.mark.skipif(not ALL, reason="tools/test --all runs it")
+@pytest.mark.full
 def test_containers_that_share_namespaces(docker):
     first = docker.running("--ipc", "shareable")
     out = docker.ok("run", "--rm", "--pid", "container:" + first, "--network", "container:" + first, "--ipc", "container:" + first,
@@ -230,7 +230,7 @@ def test_containers_that_share_namespaces(docker):
     docker.ok("rm", "-f", first)
 
 
-@pytest.mark.skipif(not ALL, reason="tools/test --all runs it")
+@pytest.mark.full
 def test_build(docker):
     directory = docker.world.path("build")
     os.mkdir(directory)

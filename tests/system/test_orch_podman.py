@@ -8,7 +8,7 @@ import signal
 
 import pytest
 from cell import Cell, Terminal, checked, documented, kept
-from skinktest import ALL, needs, read_text, wait_for
+from skinktest import needs, read_text, wait_for
 
 IMAGE = "localhost/busybox"
 # What this machine needs, whichever the runtime: podman raises limits that only CAP_SYS_RESOURCE can raise.
@@ -306,7 +306,7 @@ def test_other_ways_to_start(podman):
 
 @pytest.mark.parametrize("options", [["--pid", "host"], ["--init"], ["--ipc", "host"], ["--uts", "host"], ["--privileged"],
                                      ["--cgroups", "disabled"], ["--network", "host"], ["--cap-add", "all"]])
-@pytest.mark.skipif(not ALL, reason="tools/test --all runs it")
+@pytest.mark.full
 def test_stop_with(podman, options):
     if options == ["--init"]:
         options = ["--init", "--init-path", "/usr/bin/tini-static"]
