@@ -3,6 +3,7 @@
 
 import json
 import os
+import stat
 import signal
 import socket
 import subprocess
@@ -410,3 +411,19 @@ def test_f41_exit_statuses_are_exact(oci, bundle, world):
         wanted = number if ALL else number * 21
         b = bundle(["sh", "-c", "exit %d" % wanted])
         assert oci("run", "--bundle", b.dir, world.name()).status == wanted
+
+
+def test_a46_nodes_of_an_image_and_of_mknod(oci, bundle, world):
+    """What an image brings along, and what the container makes itself, opens nothing that it was not given."""
+    numbers = {"mem": (stat.S_IFCHR, 1, 1), "kmsg": (stat.S_IFCHR, 1, 11), "loop": (stat.S_IFBLK, 7, 0), "disk": (stat.S_IFBLK, 254, 0)}
+    script = "".join("busybox mknod /tmp/%s %s %d %d; " % (name, "c" if kind == stat.S_IFCHR else "b", major, minor)
+                     for name, (kind, major, minor) in numbers.items())
+    script += "for d in /tmp/* /nodes/*; do (exec 3<$d) 2>/dev/null && echo read $d; (exec 3>>$d) 2>/dev/null && echo written $d; done; ls /tmp"
+    b = bundle(["sh", "-c", script])
+    # A root file system that allows devices, so that only the rules of the group are in the way.
+    for mount in b.config["mounts"]:
+        mount["options"] = [option for option in mount.get("options", []) if option != "nodev"]
+    os.mkdir(os.path.join(b.rootfs, "nodes"))
+    for name, (kind, major, minor) in numbers.items():
+        os.mknod(os.path.join(b.rootfs, "nodes", name), kind | 0o666, os.makedev(major, minor))
+    assert sorted(oci.ok("run", "--bundle", b.save().dir, world.name()).split()) == sorted(numbers)

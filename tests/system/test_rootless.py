@@ -129,6 +129,16 @@ def test_a_terminal_of_a_plain_user(plain, world):
     assert "0: /dev/pts/0" in plain.ok("run", "--bundle", b.dir, world.name())
 
 
+def test_what_spec_writes_for_a_plain_user_runs(plain, world):
+    b = plain.bundle()
+    os.unlink(b.dir + "/config.json")
+    plain.ok("spec", "--rootless", "--bundle", b.dir)
+    with open(b.dir + "/config.json") as file:
+        b.config = json.load(file)
+    b.config["process"].update(terminal=False, args=["sh", "-c", "id -u; cat /proc/self/uid_map"])
+    assert plain.ok("run", "--bundle", give(b, USER).dir, world.name()).split() == ["0", "0", str(USER), "1"]
+
+
 def test_what_a_plain_user_cannot_have(plain, world):
     name = world.name()
     plain.fails("run", "--bundle", plain.bundle().dir, name, match=["linux.namespaces", "user namespace"])
