@@ -130,8 +130,11 @@ Result<unsigned> preserved_descriptors(unsigned asked, oci::Strings* env) {
 }
 
 void add_home(oci::Process& process, const std::string& root) {
-  for (const auto& entry : process.env)
-    if (entry.starts_with("HOME=") && entry != "HOME=") return;
+  // Of several the last one counts, and an empty one is none.
+  const auto is_home = [](const std::string& entry) { return entry.starts_with("HOME="); };
+  const auto last = std::find_if(process.env.rbegin(), process.env.rend(), is_home);
+  if (last != process.env.rend() && *last != "HOME=") return;
+  std::erase_if(process.env, is_home);
   std::string home = process.user.uid == 0 ? "/root" : "/";
   const auto dir = sys::open_at(AT_FDCWD, root.c_str(), O_PATH | O_DIRECTORY);
   if (dir) {

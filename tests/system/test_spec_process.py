@@ -318,12 +318,21 @@ def test_scheduler_of_the_fair_policies(oci, bundle, world, policy, number, nice
     assert (got.policy, got.flags & 1) == (number, 0) and (policy == "SCHED_IDLE" or got.nice == nice)
 
 
+def real_time_left():
+    """Whether no other group has taken the real time of this host, of which 95 % are given away at most."""
+    top = "/sys/fs/cgroup/cpu"
+    return all(read_text("%s/%s/cpu.rt_runtime_us" % (top, name), "0").strip() in ("0", "") for name in os.listdir(top)
+               if os.path.isdir(os.path.join(top, name)))
+
+
 @pytest.mark.parametrize("policy, number", [("SCHED_FIFO", 1), ("SCHED_RR", 2)])
 def test_scheduler_of_the_real_time_policies(oci, bundle, world, policy, number):
     b = bundle(SLEEP, scheduler={"policy": policy, "priority": 42, "flags": ["SCHED_FLAG_RESET_ON_FORK"]})
     if os.path.exists("/sys/fs/cgroup/cpu/cpu.rt_runtime_us"):
         # cgroup v1 gives a new group no real time at all.
         refused(oci, world, b, r"process\.scheduler", "realtimeRuntime")
+        if not real_time_left():
+            pytest.skip("another group of this host has its real time")
         b.config["linux"]["cgroupsPath"] = "/skink-test-" + world.id
         b.config["linux"]["resources"] = {"cpu": {"realtimeRuntime": 1000, "realtimePeriod": 1000000}}
     got = attributes(started(oci, world, b))
