@@ -218,7 +218,7 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
   auto done = finish();
   if (done) return made;
   Error error = std::move(done).error();
-  auto undone = destroy_container(root, std::move(made.container), globals.log);
+  auto undone = destroy_container(root, std::move(made.container), globals);
   if (!undone) error.also(undone.error());
   return error;
 }
@@ -231,8 +231,23 @@ void end_init(const state::Container& container) {
   (void)::poll(&ended, 1, static_cast<int>(kKillDeadline.count()));
 }
 
-Result<void> destroy_container(state::Root& root, state::Container container, const OciLog& log) {
-  const state::Record record = container.record();
+namespace {
+
+// The record, or what can be known without one: the groups, by the configuration where that is there (faults F26, F27).
+Result<state::Record> known(const state::Container& container, const OciGlobals& globals) {
+  state::Record record = container.record();
+  if (!record.created.empty() || globals.no_cgroup) return record;
+  const auto spec = container.spec();
+  const bool by_id = !spec || spec->linux.cgroups_path.empty();
+  record.cgroup = TRY(place_for_caller(by_id ? default_group(record.id) : spec->linux.cgroups_path, nullptr));
+  record.has_poststop = spec && !spec->hooks.poststop.empty();
+  return record;
+}
+
+}  // namespace
+
+Result<void> destroy_container(state::Root& root, state::Container container, const OciGlobals& globals) {
+  const state::Record record = TRY(known(container, globals));
   std::optional<oci::Spec> spec;
   if (record.has_poststop)
     if (auto parsed = container.spec()) spec = *std::move(parsed);
@@ -261,7 +276,7 @@ Result<void> destroy_container(state::Root& root, state::Container container, co
   // A failing poststop hook is told and does not stop the others (runtime.md "Lifecycle").
   for (const auto& hook : spec->hooks.poststop) {
     const auto ran = launch::run_hooks({hook}, "poststop", state);
-    if (!ran) log.warning(ran.error().text());
+    if (!ran) globals.log.warning(ran.error().text());
   }
   return {};
 }

@@ -187,6 +187,11 @@ void end_without_lock(const state::Root& root, const state::ContainerId& id) {
   thaw(container->record());
 }
 
+// Of a record that cannot be read, unlike one that must not be or is in use.
+bool is_damage(const Error& error) {
+  return error.code() != Code::not_found && error.code() != Code::denied && error.code() != Code::busy;
+}
+
 }  // namespace
 
 Result<int> oci_delete(const OciGlobals& globals, Arguments args) {
@@ -199,12 +204,13 @@ Result<int> oci_delete(const OciGlobals& globals, Arguments args) {
   if (options.force) end_without_lock(root, id);
   auto container = root.find(id);
   if (!container && options.force && container.error().code() == Code::not_found) return 0;
+  if (!container && options.force && is_damage(container.error())) container = root.find_damaged(id);
   state::Container found = TRY(std::move(container));
   const Status status = found.status();
   if (!options.force && (status == Status::running || status == Status::paused))
     return Error::make(Code::busy, "container ", quoted(id.text()), ": cannot delete a container that is ",
                        to_text(status), "; kill it first or use --force");
-  TRY(destroy_container(root, std::move(found), globals.log));
+  TRY(destroy_container(root, std::move(found), globals));
   return 0;
 }
 

@@ -34,7 +34,7 @@ Result<void> run_poststart(const Made& made) {
 
 // The lock is not held while the program runs, so that state, kill and exec work meanwhile.
 Result<int> wait_and_delete(state::Root& root, Made made, const CreateOptions& options, Foreground& foreground,
-                            const OciLog& log) {
+                            const OciGlobals& globals) {
   const auto id = TRY(state::ContainerId::parse(made.container.record().id));
   { const state::Container unlocked = std::move(made.container); }
   UniqueFd console;
@@ -42,7 +42,7 @@ Result<int> wait_and_delete(state::Root& root, Made made, const CreateOptions& o
   const sys::ExitStatus status = TRY(foreground.wait(made.pidfd.get(), std::move(console)));
   if (!options.keep) {
     auto container = root.find(id);
-    if (container) TRY(destroy_container(root, *std::move(container), log));
+    if (container) TRY(destroy_container(root, *std::move(container), globals));
   }
   return status.shell_status();
 }
@@ -66,12 +66,12 @@ Result<int> oci_run(const OciGlobals& globals, Arguments args) {
     return std::move(hooked).error();
   }
   if (!hooked) {
-    auto undone = destroy_container(root, std::move(made.container), globals.log);
+    auto undone = destroy_container(root, std::move(made.container), globals);
     if (!undone) hooked.error().also(undone.error());
     return std::move(hooked).error();
   }
   if (options.detach) return 0;
-  return wait_and_delete(root, std::move(made), options, *foreground, globals.log);
+  return wait_and_delete(root, std::move(made), options, *foreground, globals);
 }
 
 }  // namespace skink::cli

@@ -18,6 +18,7 @@
 #include <optional>
 
 #include "base/text.h"
+#include "sys/process.h"
 
 namespace skink::fs {
 namespace {
@@ -113,15 +114,82 @@ Result<UniqueFd> make_dirs(const std::string& path, mode_t mode) {
   return at;
 }
 
-Result<void> check_private(int dir_fd, std::string_view path) {
-  const auto status = TRY(sys::stat_fd(dir_fd, path));
-  if (!S_ISDIR(status.st_mode)) return Error::make(Code::denied, path, ": not a directory");
+namespace {
+
+Result<void> check_owner(const struct stat& status, std::string_view path) {
   if (status.st_uid != ::geteuid())
     return Error::make(Code::denied, path, ": owned by uid ", status.st_uid, ", not by ", ::geteuid(),
                        "; chown it or choose another directory");
   if ((status.st_mode & 022U) != 0)
     return Error::make(Code::denied, path, ": writable by others; chmod go-w it or choose another directory");
   return {};
+}
+
+}  // namespace
+
+Result<void> check_private(int dir_fd, std::string_view path) {
+  const auto status = TRY(sys::stat_fd(dir_fd, path));
+  if (!S_ISDIR(status.st_mode)) return Error::make(Code::denied, path, ": not a directory");
+  return check_owner(status, path);
+}
+
+Result<std::string> read_private_file(int dir_fd, const char* name, std::size_t most) {
+  TRY(check_private(dir_fd, "its directory"));
+  const auto status = sys::stat_at(dir_fd, name, AT_SYMLINK_NOFOLLOW);
+  if (status && S_ISREG(status->st_mode)) TRY(check_owner(*status, name));
+  return read_file(dir_fd, name, most);
+}
+
+namespace {
+
+bool is_trusted(uid_t owner) {
+  constexpr uid_t kOverflow = 65534;  // in a user namespace, whoever has no number there: the host's root too
+  return owner == 0 || owner == ::geteuid() || (owner == kOverflow && sys::in_user_namespace());
+}
+
+Result<void> check_step(const struct stat& status, std::string_view path) {
+  const bool is_link = S_ISLNK(status.st_mode);
+  if (!is_trusted(status.st_uid))
+    return Error::make(Code::denied, printable(path), ": this ", is_link ? "link" : "directory above",
+                       " is owned by uid ", status.st_uid,
+                       ", who can put another in its place; chown it or choose another directory");
+  if (!is_link && (status.st_mode & 022U) != 0 && (status.st_mode & S_ISVTX) == 0)
+    return Error::make(Code::denied, printable(path),
+                       ": others can write to this directory above; chmod go-w it or choose another directory");
+  return {};
+}
+
+// What the name leads through, as far as it is there: what is made below is ours.
+Result<void> check_names(const std::string& path) {
+  for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+    const std::string part = path.substr(0, end);
+    const auto status = sys::stat_at(AT_FDCWD, part.c_str(), AT_SYMLINK_NOFOLLOW);
+    if (!status && status.error().errnum() == ENOENT) return {};
+    if (!status) return status.error();
+    if (end != path.npos || S_ISLNK(status->st_mode)) TRY(check_step(*status, part));
+    if (end == path.npos) return {};
+  }
+}
+
+// Where links led: up to the root of the file tree, which is its own "..".
+Result<void> check_above(int dir_fd, const std::string& path) {
+  auto below = TRY(sys::stat_fd(dir_fd, path));
+  for (std::string up = "..";; up += "/..") {
+    const auto status = TRY(sys::stat_at(dir_fd, up.c_str(), AT_SYMLINK_NOFOLLOW));
+    if (status.st_ino == below.st_ino && status.st_dev == below.st_dev) return {};
+    TRY(check_step(status, str(path, '/', up)));
+    below = status;
+  }
+}
+
+}  // namespace
+
+Result<UniqueFd> open_private(const std::string& path) {
+  TRY(check_names(path));
+  UniqueFd dir = TRY(make_dirs(path));
+  TRY(check_private(dir.get(), path));
+  TRY(check_above(dir.get(), path));
+  return dir;
 }
 
 namespace {

@@ -30,6 +30,9 @@ Result<std::vector<Entry>> list(int dir_fd);
 /// bytes.
 Result<std::string> read_file(int dir_fd, const char* name, std::size_t most);
 
+/// The same of a file that nobody but us can have written: it and the directory are private (attack A36).
+Result<std::string> read_private_file(int dir_fd, const char* name, std::size_t most);
+
 /// Replaces `name` whole: a temporary file with a random name in the same directory, then rename. A reader sees the old
 /// or the new text, never a part. On failure the temporary file is gone.
 Result<void> write_file_atomic(int dir_fd, const char* name, std::string_view text, mode_t mode,
@@ -39,9 +42,13 @@ Result<void> write_file_atomic(int dir_fd, const char* name, std::string_view te
 /// For our own directories, never for a path inside a container.
 Result<UniqueFd> make_dirs(const std::string& path, mode_t mode = 0700);
 
-/// A directory of ours: opened without following a link, owned by the effective user, not writable by others (attack
-/// A36).
+/// A directory of ours: owned by the effective user, not writable by others (attack A36).
 Result<void> check_private(int dir_fd, std::string_view path);
+
+/// Makes and opens such a directory, which nobody but us and root can put another in the place of: the directories
+/// above it, by name and as they are, and the links of its name are ours or root's and not for others to write, except
+/// sticky ones (attack A36).
+Result<UniqueFd> open_private(const std::string& path);
 
 /// Removes `name` below `dir_fd` with everything in it, without recursion on the stack, never following a link and
 /// never crossing into another mount: a directory on which something is mounted is an error of kind busy (attack A15).

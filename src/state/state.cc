@@ -150,11 +150,7 @@ Status Container::status() const {
   return has(kUnreadySocket) ? Status::creating : Status::running;
 }
 
-Result<Root> Root::open(const std::string& path) {
-  UniqueFd dir = TRY(fs::make_dirs(path));
-  TRY(fs::check_private(dir.get(), path));
-  return Root(std::move(dir));
-}
+Result<Root> Root::open(const std::string& path) { return Root(TRY(fs::open_private(path))); }
 
 Result<Container> Root::create(const ContainerId& id, const Record& record) {
   auto made = sys::mkdir_at(dir_.get(), id.text().c_str(), 0700);
@@ -175,9 +171,9 @@ namespace {
 
 // The record, or an empty one where there is none. Nothing when the directory itself was removed meanwhile.
 Result<std::optional<Record>> read_record(int dir_fd, const std::string& id) {
-  auto text = fs::read_file(dir_fd, kRecordFile, kRecordLimit);
+  auto text = fs::read_private_file(dir_fd, kRecordFile, kRecordLimit);
   if (text) return std::optional<Record>(TRY_CTX(parse_record(*text, id), "container ", quoted(id), ": ", kRecordFile));
-  if (text.error().errnum() != ENOENT) return std::move(text).error();
+  if (text.error().errnum() != ENOENT) return std::move(text.error().context(str("container ", quoted(id))));
   if (TRY(sys::stat_fd(dir_fd, id)).st_nlink == 0) return std::optional<Record>{};
   std::optional<Record> empty(std::in_place);
   empty->id = id;
@@ -215,6 +211,14 @@ Result<Container> Root::find(const ContainerId& id) const {
     if (record) return Container(std::move(lock), *std::move(record));
   }
   return unknown(id.text());
+}
+
+Result<Container> Root::find_damaged(const ContainerId& id) const {
+  auto lock = TRY(take_lock(dir_.get(), id.text()));
+  TRY_CTX(fs::check_private(lock.fd(), "its directory"), "container ", quoted(id.text()));
+  Record empty;
+  empty.id = id.text();
+  return Container(std::move(lock), std::move(empty));
 }
 
 Result<Container> Root::look(const ContainerId& id) const {

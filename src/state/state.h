@@ -91,7 +91,9 @@ class Root {
   /// not_found: "container does not exist". A directory without a record (its maker was killed) has an empty one.
   /// Waits for a command that works on it, but not for ever: busy.
   Result<Container> find(const ContainerId& id) const;
-  /// The same without the lock.
+  /// As if it had no record: one whose record cannot be read (fault F26).
+  Result<Container> find_damaged(const ContainerId& id) const;
+  /// find without the lock.
   Result<Container> look(const ContainerId& id) const;
   /// Removes the container's directory; what it describes is gone already.
   Result<void> remove(Container container);
