@@ -84,6 +84,7 @@ def validate(tool, config, work):
     (bundle / "rootfs").mkdir(parents=True)
     document = json.loads(config)
     document["root"]["path"] = "rootfs"  # ours is an absolute path of a store that is going away
+    document["ociVersion"] = "1.1.0"  # the only one that the validator takes; later ones only add to it
     (bundle / "config.json").write_text(json.dumps(document))
     status, said = command([tool, "--log-level", "error", "validate", "--path", bundle])
     return ("pass", "") if status == 0 else ("fail", " ".join(said.split()))
