@@ -23,8 +23,8 @@ Result<void> refuse_members(const Place& place, int dir_fd) {
   std::vector<pid_t> pids;
   TRY_CTX(read_tree(dir_fd, pids), show(place));
   if (pids.empty()) return {};
-  return Error::make(Code::busy, "control group ", show(place), " exists and has processes, the first is ",
-                     pids.front());
+  return Error::make(Code::busy, "control group ", show(place),
+                     " exists and has processes (container's cgroup is not empty), the first is ", pids.front());
 }
 
 // A group that was there before: with processes it is somebody's. One of ours is made anew, so that no limit of its
@@ -44,11 +44,11 @@ Result<void> check_usable(const Place& place, int dir_fd) {
   if (has_word(place.hierarchy.controllers, "freezer") && read_control(dir_fd, "freezer.state", text) == 0 &&
       chomp(text) != "THAWED")
     return Error::make(Code::busy, "control group ", show(place),
-                       " is frozen, by itself or by a parent; thaw it first");
+                       " is frozen, by itself or by a parent (container's cgroup unexpectedly frozen); thaw it first");
   if (!place.hierarchy.unified) return {};
   if (read_control(dir_fd, "cgroup.events", text) == 0 && keyed(text, "frozen") == "1")
     return Error::make(Code::busy, "control group ", show(place),
-                       " is frozen, by itself or by a parent; thaw it first");
+                       " is frozen, by itself or by a parent (container's cgroup unexpectedly frozen); thaw it first");
   if (read_control(dir_fd, "cgroup.type", text) == 0 && chomp(text) != "domain" && chomp(text) != "domain threaded")
     return Error::make(Code::unsupported, "control group ", show(place), " is of type ", quoted(chomp(text)),
                        " because a group above it is threaded; choose another linux.cgroupsPath");

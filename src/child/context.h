@@ -48,6 +48,8 @@ class Context {
   int root_fd = -1;
   /// True once the launcher has said that the process is in its groups and recorded.
   bool placed = false;
+  /// True once the working directory has been entered.
+  bool in_directory = false;
   /// True once this process, or the stage before it, has joined its control groups.
   bool grouped = false;
   /// The slave of the container's terminal; -1 without.
@@ -110,6 +112,8 @@ void prepare_hooks(Context& context);
 Fault run_hooks(const Context& context, HookPlace place);
 
 // program.cc
+/// Enters process.cwd as far as root can.
+void try_directory(Context& context);
 Fault change_directory(const Context& context);
 Fault find_program(const Context& context, const char*& path, char* buffer, Size size);
 Fault await_start(Context& context);

@@ -105,6 +105,9 @@ Fault become_container(Context& context, const char*& path, char* buffer, Size s
   CHILD_TRY(ensure_placed(context));
   CHILD_TRY(set_names_and_limits(context));
   CHILD_TRY(write_label(context));
+  // Order: before the ids change. Engines count on runc's way: a directory that only root may enter is entered as root,
+  // and one that only the user may (NFS, FUSE) as the user afterwards.
+  try_directory(context);
   CHILD_TRY(change_identity(context));
   CHILD_TRY(change_directory(context));
   CHILD_TRY(find_program(context, path, buffer, size));
@@ -158,7 +161,9 @@ void make_pointers(Context& context, plan::Offset at) {
 extern "C" [[noreturn]] void freestanding_main(long argc, char** argv) {
   using namespace skink::child;
   if (argc != 2) leave(kNoPlan);
-  skink::plan::Plan* plan = map_plan(number_of(argv[1]));
+  const int plan_fd = number_of(argv[1]);
+  skink::plan::Plan* plan = map_plan(plan_fd);
+  close_fd(plan_fd);
   if (plan == nullptr) leave(kNoPlan);
   Context context(plan);
   const Fault fault = start(context);

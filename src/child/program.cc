@@ -8,8 +8,13 @@
 
 namespace skink::child {
 
+void try_directory(Context& context) {
+  context.in_directory = call(__NR_chdir, arg(context.text(context.plan().cwd))) >= 0;
+}
+
 Fault change_directory(const Context& context) {
-  CHILD_TRY(check(call(__NR_chdir, arg(context.text(context.plan().cwd))), Step::change_directory));
+  if (!context.in_directory)
+    CHILD_TRY(check(call(__NR_chdir, arg(context.text(context.plan().cwd))), Step::change_directory));
   // A descriptor of the host could be reached as /proc/self/fd/N: the kernel then says that the place is unreachable
   // from our root (CVE-2024-21626). The raw call, since libc hides that.
   char place[4096];

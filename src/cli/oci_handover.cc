@@ -2,6 +2,7 @@
 #include "cli/oci_handover.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -126,6 +127,9 @@ Result<unsigned> preserved_descriptors(unsigned asked, oci::Strings* env) {
     set_env(*env, "LISTEN_FDS=", str(listening));
     set_env(*env, "LISTEN_PID=", "1");
   }
+  // Order: before the clone. What the caller left open would stay so in a container that waits for start, and whoever
+  // reads the other end of a pipe would wait with it.
+  if (::close_range(3 + count, ~0U, CLOSE_RANGE_CLOEXEC) != 0) return Error::from_errno(errno, "close_range");
   return count;
 }
 

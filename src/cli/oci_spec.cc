@@ -61,8 +61,11 @@ std::vector<oci::Mount> mounts(bool rootless) {
 oci::Linux linux_part(bool rootless) {
   using Type = oci::NamespaceType;
   oci::Linux out;
+  // As runc: with cgroup v1 programs count on seeing their place in the host's tree.
+  const auto host = cgroup::detect();
+  const bool v1 = host && host->layout != cgroup::Layout::v2;
   for (const Type type : {Type::pid, Type::network, Type::ipc, Type::uts, Type::mount, Type::cgroup})
-    if (!rootless || type != Type::network) out.namespaces.push_back({type, {}});
+    if (!(rootless && type == Type::network) && !(v1 && type == Type::cgroup)) out.namespaces.push_back({type, {}});
   if (rootless) {
     out.namespaces.push_back({Type::user, {}});
     out.uid_mappings = {{0, ::geteuid(), 1}};

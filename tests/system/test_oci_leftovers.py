@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a caller of skink-oci left open is not kept open by a container that waits for start."""
+
+import json
+import os
+import subprocess
+
+from skinktest import wait_for
+
+
+def test_descriptors_of_the_caller_are_closed_at_create(oci, bundle, world):
+    name, (read_end, write_end) = world.name(), os.pipe()
+    b = bundle(["sleep", "1000"])
+    os.set_inheritable(write_end, True)
+    command = oci.command("create", "--bundle", b.dir, name)
+    subprocess.run(command, check=True, pass_fds=[write_end], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    os.close(write_end)
+    pid = json.loads(oci.ok("state", name))["pid"]
+    links = [os.readlink("/proc/%d/fd/%s" % (pid, fd)) for fd in os.listdir("/proc/%d/fd" % pid)]
+    assert [link for link in links if link.startswith("pipe:") or "memfd:" in link] == []
+    os.set_blocking(read_end, False)
+    wait_for(lambda: os.read(read_end, 1) == b"")
+    os.close(read_end)
+    oci.ok("delete", "--force", name)
+
+
+def test_the_last_home_counts(oci, bundle, world):
+    b = bundle(["sh", "-c", "echo $HOME"], env=["PATH=/bin", "HOME=/override", "HOME="])
+    assert oci.ok("run", "--bundle", b.dir, world.name()) == "/root"
