@@ -37,11 +37,14 @@ def tests(top, words):
     return [name for name in names if not words or any(word in name for word in words)]
 
 
-def verdict(points, status):
-    """One word for a program: a failed point, an exit status or no point at all is a failure."""
+def verdict(points, status, text):
+    """One word for a program: a failed point or an exit status is a failure. A few programs have no points: those print
+    an error, with status 0, or nothing."""
     failed = [point for point in points if point.status == "fail"]
-    if failed or status != 0 or not points:
+    if failed or status != 0:
         return "fail"
+    if not points:
+        return "fail" if '"error":' in text else "pass"
     return "pass" if any(point.status == "pass" for point in points) else "skip"
 
 
@@ -54,6 +57,9 @@ def why(points, status, text):
     skipped = [point.said.strip() or point.name for point in points if point.status == "skip"]
     if status == 0 and skipped:
         return "; ".join(dict.fromkeys(skipped))
+    errors = re.findall(r'"error": "(.*)"', text)
+    if status == 0 and errors:
+        return errors[0]
     return (text.strip().splitlines() or [f"exit status {status}, nothing said"])[-1]
 
 
@@ -70,5 +76,5 @@ def run(top, runtime, words, logs):
                                logs / f"{name}.log")
         points = tap.parse(text)
         passed = sum(point.status == "pass" for point in points)
-        result = verdict(points, status)
+        result = verdict(points, status, text)
         yield name, result, "" if result == "pass" else why(points, status, text), passed, len(points)
