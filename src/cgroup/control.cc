@@ -161,13 +161,18 @@ Result<bool> Group::frozen() const {
   return false;
 }
 
+// By path, and not by the group's directories: nothing is done with the answer that a wrong one could harm, and a list
+// of containers asks for each.
 bool is_frozen(const Location& location) {
-  Location freezers;
-  freezers.layout = location.layout;
-  for (const Place& place : location.places)
-    if (place.hierarchy.unified || has_v1(place, "freezer")) freezers.places.push_back(place);
-  const auto group = Group::open(freezers);
-  return group && group->frozen().value_or(false);
+  return std::ranges::any_of(location.places, [](const Place& place) {
+    const bool unified = place.hierarchy.unified;
+    if (!unified && !has_v1(place, "freezer")) return false;
+    const std::string file =
+        str(place.hierarchy.mount_point, place.path, unified ? "/cgroup.events" : "/freezer.state");
+    std::string text;
+    if (read_control(AT_FDCWD, file.c_str(), text) != 0) return false;
+    return unified ? keyed(text, "frozen") == "1" : chomp(text) != "THAWED";
+  });
 }
 
 void Group::thaw_quietly() {

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -52,14 +53,17 @@ Result<std::uint64_t> start_time(pid_t pid) {
   auto fd = open_at(AT_FDCWD, path.c_str(), O_RDONLY);
   if (!fd && fd.error().errnum() == ENOENT) return Error::make(Code::not_found, "process ", pid, " is gone");
   const UniqueFd file = TRY(std::move(fd));
-  auto text = read_all(file.get(), 4096, path);
-  if (!text && text.error().errnum() == ESRCH) return Error::make(Code::not_found, "process ", pid, " is gone");
-  const std::string line = TRY(std::move(text));
+  // One read has the whole line: about fifty numbers.
+  std::array<char, 2048> buffer{};
+  const ssize_t got = ::read(file.get(), buffer.data(), buffer.size());
+  if (got < 0 && errno == ESRCH) return Error::make(Code::not_found, "process ", pid, " is gone");
+  if (got < 0) return Error::from_errno(errno, "read ", path);
+  const std::string_view line(buffer.data(), static_cast<std::size_t>(got));
   // The name may hold spaces and parentheses, so count from the last one (man proc_pid_stat).
   const auto name_end = line.rfind(')');
-  if (name_end == std::string::npos || name_end + 2 > line.size())
+  if (name_end == std::string_view::npos || name_end + 2 > line.size())
     return Error::make(Code::internal, path, ": no process name");
-  const auto fields = split(std::string_view(line).substr(name_end + 2), ' ');
+  const auto fields = split(line.substr(name_end + 2), ' ');
   constexpr std::size_t kState = 0;
   constexpr std::size_t kStartTime = 22 - 3;
   if (fields.size() <= kStartTime) return Error::make(Code::internal, path, ": too few fields");
