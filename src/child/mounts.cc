@@ -155,7 +155,25 @@ Fault set_params(const Context& context, const plan::Mount& mount, unsigned inde
   return {};
 }
 
-Fault make_file_system(const Context& context, const plan::Mount& mount, unsigned index, long& fd) {
+// The mode that a tmpfs takes from the directory that it is going to cover, as runc has it; -1 for the kernel's 1777.
+long mode_below(const Context& context, const plan::Mount& mount) {
+  if ((mount.flags & plan::kMountTakesMode) == 0) return -1;
+  const long fd = open_in_root(context.root_fd, context.text(mount.target), kOpenPath | kOpenDirectory);
+  if (fd < 0) return -1;
+  FileStatus status;
+  const long rc = stat_fd(static_cast<int>(fd), status);
+  close_fd(static_cast<int>(fd));
+  return rc < 0 ? -1 : static_cast<long>(status.mode & 07777);
+}
+
+long set_mode(int fs, long mode) {
+  if (mode < 0) return 0;
+  const char octal[5] = {static_cast<char>('0' + (mode >> 9 & 7)), static_cast<char>('0' + (mode >> 6 & 7)),
+                         static_cast<char>('0' + (mode >> 3 & 7)), static_cast<char>('0' + (mode & 7)), 0};
+  return call(__NR_fsconfig, fs, FSCONFIG_SET_STRING, arg("mode"), arg(octal), 0);
+}
+
+Fault make_file_system(const Context& context, const plan::Mount& mount, unsigned index, long mode, long& fd) {
   fd = -1;
   const long config = call(__NR_fsopen, arg(context.text(mount.type)), 1 /* FSOPEN_CLOEXEC */);
   CHILD_TRY(check(config, Step::mount_fsopen, index));
@@ -165,6 +183,7 @@ Fault make_file_system(const Context& context, const plan::Mount& mount, unsigne
     CHILD_TRY(check(rc, Step::mount_option, index, ~0U));
   }
   CHILD_TRY(set_params(context, mount, index, fs));
+  CHILD_TRY(check(set_mode(fs, mode), Step::mount_create, index));
   CHILD_TRY(check(call(__NR_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0), Step::mount_create, index));
   fd = call(__NR_fsmount, fs, 1 /* FSMOUNT_CLOEXEC */, static_cast<long>(mount.attr_set));
   close_fd(fs);
@@ -237,6 +256,8 @@ long open_target(const Context& context, const plan::Mount& mount) {
 Fault make_mount(Context& context, unsigned index) {
   const auto& mount = context.array<plan::Mount>(context.plan().mounts)[index];
   if ((mount.flags & plan::kMountNeedsCgroup) != 0) CHILD_TRY(ensure_placed(context));
+  // Order: before the target is made.
+  const long mode = mode_below(context, mount);
   const long pinned = open_target(context, mount);
   CHILD_TRY(check(pinned, Step::mount_target, index));
   const int target = static_cast<int>(pinned);
@@ -254,7 +275,8 @@ Fault make_mount(Context& context, unsigned index) {
     return check(rc, Step::mount_attach, index);
   }
   long fd = mount.fd;
-  if (mount.kind == static_cast<unsigned>(plan::MountKind::fs)) CHILD_TRY(make_file_system(context, mount, index, fd));
+  if (mount.kind == static_cast<unsigned>(plan::MountKind::fs))
+    CHILD_TRY(make_file_system(context, mount, index, mode, fd));
   const int tree = static_cast<int>(fd);
   CHILD_TRY(fill_from_target(mount, index, tree, target));
   CHILD_TRY(apply_attributes(mount, index, tree));

@@ -250,11 +250,13 @@ Result<void> plan_mount(const oci::Spec& spec, const HostFacts& host, std::size_
   if (step.options.dest_nofollow) step.flags |= kMountTargetNofollow;
   if (mount.type == "proc" || mount.type == "sysfs") step.flags |= kMountTargetIsRealDir;
   if (step.kind == MountKind::fs) label_mount(spec, step);
+  const auto& params = step.options.params;
+  const bool has_mode = std::any_of(params.begin(), params.end(), [](const auto& one) { return one.first == "mode"; });
+  if (mount.type == "tmpfs" && !has_mode && !step.options.copy_up) step.flags |= kMountTakesMode;
   if (step.options.copy_up) {
     if (mount.type != "tmpfs") return refuse("tmpcopyup is an option of tmpfs");
     step.flags |= kMountCopyUp;
-    for (const auto& [key, value] : step.options.params)
-      if (key == "mode") step.flags |= kMountKeepMode;
+    if (has_mode) step.flags |= kMountKeepMode;
   }
   plan.mounts.push_back(std::move(step));
   return {};
@@ -425,7 +427,9 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
   plan_devices(spec, plan);
   if (host.user_namespace) plan.flags |= kBindDevices;
   for (const auto& [key, value] : spec.linux.sysctl) plan.sysctls.push_back({key, sysctl_path(key), value});
-  plan.masked = spec.linux.masked_paths;
+  // One mount is enough for a path that is named twice.
+  for (const auto& path : spec.linux.masked_paths)
+    if (std::find(plan.masked.begin(), plan.masked.end(), path) == plan.masked.end()) plan.masked.push_back(path);
   plan.readonly = spec.linux.readonly_paths;
   if (spec.root.readonly) plan.flags |= kRootReadonly;
   if (!spec.hooks.prestart.empty() || !spec.hooks.create_runtime.empty()) plan.flags |= kHooks;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a caller of skink-oci left open is not kept open by a container that waits for start."""
+"""What runc's own tests found in skink-oci: descriptors that the caller left open, variables, modes, masks."""
 
 import json
 import os
@@ -27,3 +27,23 @@ def test_descriptors_of_the_caller_are_closed_at_create(oci, bundle, world):
 def test_the_last_home_counts(oci, bundle, world):
     b = bundle(["sh", "-c", "echo $HOME"], env=["PATH=/bin", "HOME=/override", "HOME="])
     assert oci.ok("run", "--bundle", b.dir, world.name()) == "/root"
+
+
+def test_a_tmpfs_without_mode_takes_that_of_its_directory(oci, bundle, world):
+    b = bundle(["stat", "-c", "%a", "/there", "/made", "/told"])
+    os.mkdir(os.path.join(b.rootfs, "there"))
+    os.chmod(os.path.join(b.rootfs, "there"), 0o3710)
+    b.config["root"]["readonly"] = False
+    b.config["mounts"] += [{"destination": "/there", "type": "tmpfs", "source": "tmpfs"},
+                           {"destination": "/made", "type": "tmpfs", "source": "tmpfs"},
+                           {"destination": "/told", "type": "tmpfs", "source": "tmpfs", "options": ["mode=0444"]}]
+    b.save()
+    assert oci.ok("run", "--bundle", b.dir, world.name()).split() == ["3710", "1777", "444"]
+
+
+def test_a_path_that_is_masked_twice_is_covered_once(oci, bundle, world):
+    b = bundle(["grep", "-c", " /masked ", "/proc/self/mountinfo"])
+    os.mkdir(os.path.join(b.rootfs, "masked"))
+    b.config["linux"]["maskedPaths"] = ["/masked", "/masked"]
+    b.save()
+    assert oci.ok("run", "--bundle", b.dir, world.name()) == "1"
