@@ -238,6 +238,7 @@ def test_f26_f27_pieces_of_the_state_that_are_something_else(oci, world, canary,
         result = oci(*command, timeout=20)
         assert result.status in (0, 1) and result.err.count("\n") == (1 if result.status else 0), result
     assert status_of(oci, other) == "running"
+    assert {one["id"]: one["status"] for one in json.loads(oci("list", "--format", "json", timeout=20).out)}[other] == "running"
     oci.ok("delete", "--force", name, timeout=30)
     assert not alive(pid) and not os.path.lexists(os.path.dirname(path))
     oci.ok("delete", "--force", other)
