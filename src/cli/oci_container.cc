@@ -66,9 +66,18 @@ Result<UniqueFd> listen_for_start(int dir_fd) {
   return listener;
 }
 
-Result<std::optional<cgroup::Group>> make_group(const state::Record& record, const oci::Spec& spec) {
-  if (!record.cgroup) return std::optional<cgroup::Group>{};
-  auto group = TRY_CTX(cgroup::Group::create(*record.cgroup), "linux.cgroupsPath");
+Result<std::optional<cgroup::Group>> make_group(state::Container& container, const oci::Spec& spec) {
+  if (!container.record().cgroup) return std::optional<cgroup::Group>{};
+  auto created = cgroup::Group::create(*container.record().cgroup);
+  if (!created) {
+    // Order: off the record before anything is undone. What could not be made has undone itself, and what is there
+    // belongs to somebody, whose processes must not be ended with us.
+    state::Record without = container.record();
+    without.cgroup.reset();
+    TRY(container.save(without));
+    return std::move(created).error().context("linux.cgroupsPath");
+  }
+  cgroup::Group group = *std::move(created);
   oci::Resources resources = spec.linux.resources.value_or(oci::Resources{});
   // In a user namespace no node can be made, so there is nothing to be denied, and no program for it can be loaded.
   if (sys::in_user_namespace()) resources.devices.clear();
@@ -133,7 +142,7 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
                                          const CreateOptions& options, bool wait_for_start) {
   UniqueFd listener;
   if (wait_for_start) listener = TRY(listen_for_start(made.container.dir_fd()));
-  auto group = TRY(make_group(record, made.spec));
+  auto group = TRY(make_group(made.container, made.spec));
   const UniqueFd resctrl = TRY(make_resctrl(record, made.spec));
   const auto cache = root.open_cache();
   const HostRoot host_root = TRY(mount_on_host(made, record));

@@ -47,3 +47,15 @@ def test_a_path_that_is_masked_twice_is_covered_once(oci, bundle, world):
     b.config["linux"]["maskedPaths"] = ["/masked", "/masked"]
     b.save()
     assert oci.ok("run", "--bundle", b.dir, world.name()) == "1"
+
+
+def test_a_group_that_is_in_use_is_refused_and_left_alone(oci, bundle, world):
+    b = bundle(["sleep", "1000"])
+    b.config["linux"]["cgroupsPath"] = "/skink-test-%s-shared" % world.id
+    b.save()
+    name = world.name()
+    oci.ok("run", "--detach", "--bundle", b.dir, name)
+    for _ in range(2):
+        oci.fails("create", "--bundle", b.dir, world.name(), status=1, match="container's cgroup is not empty")
+    assert json.loads(oci.ok("state", name))["status"] == "running"
+    oci.ok("delete", "--force", name)
