@@ -120,11 +120,14 @@ def test_a23_groups_that_are_not_the_containers(oci, world, canary, stranger, pl
     with open(canary.top + "/d/cgroup.procs", "w") as file:
         file.write("%d\n" % stranger.pid)
     canary.before = canary.snapshot()
-    groups = json.loads(json.loads(record.good)["cgroup"])
-    for one in groups["places"]:
-        one.update({"not a hierarchy": {"mount": canary.top, "path": "/d"}, "climbing": {"path": one["path"] + "/../.."},
-                    "root of the hierarchy": {"path": "/"}, "relative": {"mount": "x"}}[place])
-    record.write(cgroup=json.dumps(groups))
+    # The layout, then a line for each place: path, controllers, mount point.
+    layout, *places = json.loads(record.good)["cgroup"].split("\n")
+    changed = [layout]
+    for one in places:
+        path, controllers, mount = one.split("\t")
+        changed.append("\t".join({"not a hierarchy": ("/d", controllers, canary.top), "climbing": (path + "/../..", controllers, mount),
+                                  "root of the hierarchy": ("/", controllers, mount), "relative": (path, controllers, "x")}[place]))
+    record.write(cgroup="\n".join(changed))
     for command in (["kill", "--all", name, "9"], ["state", name], ["delete", name]):
         oci(*command, timeout=30)
     assert os.path.exists(canary.top + "/d/cgroup.procs") and stranger.poll() is None

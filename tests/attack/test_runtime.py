@@ -163,13 +163,13 @@ def test_a82_odd_files_as_configuration(oci, bundle, world, canary, kind):
 @pytest.mark.parametrize("shared", [False, True], ids=["own-pids", "host-pids"])
 @pytest.mark.parametrize("command", [["kill", "--all", "NAME", "9"], ["delete", "--force", "NAME"]], ids=["kill", "delete"])
 def test_a88_a_fork_bomb_ends(oci, bundle, world, shared, command):
-    b = bundle(["sh", "-c", "bomb() { bomb & bomb & sleep 0.01; }; while :; do bomb 2>/dev/null; done"])
+    b = bundle(["sh", "-c", "bomb() { bomb & bomb & sleep 3; }; while :; do bomb 2>/dev/null; done"])
     b.config["linux"]["resources"] = {"pids": {"limit": 150}}
     if shared:
         b.config["linux"]["namespaces"] = [one for one in b.config["linux"]["namespaces"] if one["type"] != "pid"]
     b.save()
     name = running(oci, world, b)
-    wait_for(lambda: len(json.loads(oci.ok("ps", "-f", "json", name)) or []) > 50)
+    wait_for(lambda: len(json.loads(oci.ok("ps", "-f", "json", name)) or []) > 20)
     oci.ok(*[name if word == "NAME" else word for word in command], timeout=60)
     if command[0] == "kill":
         wait_for(lambda: state(oci, name)["status"] == "stopped")

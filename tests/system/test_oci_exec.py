@@ -453,7 +453,11 @@ def test_a_shared_process_namespace(oci, running):
     assert oci.ok("exec", name, "readlink", "/proc/self/ns/pid") == os.readlink("/proc/self/ns/pid")
     process = oci.start("exec", name, "sleep", "1000")
     directory, _ = cgroup_dir(state(oci, name)["pid"], "pids")
-    wait_for(lambda: len(read_text(directory + "/cgroup.procs").split()) == 2)
+
+    def both_run():
+        pids = read_text(directory + "/cgroup.procs").split()
+        return len(pids) == 2 and all(read_text("/proc/%s/comm" % pid, "").strip() == "sleep" for pid in pids)
+    wait_for(both_run)
     oci.ok("delete", "--force", name)
     assert process.wait(60) == 137
 
