@@ -94,6 +94,8 @@ Fault bring_loopback_up();
 Fault write_sysctls(Context& context);
 Fault hide_paths(Context& context);
 Fault enter_root(Context& context);
+// old_root.cc
+Fault take_off_host_views(const Context& context);
 
 // identity.cc
 Fault protect_self(const Context& context);

@@ -180,6 +180,7 @@ Fault enter_root(Context& context) {
   if (context.has(plan::kNoPivot) || context.has(plan::kJoinedMounts) || context.has(plan::kHostMounts)) {
     // Only where the root file system cannot be pivoted away from (a ramdisk, or it is others' root or the host's too):
     // the old root stays reachable in principle.
+    if (context.has(plan::kNoPivot)) CHILD_TRY(take_off_host_views(context));
     CHILD_TRY(check(call(__NR_chroot, arg(".")), Step::pivot_root));
   } else {
     // man 2 pivot_root, "pivot_root(".", ".")": the old root ends up over the new one and is then taken off.

@@ -305,3 +305,14 @@ def test_a53_labels_that_cannot_be_put_on(oci, world, canary, field, value):
     b.config["process"][field] = value
     result = run(oci, world, b)
     assert result.status == 1 and "process." + field in result.err and result.out == "", result
+
+
+@pytest.mark.parametrize("how", [[], ["--no-pivot"]])
+@pytest.mark.parametrize("kind", ["proc", "sysfs"])
+def test_a59_a_user_namespace_gets_no_unmasked_view(oci, world, how, kind):
+    """The kernel allows a new procfs or sysfs where one without masks can be seen: the host's own, below ours, counts."""
+    b = Bundle(world, ["sh", "-c", "unshare -Ur true && echo can; unshare -Urmpf mount -t %s none /proc && echo bare" % kind])
+    b.save()
+    result = oci("run", *how, "--bundle", b.dir, world.name())
+    assert "can" in result.out, "no user namespace could be made: this says nothing"
+    assert "bare" not in result.out and "denied" in result.err + result.out or "permitted" in result.err, result
