@@ -68,6 +68,9 @@ class Group {
   /// Makes every directory of `location` (parents too), empty. A leftover of ours that has no process is reused; one
   /// with processes is busy. On failure what was made is removed again.
   static Result<Group> create(const Location& location);
+  /// busy when a group of `location` exists and has processes: to be asked before the location goes on record, since
+  /// from then on whoever cleans up ends what is in it.
+  static Result<void> check_unused(const Location& location);
   /// Opens what is there; directories that are gone are left out.
   static Result<Group> open(const Location& location);
 

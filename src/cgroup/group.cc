@@ -145,6 +145,12 @@ Result<Group> Group::create(const Location& location) {
   return group;
 }
 
+Result<void> Group::check_unused(const Location& location) {
+  for (const Place& place : location.places)
+    if (const auto dir = open_place(place)) TRY(refuse_members(place, dir->get()));
+  return {};
+}
+
 Result<Group> Group::open(const Location& location) {
   Group group;
   group.layout_ = location.layout;

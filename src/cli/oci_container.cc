@@ -118,6 +118,7 @@ Result<state::Record> new_record(const OciGlobals& globals, const Bundle& bundle
   const std::string path = bundle.spec.linux.cgroups_path.empty() ? default_group(id) : bundle.spec.linux.cgroups_path;
   const auto& resources = bundle.spec.linux.resources;
   record.cgroup = TRY(place_for_caller(path, resources ? &*resources : nullptr));
+  if (record.cgroup) TRY_CTX(cgroup::Group::check_unused(*record.cgroup), "linux.cgroupsPath");
   return record;
 }
 

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 
-from skinktest import wait_for
+from skinktest import alive, support, wait_for
 
 
 def test_descriptors_of_the_caller_are_closed_at_create(oci, bundle, world):
@@ -58,4 +58,22 @@ def test_a_group_that_is_in_use_is_refused_and_left_alone(oci, bundle, world):
     for _ in range(2):
         oci.fails("create", "--bundle", b.dir, world.name(), status=1, match="container's cgroup is not empty")
     assert json.loads(oci.ok("state", name))["status"] == "running"
+
+
+def test_a_create_that_is_killed_does_not_take_over_a_group_in_use(oci, bundle, world):
+    """Killed anywhere, and what it left is deleted: the processes that were in the group live on."""
+    b = bundle(["sleep", "1000"])
+    b.config["linux"]["cgroupsPath"] = "/skink-test-%s-shared" % world.id
+    b.save()
+    name = world.name()
+    oci.ok("run", "--detach", "--bundle", b.dir, name)
+    pid = json.loads(oci.ok("state", name))["pid"]
+    for number in range(20, 400):
+        second = world.name()
+        result = oci("create", "--bundle", b.dir, second, before=[support("killat"), str(number), "one"])
+        if "killed" not in result.err:
+            assert number > 40, result  # it ended by itself before that call
+            break
+        oci("delete", "--force", second)
+        assert alive(pid), "call %d" % number
     oci.ok("delete", "--force", name)
