@@ -83,7 +83,8 @@ Fault first_stage(Context& context, long& pid);
 
 // mounts.cc, devices.cc, masks.cc
 Fault make_private_and_attach_root(Context& context);
-Fault make_mounts(Context& context);
+/// The mounts in their order, or those that come last (kMountLate).
+Fault make_mounts(Context& context, bool late);
 /// `keep_mode`: the options of the tmpfs name the mode of its top.
 Fault copy_up(int from_fd, int to_fd, bool keep_mode);
 long make_target(int root_fd, const char* path, bool file, unsigned long resolve);

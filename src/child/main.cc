@@ -81,10 +81,11 @@ Fault build_root(Context& context) {
     return open_terminal(context);
   }
   CHILD_TRY(make_private_and_attach_root(context));
-  CHILD_TRY(make_mounts(context));
+  CHILD_TRY(make_mounts(context, false));
   CHILD_TRY(make_devices(context));
   CHILD_TRY(make_workdir(context));
   CHILD_TRY(open_terminal(context));
+  CHILD_TRY(make_mounts(context, true));
   // Order: sysctls before /proc/sys is made read-only; hooks see all mounts; the root is entered last.
   CHILD_TRY(write_sysctls(context));
   CHILD_TRY(hide_paths(context));

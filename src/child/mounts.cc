@@ -289,8 +289,10 @@ Fault make_mount(Context& context, unsigned index) {
 
 }  // namespace
 
-Fault make_mounts(Context& context) {
-  for (unsigned i = 0; i < context.plan().mounts.count; ++i) CHILD_TRY(make_mount(context, i));
+Fault make_mounts(Context& context, bool late) {
+  const auto* mounts = context.array<plan::Mount>(context.plan().mounts);
+  for (unsigned i = 0; i < context.plan().mounts.count; ++i)
+    if (((mounts[i].flags & plan::kMountLate) != 0) == late) CHILD_TRY(make_mount(context, i));
   return {};
 }
 

@@ -9,9 +9,9 @@
 #include <cerrno>
 
 #include "base/text.h"
-#include "security/security.h"
 #include "launch/id_maps.h"
 #include "launch/rootless.h"
+#include "security/security.h"
 #include "sys/file.h"
 #include "sys/mount.h"
 

@@ -317,8 +317,8 @@ std::vector<std::string> unknown_capabilities(std::string_view json);
 /// How many capabilities skink knows by name.
 int capability_count();
 
-/// The numbers of a list such as "0-3,7" as bits: number N is bit N % 64 of word N / 64. Nothing when it is no such list
-/// or has a number above `most`.
+/// The numbers of a list such as "0-3,7" as bits: number N is bit N % 64 of word N / 64. Nothing when it is no such
+/// list or has a number above `most`.
 std::optional<std::vector<std::uint64_t>> number_list_bits(std::string_view text, std::uint32_t most);
 
 /// RLIMIT_* number of "RLIMIT_NOFILE" or "nofile"; -1 when there is none.

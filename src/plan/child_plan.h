@@ -135,6 +135,7 @@ inline constexpr U32 kMountTargetIsFile = 1;
 inline constexpr U32 kMountCopyUp = 2;
 inline constexpr U32 kMountKeepMode = 16;   // copy-up leaves the mode of the top as the options say
 inline constexpr U32 kMountTakesMode = 64;  // a tmpfs without mode=: that of the directory below it
+inline constexpr U32 kMountLate = 128;      // done when everything that is to be in the mounts is there
 inline constexpr U32 kMountNeedsCgroup = 4;
 inline constexpr U32 kMountTargetNofollow = 32;
 inline constexpr U32 kMountTargetIsRealDir = 8;  // /proc and /sys: no symlink on the way (attack A13)

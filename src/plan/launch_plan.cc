@@ -262,6 +262,26 @@ Result<void> plan_mount(const oci::Spec& spec, const HostFacts& host, std::size_
   return {};
 }
 
+// A read-only tmpfs is so once everything is in it: mount points of later entries, /dev's nodes, what is copied up.
+void seal_late(LaunchPlan& plan) {
+  const std::size_t count = plan.mounts.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    MountStep& step = plan.mounts[i];
+    if (step.kind != MountKind::fs || step.type != "tmpfs" || (step.options.attr_set & MOUNT_ATTR_RDONLY) == 0)
+      continue;
+    const auto covers = [&](const MountStep& other) { return other.destination == step.destination; };
+    if (std::any_of(plan.mounts.begin() + static_cast<std::ptrdiff_t>(i) + 1, plan.mounts.end(), covers)) continue;
+    step.options.attr_set &= ~static_cast<std::uint64_t>(MOUNT_ATTR_RDONLY);
+    MountStep seal;
+    seal.config_index = step.config_index;
+    seal.kind = MountKind::remount;
+    seal.destination = step.destination;
+    seal.flags = kMountLate | (step.flags & kMountTargetNofollow);
+    seal.options.attr_set = MOUNT_ATTR_RDONLY;
+    plan.mounts.push_back(std::move(seal));
+  }
+}
+
 constexpr std::array<std::pair<const char*, std::uint32_t>, 5> kMemoryDevices{
     {{"/dev/null", 3}, {"/dev/zero", 5}, {"/dev/full", 7}, {"/dev/random", 8}, {"/dev/urandom", 9}}};
 
@@ -424,6 +444,7 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
   if ((!plan.hostname.empty() || !plan.domainname.empty()) && spec.find_namespace(NamespaceType::uts) == nullptr)
     return Error::make(Code::invalid_config, "hostname: would be the host's own; add a uts namespace");
   for (std::size_t i = 0; i < spec.mounts.size(); ++i) TRY(plan_mount(spec, host, i, plan));
+  seal_late(plan);
   plan_devices(spec, plan);
   if (host.user_namespace) plan.flags |= kBindDevices;
   for (const auto& [key, value] : spec.linux.sysctl) plan.sysctls.push_back({key, sysctl_path(key), value});

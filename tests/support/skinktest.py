@@ -535,6 +535,8 @@ def write_rootfs(top):
     """A busybox root file system in a directory."""
     for name in ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "usr/bin", "var/tmp"):
         os.makedirs(os.path.join(top, name), exist_ok=True)
+    for name in ("tmp", "var/tmp"):
+        os.chmod(os.path.join(top, name), 0o1777)
     shutil.copy(mkimg.BUSYBOX, os.path.join(top, "bin/busybox"))
     for applet in ("sh", "true", "false", "sleep", "cat", "echo", "ls", "id", "mount", "ps", "kill", "env", "pwd", "grep",
                    "touch", "stat", "readlink", "hostname", "wc", "ulimit", "dd", "head", "mkdir", "test", "tr", "ln"):

@@ -77,3 +77,16 @@ def test_a_create_that_is_killed_does_not_take_over_a_group_in_use(oci, bundle, 
         oci("delete", "--force", second)
         assert alive(pid), "call %d" % number
     oci.ok("delete", "--force", name)
+
+
+def test_a_read_only_tmpfs_takes_what_is_to_be_in_it_first(oci, bundle, world):
+    b = bundle(["sh", "-c", "touch /dev/x || touch /t/x || ls /dev/null /t/below; grep -E ' (/dev|/t|/t/below) ' /proc/self/mountinfo"])
+    b.config["mounts"] = [dict(m, options=m["options"] + ["ro"]) if m["destination"] == "/dev" else m for m in b.config["mounts"]]
+    b.config["mounts"] += [{"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["ro", "nosuid"]},
+                           {"destination": "/t/below", "type": "tmpfs", "source": "tmpfs", "options": ["nodev"]}]
+    os.mkdir(os.path.join(b.rootfs, "t"))
+    b.save()
+    out = oci.ok("run", "--bundle", b.dir, world.name())
+    assert "/dev/null" in out and "/t/below" in out
+    options = {line.split()[4]: line.split()[5].split(",") for line in out.splitlines() if " / " in line}
+    assert "ro" in options["/dev"] and "ro" in options["/t"] and "rw" in options["/t/below"], options

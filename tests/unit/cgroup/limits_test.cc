@@ -166,11 +166,9 @@ TEST(ApplyV1, WritesNetworkHugepageAndRdmaLimits) {
 }
 
 TEST(ApplyV1, WritesWeightsToTheFilesOfTheSchedulerThatIsThere) {
-  const FakeGroup plain(false, "blkio",
-                        {{"blkio.weight", ""},
-                         {"blkio.leaf_weight", ""},
-                         {"blkio.weight_device", ""},
-                         {"blkio.leaf_weight_device", ""}});
+  const FakeGroup plain(
+      false, "blkio",
+      {{"blkio.weight", ""}, {"blkio.leaf_weight", ""}, {"blkio.weight_device", ""}, {"blkio.leaf_weight_device", ""}});
   oci::Resources resources;
   resources.block_io.emplace();
   resources.block_io->weight = 10;
