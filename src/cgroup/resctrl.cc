@@ -161,6 +161,11 @@ Result<void> Resctrl::make(const ResctrlGroup& group, const oci::IntelRdt& rdt) 
   return {};
 }
 
+Result<void> Resctrl::change(const ResctrlGroup& group, const oci::IntelRdt& rdt) const {
+  const UniqueFd dir = TRY_CTX(open_class(root_fd, group.name), kJson);
+  return write_schemata(root_fd, dir.get(), rdt, group.name);
+}
+
 Result<void> Resctrl::add(const ResctrlGroup& group, pid_t pid) const {
   const UniqueFd dir = TRY_CTX(open_class(root_fd, group.name), kJson);
   TRY(write_task(root_fd, dir.get(), pid, group.name));

@@ -35,6 +35,8 @@ struct Resctrl {
   /// Makes the directories and writes the schemata. What exists with other values is refused.
   Result<void> make(const ResctrlGroup& group, const oci::IntelRdt& rdt) const;
   Result<void> add(const ResctrlGroup& group, pid_t pid) const;
+  /// Writes new schemata to the class of a container that exists; members that are not given stay as they are.
+  Result<void> change(const ResctrlGroup& group, const oci::IntelRdt& rdt) const;
   /// Removes what is ours. Idempotent.
   Result<void> remove(const ResctrlGroup& group) const;
 };

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include "base/text.h"
+#include "cgroup/resctrl.h"
 #include "cli/oci_verbs.h"
 #include "oci/json.h"
 
@@ -15,7 +16,8 @@ struct UpdateOptions {
   oci::CpuLimits cpu;
   std::optional<std::int64_t> pids_limit;
   std::optional<std::uint16_t> block_io_weight;
-  bool has_memory = false, has_cpu = false, has_kernel_memory = false, has_intel_rdt = false;
+  bool has_memory = false, has_cpu = false, has_kernel_memory = false;
+  oci::IntelRdt intel_rdt;
 };
 
 Error not_a_number(std::string_view value) {
@@ -61,8 +63,9 @@ Result<void> set_kernel_memory(UpdateOptions& options, std::string_view /*value*
   return {};
 }
 
-Result<void> set_intel_rdt(UpdateOptions& options, std::string_view /*value*/) {
-  options.has_intel_rdt = true;
+template <auto Member>
+Result<void> set_intel_rdt(UpdateOptions& options, std::string_view value) {
+  options.intel_rdt.*Member = std::string(value);
   return {};
 }
 
@@ -88,8 +91,8 @@ constexpr Option<UpdateOptions> kUpdateOptions[] = {
     {{"blkio-weight", 0, "N", "weight of block I/O, 10 to 1000"}, set_number<&UpdateOptions::block_io_weight>},
     {{"kernel-memory", 0, "BYTES", "ignored: no kernel has this limit any more"}, set_kernel_memory},
     {{"kernel-memory-tcp", 0, "BYTES", "ignored likewise"}, set_kernel_memory},
-    {{"l3-cache-schema", 0, "TEXT", "refused: limits of Intel RDT cannot be changed"}, set_intel_rdt},
-    {{"mem-bw-schema", 0, "TEXT", "refused likewise"}, set_intel_rdt},
+    {{"l3-cache-schema", 0, "TEXT", "of Intel RDT, \"L3:0=7f0;1=1f\""}, set_intel_rdt<&oci::IntelRdt::l3_cache_schema>},
+    {{"mem-bw-schema", 0, "TEXT", "likewise, \"MB:0=20;1=70\""}, set_intel_rdt<&oci::IntelRdt::mem_bw_schema>},
 };
 
 Result<oci::Resources> read_resources(const std::string& file) {
@@ -137,6 +140,15 @@ void add_options(const UpdateOptions& options, oci::Resources& resources) {
   }
 }
 
+Result<void> change_intel_rdt(const oci::IntelRdt& rdt, const state::Record& record) {
+  if (!rdt.l3_cache_schema && !rdt.mem_bw_schema) return {};
+  if (!record.resctrl)
+    return Error::make(Code::unsupported, "--l3-cache-schema and --mem-bw-schema: container ", quoted(record.id),
+                       " was made without linux.intelRdt");
+  const UniqueFd root = TRY(cgroup::open_resctrl());
+  return cgroup::Resctrl{root.get()}.change(*record.resctrl, rdt);
+}
+
 }  // namespace
 
 Result<int> oci_update(const OciGlobals& globals, Arguments args) {
@@ -144,9 +156,6 @@ Result<int> oci_update(const OciGlobals& globals, Arguments args) {
   const auto line = TRY(read_verb(std::span<const Option<UpdateOptions>>(kUpdateOptions), args, options,
                                   "update [--resources FILE|-] [LIMIT...] ID"));
   if (line.help) return 0;
-  if (options.has_intel_rdt)
-    return Error::make(Code::unsupported,
-                       "--l3-cache-schema and --mem-bw-schema: limits of Intel RDT cannot be changed");
   if (options.has_kernel_memory) globals.log.warning("update: --kernel-memory is ignored: no kernel has it any more");
   oci::Resources resources = TRY_CTX(read_resources(options.file), "--resources");
   add_options(options, resources);
@@ -160,6 +169,7 @@ Result<int> oci_update(const OciGlobals& globals, Arguments args) {
                        " was made without control groups, which hold limits");
   auto group = TRY(cgroup::Group::open(*record.cgroup));
   TRY(group.apply(resources));
+  TRY(change_intel_rdt(options.intel_rdt, record));
   return 0;
 }
 

@@ -82,6 +82,21 @@ TEST(Resctrl, AContainerWithoutAClassGetsOneOfItsOwnThatGoesWithIt) {
   EXPECT_TRUE(fake.tree().remove(*group));
 }
 
+TEST(Resctrl, ValuesOfAClassCanBeChanged) {
+  const FakeResctrl fake;
+  oci::IntelRdt rdt;
+  rdt.l3_cache_schema = "L3:0=7f0";
+  const auto group = fake.tree().plan(rdt, "c1");
+  ASSERT_TRUE(group && fake.tree().make(*group, rdt));
+  rdt.l3_cache_schema = "L3:0=00f";
+  rdt.mem_bw_schema = "MB:0=30";
+
+  ASSERT_TRUE(fake.tree().change(*group, rdt));
+
+  EXPECT_EQ(fake.text("c1/schemata"), "L3:0=00f\nMB:0=30\n");
+  EXPECT_FALSE(fake.tree().change({"gone", "", true}, rdt));
+}
+
 TEST(Resctrl, WritesNoSchemataWhenNoneIsGiven) {
   const FakeResctrl fake;
   const auto group = fake.tree().plan({}, "c1");
