@@ -28,10 +28,10 @@ namespace {
 
 constexpr std::chrono::milliseconds kKillDeadline{10'000};
 
-Result<std::string> absolute(const std::string& path) {
+Result<std::string> absolute(const char* what, const std::string& path) {
   char resolved[PATH_MAX];
   const char* from = path.empty() ? "." : path.c_str();
-  if (::realpath(from, resolved) == nullptr) return Error::from_errno(errno, "bundle ", printable(from));
+  if (::realpath(from, resolved) == nullptr) return Error::from_errno(errno, what, ' ', printable(from));
   return std::string(resolved);
 }
 
@@ -41,14 +41,16 @@ struct Bundle {
 };
 
 // Opened once, not a FIFO, bounded (attack A82); checked whole before anything is made.
-Result<Bundle> read_bundle(const std::string& given) {
+Result<Bundle> read_bundle(const CreateOptions& given) {
   Bundle bundle;
-  bundle.path = TRY(absolute(given));
+  bundle.path = TRY(absolute("bundle", given.bundle));
   const UniqueFd dir = TRY(sys::open_at(AT_FDCWD, bundle.path.c_str(), O_RDONLY | O_DIRECTORY));
-  bundle.json = TRY_CTX(fs::read_file(dir.get(), "config.json", oci::kConfigLimit), "bundle ", printable(bundle.path));
-  bundle.spec = TRY_CTX(oci::parse_spec(bundle.json), "config.json");
+  // Another configuration is named from where the caller stands, not from the bundle; it may be a symlink.
+  const std::string file = given.config.empty() ? "config.json" : TRY(absolute("--config", given.config));
+  bundle.json = TRY_CTX(fs::read_file(dir.get(), file.c_str(), oci::kConfigLimit), "bundle ", printable(bundle.path));
+  bundle.spec = TRY_CTX(oci::parse_spec(bundle.json), printable(file));
   auto findings = oci::check_spec(bundle.spec);
-  if (!findings.empty()) return std::move(findings.front().context("config.json"));
+  if (!findings.empty()) return std::move(findings.front().context(printable(file)));
   return bundle;
 }
 
@@ -204,7 +206,7 @@ void warn_of_capabilities(const oci::Process& process, std::string_view json, st
 Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& given,
                             const std::string& text, bool wait_for_start) {
   const auto id = TRY(state::ContainerId::parse(text));
-  Bundle bundle = TRY(read_bundle(given.bundle));
+  Bundle bundle = TRY(read_bundle(given));
   if (!bundle.spec.process) return Error::make(Code::invalid_config, "config.json: process: is missing");
   CreateOptions options = given;
   TRY(adapt(*bundle.spec.process, options, wait_for_start));

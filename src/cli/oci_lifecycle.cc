@@ -16,12 +16,14 @@ using state::Status;
 
 constexpr Option<CreateOptions> kCreateOptions[] = {
     {{"bundle", 'b', "DIR", "the bundle (default: here)"}, set_text<&CreateOptions::bundle>},
+    {{"config", 'f', "FILE", "instead of the bundle's config.json"}, set_text<&CreateOptions::config>},
     {{"pid-file", 0, "FILE", "write the process id there"}, set_text<&CreateOptions::pid_file>},
     {{"console-socket", 0, "PATH", "send the terminal to this socket"}, set_text<&CreateOptions::console_socket>},
     {{"no-pivot", 0, nullptr, "chroot instead of pivot_root"}, set_switch<&CreateOptions::no_pivot>},
     {{"no-new-keyring", 0, nullptr, "keep the caller's session keyring"}, set_switch<&CreateOptions::no_new_keyring>},
     {{"preserve-fds", 0, "N", "pass descriptors 3 to 2+N on"}, set_count<&CreateOptions::preserve_fds>},
     {{"pidfd-socket", 0, "PATH", "send a pidfd of the process to this socket"}, set_text<&CreateOptions::pidfd_socket>},
+    {{"no-subreaper", 0, nullptr, "accepted, without effect"}, set_nothing<CreateOptions>},
 };
 
 }  // namespace

@@ -11,6 +11,7 @@ namespace {
 
 constexpr Option<CreateOptions> kRunOptions[] = {
     {{"bundle", 'b', "DIR", "the bundle (default: here)"}, set_text<&CreateOptions::bundle>},
+    {{"config", 'f', "FILE", "instead of the bundle's config.json"}, set_text<&CreateOptions::config>},
     {{"pid-file", 0, "FILE", "write the process id there"}, set_text<&CreateOptions::pid_file>},
     {{"console-socket", 0, "PATH", "send the terminal to this socket"}, set_text<&CreateOptions::console_socket>},
     {{"detach", 'd', nullptr, "do not wait for its end"}, set_switch<&CreateOptions::detach>},

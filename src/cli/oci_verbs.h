@@ -55,6 +55,7 @@ Result<int> oci_restore(const OciGlobals& globals, Arguments args);
 
 struct CreateOptions : Handover {
   std::string bundle;
+  std::string config;  ///< the configuration, where it is not the bundle's config.json
   bool no_pivot = false, no_new_keyring = false, keep = false, detach = false;
   bool relays = false;  ///< its terminal is relayed to our standard streams
   unsigned preserve_fds = 0;

@@ -66,6 +66,29 @@ def test_forms_of_an_option(oci, bundle, world):
         oci.ok("delete", "-force", name)
 
 
+def test_a_configuration_of_another_name(oci, bundle, world):
+    """crun's --config: named from where the caller stands, and it may be a symlink."""
+    b = bundle(["echo", "theirs"])
+    here = world.path("elsewhere")
+    os.mkdir(here)
+    config = json.loads(read_text(b.dir + "/config.json"))
+    config["process"]["args"] = ["echo", "mine"]
+    with open(here + "/other.json", "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    os.symlink("other.json", here + "/link.json")
+    for words in (["--config", "other.json"], ["-f", "link.json"], ["--config=" + here + "/other.json"]):
+        assert oci.ok("run", "--bundle", b.dir, *words, world.name(), cwd=here) == "mine"
+    name = world.name()
+    oci.ok("create", "--no-subreaper", "--bundle", b.dir, "-f", "other.json", name, cwd=here)
+    assert json.loads(oci.ok("state", name))["bundle"] == b.dir
+    oci.ok("delete", "--force", name)
+    oci.fails("create", "--bundle", b.dir, "--config", "none.json", world.name(), status=1, match="none.json", cwd=here)
+    config["process"]["cwd"] = 7
+    with open(here + "/other.json", "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    oci.fails("create", "--bundle", b.dir, "--config", "other.json", world.name(), status=1, match="other.json: process.cwd", cwd=here)
+
+
 def test_options_end_at_the_id(oci, bundle, world):
     b = bundle(["sh", "-c", "trap '' HUP; sleep 1000"])
     name = world.name()
