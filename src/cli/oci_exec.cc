@@ -114,9 +114,9 @@ Result<Target> open_target(const OciGlobals& globals, const Command& command) {
   return target;
 }
 
-Result<oci::Process> make_process(const Command& command, const Target& target) {
+Result<oci::Process> make_process(const Command& command, const Target& target, const OciLog& log) {
   const auto& own = *target.spec.process;
-  auto process = command.options.process.empty() ? change_process(own, command.args, command.options)
+  auto process = command.options.process.empty() ? change_process(own, command.args, command.options, log)
                                                  : read_process(command.options.process, own);
   if (!process) return process;
   // Order: looked up in /proc/PID/root while a pidfd shows that the number still means the container.
@@ -164,7 +164,7 @@ Result<int> oci_exec(const OciGlobals& globals, Arguments args) {
   if (command.help) return 0;
   const auto& options = command.options;
   Target target = TRY(open_target(globals, command));
-  oci::Process process = TRY(make_process(command, target));
+  oci::Process process = TRY(make_process(command, target, globals.log));
   TRY(check_terminal(options, process.terminal, options.detach));
   const bool relays = process.terminal && options.console_socket.empty();
   // Order: signals are kept back before there is a process that they are meant for.

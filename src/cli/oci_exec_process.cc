@@ -77,18 +77,21 @@ Result<void> set_user(oci::User& user, const std::string& text) {
   return {};
 }
 
-Result<void> add_capabilities(oci::Capabilities& sets, const oci::Strings& names) {
+// What is no capability is a warning, as in a document (config.md "Linux Process").
+void add_capabilities(oci::Capabilities& sets, const oci::Strings& names, const OciLog& log) {
   // Ambient ones need inheritable ones, which --cap does not give.
   const bool ambient = sets.inheritable != 0;
   for (const auto& list : names)
     for (const auto name : split(list, ',')) {
       const int number = oci::capability_number(name);
-      if (number < 0) return Error::make(Code::invalid_config, "--cap: there is no capability ", quoted(name));
+      if (number < 0) {
+        log.warning(str("--cap: ", quoted(name), " is not a capability, such as CAP_NET_BIND_SERVICE"));
+        continue;
+      }
       const std::uint64_t bit = std::uint64_t{1} << number;
       for (auto* set : {&sets.bounding, &sets.effective, &sets.permitted}) *set |= bit;
       if (ambient) sets.ambient |= bit;
     }
-  return {};
 }
 
 }  // namespace
@@ -100,7 +103,8 @@ Result<oci::Process> read_process(const std::string& path, const oci::Process& o
   return process;
 }
 
-Result<oci::Process> change_process(oci::Process own, oci::Strings args, const ExecOptions& options) {
+Result<oci::Process> change_process(oci::Process own, oci::Strings args, const ExecOptions& options,
+                                    const OciLog& log) {
   own.args = std::move(args);
   own.terminal = options.tty;
   own.console_size.reset();
@@ -115,7 +119,7 @@ Result<oci::Process> change_process(oci::Process own, oci::Strings args, const E
       own.user.additional_gids.push_back(TRY(parse_number(group, "--additional-gids")));
   if (!options.caps.empty()) {
     if (!own.capabilities) own.capabilities.emplace();
-    TRY(add_capabilities(*own.capabilities, options.caps));
+    add_capabilities(*own.capabilities, options.caps, log);
   }
   auto findings = oci::check_process(own);
   if (!findings.empty()) return std::move(findings.front());

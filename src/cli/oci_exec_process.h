@@ -8,6 +8,7 @@
 
 #include "cgroup/cgroup.h"
 #include "cli/oci_handover.h"
+#include "cli/oci_log.h"
 
 namespace skink::cli {
 
@@ -24,7 +25,7 @@ struct ExecOptions : Handover {
 Result<oci::Process> read_process(const std::string& path, const oci::Process& own);
 
 /// The container's own process with `args` and what the options change.
-Result<oci::Process> change_process(oci::Process own, oci::Strings args, const ExecOptions& options);
+Result<oci::Process> change_process(oci::Process own, oci::Strings args, const ExecOptions& options, const OciLog& log);
 
 /// `--cgroup [CONTROLLER[,CONTROLLER...]:]PATH`, any number of times.
 Result<std::vector<cgroup::SubGroup>> parse_sub_groups(const oci::Strings& words);

@@ -45,6 +45,8 @@ void check_parameter(const Spec& spec, const std::string& key, const std::string
   else if (spec.find_namespace(*owner) == nullptr)
     findings.add(at("linux.sysctl", key), "would change the host: the container has no ", word_of(*owner),
                  " namespace of its own");
+  else if (path == "kernel/hostname")
+    findings.add(at("linux.sysctl", key), "is what the field hostname sets: use that");
   // The kernel reads one line; what follows it would be a second write.
   if (value.find_first_of("\r\n") != std::string::npos)
     findings.add(at("linux.sysctl", key), brief(value), " is more than one line");

@@ -148,9 +148,15 @@ def test_users_that_are_no_numbers(oci, running, user):
     oci.fails("exec", "--user=" + user, running(), "true", status=255, match="--user")
 
 
-@pytest.mark.parametrize("option", [["--cap", "CAP_WAT"], ["--env", "NOEQUALS"], ["-g", "x"], ["--preserve-fds", "x"], ["--cwd", "tmp"]])
+@pytest.mark.parametrize("option", [["--env", "NOEQUALS"], ["-g", "x"], ["--preserve-fds", "x"], ["--cwd", "tmp"]])
 def test_options_with_wrong_values(oci, running, option):
     oci.fails("exec", *option, running(), "true", status=255)
+
+
+def test_an_unknown_capability_is_a_warning(oci, running):
+    result = oci("exec", "--cap", "CAP_WAT,CAP_SYS_ADMIN", running(), "sh", "-c", "grep CapBnd /proc/self/status")
+    assert result.status == 0 and "CAP_WAT" in result.err
+    assert int(result.out.split()[1], 16) >> 21 & 1
 
 
 def test_a_process_document(oci, running, world):

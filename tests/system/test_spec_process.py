@@ -460,7 +460,7 @@ def test_sysctls_of_the_containers_own_namespaces(oci, bundle, world):
 
 
 @pytest.mark.parametrize("key", ["kernel.core_pattern", "vm.swappiness", "net/../kernel/panic", "kernel.hostname.x", "fs.file-max",
-                                 "no.such", "net.ipv4.no_such"])
+                                 "no.such", "net.ipv4.no_such", "kernel.hostname"])
 def test_sysctls_of_the_host_are_refused(oci, bundle, world, key):
     b = bundle()
     b.config["linux"]["sysctl"] = {key: "1"}

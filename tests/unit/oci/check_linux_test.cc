@@ -250,6 +250,7 @@ TEST(CheckSysctl, TakesOnlyWhatANamespaceOwns) {
       {"net.ipv4.ip_forward", nullptr},
       {"net.ipv4.conf.eno2/100.rp_filter", nullptr},
       {"net/ipv4/conf/eno2.100/rp_filter", nullptr},
+      {"kernel.hostname", "is what the field hostname sets: use that"},
       {"kernel.core_pattern", kHost},
       {"kernel/core_pattern", kHost},
       {"kernel.msg.x", kHost},
