@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // create, start, state, kill and delete of skink-oci.
+#include <regex.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "base/text.h"
 #include "cli/oci_verbs.h"
@@ -173,10 +177,13 @@ namespace {
 
 struct DeleteOptions {
   bool force = false;
+  bool regex = false;
 };
 constexpr Option<DeleteOptions> kDeleteOptions[] = {
     {{"force", 'f', nullptr, "end it first if it runs; an unknown container is no error"},
      set_switch<&DeleteOptions::force>},
+    {{"regex", 'r', nullptr, "ID is an extended regular expression: every container that has a match"},
+     set_switch<&DeleteOptions::regex>},
 };
 
 // Whatever works on the container and waits for its process (start, create) goes on when that is dead, and lets go of
@@ -194,25 +201,57 @@ bool is_damage(const Error& error) {
   return error.code() != Code::not_found && error.code() != Code::denied && error.code() != Code::busy;
 }
 
+Result<void> delete_one(state::Root& root, const OciGlobals& globals, const std::string& text, bool force) {
+  const auto id = TRY(state::ContainerId::parse(text));
+  if (force) end_without_lock(root, id);
+  auto container = root.find(id);
+  if (!container && force && container.error().code() == Code::not_found) return {};
+  if (!container && force && is_damage(container.error())) container = root.find_damaged(id);
+  state::Container found = TRY(std::move(container));
+  const Status status = found.status();
+  if (!force && (status == Status::running || status == Status::paused))
+    return Error::make(Code::busy, "container ", quoted(id.text()), ": cannot delete a container that is ",
+                       to_text(status), "; kill it first or use --force");
+  return destroy_container(root, std::move(found), globals);
+}
+
+Result<std::vector<std::string>> matching(const state::Root& root, const std::string& expression) {
+  regex_t compiled;
+  if (::regcomp(&compiled, expression.c_str(), REG_EXTENDED | REG_NOSUB) != 0)
+    return Error::make(Code::invalid_config, "--regex: ", quoted(expression), " is not an extended regular expression");
+  auto names = root.list();
+  if (names)
+    std::erase_if(*names,
+                  [&](const std::string& name) { return ::regexec(&compiled, name.c_str(), 0, nullptr, 0) != 0; });
+  ::regfree(&compiled);
+  return names;
+}
+
 }  // namespace
 
 Result<int> oci_delete(const OciGlobals& globals, Arguments args) {
   DeleteOptions options;
-  const auto line =
-      TRY(read_verb(std::span<const Option<DeleteOptions>>(kDeleteOptions), args, options, "delete [--force] ID"));
+  const auto line = TRY(read_verb(std::span<const Option<DeleteOptions>>(kDeleteOptions), args, options,
+                                  "delete [--force] [--regex] ID"));
   if (line.help) return 0;
-  const auto id = TRY(state::ContainerId::parse(line.operands[0]));
+  // Order: a name that is none is said before the root is opened, which makes it.
+  const std::string& text = line.operands[0];
+  if (!options.regex) TRY(state::ContainerId::parse(text));
   state::Root root = TRY(state::Root::open(globals.root));
-  if (options.force) end_without_lock(root, id);
-  auto container = root.find(id);
-  if (!container && options.force && container.error().code() == Code::not_found) return 0;
-  if (!container && options.force && is_damage(container.error())) container = root.find_damaged(id);
-  state::Container found = TRY(std::move(container));
-  const Status status = found.status();
-  if (!options.force && (status == Status::running || status == Status::paused))
-    return Error::make(Code::busy, "container ", quoted(id.text()), ": cannot delete a container that is ",
-                       to_text(status), "; kill it first or use --force");
-  TRY(destroy_container(root, std::move(found), globals));
+  if (!options.regex) {
+    TRY(delete_one(root, globals, text, options.force));
+    return 0;
+  }
+  // One that cannot be deleted does not keep the others.
+  std::optional<Error> first;
+  const auto names = TRY(matching(root, text));
+  for (const auto& name : names) {
+    auto deleted = delete_one(root, globals, name, options.force);
+    if (deleted) continue;
+    if (first) first->also(deleted.error());
+    else first = std::move(deleted).error();
+  }
+  if (first) return *std::move(first);
   return 0;
 }
 

@@ -22,7 +22,7 @@ constexpr OciVerb kVerbs[] = {
     {"run", "run [--bundle DIR] [--detach] [--keep] ID", "create, start, wait and delete", oci_run},
     {"state", "state ID", "print its state as JSON", oci_state},
     {"kill", "kill [--all] ID [SIGNAL]", "send a signal, TERM by default", oci_kill},
-    {"delete", "delete [--force] ID", "remove it", oci_delete},
+    {"delete", "delete [--force] [--regex] ID", "remove it", oci_delete},
     {"exec", "exec [OPTION...] (--process FILE ID | ID PROGRAM [ARG...])", "run one more process in it", oci_exec, 255},
     {"list", "list [--format table|json] [--quiet]", "print all containers", oci_list},
     {"ps", "ps [--format table|json] ID [PS OPTION...]", "print its processes", oci_ps},

@@ -89,6 +89,21 @@ def test_a_configuration_of_another_name(oci, bundle, world):
     oci.fails("create", "--bundle", b.dir, "--config", "other.json", world.name(), status=1, match="other.json: process.cwd", cwd=here)
 
 
+def test_deleting_by_a_regular_expression(oci, bundle, world):
+    b = bundle(SLEEP)
+    for name in ("web-1", "web-2", "data-1"):
+        oci.ok("create", "--bundle", b.dir, name)
+    oci.ok("start", "web-1")
+    oci.fails("delete", "--regex", "[", status=1, match="regular expression")
+    # What runs stays without --force, and does not keep the others.
+    oci.fails("delete", "--regex", "^web-[0-9]+$", status=1, match="web-1")
+    assert sorted(oci.ok("list", "-q").split()) == ["data-1", "web-1"]
+    oci.ok("delete", "-f", "-r", "web")
+    assert oci.ok("list", "-q").split() == ["data-1"]
+    oci.ok("delete", "--regex", "nothing")
+    oci.ok("delete", "data-1")
+
+
 def test_options_end_at_the_id(oci, bundle, world):
     b = bundle(["sh", "-c", "trap '' HUP; sleep 1000"])
     name = world.name()
