@@ -211,7 +211,12 @@ Result<bool> Launch::on_message(Received& received) {
 }
 
 Error Launch::died_early() {
-  return Error::make(Code::internal, "the container's process was killed while it was being set up");
+  constexpr std::string_view kKilled = "the container's process was killed while it was being set up";
+  // The kernel counts before it kills.
+  if (group != nullptr && group->oom_kills() > 0)
+    return Error::make(Code::internal, kKilled,
+                       ": its control group has run out of memory; the memory limit may be too small");
+  return Error::make(Code::internal, kKilled);
 }
 
 Result<void> Launch::follow() {

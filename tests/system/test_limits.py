@@ -78,6 +78,11 @@ def test_out_of_memory_is_told(sk, world):
     assert "memory" in sk.ok("ps", "-a", "--filter", "name=" + name).lower()
 
 
+def test_a_memory_limit_too_small_to_start_with_is_named(sk):
+    error = sk.fails("run", "--rm", "-m", "4k", "busybox", "true", status=125)
+    assert "memory limit may be too small" in str(error), error
+
+
 def test_nonsense_is_refused(sk):
     for option, value in (("-m", "lots"), ("-m", "-5"), ("-m", "0"), ("-m", "1k"), ("--cpus", "none"), ("--cpus", "-1"),
                           ("--pids-limit", "x"), ("--cpu-shares", "x"), ("--cpuset-cpus", "a-b"), ("--shm-size", "?"),
