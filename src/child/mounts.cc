@@ -24,6 +24,8 @@ long move_mount(int from, int to) {
 // One component of a target that does not exist yet: a directory, or an empty file as the last one of a file's target.
 long make_component(int parent_fd, const char* name, bool file) {
   long rc = 0;
+  // Ours is whatever the launcher's was (a supervisor's is 077); the program's own is set when the mounts are there.
+  call(__NR_umask, 022);
   if (file) {
     const long fd = open_at(parent_fd, name, kOpenWrite | kOpenCreate | kOpenExclusive | kOpenNofollow, 0644);
     if (fd >= 0) close_fd(static_cast<int>(fd));

@@ -404,3 +404,9 @@ def test_unknown_fields_are_ignored(oci, bundle, world):
     b.config["hooks"] = {"futureHook": [{"path": "relative"}]}
     b.save()
     assert oci.ok("run", "--bundle", b.dir, world.name()) == "ran"
+
+
+def test_directories_made_for_a_target_can_be_entered_by_everybody(sk, world):
+    """The supervisor's umask (077) must not show in a writable root, which has no scaffold."""
+    out = sk.ok("run", "--rm", "--writable", "-u", "1000", "--tmpfs", "/made/for/it", "busybox", "ls", "-ld", "/made", "/made/for")
+    assert [line.split()[0] for line in out.splitlines()] == ["drwxr-xr-x"] * 2, out
