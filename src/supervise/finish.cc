@@ -18,12 +18,15 @@ void Supervisor::give_up(const LastExit& last) {
   status_.last_exit = last;
   // Of a container that goes there is nothing to read later; a successor of ours would find its end in the guard's
   // records and come here again.
+  Result<void> written;
   if (!container_.remove_at_end) {
     save();
-    write_exit(last, true);
+    written = write_exit(last, true);
   }
   group_.reset();
-  remove_run_state();
+  // With no room for the record the run directory is what knows how it ended: it stays, and whoever looks next starts a
+  // successor of ours that comes here again (fault F13).
+  remove_run_state(written.has_value());
   if (container_.remove_at_end) remove_container();
   tell_end(last);
   if (start_heard_) {
@@ -44,26 +47,27 @@ void Supervisor::first_launch_failed(const Error& error) {
   status_.step = Step::stopped;
   status_.last_exit = last;
   save();
-  write_exit(last, true);
+  (void)write_exit(last, true);
   (void)record_wish(kFdStoreDir, false, false);
   group_.reset();
-  remove_run_state();
+  remove_run_state(true);
   first_failure_ = error;
   first_failure_until_ns_ = fs::monotonic_ns() + 2'000'000'000;
 }
 
-void Supervisor::write_exit(const LastExit& last, bool final) const {
+Result<void> Supervisor::write_exit(const LastExit& last, bool final) const {
   // One small file; only the last word of a container that should survive a power cut is worth an fsync.
   const RunRecord record{
       .last = last, .started_ns = status_.started_ns, .finished_ns = status_.finished_ns, .restarts = status_.restarts};
-  (void)fs::write_file_atomic(kFdStoreDir, kExitFile, dump(record), 0600,
-                              final && container_.durable ? fs::Durability::durable : fs::Durability::volatile_state);
+  return fs::write_file_atomic(kFdStoreDir, kExitFile, dump(record), 0600,
+                               final && container_.durable ? fs::Durability::durable : fs::Durability::volatile_state);
 }
 
-void Supervisor::remove_run_state() {
+void Supervisor::remove_run_state(bool with_directory) {
   if (!cgroup::Group::remove_if_empty(location_))
     (void)cgroup::Group::remove(location_, std::chrono::milliseconds(5000));
   remove_writable_layers(kFdStoreDir);
+  if (!with_directory) return;
   if (const auto dir = sys::open_at(kFdRunRoot, kContainers, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
     (void)remove_run_dir(dir->get(), container_.id, kFdRunDir);
 }

@@ -168,7 +168,7 @@ void Supervisor::started() {
       reply_result(client, {});
     }
   tell_all_started();
-  if (relaunched_after_) write_exit(*std::exchange(relaunched_after_, std::nullopt), false);
+  if (relaunched_after_) (void)write_exit(*std::exchange(relaunched_after_, std::nullopt), false);
   ::malloc_trim(0);
 }
 
@@ -257,7 +257,7 @@ void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) 
     return;
   }
   relaunched_after_.reset();
-  write_exit(last, false);
+  (void)write_exit(last, false);
   save();
 }
 

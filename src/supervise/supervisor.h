@@ -84,8 +84,8 @@ class Supervisor {
   // finish.cc: the end
   void give_up(const LastExit& last);
   void first_launch_failed(const Error& error);
-  void write_exit(const LastExit& last, bool final) const;
-  void remove_run_state();
+  Result<void> write_exit(const LastExit& last, bool final) const;
+  void remove_run_state(bool with_directory);
   void remove_container();
   void tell_end(const LastExit& last);
 

@@ -96,3 +96,23 @@ def test_a_full_writable_layer(sk):
     result = sk("run", "--rm", "--writable", "--storage-opt", "size=4m", "busybox", "sh", "-c",
                 "dd if=/dev/zero of=/fill bs=1M count=64 2>&1; echo status $?")
     assert "space" in result.out or result.status == 125, result
+
+
+def test_how_it_ended_is_known_with_a_full_store(small, world):
+    sk = small("5m")
+    sk.load(busybox_image())
+    name = sk.running(command=["sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done"])
+    fill = os.path.join(world.store, "..", "fill")
+    with open(fill, "wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 4096):
+                pass
+        except OSError:
+            pass
+    sk.ok("stop", name)
+    for _ in range(2):
+        assert (sk.state(name), sk.inspect(name)["exit"]["status"]) == ("exited", 7)
+    os.unlink(fill)
+    assert (sk.state(name), sk.inspect(name)["exit"]["status"]) == ("exited", 7)
+    wait_for(lambda: not os.path.exists(os.path.join(world.run_dir, "containers", sk.inspect(name)["id"])))
+    assert (sk.state(name), sk.inspect(name)["exit"]["status"]) == ("exited", 7)
