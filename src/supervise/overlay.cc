@@ -19,6 +19,10 @@ std::string own_fd_path(int fd) { return str("/proc/self/fd/", fd); }
 
 bool not_known(const Error& error) { return error.errnum() == EINVAL || error.errnum() == EBADF; }
 
+// Before 6.5 overlay has no such options at all: the kernel collects strings for its old way to mount, and takes no
+// descriptor for it.
+bool old_way_only(const Error& error) { return error.errnum() == EOPNOTSUPP; }
+
 // Layer by layer, by descriptor (6.13 and newer), else by the descriptor's path (6.7 and newer).
 Result<void> append_lowers(sys::FsContext& overlay, const std::vector<int>& lowers) {
   bool by_fd = true;
@@ -69,13 +73,13 @@ Result<UniqueFd> try_overlay(const std::vector<int>& lowers, int upper_fd, int w
 
 Result<UniqueFd> mount_overlay(const std::vector<int>& lowers, int upper_fd, int work_fd) {
   auto made = try_overlay(lowers, upper_fd, work_fd, false);
-  if (made || !not_known(made.error())) return made;
+  if (made || !(not_known(made.error()) || old_way_only(made.error()))) return made;
   const UniqueFd here = TRY(sys::open_at(AT_FDCWD, ".", O_PATH | O_DIRECTORY));
   if (::chdir("/proc/self/fd") != 0) return Error::from_errno(errno, "chdir /proc/self/fd");
   auto joined = try_overlay(lowers, upper_fd, work_fd, true);
   if (::fchdir(here.get()) != 0) return Error::from_errno(errno, "fchdir back");
   // The first error is about the way that this kernel should have: keep its words.
-  if (!joined && joined.error().code() != Code::unsupported) return made;
+  if (!joined && joined.error().code() != Code::unsupported && !old_way_only(made.error())) return made;
   return joined;
 }
 
