@@ -71,6 +71,9 @@ class Group {
   /// busy when a group of `location` exists and has processes: to be asked before the location goes on record, since
   /// from then on whoever cleans up ends what is in it.
   static Result<void> check_unused(const Location& location);
+  /// For groups of a unit that systemd has just started: takes what is there as ours, processes and all, and makes
+  /// the rest.
+  static Result<Group> adopt(const Location& location);
   /// Opens what is there; directories that are gone are left out.
   static Result<Group> open(const Location& location);
 

@@ -145,6 +145,14 @@ Result<Group> Group::create(const Location& location) {
   return group;
 }
 
+Result<Group> Group::adopt(const Location& location) {
+  Group group;
+  group.layout_ = location.layout;
+  for (const Place& place : location.places)
+    group.dirs_.push_back({place, std::move(TRY_CTX(make_place(place), "make control group").fd)});
+  return group;
+}
+
 Result<void> Group::check_unused(const Location& location) {
   for (const Place& place : location.places)
     if (const auto dir = open_place(place)) TRY(refuse_members(place, dir->get()));

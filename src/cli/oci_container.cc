@@ -16,6 +16,7 @@
 #include "cli/oci_foreground.h"
 #include "cli/oci_host_root.h"
 #include "cli/oci_rootless.h"
+#include "cli/oci_unit.h"
 #include "cli/oci_verbs.h"
 #include "launch/hooks.h"
 #include "launch/launch.h"
@@ -68,6 +69,14 @@ Result<UniqueFd> listen_for_start(int dir_fd) {
   return listener;
 }
 
+// In a user namespace no node can be made, so there is nothing to be denied, and no program for it can be loaded.
+oci::Resources limits_of(const oci::Spec& spec) {
+  oci::Resources resources = spec.linux.resources.value_or(oci::Resources{});
+  if (sys::in_user_namespace()) resources.devices.clear();
+  else resources.devices = plan::with_default_devices(std::move(resources.devices));
+  return resources;
+}
+
 Result<std::optional<cgroup::Group>> make_group(state::Container& container, const oci::Spec& spec) {
   if (!container.record().cgroup) return std::optional<cgroup::Group>{};
   auto created = cgroup::Group::create(*container.record().cgroup);
@@ -80,22 +89,8 @@ Result<std::optional<cgroup::Group>> make_group(state::Container& container, con
     return std::move(created).error().context("linux.cgroupsPath");
   }
   cgroup::Group group = *std::move(created);
-  oci::Resources resources = spec.linux.resources.value_or(oci::Resources{});
-  // In a user namespace no node can be made, so there is nothing to be denied, and no program for it can be loaded.
-  if (sys::in_user_namespace()) resources.devices.clear();
-  else resources.devices = plan::with_default_devices(std::move(resources.devices));
-  TRY(group.apply(resources));
+  TRY(group.apply(limits_of(spec)));
   return std::optional<cgroup::Group>(std::move(group));
-}
-
-// What engines repeat on later commands is taken there without a look: only here it decides.
-Result<void> require_systemd() {
-  if (!sys::stat_at(AT_FDCWD, "/run/systemd/system", AT_SYMLINK_NOFOLLOW))
-    return Error::make(Code::unsupported, "--systemd-cgroup: this host is not run by systemd; leave the option out");
-  return Error::make(
-      Code::unsupported,
-      "--systemd-cgroup: this version makes control groups by itself only; leave the option out and give "
-      "linux.cgroupsPath as a path");
 }
 
 Result<state::Record> new_record(const OciGlobals& globals, const Bundle& bundle, const std::string& id) {
@@ -115,8 +110,11 @@ Result<state::Record> new_record(const OciGlobals& globals, const Bundle& bundle
   record.has_poststart = !bundle.spec.hooks.poststart.empty();
   record.has_poststop = !bundle.spec.hooks.poststop.empty();
   record.manager = globals.no_cgroup ? "disabled" : globals.systemd_cgroup ? "systemd" : "cgroupfs";
-  if (globals.systemd_cgroup) TRY(require_systemd());
   if (globals.no_cgroup) return record;
+  if (globals.systemd_cgroup) {
+    record.unit = TRY(unit_of(bundle.spec.linux.cgroups_path, id));
+    return record;
+  }
   const std::string path = bundle.spec.linux.cgroups_path.empty() ? default_group(id) : bundle.spec.linux.cgroups_path;
   const auto& resources = bundle.spec.linux.resources;
   record.cgroup = TRY(place_for_caller(path, resources ? &*resources : nullptr));
@@ -145,7 +143,9 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
                                          const CreateOptions& options, bool wait_for_start) {
   UniqueFd listener;
   if (wait_for_start) listener = TRY(listen_for_start(made.container.dir_fd()));
-  auto group = TRY(make_group(made.container, made.spec));
+  std::optional<UnitGroup> unit;
+  if (record.unit) unit = TRY(make_unit_group(made.container, made.spec, limits_of(made.spec)));
+  auto group = unit ? std::optional(std::move(unit->group)) : TRY(make_group(made.container, made.spec));
   const UniqueFd resctrl = TRY(make_resctrl(record, made.spec));
   const auto cache = root.open_cache();
   const HostRoot host_root = TRY(mount_on_host(made, record));
@@ -170,7 +170,10 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
     if (record.resctrl) TRY(cgroup::Resctrl{resctrl.get()}.add(*record.resctrl, identity.pid));
     return {};
   };
-  return launch::launch_container(request);
+  auto launched = launch::launch_container(request);
+  // Order: only now, when the container's own process keeps the unit alive, or has failed.
+  if (unit && launched) TRY(leave_to_container(*unit, *group, *record.unit));
+  return launched;
 }
 
 // What the command line and the caller's descriptors mean for the process.
@@ -250,6 +253,11 @@ Result<state::Record> known(const state::Container& container, const OciGlobals&
   state::Record record = container.record();
   if (!record.created.empty() || globals.no_cgroup) return record;
   const auto spec = container.spec();
+  if (spec && is_unit_path(spec->linux.cgroups_path)) {
+    record.unit = TRY(unit_of(spec->linux.cgroups_path, record.id));
+    record.cgroup = cgroup::Location{};
+    return record;
+  }
   const bool by_id = !spec || spec->linux.cgroups_path.empty();
   record.cgroup = TRY(place_for_caller(by_id ? default_group(record.id) : spec->linux.cgroups_path, nullptr));
   record.has_poststop = spec && !spec->hooks.poststop.empty();
@@ -265,7 +273,9 @@ Result<void> destroy_container(state::Root& root, state::Container container, co
     if (auto parsed = container.spec()) spec = *std::move(parsed);
   const auto init = container.open_init();
   if (init) (void)sys::signal_pidfd(init->get(), SIGKILL);
-  if (record.cgroup && !cgroup::Group::remove_if_empty(*record.cgroup)) {
+  if (record.cgroup && record.unit) {
+    TRY(end_unit(record));
+  } else if (record.cgroup && !cgroup::Group::remove_if_empty(*record.cgroup)) {
     // Everything that is left, by the groups and not by the process: it may have died before its children (attack A89).
     auto group = cgroup::Group::open(*record.cgroup);
     if (group) TRY(group->kill_all(kKillDeadline));

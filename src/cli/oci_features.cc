@@ -17,6 +17,7 @@ oci::Features features() {
   out.hooks = {"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"};
   out.mount_options = plan::known_mount_options();
   out.notify = out.idmap = out.net_devices = out.memory_policy = true;
+  out.systemd = out.systemd_user = true;
   out.intel_rdt = out.rdt_schemata = out.rdt_monitoring = true;
   // runc's key is the one that tools know.
   out.annotations = {{"org.opencontainers.runc.checkpoint.enabled", "false"},

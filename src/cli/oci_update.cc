@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "cgroup/resctrl.h"
+#include "cli/oci_unit.h"
 #include "cli/oci_verbs.h"
 #include "oci/json.h"
 
@@ -168,7 +169,7 @@ Result<int> oci_update(const OciGlobals& globals, Arguments args) {
     return Error::make(Code::unsupported, "container ", quoted(record.id),
                        " was made without control groups, which hold limits");
   auto group = TRY(cgroup::Group::open(*record.cgroup));
-  TRY(group.apply(resources));
+  TRY(change_limits(record, group, resources));
   TRY(change_intel_rdt(options.intel_rdt, record));
   return 0;
 }

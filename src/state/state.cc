@@ -36,6 +36,11 @@ std::string dump_record(const Record& record) {
   if (record.host_root != 0) json["hostRoot"] = record.host_root;
   json["cgroupManager"] = record.manager;
   if (record.cgroup) json["cgroup"] = cgroup::dump_location(*record.cgroup);
+  if (record.unit) {
+    json["unit"] = record.unit->name;
+    json["slice"] = record.unit->slice;
+    json["userManager"] = record.unit->manager == cgroup::bus::Manager::user;
+  }
   if (record.resctrl) {
     json["resctrl"] = record.resctrl->name;
     json["resctrlMonitor"] = record.resctrl->monitor;
@@ -62,6 +67,11 @@ Result<Record> parse_record(std::string_view text, const std::string& id) {
   record.host_root = static_cast<std::uint64_t>(oci::get_int(json, "hostRoot"));
   const std::string location = oci::get_string(json, "cgroup");
   if (!location.empty()) record.cgroup = TRY(cgroup::parse_location(location));
+  cgroup::Unit unit;
+  unit.name = oci::get_string(json, "unit");
+  unit.slice = oci::get_string(json, "slice");
+  if (oci::get_bool(json, "userManager")) unit.manager = cgroup::bus::Manager::user;
+  if (!unit.name.empty()) record.unit = std::move(unit);
   cgroup::ResctrlGroup group;
   group.name = oci::get_string(json, "resctrl");
   group.monitor = oci::get_string(json, "resctrlMonitor");

@@ -10,6 +10,7 @@
 
 #include "cgroup/cgroup.h"
 #include "cgroup/resctrl.h"
+#include "cgroup/unit.h"
 #include "fs/dir.h"
 #include "oci/spec.h"
 #include "sys/process.h"
@@ -39,6 +40,8 @@ struct Record {
   std::string created;        ///< RFC 3339
   sys::ProcessIdentity init;  ///< pid 0 until the process exists
   std::optional<cgroup::Location> cgroup;
+  /// The unit of systemd that its groups belong to. It exists once `cgroup` is known.
+  std::optional<cgroup::Unit> unit;
   std::optional<cgroup::ResctrlGroup> resctrl;
   /// The id of the mount that is the root of a container without a mount namespace; 0 with one.
   std::uint64_t host_root = 0;

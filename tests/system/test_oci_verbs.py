@@ -627,7 +627,7 @@ def test_features_is_the_document_of_the_specification(oci):
                           "mountExtensions", "netDevices"}
     assert {"user", "time", "cgroup", "pid", "mount", "network", "ipc", "uts"} == set(linux["namespaces"])
     assert len(linux["capabilities"]) == 41 and "CAP_CHECKPOINT_RESTORE" in linux["capabilities"]
-    assert linux["cgroup"] == {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True}
+    assert linux["cgroup"] == {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True}
     seccomp = linux["seccomp"]
     assert set(seccomp) == {"enabled", "actions", "operators", "archs", "knownFlags", "supportedFlags"}
     assert set(seccomp["supportedFlags"]) <= set(seccomp["knownFlags"]) and len(seccomp["operators"]) == 7

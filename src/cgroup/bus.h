@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// A connection to systemd over D-Bus: to the system's manager or, for a user, to that of the user's session.
+// D-Bus Specification, "Authentication Protocol"; man 5 org.freedesktop.systemd1. Why not libdbus:
+// docs/decisions/systemd-bus.md.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "cgroup/bus_message.h"
+#include "cgroup/wait.h"
+
+namespace skink::cgroup::bus {
+
+/// The systemd that the caller's containers belong to.
+enum class Manager { system, user };
+/// The system's for root of the host; for anybody else, and for root of a user namespace whose host is not its own, the
+/// one of the user's session.
+Manager callers_manager();
+
+class Connection {
+ public:
+  /// Connects and authenticates by the socket's credentials, which hold in a user namespace too. What is sent first
+  /// goes out with it, so that a whole exchange needs one wait. `patience` is for everything that is done with it.
+  /// Errors: unsupported when this host has no systemd of that kind.
+  static Result<Connection> open(Manager manager, std::chrono::milliseconds patience);
+
+  /// Sends the call to systemd's manager object; the number names its answer.
+  std::uint32_t send(std::string member, std::vector<Value> arguments);
+  /// The answer to that call. An error of the other side is an Error: its text has the error's name and words.
+  Result<Message> answer(std::uint32_t serial);
+  /// send() and answer().
+  Result<Message> call(std::string member, std::vector<Value> arguments);
+
+  /// A property of the manager's that is a text, such as "Version".
+  Result<std::string> manager_property(std::string name);
+
+  /// Asks for the signals that tell of finished jobs; to be called before a job is begun.
+  void watch_jobs();
+  /// Waits for the end of the job with this object path. Its result: "done", or why not ("failed", "timeout", ...).
+  Result<std::string> wait_for_job(const std::string& job);
+
+  /// The name of the last error that the other side answered with, "org.freedesktop.systemd1.UnitExists".
+  [[nodiscard]] const std::string& error_name() const { return error_name_; }
+
+ private:
+  Connection(UniqueFd socket, bool direct, std::chrono::milliseconds patience)
+      : socket_(std::move(socket)), direct_(direct), deadline_(patience) {}
+  std::uint32_t queue(Call call);
+  Result<void> flush();
+  Result<std::size_t> receive();
+  Result<void> authenticated();
+  Result<Message> next();
+
+  UniqueFd socket_;
+  bool direct_;  // to systemd itself, no bus between
+  Deadline deadline_;
+  std::uint32_t serial_ = 0;
+  bool authenticated_ = false;
+  std::string out_, in_;
+  std::deque<Message> kept_;  // what came while something else was waited for
+  std::string error_name_;
+};
+
+}  // namespace skink::cgroup::bus

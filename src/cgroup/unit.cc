@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cgroup/unit.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+
+#include "base/text.h"
+#include "cgroup/control_file.h"
+#include "cgroup/detect.h"
+
+namespace skink::cgroup {
+namespace {
+
+using bus::Value;
+
+// systemd itself gives a unit 90 s to come or go; whoever has to wait longer is told.
+constexpr std::chrono::seconds kPatience{100};
+constexpr std::string_view kForm =
+    "with systemd it has the form SLICE:PREFIX:NAME, such as \"machine.slice:skink:web\"";
+
+// man 5 systemd.unit: what a unit's name can be made of. "@" would make it an instance of a template.
+Result<void> check_name(std::string_view name, std::string_view what) {
+  constexpr std::size_t kLongest = 255;
+  const auto good = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view(":-_.\\").find(c) != std::string_view::npos;
+  };
+  if (!name.empty() && name.size() <= kLongest && std::ranges::all_of(name, good)) return {};
+  return Error::make(Code::invalid_config, "linux.cgroupsPath: ", what, ' ', quoted(name),
+                     " is no name of a unit: letters, digits and :-_.\\ up to 255");
+}
+
+Result<void> check_slice(std::string_view slice) {
+  if (slice == "-.slice") return {};
+  TRY(check_name(slice, "slice"));
+  const std::string_view stem = slice.ends_with(".slice") ? slice.substr(0, slice.size() - 6) : std::string_view{};
+  const bool dashes = stem.starts_with('-') || stem.ends_with('-') || stem.find("--") != std::string_view::npos;
+  if (!stem.empty() && !dashes) return {};
+  return Error::make(Code::invalid_config, "linux.cgroupsPath: ", quoted(slice),
+                     " is no slice: it ends in .slice, and its dashes stand between names");
+}
+
+Result<bus::Connection> connect(bus::Manager manager) {
+  return bus::Connection::open(manager, std::chrono::milliseconds(kPatience));
+}
+
+Value property_value(const Property& property) {
+  return bus::structure({bus::text(property.first), bus::variant(property.second)});
+}
+
+Value property_list(const std::vector<Property>& properties) {
+  std::vector<Value> items;
+  items.reserve(properties.size());
+  for (const Property& property : properties) items.push_back(property_value(property));
+  return bus::array("(sv)", std::move(items));
+}
+
+void put_if_missing(std::vector<Property>& properties, std::string name, Value value) {
+  if (std::ranges::none_of(properties, [&](const Property& one) { return one.first == name; }))
+    properties.emplace_back(std::move(name), std::move(value));
+}
+
+// As little as makes it ours; what the operator said by annotations stands.
+std::vector<Property> complete(const Unit& unit, pid_t pid, std::string_view description,
+                               std::vector<Property> properties) {
+  std::vector<Property> all = {{"Description", bus::text(std::string(description))}};
+  if (unit.is_slice()) {
+    all.emplace_back("Wants", bus::array("s", {bus::text(unit.slice)}));
+  } else {
+    all.emplace_back("Slice", bus::text(unit.slice));
+    all.emplace_back("PIDs", bus::array("u", {bus::u32(static_cast<std::uint32_t>(pid))}));
+    all.emplace_back("Delegate", bus::boolean(true));
+  }
+  for (const char* const accounting : {"MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"})
+    all.emplace_back(accounting, bus::boolean(true));
+  // Without it everything is stopped before our supervisors and the engines above us can be.
+  put_if_missing(properties, "DefaultDependencies", bus::boolean(false));
+  // A container that ran out of memory leaves a scope that failed; nobody but us would ever forget it.
+  put_if_missing(properties, "CollectMode", bus::text("inactive-or-failed"));
+  all.insert(all.end(), std::make_move_iterator(properties.begin()), std::make_move_iterator(properties.end()));
+  return all;
+}
+
+Result<std::string> job_of(const bus::Message& answer) {
+  if (auto path = bus::Reader(answer.body).text()) return *std::move(path);
+  return Error::make(Code::corrupt, "systemd's answer names no job");
+}
+
+// The arguments of StartTransientUnit: name, mode, properties, auxiliary units.
+std::vector<Value> start_arguments(const Unit& unit, const std::vector<Property>& properties) {
+  return {bus::text(unit.name), bus::text("fail"), property_list(properties), bus::array("(sa(sv))", {})};
+}
+
+// Where systemd has put the process, on each hierarchy. Those that it leaves alone (cpuset and freezer on v1) get the
+// same path as the one that it keeps for itself.
+Result<Location> location_of(const Unit& unit, pid_t pid) {
+  const Host host = TRY(detect());
+  std::string groups;
+  const std::string file = str("/proc/", pid, "/cgroup");
+  if (const int err = read_control(AT_FDCWD, file.c_str(), groups); err != 0)
+    return Error::from_errno(err, "read ", file);
+  auto own = own_group(groups, host.layout == Layout::v2 ? "" : "name=systemd");
+  if (!own) own = own_group(groups, "");
+  if (!own || !own->ends_with("/" + unit.name))
+    return Error::make(Code::internal, "systemd started ", quoted(unit.name), " but has not put process ", pid,
+                       " into it");
+  return locate_below(host, std::string(*own), {});
+}
+
+Result<std::string> group_of_slice(const Unit& unit, bus::Connection& connection) {
+  if (unit.manager == bus::Manager::system) return expand_slice(unit.name);
+  return TRY(connection.manager_property("ControlGroup")) + expand_slice(unit.name);
+}
+
+Error job_failed(const Unit& unit, std::string_view result) {
+  return Error::make(Code::os, "start ", quoted(unit.name), ": systemd says ", quoted(result), "; `systemctl status ",
+                     unit.name, "` tells more");
+}
+
+}  // namespace
+
+std::string expand_slice(std::string_view slice) {
+  std::string out;
+  const std::string_view stem = slice.substr(0, slice.size() - std::string_view(".slice").size());
+  if (stem == "-") return out;
+  for (std::size_t dash = 0; dash != std::string_view::npos;) {
+    dash = stem.find('-', dash + 1);
+    out += str('/', stem.substr(0, dash), ".slice");
+  }
+  return out;
+}
+
+Result<Unit> parse_unit(std::string_view cgroups_path, std::string_view id, bus::Manager manager) {
+  std::vector<std::string_view> parts = {"", "skink", id};
+  if (!cgroups_path.empty()) parts = split(cgroups_path, ':');
+  if (parts.size() != 3 || parts[2].empty())
+    return Error::make(Code::invalid_config, "linux.cgroupsPath: ", quoted(cgroups_path), ": ", kForm);
+  Unit unit;
+  unit.manager = manager;
+  unit.slice = parts[0] == "-" ? std::string("-.slice") : std::string(parts[0]);
+  if (unit.slice.empty()) unit.slice = manager == bus::Manager::system ? "system.slice" : "user.slice";
+  TRY(check_slice(unit.slice));
+  unit.name = parts[2];
+  if (unit.is_slice()) {
+    TRY(check_slice(unit.name));
+    return unit;
+  }
+  unit.name = str(parts[1], parts[1].empty() ? "" : "-", parts[2], ".scope");
+  TRY(check_name(unit.name, "scope"));
+  return unit;
+}
+
+Result<Location> start_unit(const Unit& unit, pid_t pid, std::string_view description,
+                            std::vector<Property> properties) {
+  bus::Connection connection = TRY(connect(unit.manager));
+  const auto all = complete(unit, pid, description, std::move(properties));
+  connection.watch_jobs();
+  auto answer = connection.call("StartTransientUnit", start_arguments(unit, all));
+  if (!answer && connection.error_name().ends_with(".UnitExists")) {
+    // One that failed is only remembered. One that lives stays what it is, and the second try says so.
+    (void)connection.call("ResetFailedUnit", {bus::text(unit.name)});
+    answer = connection.call("StartTransientUnit", start_arguments(unit, all));
+    if (!answer && connection.error_name().ends_with(".UnitExists"))
+      return Error::make(Code::exists, "unit ", quoted(unit.name),
+                         " exists already: a container of another name uses it; `systemctl status ", unit.name,
+                         "` shows it");
+  }
+  if (!answer) return std::move(answer).error().context("start ", quoted(unit.name));
+  const std::string result = TRY(connection.wait_for_job(TRY(job_of(*answer))));
+  if (result != "done") return job_failed(unit, result);
+  if (!unit.is_slice()) return location_of(unit, pid);
+  return locate_below(TRY(detect()), TRY(group_of_slice(unit, connection)), {});
+}
+
+Result<void> change_unit(const Unit& unit, std::vector<Property> properties) {
+  if (properties.empty()) return {};
+  bus::Connection connection = TRY(connect(unit.manager));
+  constexpr bool kUntilItEnds = true;
+  TRY_CTX(connection.call("SetUnitProperties",
+                          {bus::text(unit.name), bus::boolean(kUntilItEnds), property_list(properties)}),
+          "change ", quoted(unit.name));
+  return {};
+}
+
+Result<void> stop_unit(const Unit& unit) {
+  bus::Connection connection = TRY(connect(unit.manager));
+  connection.watch_jobs();
+  // Order: killed before it is stopped, which would say SIGTERM first and wait. Nothing is in it, or it is not there.
+  if (!unit.is_slice()) connection.send("KillUnit", {bus::text(unit.name), bus::text("all"), bus::i32(SIGKILL)});
+  const auto answer = connection.call("StopUnit", {bus::text(unit.name), bus::text("replace")});
+  if (!answer && connection.error_name().ends_with(".NoSuchUnit")) return {};
+  if (!answer) return Error(answer.error()).context("stop ", quoted(unit.name));
+  TRY(connection.wait_for_job(TRY(job_of(*answer))));
+  return {};
+}
+
+Result<unsigned> systemd_version(bus::Manager manager) {
+  bus::Connection connection = TRY(connect(manager));
+  const std::string text = TRY(connection.manager_property("Version"));  // "252 (252.30-1~deb12u2)", "v256.1"
+  const std::size_t start = std::min(text.find_first_of("0123456789"), text.size());
+  const std::size_t end = std::min(text.find_first_not_of("0123456789", start), text.size());
+  const auto number = parse_int<unsigned>(std::string_view(text).substr(start, end - start));
+  if (!number) return Error::make(Code::corrupt, "systemd's version ", quoted(text), " has no number");
+  return *number;
+}
+
+Result<Placeholder> Placeholder::start() {
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) return Error::from_errno(errno, "fork");
+  if (pid > 0) return Placeholder(pid);
+  // Nothing of the caller's stays open in it, and it never outlives the caller.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(0);
+  ::close_range(0, ~0U, 0);
+  for (;;) ::pause();
+}
+
+Placeholder& Placeholder::operator=(Placeholder&& other) noexcept {
+  if (this != &other) {
+    end();
+    pid_ = std::exchange(other.pid_, -1);
+  }
+  return *this;
+}
+
+void Placeholder::end() {
+  if (pid_ <= 0) return;
+  (void)::kill(pid_, SIGKILL);
+  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  pid_ = -1;
+}
+
+}  // namespace skink::cgroup

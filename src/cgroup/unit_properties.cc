@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// Limits and annotations as properties of a unit of systemd. man 5 systemd.resource-control.
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cctype>
+#include <limits>
+
+#include "base/text.h"
+#include "cgroup/control_file.h"
+#include "cgroup/convert.h"
+#include "cgroup/device_program.h"
+#include "cgroup/gvariant.h"
+#include "cgroup/unit.h"
+
+namespace skink::cgroup {
+namespace {
+
+constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();  // "infinity"
+constexpr std::uint64_t kSecond = 1'000'000;                                   // microseconds
+constexpr std::uint64_t kUsualPeriod = 100'000;
+
+using Properties = std::vector<Property>;
+
+bool given(const auto& value) { return value && *value != 0; }
+
+bus::Value limit(std::int64_t value) { return bus::u64(value < 0 ? kNoLimit : static_cast<std::uint64_t>(value)); }
+
+// "0-2,5" as a bitmap, lowest byte first.
+std::optional<std::vector<std::uint8_t>> bitmap(std::string_view list) {
+  constexpr unsigned kMost = 8192;
+  std::vector<std::uint8_t> out;
+  for (std::string_view range : split(list, ',')) {
+    while (range.starts_with(' ')) range.remove_prefix(1);
+    while (!range.empty() && (range.back() == ' ' || range.back() == '\n')) range.remove_suffix(1);
+    if (range.empty()) continue;
+    const auto ends = split_once(range, '-');
+    const auto first = parse_int<unsigned>(ends ? ends->first : range);
+    const auto last = ends ? parse_int<unsigned>(ends->second) : first;
+    if (!first || !last || *last < *first || *last >= kMost) return std::nullopt;
+    if (out.size() <= *last / 8) out.resize(*last / 8 + 1);
+    for (unsigned i = *first; i <= *last; ++i) out[i / 8] |= static_cast<std::uint8_t>(1U << (i % 8));
+  }
+  return out;
+}
+
+Result<void> add_set(Properties& out, const char* name, std::string_view list, std::string_view json) {
+  if (list.empty()) return {};
+  const auto bits = bitmap(list);
+  if (!bits) return Error::make(Code::invalid_config, json, ": ", quoted(list), " is no list of numbers such as 0-3,7");
+  out.emplace_back(name, bus::bytes(*bits));
+  return {};
+}
+
+// systemd keeps whole hundredths of a processor: rounded up, so that it never gives less than what the group gets from
+// us. Computed in two steps, since the product of both may not fit.
+bus::Value quota_per_second(std::int64_t quota, std::uint64_t period) {
+  if (quota < 0) return bus::u64(kNoLimit);
+  const auto time = static_cast<std::uint64_t>(quota);
+  const std::uint64_t whole = time / period * kSecond, part = time % period * kSecond / period;
+  constexpr std::uint64_t kHundredth = kSecond / 100;
+  return bus::u64((whole + part + kHundredth - 1) / kHundredth * kHundredth);
+}
+
+void add_quota(Properties& out, std::optional<std::int64_t> quota, std::optional<std::uint64_t> period,
+               const InForce& now) {
+  if (given(period)) out.emplace_back("CPUQuotaPeriodUSec", bus::u64(*period));
+  const std::uint64_t counted = given(period) ? *period : now.cpu_period.value_or(kUsualPeriod);
+  if (given(quota)) out.emplace_back("CPUQuotaPerSecUSec", quota_per_second(*quota, counted));
+}
+
+Result<void> add_cpu(Properties& out, const oci::CpuLimits& cpu, bool v2, unsigned systemd, const InForce& now) {
+  constexpr unsigned kKnowsIdle = 252;
+  if (v2 && cpu.idle.value_or(0) == 1) {
+    if (systemd >= kKnowsIdle) out.emplace_back("CPUWeight", bus::u64(0));
+  } else if (given(cpu.shares)) {
+    if (v2) out.emplace_back("CPUWeight", bus::u64(weight_of_shares(*cpu.shares)));
+    else out.emplace_back("CPUShares", bus::u64(*cpu.shares));
+  }
+  add_quota(out, cpu.quota, cpu.period, now);
+  TRY(add_set(out, "AllowedCPUs", cpu.cpus, "linux.resources.cpu.cpus"));
+  return add_set(out, "AllowedMemoryNodes", cpu.mems, "linux.resources.cpu.mems");
+}
+
+Result<void> add_memory(Properties& out, const oci::MemoryLimits& memory, bool v2, const InForce& now) {
+  if (given(memory.limit)) out.emplace_back(v2 ? "MemoryMax" : "MemoryLimit", limit(*memory.limit));
+  if (!v2) return {};
+  if (given(memory.reservation))
+    out.emplace_back("MemoryLow",
+                     bus::u64(*memory.reservation < 0 ? 0 : static_cast<std::uint64_t>(*memory.reservation)));
+  const bool lift = given(memory.limit) && *memory.limit < 0 && !given(memory.swap);
+  if (lift) out.emplace_back("MemorySwapMax", bus::u64(kNoLimit));
+  if (!given(memory.swap)) return {};
+  const std::int64_t beside = given(memory.limit) ? *memory.limit : now.memory_limit.value_or(0);
+  out.emplace_back("MemorySwapMax", limit(TRY_CTX(swap_max(*memory.swap, beside), "linux.resources.memory.swap")));
+  return {};
+}
+
+// "max" or a number.
+std::optional<bus::Value> limit_of(std::string_view text) {
+  if (text == "max") return bus::u64(kNoLimit);
+  const auto number = parse_int<std::uint64_t>(text);
+  return number ? std::optional(bus::u64(*number)) : std::nullopt;
+}
+
+struct UnifiedName {
+  std::string_view file;
+  const char* property;
+};
+constexpr UnifiedName kPlainFiles[] = {{"memory.max", "MemoryMax"}, {"memory.high", "MemoryHigh"},
+                                       {"memory.low", "MemoryLow"}, {"memory.min", "MemoryMin"},
+                                       {"pids.max", "TasksMax"},    {"memory.swap.max", "MemorySwapMax"},
+                                       {"cpu.weight", "CPUWeight"}};
+
+// What the file takes is for the kernel to judge: what cannot be read here is written to the group all the same.
+Result<void> add_unified(Properties& out, const std::map<std::string, std::string>& unified, unsigned systemd) {
+  for (const auto& [file, value] : unified) {
+    const std::string_view text = chomp(value);
+    const auto* const plain = std::ranges::find(kPlainFiles, file, &UnifiedName::file);
+    if (plain != std::end(kPlainFiles)) {
+      if (auto number = limit_of(text)) out.emplace_back(plain->property, *std::move(number));
+    } else if (file == "cpu.max") {
+      const auto pair = split_once(text, ' ');
+      const std::string_view first = pair ? pair->first : text;
+      const auto period = pair ? parse_int<std::uint64_t>(pair->second) : std::nullopt;
+      const auto quota = first == "max" ? std::optional<std::int64_t>(-1) : parse_int<std::int64_t>(first);
+      add_quota(out, quota, period, {});
+    } else if (file == "cpu.idle" && text == "1") {
+      TRY(add_cpu(out,
+                  {.shares = {},
+                   .quota = {},
+                   .burst = {},
+                   .period = {},
+                   .realtime_runtime = {},
+                   .realtime_period = {},
+                   .cpus = {},
+                   .mems = {},
+                   .idle = 1},
+                  true, systemd, {}));
+    } else if (file == "cpuset.cpus" || file == "cpuset.mems") {
+      TRY(add_set(out, file == "cpuset.cpus" ? "AllowedCPUs" : "AllowedMemoryNodes", text,
+                  str("linux.resources.unified[", quoted(file), "]")));
+    }
+  }
+  return {};
+}
+
+void add_block_io(Properties& out, const oci::BlockIoLimits& block_io, bool v2) {
+  if (!given(block_io.weight)) return;
+  if (v2) out.emplace_back("IOWeight", bus::u64(io_weight_of_blkio(*block_io.weight)));
+  else out.emplace_back("BlockIOWeight", bus::u64(*block_io.weight));
+}
+
+// The name that /proc/devices gives a major number.
+std::string device_group(char type, std::uint32_t major) {
+  std::string devices;
+  if (read_control(AT_FDCWD, "/proc/devices", devices) != 0) return "";
+  bool right = false;
+  for (std::string_view line : split(devices, '\n')) {
+    if (line.ends_with(':')) right = line.starts_with(type == 'c' ? "Character" : "Block");
+    while (line.starts_with(' ')) line.remove_prefix(1);
+    const auto pair = split_once(line, ' ');
+    if (right && pair && parse_int<std::uint32_t>(pair->first) == major) return std::string(pair->second);
+  }
+  return "";
+}
+
+std::string device_words(const DeviceMatch& rule, char type) {
+  const char* const kind = type == 'c' ? "char" : "block";
+  if (!rule.major) return str(kind, "-*");
+  if (rule.minor) return str("/dev/", kind, '/', *rule.major, ':', *rule.minor);
+  const std::string name = device_group(type, *rule.major);
+  return name.empty() ? "" : str(kind, '-', name);
+}
+
+// v1's device controller has one owner, and systemd writes its files again when it looks at the unit again: without
+// these it would allow everything. On v2 our program and one of systemd's must both allow, so it needs none.
+Result<void> add_devices(Properties& out, const std::vector<oci::DeviceRule>& rules) {
+  std::vector<bus::Value> allowed;
+  bool strict = false;
+  for (const DeviceMatch& rule : TRY(check_device_rules(rules))) {
+    if (rule.all()) {
+      strict = !rule.allow;
+      allowed.clear();
+    }
+    if (rule.all() || !rule.allow) continue;
+    std::string access;
+    if ((rule.access & BPF_DEVCG_ACC_READ) != 0) access += 'r';
+    if ((rule.access & BPF_DEVCG_ACC_WRITE) != 0) access += 'w';
+    if ((rule.access & BPF_DEVCG_ACC_MKNOD) != 0) access += 'm';
+    for (const char type : {'c', 'b'}) {
+      if (rule.type != 'a' && rule.type != type) continue;
+      if (std::string words = device_words(rule, type); !words.empty())
+        allowed.push_back(bus::structure({bus::text(std::move(words)), bus::text(access)}));
+    }
+  }
+  out.emplace_back("DevicePolicy", bus::text(strict ? "strict" : "auto"));
+  out.emplace_back("DeviceAllow", bus::array("(ss)", strict ? std::move(allowed) : std::vector<bus::Value>{}));
+  return {};
+}
+
+}  // namespace
+
+InForce in_force(const Group& group) {
+  InForce now;
+  group.each([&](const Place& place, int dir_fd) {
+    std::string text;
+    if (!place.hierarchy.unified) return;
+    if (read_control(dir_fd, "cpu.max", text) == 0)
+      if (const auto pair = split_once(chomp(text), ' ')) now.cpu_period = parse_int<std::uint64_t>(pair->second);
+    if (read_control(dir_fd, "memory.max", text) == 0)
+      now.memory_limit = chomp(text) == "max" ? -1 : parse_int<std::int64_t>(chomp(text));
+  });
+  return now;
+}
+
+Result<std::vector<Property>> limit_properties(const oci::Resources& resources, Layout layout, unsigned systemd,
+                                               const InForce& now) {
+  const bool v2 = layout == Layout::v2;
+  Properties out;
+  if (resources.memory) TRY(add_memory(out, *resources.memory, v2, now));
+  if (resources.cpu) TRY(add_cpu(out, *resources.cpu, v2, systemd, now));
+  // As in the group: 0 is 1, see limits.cc.
+  if (resources.pids_limit) out.emplace_back("TasksMax", limit(*resources.pids_limit == 0 ? 1 : *resources.pids_limit));
+  if (resources.block_io) add_block_io(out, *resources.block_io, v2);
+  if (!v2 && !resources.devices.empty()) TRY(add_devices(out, resources.devices));
+  if (v2) TRY(add_unified(out, resources.unified, systemd));
+  return out;
+}
+
+namespace {
+
+// A time in seconds as the microseconds that the property takes.
+Result<bus::Value> in_microseconds(const bus::Value& value) {
+  constexpr std::string_view kIntegers = "ynqiuxt";
+  const bool negative = value.type == "d" ? value.real < 0
+                                          : std::string_view("nix").find(value.type[0]) != std::string_view::npos &&
+                                                static_cast<std::int64_t>(value.number) < 0;
+  if (value.type == "d" && !negative && value.real < 1e12)
+    return bus::u64(static_cast<std::uint64_t>(value.real * static_cast<double>(kSecond)));
+  if (value.type.size() == 1 && kIntegers.find(value.type[0]) != std::string_view::npos && !negative &&
+      value.number <= kNoLimit / kSecond)
+    return bus::u64(value.number * kSecond);
+  return Error::make(Code::invalid_config, "not a number of seconds");
+}
+
+Result<Property> annotated(std::string_view name, const std::string& text) {
+  constexpr std::size_t kShortest = 3;
+  const bool letters =
+      std::ranges::all_of(name, [](char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; });
+  if (name.size() < kShortest || !letters)
+    return Error::make(Code::invalid_config, quoted(name), " is no property's name");
+  bus::Value value = TRY(parse_gvariant(text));
+  if (!name.ends_with("Sec") || name.ends_with("USec")) return Property(name, std::move(value));
+  return Property(str(name.substr(0, name.size() - 3), "USec"), TRY(in_microseconds(value)));
+}
+
+}  // namespace
+
+Result<std::vector<Property>> annotated_properties(const std::map<std::string, std::string>& annotations) {
+  constexpr std::string_view kPrefix = "org.systemd.property.";
+  Properties out;
+  for (const auto& [key, text] : annotations)
+    if (key.starts_with(kPrefix))
+      out.push_back(
+          TRY_CTX(annotated(std::string_view(key).substr(kPrefix.size()), text), "annotations[", quoted(key), "]"));
+  return out;
+}
+
+}  // namespace skink::cgroup
