@@ -30,12 +30,30 @@ SLOW = ("test_f01", "test_f02", "test_f05", "test_f06", "test_f11", "test_f26", 
         "test_f23")
 
 
+def wanted(item):
+    """Whether a test is for this place: `full` ones are for tools/test --all alone, `vm_only` ones for the virtual
+    machine; there `not_vm` ones stay out, and plain tools/test runs those marked `vm` alone."""
+    if item.get_closest_marker("full") and not skinktest.ALL:
+        return False
+    if not skinktest.IN_VM:
+        return not item.get_closest_marker("vm_only")
+    return not item.get_closest_marker("not_vm")
+
+
+def allow_more_time(config, items):
+    default = float(config.getini("timeout") or 180)
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        seconds = float(marker.args[0] if marker and marker.args else default)
+        item.add_marker(pytest.mark.timeout(seconds * skinktest.SLOWER), append=False)
+
+
 def pytest_collection_modifyitems(config, items):
-    """Long tests first, spread so that no worker gets all of them in its first share. Those marked `full` are for
-    tools/test --all alone."""
-    if not skinktest.ALL:
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("full")])
-        items[:] = [item for item in items if not item.get_closest_marker("full")]
+    """Long tests first, spread so that no worker gets all of them in its first share."""
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = [item for item in items if wanted(item)]
+    if skinktest.SLOWER != 1:
+        allow_more_time(config, items)
     slow = [item for item in items if item.name.startswith(SLOW)]
     fast = [item for item in items if not item.name.startswith(SLOW)]
     if not slow or not fast:

@@ -38,6 +38,19 @@ Result<void> from_the_top(const Place& place, Step step) {
   return {};
 }
 
+// A group with processes of its own may still give controllers that know threads (cpu, pids), and the kernel takes it
+// for the root of a threaded subtree from then on: groups below it can have no processes any more. Only the root of
+// the hierarchy, which has no type, may have both.
+bool would_become_threaded(int dir_fd) {
+  std::string type, processes;
+  return read_control(dir_fd, "cgroup.type", type) == 0 && chomp(type) == "domain" &&
+         read_control(dir_fd, "cgroup.procs", processes) == 0 && !processes.empty();
+}
+
+int give(int dir_fd, const std::string& controllers) {
+  return would_become_threaded(dir_fd) ? EBUSY : write_control(dir_fd, "cgroup.subtree_control", controllers);
+}
+
 // One group gives what it has to its children: together, or one by one when one of them is refused.
 void give_all(int dir_fd) {
   std::string has, gives;
@@ -46,7 +59,8 @@ void give_all(int dir_fd) {
   std::string wanted;
   for (const std::string_view name : split(chomp(has), ' '))
     if (!name.empty() && !has_word(gives, name)) wanted += str(wanted.empty() ? "+" : " +", name);
-  if (wanted.empty() || write_control(dir_fd, "cgroup.subtree_control", wanted) == 0) return;
+  if (wanted.empty()) return;
+  if (const int err = give(dir_fd, wanted); err == 0 || err == EBUSY) return;
   for (const std::string_view one : split(wanted, ' ')) (void)write_control(dir_fd, "cgroup.subtree_control", one);
 }
 
@@ -77,7 +91,7 @@ Result<bool> enable(const Place& place, int dir_fd, const std::string& controlle
       return Error::from_errno(err, "read ", group, "/cgroup.controllers");
     offered = has_word(text, controller);
     if (!offered) return {};
-    if (const int err = write_control(group_fd, "cgroup.subtree_control", on); err != 0)
+    if (const int err = give(group_fd, on); err != 0)
       return Error::make(Code::unsupported, "switch on controller ", controller, ": ", why_refused(err, group));
     return {};
   }));

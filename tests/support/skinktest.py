@@ -30,6 +30,9 @@ from mktar import Tar  # noqa: E402,F401
 
 BUILD = os.path.abspath(os.environ.get("SKINK_BUILD") or os.path.join(TOP, "build"))
 ALL = bool(os.environ.get("SKINK_TEST_ALL"))
+# In the virtual machine of tools/vm, and how many times longer everything may take there.
+IN_VM = bool(os.environ.get("SKINK_TEST_VM"))
+SLOWER = float(os.environ.get("SKINK_TEST_SLOWER") or 1)
 SUPPORT = os.path.join(BUILD, "tests", "support")
 PREFIX = "/var/tmp/skink-test-"
 
@@ -62,13 +65,13 @@ def sanitized():
 
 def wait_for(what, timeout=40.0, step=0.05, message=None):
     """Calls `what` until it answers something true; returns that. Generous: nothing here measures time."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + timeout * SLOWER
     while True:
         result = what()
         if result:
             return result
         if time.monotonic() > end:
-            pytest.fail("waited %.0f s in vain: %s" % (timeout, message or what))
+            pytest.fail("waited %.0f s in vain: %s" % (timeout * SLOWER, message or what))
         time.sleep(step)
 
 
@@ -153,12 +156,12 @@ class Program:
                                                                else subprocess.DEVNULL),
                                        stdout=stdout, stderr=stderr, cwd=cwd, env=self.world.environment(env), **more)
             try:
-                process.communicate(input.encode() if isinstance(input, str) else input, timeout=timeout)
+                process.communicate(input.encode() if isinstance(input, str) else input, timeout=timeout * SLOWER)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
                 out.seek(0), err.seek(0)
-                pytest.fail("TIME: did not end in %d s: %r" % (timeout, Result(command, "hangs", out.read(), err.read())))
+                pytest.fail("TIME: did not end in %d s: %r" % (timeout * SLOWER, Result(command, "hangs", out.read(), err.read())))
             out.seek(0), err.seek(0)
             result = Result(command, process.returncode, out.read(), err.read())
         self.world.said.append(result)
@@ -353,7 +356,7 @@ class World:
 
     def leaks(self, patience=8.0):
         """LEAK: what is there although every container was removed. Supervisors get a moment to end."""
-        end = time.monotonic() + patience
+        end = time.monotonic() + patience * SLOWER
         while True:
             found = (["process %d: %s" % item for item in sorted(self.processes().items())]
                      + ["mount: " + line for line in self.host_mounts()
@@ -664,7 +667,7 @@ def empty_groups():
 
 def left_over(before, patience=6.0):
     """What no single test could be blamed for: groups whose id nobody recorded, processes, mounts."""
-    end = time.monotonic() + patience
+    end = time.monotonic() + patience * SLOWER
     lasting, session = None, os.environ["SKINK_TEST_SESSION"].encode()
     while True:
         now = empty_groups() - before
