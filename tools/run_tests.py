@@ -5,12 +5,18 @@
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(TOP, "tests", "vm"))
+import suite  # noqa: E402
+from suite import MOST_RUN_AGAIN, failed_cases, node_id  # noqa: E402
+
 SANITIZED = "build-sanitize"
 
 
@@ -53,6 +59,20 @@ class Sum:
                     print("   failed beside others, passed by itself: %s" % node_id(case), flush=True)
             self.add_case(case, where)
         return self.failed - before
+
+    def read_directory(self, directory, where):
+        """All junit files of a directory but again.xml, whose cases count instead of their first failures."""
+        again = cases_of(os.path.join(directory, "again.xml"))
+        for name in sorted(os.listdir(directory) if os.path.isdir(directory) else []):
+            if name.endswith(".xml") and name != "again.xml":
+                self.read(os.path.join(directory, name), where, again)
+
+
+def cases_of(path):
+    try:
+        return {node_id(case): case for case in ElementTree.parse(path).getroot().iter("testcase")}
+    except (OSError, ElementTree.ParseError):
+        return {}
 
 
 def log_path(build, name):
@@ -118,22 +138,6 @@ def unit(directory, names, total):
     stage.end("%d passed, %d failed" % (total.passed - before[0], total.failed - before[1]))
 
 
-# More failures than these are no accident of a busy machine.
-MOST_RUN_AGAIN = 8
-
-
-def node_id(case):
-    return "%s.py::%s" % (case.get("classname", "").replace(".", "/"), case.get("name", ""))
-
-
-def failed_cases(path):
-    try:
-        cases = ElementTree.parse(path).getroot().iter("testcase")
-    except (OSError, ElementTree.ParseError):
-        return []
-    return [node_id(case) for case in cases if case.find("failure") is not None or case.find("error") is not None]
-
-
 def run_again(directory, suspects, all_points):
     """Runs these tests one after the other, with nothing beside them; their cases by node id."""
     results = os.path.join(TOP, directory, "logs", "system-again.xml")
@@ -144,10 +148,7 @@ def run_again(directory, suspects, all_points):
     run(directory, "system-again", ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml", results]
         + paths, {"SKINK_BUILD": os.path.join(TOP, directory), "SKINK_TEST_ALL": "1" if all_points else "",
                          "PYTHONDONTWRITEBYTECODE": "1"})
-    try:
-        return {node_id(case): case for case in ElementTree.parse(results).getroot().iter("testcase")}
-    except (OSError, ElementTree.ParseError):
-        return {}
+    return cases_of(results)
 
 
 def pytest(directory, names, total, all_points, workers):
@@ -175,6 +176,41 @@ def pytest(directory, names, total, all_points, workers):
         tail(log, 80)
     stage.end("%d passed, %d failed, %d skipped" % (total.passed - before[0], total.failed - before[1],
                                                    total.skipped - before[2]))
+
+
+# A quarter of an hour for what plain tools/test runs in the virtual machine, hours for everything.
+VM_SECONDS = {False: 900, True: 4 * 3600}
+
+
+def start_image():
+    """Makes the disk of the virtual machine, when there is none, beside the build."""
+    with open(log_path("build", "vm-image"), "wb") as out:
+        return subprocess.Popen([os.path.join(TOP, "tools", "vm"), "--make"], stdout=out, stderr=subprocess.STDOUT,
+                                stdin=subprocess.DEVNULL)
+
+
+def virtual_machine(image, names, total, everything, all_points):
+    stage = Stage("tests in the virtual machine")
+    if image.wait() != 0:
+        total.fail("virtual machine: its image cannot be made, see build/logs/vm-image.log")
+        tail(log_path("build", "vm-image"), 15)
+        return stage.end("no image")
+    results, log = os.path.join(TOP, "build", "logs", "vm"), log_path("build", "vm")
+    shutil.rmtree(results, ignore_errors=True)
+    before = (total.passed, total.failed, total.skipped)
+    with open(log, "wb") as out:
+        try:
+            problems = suite.run_suite(os.path.join(TOP, "build"), out, results, everything, all_points, names,
+                                       VM_SECONDS[everything])
+        except (suite.MachineError, TimeoutError, OSError) as error:
+            problems = [str(error)]
+    total.read_directory(results, "virtual machine")
+    for problem in problems:
+        total.fail("virtual machine: %s, see %s" % (problem, log))
+    if total.failed != before[1]:
+        tail(log, 80)
+    stage.end("in the virtual machine: %d passed, %d failed, %d skipped" % (
+        total.passed - before[0], total.failed - before[1], total.skipped - before[2]))
 
 
 def tracked(*patterns):
@@ -235,22 +271,29 @@ def main():
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--sanitize", action="store_true")
     parser.add_argument("--no-deps", action="store_true")
+    parser.add_argument("--vm", action="store_true")
+    parser.add_argument("--no-vm", action="store_true")
     # Most tests wait more than they work.
     parser.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1))
     parser.add_argument("names", nargs="*", metavar="NAME")
     args = parser.parse_args()
     names = [name for name in args.names if name != "lint"]
     begin, total = time.monotonic(), Sum()
+    # By name: on this machine, unless --vm says otherwise.
+    in_vm = args.vm or (not args.names and not args.no_vm)
+    image = start_image() if in_vm else None
 
     if not build("build", ["-Dwerror=true", "-Dtests=true"]):
         total.fail("build")
     else:
-        if not args.names or "lint" in args.names:
+        if (not args.names or "lint" in args.names) and not args.vm:
             lint(total, args.all)
-        if not args.names or names:
+        if (not args.names or names) and not args.vm:
             unit("build", names, total)
             pytest("build", names, total, args.all, args.workers)
-    if (args.sanitize or args.all) and not total.failures[:1] == ["build"]:
+        if in_vm:
+            virtual_machine(image, names, total, args.vm or args.all, args.all)
+    if (args.sanitize or args.all) and not args.vm and not total.failures[:1] == ["build"]:
         if not build(SANITIZED, ["-Dwerror=true", "-Dtests=true", "-Dsanitize=address,undefined"]):
             total.fail("build of " + SANITIZED)
         else:

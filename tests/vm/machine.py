@@ -6,8 +6,11 @@
         machine.pull_the_plug(); machine.boot()             # or machine.reboot()
 
 The host talks with guest/agent.py by frames on a virtio port: a letter, the number of the command, a length, the payload.
-To the guest: R run (directory, "tty" or "", count of variables, variables, words; NUL between), I input, C close input,
-S signal. From the guest: H the agent is there (with the boot id), O and E output, X exit status, negative for a signal.
+To the guest: R run (directory, size of the terminal or "", count of variables, variables, words; NUL between), I input,
+C close input, S signal, W new size of the terminal. From the guest: H the agent is there (with the boot id), O and E
+output, A input that was taken (how much), X exit status, negative for a signal.
+
+The disk of a killed machine holds what the guest had handed to it: the page cache of this machine outlives qemu.
 """
 
 import ctypes
@@ -33,9 +36,13 @@ from image import ImageError  # noqa: E402,F401
 HEADER = struct.Struct("<cII")
 # What the kernel is told; most of it saves time where the processor is emulated.
 KERNEL_ARGS = ("console=ttyS0 loglevel=4 panic=-1 mitigations=off nopti no_timer_check tsc=reliable cryptomgr.notests audit=0 "
-               "nokaslr random.trust_cpu=on systemd.show_status=0 rd.systemd.unit=basic.target")
+               "nokaslr random.trust_cpu=on systemd.show_status=0")
 GUEST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BUILT = "build"
+CHUNK = 65536
+MOST_AHEAD = 4 * CHUNK
+# A kernel says its first words within a second where KVM works.
+PROBE_SECONDS = 8
 
 
 class MachineError(Exception):
@@ -105,6 +112,44 @@ class Command:
 
     def __init__(self, number, sink):
         self.number, self.sink, self.status = number, sink, None
+        # Input on its way that the command has not taken yet.
+        self.ahead = 0
+
+
+def kvm_works(directory):
+    """Boots the image's kernel with KVM as far as its first program: where machines are nested, /dev/kvm can be there and
+    a guest hang. The answer is kept until this machine boots again."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        kept = os.path.join(image.cache_top(), "kvm-" + file.read().strip())
+    if not os.path.exists(kept):
+        with image.locked(image.cache_top()):
+            for name in os.listdir(image.cache_top()):
+                if name.startswith("kvm-"):
+                    os.unlink(os.path.join(image.cache_top(), name))
+            answer = probe_kvm(directory)
+            with open(kept + ".new", "w") as file:
+                file.write(answer)
+            os.rename(kept + ".new", kept)
+    with open(kept) as file:
+        return file.read() == "works"
+
+
+def probe_kvm(directory):
+    command = ["qemu-system-x86_64", "-machine", "q35", "-accel", "kvm", "-cpu", "host", "-m", "256", "-nodefaults",
+               "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", directory + "/vmlinuz",
+               "-initrd", directory + "/initrd", "-append", KERNEL_ARGS + " probe"]
+    try:
+        said = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=PROBE_SECONDS, preexec_fn=die_with_parent).stdout
+    except subprocess.TimeoutExpired:
+        return "hangs"
+    return "works" if b"init: the processor works" in said else "fails"
+
+
+def accelerator(directory):
+    return ["-accel", "kvm", "-cpu", "host"] if kvm_works(directory) else ["-accel", "tcg,thread=multi", "-cpu", "max"]
 
 
 class Machine:
@@ -117,6 +162,8 @@ class Machine:
         self.payload = make_payload(build or os.environ.get("SKINK_BUILD") or os.path.join(TOP, "build"))
         self.process = self.port = self.console = None
         self.received, self.commands, self.count, self.boot_id = b"", {}, 0, None
+        # Descriptors to look after while waiting, with what to call when there is something to read.
+        self.watched = {}
 
     def __enter__(self):
         try:
@@ -136,20 +183,18 @@ class Machine:
     # Power.
 
     def qemu_command(self, port, payload):
-        disk = "file=%s,format=raw,if=none,id=root" % (self.disk or os.path.join(self.image, "disk"))
-        return ["qemu-system-x86_64", "-machine", "q35", *self.accelerator(), "-smp", str(self.cpus), "-m", str(self.memory),
+        # Flushes may be ignored: they would guard against a failure of this machine.
+        disk = "file=%s,format=raw,if=none,id=root,cache=unsafe" % (self.disk or os.path.join(self.image, "disk"))
+        return ["qemu-system-x86_64", "-machine", "q35", *accelerator(self.image), "-smp", str(self.cpus), "-m", str(self.memory),
                 "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-monitor", "none", "-serial", "stdio",
                 "-no-reboot", "-kernel", os.path.join(self.image, "vmlinuz"), "-initrd", os.path.join(self.image, "initrd"),
                 "-append", KERNEL_ARGS + " " + self.kernel_args,
-                "-drive", disk + (",cache=writeback" if self.disk else ",snapshot=on,cache=unsafe"),
+                "-drive", disk + ("" if self.disk else ",snapshot=on"),
                 "-device", "virtio-blk-pci,drive=root",
                 "-drive", "file=/proc/self/fd/%d,format=raw,if=none,id=payload,cache=unsafe" % payload,
                 "-device", "virtio-blk-pci,drive=payload",
                 "-device", "virtio-serial-pci", "-chardev", "socket,id=agent,fd=%d" % port,
                 "-device", "virtserialport,chardev=agent,name=skink.agent"]
-
-    def accelerator(self):
-        return ["-accel", "tcg,thread=multi", "-cpu", "max"]
 
     def boot(self, timeout=300):
         """Starts the machine; returns when its agent answers."""
@@ -158,7 +203,6 @@ class Machine:
         self.console = tempfile.TemporaryFile(dir=scratch_directory())
         self.received, self.commands = b"", {}
         with theirs:
-            # Duplicated: qemu wants a descriptor of its own, in the same number as here.
             self.process = subprocess.Popen(self.qemu_command(theirs.fileno(), self.payload.fileno()),
                                             stdin=subprocess.DEVNULL, stdout=self.console, stderr=self.console,
                                             pass_fds=(theirs.fileno(), self.payload.fileno()), preexec_fn=die_with_parent,
@@ -210,10 +254,11 @@ class Machine:
     def send(self, kind, number, payload=b""):
         self.port.sendall(HEADER.pack(kind, number, len(payload)) + payload)
 
-    def start(self, words, env=None, cwd="/root", sink=lambda letter, data: None, terminal=False):
+    def start(self, words, env=None, cwd="/root", sink=lambda letter, data: None, terminal=""):
+        """`terminal`: its size, as "24x80"; without it the command gets three pipes."""
         environment = {"PATH": GUEST_PATH, "HOME": "/root", "LANG": "C.UTF-8", "USER": "root", "SHELL": "/bin/bash"}
         environment.update(env or {})
-        fields = [cwd, "tty" if terminal else "", str(len(environment))]
+        fields = [cwd, terminal, str(len(environment))]
         fields += ["%s=%s" % item for item in environment.items()] + list(words)
         self.count += 1
         command = self.commands[self.count] = Command(self.count, sink)
@@ -228,11 +273,17 @@ class Machine:
     def run(self, words, timeout=600, input=b"", **more):
         said = {b"O": [], b"E": []}
         command = self.start(words, sink=lambda letter, data: said[letter].append(data), **more)
-        for start in range(0, len(input), 65536):
-            self.send(b"I", command.number, input[start:start + 65536])
+        for start in range(0, len(input), CHUNK):
+            self.feed(command, input[start:start + CHUNK], timeout)
         self.send(b"C", command.number)
         status = self.wait(command, timeout)
         return Result(status, b"".join(said[b"O"]), b"".join(said[b"E"]))
+
+    def feed(self, command, data, timeout=None):
+        """Waits while too much is on its way already."""
+        self.pump(lambda: command.ahead < MOST_AHEAD or command.status is not None, timeout, "command")
+        command.ahead += len(data)
+        self.send(b"I", command.number, data)
 
     def shell(self, script, **more):
         return self.run(["bash", "-c", script], **more)
@@ -255,9 +306,13 @@ class Machine:
             patience = 1.0 if end is None else min(1.0, end - time.monotonic())
             if patience <= 0:
                 raise TimeoutError("the %s did not end in %d s\n%s" % (what, timeout, self.console_text()[-3000:]))
-            if select.select([self.port], [], [], patience)[0]:
-                self.read_frames()
-            elif self.process.poll() is not None:
+            ready = select.select([self.port, *self.watched], [], [], patience)[0]
+            for fd in ready:
+                if fd is self.port:
+                    self.read_frames()
+                else:
+                    self.watched[fd]()
+            if not ready and self.process.poll() is not None:
                 self.raise_dead(what)
 
     def read_frames(self):
@@ -281,12 +336,16 @@ class Machine:
 
     def take(self, kind, number, payload):
         if kind == b"H":
+            if self.boot_id is not None:
+                raise MachineError("the agent in the virtual machine was started again; see its journal")
             self.boot_id = payload.decode()
         elif number in self.commands:
             command = self.commands[number]
             if kind == b"X":
                 command.status = int(payload)
                 del self.commands[number]
+            elif kind == b"A":
+                command.ahead -= int(payload)
             else:
                 command.sink(kind, payload)
 

@@ -30,14 +30,23 @@ def write_all(fd, data):
         view = view[os.write(fd, view):]
 
 
+def resize(path, size):
+    """size: b"24x80"; by stty, so that two modules stay out."""
+    rows, columns = size.split(b"x")
+    os.spawnlp(os.P_WAIT, "stty", "stty", "-F", path, "rows", rows, "cols", columns)
+
+
 class Command:
+    """A process with what goes in and comes out. `terminal`: its size, or nothing for three pipes."""
+
     def __init__(self, number, words, directory, terminal):
-        self.number, self.status = number, None
-        self.outputs = {}
+        self.number = number
+        self.input, self.input_ends, self.terminal = b"", False, None
         if terminal:
-            self.start_with_terminal(words, directory)
+            self.start_with_terminal(words, directory, terminal)
         else:
             self.start_with_pipes(words, directory)
+        os.set_blocking(self.stdin, False)
 
     def start_with_pipes(self, words, directory):
         child_in, self.stdin = os.pipe2(os.O_CLOEXEC)
@@ -50,9 +59,10 @@ class Command:
             os.close(fd)
         self.outputs = {out: b"O", err: b"E"}
 
-    def start_with_terminal(self, words, directory):
+    def start_with_terminal(self, words, directory, size):
         master, slave = os.openpty()
-        os.set_inheritable(master, False)
+        self.terminal = os.ttyname(slave)
+        resize(self.terminal, size)
         self.pid = os.fork()
         if self.pid == 0:
             become(words, directory, (slave, slave, slave))
@@ -62,26 +72,30 @@ class Command:
 
 
 def become(words, directory, fds):
-    """In the child: never returns."""
+    """In the child: never returns. words: count of variables, variables, arguments."""
+    status = 127
     try:
         os.setsid()
         if os.isatty(fds[0]):
-            import fcntl
-            import termios
-            fcntl.ioctl(fds[0], termios.TIOCSCTTY, 0)
+            # The first terminal that a session opens is its own.
+            os.close(os.open(os.ttyname(fds[0]), os.O_RDWR))
         for number, fd in enumerate(fds):
             os.dup2(fd, number)
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
+        # The agent's own protection is not for them.
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("0")
         count = int(words[0])
         environment = dict(word.split(b"=", 1) for word in words[1:count + 1])
-        argv = words[count + 1:]
+        words = words[count + 1:]
         os.chdir(directory)
-        os.execvpe(argv[0], argv, environment)
+        os.execvpe(words[0], words, environment)
     except OSError as error:
-        write_all(2, b"tools/vm: %s: %s\n" % (argv[0], os.strerror(error.errno).encode()))
+        status = 126 if isinstance(error, PermissionError) else 127
+        write_all(2, b"tools/vm: %s: %s\n" % (words[0], os.strerror(error.errno).encode()))
     finally:
-        os._exit(127 if not isinstance(locals().get("error"), PermissionError) else 126)
+        os._exit(status)
 
 
 class Agent:
@@ -90,10 +104,9 @@ class Agent:
         self.commands, self.pending = {}, b""
         self.poll = select.poll()
         self.poll.register(self.port, select.POLLIN)
-        wake, self.wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self.woken = wake
-        self.poll.register(wake, select.POLLIN)
-        signal.set_wakeup_fd(self.wake, warn_on_full_buffer=False)
+        self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.poll.register(self.woken, select.POLLIN)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def say(self, kind, number, data=b""):
@@ -114,66 +127,90 @@ class Agent:
             self.obey(kind, number, payload)
 
     def obey(self, kind, number, payload):
-        command = self.commands.get(number)
         if kind == b"R":
             words = payload.split(b"\0")
-            command = Command(number, words[2:], words[0], words[1] == b"tty")
-            self.commands[number] = command
+            command = self.commands[number] = Command(number, words[2:], words[0], words[1])
             for fd in command.outputs:
                 self.poll.register(fd, select.POLLIN)
-        elif command is None:
             return
-        elif kind == b"I":
-            try:
-                write_all(command.stdin, payload)
-            except OSError:
-                pass
-        elif kind == b"C" and command.stdin >= 0:
-            os.close(command.stdin)
-            command.stdin = -1
-        elif kind == b"S":
+        command = self.commands.get(number)
+        if command is None:
+            return
+        if kind == b"S":
             try:
                 os.killpg(command.pid, int(payload))
-            except OSError:
+            except ProcessLookupError:
                 pass
+        elif kind == b"W" and command.terminal:
+            resize(command.terminal, payload)
+        elif kind in b"IC" and command.stdin >= 0:
+            command.input += payload
+            command.input_ends = kind == b"C"
+            self.feed(command)
+
+    def feed(self, command):
+        """Writes what the command takes now; says how much, so that the host sends no more than that ahead."""
+        try:
+            count = os.write(command.stdin, command.input) if command.input else 0
+        except BlockingIOError:
+            count = 0
+        except OSError:
+            # It reads no more: what comes is thrown away.
+            count = len(command.input)
+        command.input = command.input[count:]
+        if count:
+            self.say(b"A", command.number, b"%d" % count)
+        if command.input:
+            self.poll.register(command.stdin, select.POLLOUT)
+        elif command.input_ends:
+            self.close_input(command)
+        else:
+            self.forget(command.stdin)
+
+    def forget(self, fd):
+        try:
+            self.poll.unregister(fd)
+        except KeyError:
+            pass
+
+    def close_input(self, command):
+        if command.stdin >= 0:
+            self.forget(command.stdin)
+            os.close(command.stdin)
+            command.stdin = -1
 
     def reap(self):
         for command in list(self.commands.values()):
-            if command.status is None:
-                pid, status = os.waitpid(command.pid, os.WNOHANG)
-                if pid:
-                    command.status = os.waitstatus_to_exitcode(status)
-                    self.finish(command)
+            pid, status = os.waitpid(command.pid, os.WNOHANG)
+            if pid:
+                self.finish(command, os.waitstatus_to_exitcode(status))
 
-    def finish(self, command):
-        """What is in the pipes when the command has ended is its output; what its children say later is not waited for."""
+    def finish(self, command, status):
+        """What is in the pipes when the command has ended is its output; its children are not waited for."""
         for fd in list(command.outputs):
-            while self.forward(command, fd, 0):
-                pass
+            while fd in command.outputs and select.select([fd], [], [], 0)[0]:
+                self.forward(command, fd)
         for fd in list(command.outputs):
             self.drop(command, fd)
-        if command.stdin >= 0:
-            os.close(command.stdin)
+        self.close_input(command)
         del self.commands[command.number]
-        self.say(b"X", command.number, b"%d" % command.status)
+        self.say(b"X", command.number, b"%d" % status)
 
     def drop(self, command, fd):
-        self.poll.unregister(fd)
+        self.forget(fd)
         os.close(fd)
         del command.outputs[fd]
 
-    def forward(self, command, fd, patience=None):
-        if patience is not None and not select.select([fd], [], [], patience)[0]:
-            return False
+    def forward(self, command, fd):
         try:
             data = os.read(fd, CHUNK)
         except OSError:
+            # The last process has closed the terminal.
             data = b""
         if data:
             self.say(command.outputs[fd], command.number, data)
-            return True
-        self.drop(command, fd)
-        return False
+        else:
+            self.drop(command, fd)
 
     def serve(self):
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
@@ -184,10 +221,11 @@ class Agent:
                     self.receive()
                 elif fd == self.woken:
                     os.read(fd, CHUNK)
-                else:
-                    for command in list(self.commands.values()):
-                        if fd in command.outputs:
-                            self.forward(command, fd)
+                for command in list(self.commands.values()):
+                    if fd in command.outputs:
+                        self.forward(command, fd)
+                    elif fd == command.stdin:
+                        self.feed(command)
             self.reap()
 
 

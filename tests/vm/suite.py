@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the project's own tests in a virtual machine; what comes back are junit files, as on this machine.
+
+With `everything` all system and attack tests but those marked not_vm, and every unit test program; else those marked vm
+or vm_only, and the unit tests of control groups, which look at the real hierarchies.
+"""
+
+import os
+import sys
+import xml.etree.ElementTree as ElementTree
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from machine import Machine, MachineError  # noqa: E402,F401
+
+# Fork and exec take fifteen times as long as outside where the processor is emulated; half of a test is waiting.
+SLOWER = "8"
+WORKERS = "2"
+MOST_RUN_AGAIN = 8
+KERNEL_PROGRAMS = ("test-cgroup-kernel",)
+
+
+def environment(all_points):
+    return {"SKINK_BUILD": "/skink/build", "SKINK_TEST_VM": "1", "SKINK_TEST_SLOWER": SLOWER,
+            "SKINK_TEST_ALL": "1" if all_points else "", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def pytest_command(results, *more):
+    return ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml", "/out/" + results, *more]
+
+
+def chosen_tests(everything, names):
+    words = [] if everything or names else ["-m", "vm or vm_only"]
+    return words + (["-k", " or ".join(names)] if names else [])
+
+
+class Suite:
+    def __init__(self, log, results, everything, all_points, names):
+        self.log, self.results, self.everything, self.names = log, results, everything, names
+        self.env = environment(all_points)
+
+    def run(self, machine, words, timeout):
+        """The exit status; the output goes to the log."""
+        command = machine.start(words, env=self.env, cwd="/skink", sink=lambda letter, data: self.write(data))
+        machine.send(b"C", command.number)
+        return machine.wait(command, timeout)
+
+    def write(self, data):
+        self.log.write(data)
+        self.log.flush()
+
+    def unit_programs(self, machine):
+        listed = machine.shell("ls /skink/build/tests/unit/*/test-*").out.split()
+        return [path for path in listed if (self.everything and not self.names)
+                or os.path.basename(path) in KERNEL_PROGRAMS and not self.names
+                or any(name in os.path.basename(path) for name in self.names)]
+
+    def run_units(self, machine):
+        """Programs that ended without a junit file, by name."""
+        broken = []
+        for path in self.unit_programs(machine):
+            name = os.path.basename(path)
+            status = self.run(machine, [path, "--gtest_brief=1", "--gtest_output=xml:/out/%s.xml" % name], 1800)
+            if status not in (0, 1):
+                broken.append("%s ended with status %d" % (name, status))
+        return broken
+
+    def run_system(self, machine, timeout):
+        status = self.run(machine, pytest_command("system.xml", "-n", WORKERS, "--dist", "load",
+                                                  *chosen_tests(self.everything, self.names), "tests/system", "tests/attack"),
+                          timeout)
+        machine.fetch("/out", self.results)
+        suspects = failed_cases(os.path.join(self.results, "system.xml"))
+        if 0 < len(suspects) <= MOST_RUN_AGAIN:
+            self.run(machine, pytest_command("again.xml", *["tests/" + one for one in suspects]), timeout)
+            machine.fetch("/out", self.results)
+        return status
+
+    def __call__(self, machine, timeout):
+        """What went wrong besides failed tests, as a list of sentences."""
+        machine.run(["mkdir", "-p", "/out"])
+        problems = self.run_units(machine)
+        status = self.run_system(machine, timeout)
+        # 1: tests failed, each counted by itself; 5: nothing matched the names.
+        if status not in (0, 1, 5) or (status == 5 and not self.names):
+            problems.append("pytest ended with status %d" % status)
+        return problems
+
+
+def node_id(case):
+    return "%s.py::%s" % (case.get("classname", "").replace(".", "/"), case.get("name", ""))
+
+
+def failed_cases(path):
+    try:
+        cases = ElementTree.parse(path).getroot().iter("testcase")
+    except (OSError, ElementTree.ParseError):
+        return []
+    return [node_id(case) for case in cases if case.find("failure") is not None or case.find("error") is not None]
+
+
+def run_suite(build, log, results, everything=False, all_points=False, names=(), timeout=1200, say=print):
+    suite = Suite(log, results, everything, all_points, list(names))
+    with Machine(build=build, memory=3072, say=say) as machine:
+        problems = suite(machine, timeout)
+        suite.write(b"-- console of the machine --\n" + machine.console_text().encode())
+    return problems
