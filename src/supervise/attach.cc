@@ -32,7 +32,7 @@ class Attachment {
  private:
   Result<void> open_log(int store_dir);
   Result<void> connect();
-  Result<void> request();
+  Result<void> request(int socket);
   Result<bool> on_control();
   Result<bool> reconnect();
   void take_event(Message& message);
@@ -64,14 +64,15 @@ Result<void> Attachment::open_log(int store_dir) {
 
 Result<void> Attachment::connect() {
   supervised_ = TRY(ensure_supervisor(
-      roots_, id_, [this](int store_dir) -> Result<void> { return reader_ ? Result<void>{} : open_log(store_dir); }));
-  return request();
+      roots_, id_, [this](int store_dir) -> Result<void> { return reader_ ? Result<void>{} : open_log(store_dir); },
+      [this](int socket) { return request(socket); }));
+  return {};
 }
 
-Result<void> Attachment::request() {
+Result<void> Attachment::request(int socket) {
   const int event = output_event_.get();
-  TRY(send_message(supervised_.socket.get(), {{"op", "attach"}, {"stdin", options_.stdin_open}}, {&event, 1}));
-  if (!launched_) TRY(send_message(supervised_.socket.get(), {{"op", "start"}}));
+  TRY(send_message(socket, {{"op", "attach"}, {"stdin", options_.stdin_open}}, {&event, 1}));
+  if (!launched_) TRY(send_message(socket, {{"op", "start"}}));
   return {};
 }
 
@@ -80,15 +81,15 @@ Result<bool> Attachment::reconnect() {
   supervised_.socket.reset();
   if (!launched_) {
     TRY(check_files(supervised_.store_dir.get(), id_));
-    auto again = connect();
-    if (!again && !is_hang_up(again.error())) return std::move(again).error();
+    TRY(connect());
     return false;
   }
+  Patience patience(roots_, id_);
   for (int attempt = 0; attempt < 8; ++attempt) {
-    auto socket = connect_supervisor(roots_, id_, kPatienceNs);
+    auto socket = connect_supervisor(roots_, id_, patience);
     if (!socket) break;
     supervised_.socket = std::move(*socket);
-    if (request()) return false;
+    if (request(supervised_.socket.get())) return false;
   }
   if (const auto record = read_run_record(supervised_.store_dir.get())) last_ = record->last;
   return true;
@@ -152,11 +153,10 @@ Result<int> Attachment::run() {
   front_.output_fds = {output_event_.get()};
   auto done = front_.run(signals);
   raw_.reset();
-  if (!done) {
-    if (!launched_) (void)await_no_supervisor(supervised_.alive.get(), 5'000'000'000);
-    return std::move(done).error();
-  }
-  TRY(await_no_supervisor(supervised_.alive.get(), kPatienceNs));
+  Patience patience(roots_, id_);
+  // Only so that it can be removed or started at once; how it ended is known.
+  if (done || !launched_) (void)await_no_supervisor(supervised_.alive.get(), patience);
+  if (!done) return std::move(done).error();
   if (!last_) return Error::make(Code::not_found, "container ", id_.substr(0, 12), ": nobody saw how it ended");
   return last_->status;
 }

@@ -70,7 +70,7 @@ Result<UniqueFd> connect_control(int run_dir_fd) {
   UniqueFd socket = TRY(new_socket(0));
   const sockaddr_un address = address_in(run_dir_fd);
   // A full backlog makes connect block; a stopped supervisor must not hold us for ever (fault F24).
-  timeval patience{.tv_sec = 10, .tv_usec = 0};
+  timeval patience{.tv_sec = 0, .tv_usec = 200'000};
   ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   int rc = 0;
   do {
@@ -78,7 +78,7 @@ Result<UniqueFd> connect_control(int run_dir_fd) {
   } while (rc != 0 && errno == EINTR);
   if (rc != 0 && (errno == ENOENT || errno == ECONNREFUSED || errno == ENOTDIR))
     return Error::make(Code::not_found, "no supervisor answers");
-  if (rc != 0 && errno == EAGAIN) return Error::make(Code::busy, "the supervisor does not answer");
+  if (rc != 0 && errno == EAGAIN) return Error::make(Code::busy, "too many others wait for the supervisor");
   if (rc != 0) return Error::from_errno(errno, "connect to the supervisor");
   return socket;
 }

@@ -40,7 +40,7 @@ struct Message {
 
 /// Makes control.sock in the directory, replacing a dead one, and listens.
 Result<UniqueFd> listen_control(int run_dir_fd);
-/// Connects. not_found when nobody listens.
+/// Connects. not_found when nobody listens, busy when the queue of those who want to has no room for a while.
 Result<UniqueFd> connect_control(int run_dir_fd);
 /// Whether the process at the other end has our effective uid.
 bool is_own_peer(int socket_fd);

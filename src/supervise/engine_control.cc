@@ -25,11 +25,10 @@ namespace {
 constexpr std::int64_t kMillisecond = 1'000'000;
 constexpr std::int64_t kSecond = 1'000'000'000;
 
-void pause_us(long microseconds) {
-  const timespec time{.tv_sec = 0, .tv_nsec = microseconds * 1'000};
+void pause_ms(long milliseconds) {
+  const timespec time{.tv_sec = 0, .tv_nsec = milliseconds * kMillisecond};
   ::nanosleep(&time, nullptr);
 }
-void pause_ms(long milliseconds) { pause_us(milliseconds * 1'000); }
 
 Result<void> write_run_files(int run_dir, const Container& container) {
   if (!container.bundle.empty()) return {};
@@ -69,12 +68,11 @@ Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, in
   return dir;
 }
 
-Result<void> begin_guard(const Roots& roots, const Container& container, int run_dir, bool revived) {
-  const UniqueFd listener = TRY(listen_control(run_dir));
+Result<void> begin_guard(const Roots& roots, const Container& container, int listener, int run_dir, bool revived) {
   // Opened anew: a descriptor that carries our flock would keep it in the guard's copy.
   const UniqueFd store_dir = TRY(open_container(roots, container.id));
   GuardStart start;
-  start.listener = listener.get();
+  start.listener = listener;
   start.run_dir = run_dir;
   start.store_dir = store_dir.get();
   start.run_root = roots.run.get();
@@ -84,12 +82,23 @@ Result<void> begin_guard(const Roots& roots, const Container& container, int run
   return start_guard(start);
 }
 
-Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container, int store_dir) {
+Result<void> revive_guard(const Roots& roots, const Container& container, int run_dir) {
+  const UniqueFd listener = TRY(listen_control(run_dir));
+  return begin_guard(roots, container, listener.get(), run_dir, true);
+}
+
+Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container, int store_dir,
+                                  const Greeting& greet) {
   TRY(clean_leftovers(roots, container.id));
   const UniqueFd run_dir = TRY(make_run_dir(roots, container, store_dir));
   TRY(record_wish(store_dir, true, container.durable));
-  TRY(begin_guard(roots, container, run_dir.get(), false));
-  return connect_control(run_dir.get());
+  const UniqueFd listener = TRY(listen_control(run_dir.get()));
+  // Order: asked before there is anybody to answer. A program can be over, and its supervisor and the socket's name
+  // gone with it, before this process gets the CPU again (fault F24).
+  UniqueFd socket = TRY(connect_control(run_dir.get()));
+  TRY(greet(socket.get()));
+  TRY(begin_guard(roots, container, listener.get(), run_dir.get(), false));
+  return socket;
 }
 
 }  // namespace
@@ -131,7 +140,7 @@ Result<void> revive(const Roots& roots, const std::string& id) {
   if (is_alive(lock.fd())) return {};
   const UniqueFd run_dir = TRY(open_run_dir(roots, id));
   if (!is_abandoned(TRY(read_status(run_dir.get())))) return Error::make(Code::not_found, "nothing to adopt");
-  return begin_guard(roots, TRY(read_container(lock.fd(), id)), run_dir.get(), true);
+  return revive_guard(roots, TRY(read_container(lock.fd(), id)), run_dir.get());
 }
 
 Result<fs::Lock> lock_container(const Roots& roots, const std::string& id) {
@@ -145,36 +154,25 @@ Result<fs::Lock> lock_container(const Roots& roots, const std::string& id) {
   return Error::make(Code::not_found, "no such container: ", skink::quoted(id));
 }
 
+namespace {
+// Of connect_control: nobody listens yet or any more, or very many are in front of us.
+bool is_passing(const Error& error) { return error.code() == Code::not_found || error.code() == Code::busy; }
+}  // namespace
+
 Result<UniqueFd> open_alive(int store_dir_fd) {
   return sys::open_at(store_dir_fd, kAliveFile, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
 }
 
-Result<void> await_no_supervisor(int alive_fd, std::int64_t patience_ns) {
-  const std::int64_t deadline = fs::monotonic_ns() + patience_ns;
-  // Short at first: the guard ends within a fraction of a millisecond after the supervisor's last word.
-  for (long wait_us = 50;; wait_us = std::min(wait_us * 2, 50'000L)) {
-    struct flock lock {};
-    lock.l_type = F_WRLCK;
-    lock.l_whence = SEEK_SET;
-    if (::fcntl(alive_fd, F_OFD_GETLK, &lock) != 0) return Error::from_errno(errno, "lock query");
-    if (lock.l_type == F_UNLCK) return {};
-    if (fs::monotonic_ns() >= deadline) return Error::make(Code::busy, "its supervisor does not end");
-    pause_us(wait_us);
-  }
-}
-
-Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, std::int64_t patience_ns) {
-  const std::int64_t deadline = fs::monotonic_ns() + patience_ns;
+Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, Patience& patience) {
   for (;;) {
     const auto store_dir = open_container(roots, id);
     if (!store_dir || (!is_alive(store_dir->get()) && !revive(roots, id)))
       return Error::make(Code::not_found, "no supervisor");
     if (const auto run_dir = open_run_dir(roots, id)) {
       auto socket = connect_control(run_dir->get());
-      if (socket || socket.error().code() != Code::not_found) return socket;
+      if (socket || !is_passing(socket.error())) return socket;
     }
-    if (fs::monotonic_ns() >= deadline)
-      return Error::make(Code::busy, "its supervisor cannot be reached; skink rm -f ends it");
+    TRY(patience.check());
     pause_ms(2);
   }
 }
@@ -215,8 +213,9 @@ Result<Status> status_of(const Roots& roots, const std::string& id) {
 }  // namespace
 
 Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
-                                     const std::function<Result<void>(int store_dir_fd)>& before_start) {
-  const std::int64_t deadline = fs::monotonic_ns() + kPatienceNs;
+                                     const std::function<Result<void>(int store_dir_fd)>& before_start,
+                                     const Greeting& greet) {
+  Patience patience(roots, id);
   for (;;) {
     auto lock = TRY(lock_container(roots, id));
     const Container container = TRY(read_container(lock.fd(), id));
@@ -227,10 +226,10 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
         left && is_abandoned(*left) && left->step != Step::stopped && !left->stop_wanted) {
       // It may be running still: adopted, not started anew.
       const UniqueFd run_dir = TRY(open_run_dir(roots, id));
-      TRY(begin_guard(roots, container, run_dir.get(), true));
+      TRY(revive_guard(roots, container, run_dir.get()));
     } else if (!alive) {
       TRY(before_start(lock.fd()));
-      auto socket = start_supervisor(roots, container, lock.fd());
+      auto socket = start_supervisor(roots, container, lock.fd(), greet);
       if (!socket) {
         if (!is_alive(lock.fd())) (void)clean_leftovers(roots, id);
         return std::move(socket).error();
@@ -245,18 +244,18 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
     const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
     // One that is at its end is waited for, then there will be a new one.
     if (status && status->step != Step::stopped && !status->stop_wanted) {
+      TRY(before_start(lock.fd()));
       auto socket = connect_control(run_dir->get());
-      if (socket) {
-        TRY(before_start(lock.fd()));
+      auto greeted = socket ? greet(socket->get()) : Result<void>(socket.error());
+      if (greeted) {
         supervised.socket = std::move(*socket);
         supervised.store_dir = std::move(lock).release();
         ::flock(supervised.store_dir.get(), LOCK_UN);
         return supervised;
       }
-      if (socket.error().code() != Code::not_found) return std::move(socket).error();
+      if (!is_passing(greeted.error())) return std::move(greeted).error();
     }
-    if (fs::monotonic_ns() >= deadline)
-      return Error::make(Code::busy, "its supervisor is at its end and does not come to it; skink rm -f ends it");
+    TRY(patience.check());
     pause_ms(5);
   }
 }
@@ -273,20 +272,19 @@ std::optional<RunRecord> read_run_record(int store_dir_fd) {
 
 namespace {
 
-// One request, one answer.
-Result<void> ask(int socket, const oci::Json& request, std::int64_t patience_ns) {
-  TRY(send_message(socket, request));
-  const Message answer = TRY(await_message(socket, fs::monotonic_ns() + patience_ns));
+// One answer.
+Result<void> hear(int socket, Patience& patience) {
+  const Message answer = TRY(await_answer(socket, patience));
   if (answer.json.contains("error")) return error_of(answer.json);
   return {};
 }
 
-// As above; a supervisor that dies before it answers is replaced by another, which is asked again.
-Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci::Json& request,
-                            std::int64_t patience_ns) {
+// One request; a supervisor that dies before it answers is replaced by another, which is asked again.
+Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci::Json& request, Patience& patience) {
   for (int attempt = 0;; ++attempt) {
-    const UniqueFd socket = TRY(connect_supervisor(roots, id, kPatienceNs));
-    auto done = ask(socket.get(), request, patience_ns);
+    const UniqueFd socket = TRY(connect_supervisor(roots, id, patience));
+    auto done = send_message(socket.get(), request);
+    if (done) done = hear(socket.get(), patience);
     if (done || !is_hang_up(done.error())) return done;
     if (attempt >= 8) return Error::make(Code::busy, "its supervisor dies again and again");
   }
@@ -299,7 +297,8 @@ Error not_running(const std::string& id) {
 // The verbs that need a running container.
 Result<void> steer(const Roots& roots, const std::string& id, const oci::Json& request) {
   const UniqueFd exists = TRY(open_container(roots, id));
-  auto done = ask_supervisor(roots, id, request, kPatienceNs);
+  Patience patience(roots, id);
+  auto done = ask_supervisor(roots, id, request, patience);
   if (!done && done.error().code() == Code::not_found && done.error().text() == "no supervisor") return not_running(id);
   return done;
 }
@@ -311,11 +310,16 @@ using namespace supervise;
 
 Result<void> Engine::start(const std::string& id) {
   for (int attempt = 0;; ++attempt) {
-    auto supervised = TRY(ensure_supervisor(impl_->roots, id, [](int) -> Result<void> { return {}; }));
-    auto done = ask(supervised.socket.get(), {{"op", "start"}}, 120 * kSecond);
+    auto supervised = TRY(ensure_supervisor(
+        impl_->roots, id, [](int) -> Result<void> { return {}; },
+        [](int socket) {
+          return send_message(socket, {{"op", "start"}});
+        }));
+    Patience patience(impl_->roots, id);
+    auto done = hear(supervised.socket.get(), patience);
     if (done || !is_hang_up(done.error()) || attempt >= 8) {
       // After a launch that failed nothing is left, not even the supervisor that tried.
-      if (!done) (void)await_no_supervisor(supervised.alive.get(), 5 * kSecond);
+      if (!done) (void)await_no_supervisor(supervised.alive.get(), patience);
       return done;
     }
     // The supervisor was killed, had come to its end just then, or cannot read the container's files.
@@ -327,14 +331,17 @@ Result<void> Engine::start(const std::string& id) {
 Result<void> Engine::stop(const std::string& id, std::int64_t timeout_ns) {
   const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
   const UniqueFd alive = TRY(open_alive(store_dir.get()));
-  std::int64_t patience = timeout_ns;
-  if (patience < 0) {
+  std::int64_t left_to_it = timeout_ns;
+  if (left_to_it < 0) {
     const auto container = read_container(store_dir.get(), id);
-    patience = container ? container->stop_timeout_ns : 10 * kSecond;
+    left_to_it = container ? container->stop_timeout_ns : 10 * kSecond;
   }
   constexpr std::int64_t kLongest = 365LL * 24 * 3600 * kSecond;
-  patience = std::min(patience, kLongest);
-  auto done = ask_supervisor(impl_->roots, id, {{"op", "stop"}, {"timeout_ns", timeout_ns}}, patience + kPatienceNs);
+  // While a program takes its time to end it is no wonder that nothing moves.
+  Patience::Limits limits;
+  limits.quiet_ns += std::min(left_to_it, kLongest);
+  Patience patience(impl_->roots, id, limits);
+  auto done = ask_supervisor(impl_->roots, id, {{"op", "stop"}, {"timeout_ns", timeout_ns}}, patience);
   if (!done && done.error().code() == Code::not_found) {
     // Nobody supervises it. Should something of it still run, its end is what was asked for.
     const auto lock = lock_container(impl_->roots, id);
@@ -345,7 +352,7 @@ Result<void> Engine::stop(const std::string& id, std::int64_t timeout_ns) {
     return clean_leftovers(impl_->roots, id);
   }
   TRY(std::move(done));
-  return await_no_supervisor(alive.get(), kPatienceNs);
+  return await_no_supervisor(alive.get(), patience);
 }
 
 Result<void> Engine::restart(const std::string& id, std::int64_t timeout_ns) {
@@ -358,8 +365,9 @@ Result<void> Engine::kill(const std::string& id, int signal) {
     // Nothing can resist it, so this is a stop without patience, and over when the command returns.
     const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
     const UniqueFd alive = TRY(open_alive(store_dir.get()));
+    Patience patience(impl_->roots, id);
     TRY(steer(impl_->roots, id, {{"op", "stop"}, {"timeout_ns", 0}}));
-    return await_no_supervisor(alive.get(), kPatienceNs);
+    return await_no_supervisor(alive.get(), patience);
   }
   return steer(impl_->roots, id, {{"op", "kill"}, {"signal", signal}});
 }
@@ -371,14 +379,16 @@ Result<int> Engine::wait(const std::string& id) {
   const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
   const UniqueFd alive = TRY(open_alive(store_dir.get()));
   for (;;) {
-    const auto socket = connect_supervisor(impl_->roots, id, kPatienceNs);
+    Patience patience(impl_->roots, id);
+    const auto socket = connect_supervisor(impl_->roots, id, patience);
     if (!socket && socket.error().code() != Code::not_found) return socket.error();
     if (!socket) break;
     if (!send_message(socket->get(), {{"op", "wait"}})) continue;
     const auto message = await_message(socket->get(), 0);
     if (!message) continue;  // killed: its successor knows
     const LastExit last = TRY(parse_last_exit(oci::get_string(message->json, "exit", "{}")));
-    TRY(await_no_supervisor(alive.get(), kPatienceNs));
+    // Only so that it can be removed or started at once; what was asked for is known.
+    (void)await_no_supervisor(alive.get(), patience);
     return last.status;
   }
   const auto record = read_run_record(store_dir.get());
@@ -389,33 +399,40 @@ namespace {
 
 // Ends guard and supervisor by themselves, when they do not do it on request (stopped, or hung in the kernel).
 Result<void> end_by_force(const Roots& roots, const std::string& id, int store_dir) {
-  for (int attempt = 0; attempt < 200 && is_alive(store_dir); ++attempt) {
-    const auto run_dir = open_run_dir(roots, id);
-    const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
-    if (!status) return Error::make(Code::busy, "its guard cannot be found: ", status.error().text());
+  constexpr std::int64_t kLongestDeath = 60 * kSecond;
+  const std::int64_t deadline = fs::monotonic_ns() + kLongestDeath;
+  while (is_alive(store_dir)) {
+    const auto status = status_of(roots, id);
+    // At its very end a supervisor has removed it.
+    if (!status && (status.error().code() != Code::not_found || fs::monotonic_ns() >= deadline))
+      return Error::make(Code::busy, "its guard cannot be found: ", status.error().text());
+    if (fs::monotonic_ns() >= deadline) return Error::make(Code::busy, "its guard and supervisor do not die");
     // Order: the guard first, or it would start another supervisor.
-    for (const auto* identity : {&status->guard, &status->supervisor})
-      if (const auto process = sys::open_identified(*identity)) (void)sys::signal_pidfd(process->get(), SIGKILL);
+    if (status)
+      for (const auto* identity : {&status->guard, &status->supervisor})
+        if (const auto process = sys::open_identified(*identity)) (void)sys::signal_pidfd(process->get(), SIGKILL);
     pause_ms(10);
   }
-  if (is_alive(store_dir)) return Error::make(Code::busy, "its guard and supervisor do not die");
   return {};
 }
 
 // What a removal has to do about a supervisor that lives.
 Result<void> end_supervisor(const Roots& roots, const std::string& id, int store_dir, bool force) {
   const UniqueFd alive = TRY(open_alive(store_dir));
+  // By force there is another way, so less is waited for.
+  Patience patience(roots, id,
+                    force ? Patience::Limits{.quiet_ns = 10 * kSecond, .stopped_ns = 2 * kSecond} : Patience::Limits{});
   if (!force) {
     const auto run_dir = open_run_dir(roots, id);
     const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
     if (status && status->step != Step::stopped)
       return Error::make(Code::busy, "container ", id.substr(0, 12), " is running; stop it first or use rm -f");
-    return await_no_supervisor(alive.get(), kPatienceNs);
+    return await_no_supervisor(alive.get(), patience);
   }
   (void)record_wish(store_dir, false, false);
-  auto stopped = ask_supervisor(roots, id, {{"op", "stop"}, {"timeout_ns", 0}}, 6 * kSecond);
+  auto stopped = ask_supervisor(roots, id, {{"op", "stop"}, {"timeout_ns", 0}}, patience);
   if (stopped || stopped.error().code() == Code::not_found)
-    if (await_no_supervisor(alive.get(), 5 * kSecond)) return {};
+    if (await_no_supervisor(alive.get(), patience)) return {};
   return end_by_force(roots, id, store_dir);
 }
 

@@ -19,8 +19,6 @@ namespace skink {
 namespace supervise {
 namespace {
 
-constexpr std::int64_t kLaunchPatienceNs = 60'000'000'000;
-
 struct Pipe {
   UniqueFd read, write;
 };
@@ -131,9 +129,10 @@ Result<void> ExecSession::launch(const oci::Process& process) {
     else in.read = TRY(sys::open_at(AT_FDCWD, "/dev/null", O_RDONLY));
     fds.insert(fds.end(), {in.read.get(), out.write.get(), err.write.get()});
   }
-  socket_ = TRY(connect_supervisor(roots_, id_, kPatienceNs));
+  Patience patience(roots_, id_);
+  socket_ = TRY(connect_supervisor(roots_, id_, patience));
   TRY(send_message(socket_.get(), {{"op", "exec"}, {"detach", options_.detach}}, fds));
-  Message answer = TRY(await_message(socket_.get(), fs::monotonic_ns() + kLaunchPatienceNs));
+  Message answer = TRY(await_answer(socket_.get(), patience));
   if (answer.json.contains("error")) return error_of(answer.json);
   pid_ = static_cast<pid_t>(oci::get_int(answer.json, "pid"));
   from_ = oci::get_int(answer.json, "from");
@@ -149,7 +148,8 @@ Result<bool> ExecSession::on_control() {
   if (!message && message.error().code() == Code::busy) return false;
   if (!message) {
     // A supervisor that was killed: its successor, or the end of the container, tells how the process ended.
-    auto socket = connect_supervisor(roots_, id_, kPatienceNs);
+    Patience patience(roots_, id_);
+    auto socket = connect_supervisor(roots_, id_, patience);
     if (!socket) {
       last_.status = 137;  // the container is gone, and everything in it was killed with it
       return over_ = true;

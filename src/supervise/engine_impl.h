@@ -8,6 +8,7 @@
 #include "fs/dir.h"
 #include "skink/engine.h"
 #include "supervise/control.h"
+#include "supervise/patience.h"
 #include "supervise/records.h"
 #include "supervise/status.h"
 
@@ -24,14 +25,12 @@ namespace supervise {
 /// The verbs that change a container exclude each other by an flock on STORE/containers/ID (fault F11).
 Result<fs::Lock> lock_container(const Roots& roots, const std::string& id);
 
-/// Blocks until no guard and no supervisor of the container lives, or the time is over (busy). `alive_fd` is an open
-/// STORE/containers/ID/alive: it works when the container's files are gone already.
-Result<void> await_no_supervisor(int alive_fd, std::int64_t patience_ns);
+/// STORE/containers/ID/alive, for await_no_supervisor.
 Result<UniqueFd> open_alive(int store_dir_fd);
 
 /// A connection to the supervisor: not_found when there is none. While one is being started or replaced it is waited
-/// for, at most `patience_ns`.
-Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, std::int64_t patience_ns);
+/// for as long as patience lasts.
+Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, Patience& patience);
 
 /// Whether guard and supervisor died in the middle of their work, by what the last supervisor wrote.
 bool is_abandoned(const Status& status);
@@ -48,18 +47,19 @@ struct Supervised {
   UniqueFd store_dir;  ///< STORE/containers/ID
   UniqueFd alive;      ///< for await_no_supervisor
 };
-/// `before_start` is called when a new supervisor is about to be started and nobody writes logs.
+/// Puts the first requests of a command on a new connection.
+using Greeting = std::function<Result<void>(int socket_fd)>;
+/// `before_start` is called when a new supervisor is about to be started and nobody writes logs; `greet` before it
+/// lives, so that it cannot end without having been asked.
 Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
-                                     const std::function<Result<void>(int store_dir_fd)>& before_start);
+                                     const std::function<Result<void>(int store_dir_fd)>& before_start,
+                                     const Greeting& greet);
 
 /// True for the error of a connection whose other end has died.
 bool is_hang_up(const Error& error);
 
 /// The last exit of a container that nobody supervises, from exit.json; nothing when it never ran.
 std::optional<RunRecord> read_run_record(int store_dir_fd);
-
-/// How long a command waits for a supervisor that should answer at once (fault F24).
-inline constexpr std::int64_t kPatienceNs = 20'000'000'000;
 
 /// Whether a supervisor could read what it needs; the error tells what is damaged.
 Result<void> check_files(int store_dir_fd, const std::string& id);

@@ -33,9 +33,15 @@ void Supervisor::give_up(const LastExit& last) {
     exit_code_ = kSupervisorDone;
     return;
   }
-  // A program can end before the command that started it has connected: it must still hear how it ended.
   end_untold_ = last;
-  end_untold_until_ns_ = fs::monotonic_ns() + 2'000'000'000;
+  await_question();
+}
+
+// A program can be over before we have come to listen. Who started it has put the question before we lived, or is on
+// its way back to us after a predecessor of ours was killed: then it has connected by now.
+void Supervisor::await_question() {
+  accept_clients();
+  untold_until_ns_ = fs::monotonic_ns() + 30'000'000'000;
 }
 
 // Nothing has run: whoever gave the order hears why, and nothing is left of the try.
@@ -52,7 +58,7 @@ void Supervisor::first_launch_failed(const Error& error) {
   group_.reset();
   remove_run_state(true);
   first_failure_ = error;
-  first_failure_until_ns_ = fs::monotonic_ns() + 2'000'000'000;
+  await_question();
 }
 
 Result<void> Supervisor::write_exit(const LastExit& last, bool final) const {

@@ -176,8 +176,7 @@ int Supervisor::timeout_ms() const {
   };
   if (status_.step == Step::waiting) consider(status_.next_try_mono_ns);
   if (status_.step == Step::running) consider(status_.kill_at_ns);
-  if (first_failure_) consider(first_failure_until_ns_);
-  if (end_untold_) consider(end_untold_until_ns_);
+  if (first_failure_ || end_untold_) consider(clients_.empty() ? 1 : untold_until_ns_);
   if (init_gone_) consider(give_up_waiting_ns_);
   if (std::any_of(execs_.begin(), execs_.end(), [](const auto& exec) { return exec.second.ended; }))
     consider(fs::monotonic_ns() + 100'000'000);
@@ -188,8 +187,7 @@ int Supervisor::timeout_ms() const {
 
 Result<void> Supervisor::run_timers() {
   const std::int64_t now = fs::monotonic_ns();
-  if (first_failure_ && now >= first_failure_until_ns_) exit_code_ = kSupervisorDone;
-  if (end_untold_ && now >= end_untold_until_ns_) exit_code_ = kSupervisorDone;
+  if ((first_failure_ || end_untold_) && (clients_.empty() || now >= untold_until_ns_)) exit_code_ = kSupervisorDone;
   if (exit_code_ < 0 && init_gone_) check_init();
   if (exit_code_ < 0) check_execs();
   if (exit_code_ < 0 && status_.step == Step::running && status_.kill_at_ns != 0 && now >= status_.kill_at_ns) {

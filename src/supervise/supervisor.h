@@ -83,6 +83,7 @@ class Supervisor {
 
   // finish.cc: the end
   void give_up(const LastExit& last);
+  void await_question();
   void first_launch_failed(const Error& error);
   Result<void> write_exit(const LastExit& last, bool final) const;
   void remove_run_state(bool with_directory);
@@ -124,16 +125,15 @@ class Supervisor {
   UniqueFd null_, seccomp_cache_;
   std::map<int, Client> clients_;
   std::map<pid_t, Exec> execs_;
-  std::map<pid_t, int> exec_clients_;    // who waits for which exec
-  bool init_gone_ = false;               // its pidfd said so; the record is awaited
-  std::int64_t give_up_waiting_ns_ = 0;  // until when a record is awaited
-  std::optional<Error> first_failure_;   // to be told to who started it
-  std::int64_t first_failure_until_ns_ = 0;
+  std::map<pid_t, int> exec_clients_;         // who waits for which exec
+  bool init_gone_ = false;                    // its pidfd said so; the record is awaited
+  std::int64_t give_up_waiting_ns_ = 0;       // until when a record is awaited
+  std::optional<Error> first_failure_;        // to be told to who started it
   std::optional<LastExit> relaunched_after_;  // to be written down once the next incarnation runs
   bool start_heard_ = false;                  // who started us has asked how it went
   std::optional<LastExit> end_untold_;        // it ended before that question; kept until it is put
-  std::int64_t end_untold_until_ns_ = 0;
-  int exit_code_ = -1;  // set: the loop ends
+  std::int64_t untold_until_ns_ = 0;          // for how long a client may keep us that does not ask
+  int exit_code_ = -1;                        // set: the loop ends
 };
 
 }  // namespace skink::supervise

@@ -48,7 +48,15 @@ Result<bool> wait_pidfd(int pidfd, ExitStatus& status, bool block) {
   return true;
 }
 
-Result<std::uint64_t> start_time(pid_t pid) {
+namespace {
+
+struct Stat {
+  char state = 0;
+  std::uint64_t cpu_ticks = 0, start_time = 0;
+};
+
+// /proc/PID/stat. A process that is gone, or a zombie, is not_found.
+Result<Stat> read_stat(pid_t pid) {
   const std::string path = str("/proc/", pid, "/stat");
   auto fd = open_at(AT_FDCWD, path.c_str(), O_RDONLY);
   if (!fd && fd.error().errnum() == ENOENT) return Error::make(Code::not_found, "process ", pid, " is gone");
@@ -64,15 +72,20 @@ Result<std::uint64_t> start_time(pid_t pid) {
   if (name_end == std::string_view::npos || name_end + 2 > line.size())
     return Error::make(Code::internal, path, ": no process name");
   const auto fields = split(line.substr(name_end + 2), ' ');
-  constexpr std::size_t kState = 0;
-  constexpr std::size_t kStartTime = 22 - 3;
+  constexpr std::size_t kState = 3 - 3, kUserTime = 14 - 3, kSystemTime = 15 - 3, kStartTime = 22 - 3;
   if (fields.size() <= kStartTime) return Error::make(Code::internal, path, ": too few fields");
   if (fields[kState] == "Z" || fields[kState] == "X")
     return Error::make(Code::not_found, "process ", pid, " has ended");
-  const auto ticks = parse_int<std::uint64_t>(fields[kStartTime]);
-  if (!ticks) return Error::make(Code::internal, path, ": start time is not a number");
-  return *ticks;
+  const auto user = parse_int<std::uint64_t>(fields[kUserTime]), system = parse_int<std::uint64_t>(fields[kSystemTime]);
+  const auto started = parse_int<std::uint64_t>(fields[kStartTime]);
+  if (fields[kState].size() != 1 || !user || !system || !started)
+    return Error::make(Code::internal, path, ": a field is not what it should be");
+  return Stat{.state = fields[kState][0], .cpu_ticks = *user + *system, .start_time = *started};
 }
+
+}  // namespace
+
+Result<std::uint64_t> start_time(pid_t pid) { return TRY(read_stat(pid)).start_time; }
 
 bool in_user_namespace() {
   constexpr ino_t kFirst = 0xEFFFFFFD;  // PROC_USER_INIT_INO of include/linux/proc_ns.h
@@ -114,6 +127,14 @@ Result<UniqueFd> open_identified(const ProcessIdentity& identity) {
   const auto started = start_time(identity.pid);
   if (!started || *started != identity.start_time) return gone();
   return pidfd;
+}
+
+Result<Activity> activity(const ProcessIdentity& identity) {
+  const auto gone = [&] { return Error::make(Code::not_found, "process ", identity.pid, " is gone"); };
+  if (identity.pid <= 0 || identity.boot_id != TRY(boot_id())) return gone();
+  const Stat stat = TRY(read_stat(identity.pid));
+  if (stat.start_time != identity.start_time) return gone();
+  return Activity{.state = stat.state, .cpu_ticks = stat.cpu_ticks};
 }
 
 int parse_signal(std::string_view text) {

@@ -48,6 +48,14 @@ Result<ProcessIdentity> identify(pid_t pid);
 /// A pidfd of the process that `identity` names: not_found when it is gone, a zombie, or the number has another owner.
 Result<UniqueFd> open_identified(const ProcessIdentity& identity);
 
+/// What a process that `identity` names is doing: field 3 of /proc/PID/stat, and fields 14 and 15 together (clock
+/// ticks). not_found as with open_identified.
+struct Activity {
+  char state = 0;  ///< R runs or waits for a CPU, S and D sleep, T is stopped (man proc_pid_stat)
+  std::uint64_t cpu_ticks = 0;
+};
+Result<Activity> activity(const ProcessIdentity& identity);
+
 /// A signal's number from "9", "KILL", "SIGKILL", "RTMIN+1", in any case; nothing for anything else, 0 or beyond 64.
 [[nodiscard]] int parse_signal(std::string_view text);  // -1 when it is none
 /// "SIGKILL" for 9; the number in decimal where it has no name.

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Patience: how long a command waits for a container's guard and supervisor (fault F24). On a machine that is short of
+// CPU everything takes long, so it is not the time that counts but whether they get anywhere.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+#include "supervise/control.h"
+#include "supervise/records.h"
+#include "supervise/status.h"
+
+namespace skink::supervise {
+
+class Patience {
+ public:
+  struct Limits {
+    std::int64_t quiet_ns = 120'000'000'000;   ///< neither guard nor supervisor has used CPU time or waited for any
+    std::int64_t stopped_ns = 20'000'000'000;  ///< one of them is stopped (SIGSTOP)
+  };
+  /// `roots` is borrowed.
+  Patience(const Roots& roots, std::string id, Limits limits);
+  Patience(const Roots& roots, std::string id) : Patience(roots, std::move(id), Limits{}) {}
+
+  /// Asked again and again while waiting; looks at the processes at most twice a second. Success: there is hope. busy,
+  /// with the reason and the way out, when a limit was reached. A launch may take as long as it likes (hooks).
+  Result<void> check();
+
+ private:
+  struct Look {
+    std::string text;    // changes when either of them has run
+    pid_t stopped = 0;   // a process that SIGSTOP or a terminal holds
+    bool moves = false;  // one is running or waits for a CPU
+  };
+  [[nodiscard]] Look look() const;
+
+  const Roots& roots_;
+  std::string id_;
+  Limits limits_;
+  Status status_;  // the last that was there: at its end a supervisor removes it
+  Look last_;
+  std::int64_t next_look_ns_ = 0, moved_at_ns_ = 0;
+};
+
+/// Waits for one message. Errors as receive_message, and busy when patience is at its end.
+Result<Message> await_answer(int socket_fd, Patience& patience);
+
+/// Blocks until no guard and no supervisor of the container lives; busy when patience is at its end. `alive_fd` is an
+/// open STORE/containers/ID/alive: it works when the container's files are gone already.
+Result<void> await_no_supervisor(int alive_fd, Patience& patience);
+
+}  // namespace skink::supervise
