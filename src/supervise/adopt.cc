@@ -63,7 +63,9 @@ void Supervisor::adopt_execs() {
 }
 
 Result<void> Supervisor::adopt_running() {
-  if (auto group = cgroup::Group::open(location_)) group_ = std::move(*group);
+  // One that is gone with its scope is made anew when it is needed.
+  if (auto group = cgroup::Group::open(location_); group && !group->location().places.empty())
+    group_ = std::move(*group);
   if (!init_pidfd_)
     if (auto opened = sys::open_identified(status_.init)) init_pidfd_ = std::move(*opened);
   if (terminal_) TRY(watch(terminal_.get(), Source::terminal, EPOLLIN));

@@ -16,6 +16,7 @@
 #include "supervise/exits.h"
 #include "supervise/guard_start.h"
 #include "supervise/removal.h"
+#include "supervise/scope.h"
 #include "sys/file.h"
 
 namespace skink {
@@ -49,13 +50,16 @@ Result<void> write_run_files(int run_dir, const Container& container) {
   return {};
 }
 
+Result<void> record_groups(int run_dir, const cgroup::Location& location) {
+  return fs::write_file_atomic(run_dir, kCgroupFile, cgroup::dump_location(location), 0600);
+}
+
 Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, int store_dir) {
   const std::string& id = container.id;
   TRY(sys::mkdir_at(roots.run_containers.get(), id.c_str(), 0700));
   UniqueFd dir = TRY(open_run_dir(roots, id));
   // Order: where the groups will be is on record before there is one (fault F01).
-  const auto location = TRY(cgroup::locate(TRY(cgroup::detect()), str("/skink/", id)));
-  TRY(fs::write_file_atomic(dir.get(), kCgroupFile, cgroup::dump_location(location), 0600));
+  TRY(record_groups(dir.get(), TRY(plan_groups(id))));
   Status status;
   status.boot_id = TRY(sys::boot_id());
   if (const auto before = read_run_record(store_dir)) {
@@ -66,6 +70,17 @@ Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, in
   TRY(fs::write_file_atomic(dir.get(), kStatusFile, dump(status), 0600));
   TRY(write_run_files(dir.get(), container));
   return dir;
+}
+
+// A systemd that does not answer (its bus is not mounted in the container that we are in) is done without.
+Result<GuardGroup> guard_group(const Container& container, int run_dir, bool revived) {
+  const auto location = TRY(cgroup::parse_location(TRY(fs::read_file(run_dir, kCgroupFile, kRecordLimit))));
+  if (!is_own_location(location, container.id))
+    return Error::make(Code::corrupt, "the record of its groups names others");
+  auto entered = enter_scope(container, location);
+  if (entered || revived || entered.error().code() != Code::unsupported) return entered;
+  TRY(record_groups(run_dir, TRY(plan_plain_groups(container.id))));
+  return GuardGroup{};
 }
 
 Result<void> begin_guard(const Roots& roots, const Container& container, int listener, int run_dir, bool revived) {
@@ -79,6 +94,8 @@ Result<void> begin_guard(const Roots& roots, const Container& container, int lis
   start.store_root = roots.store.get();
   start.terminal = container.tty;
   start.revive = revived;
+  const GuardGroup entered = TRY_CTX(guard_group(container, run_dir, revived), "control group");
+  if (entered.group) start.group = entered.group->clone_fd();
   return start_guard(start);
 }
 
@@ -187,14 +204,12 @@ Result<void> clean_leftovers(const Roots& roots, const std::string& id) {
   } else if (run_dir.error().code() != Code::not_found) {
     return run_dir.error();
   }
-  auto location = cgroup::locate(TRY(cgroup::detect()), str("/skink/", id));
+  auto location = plan_groups(id);
   if (run_dir)
     if (const auto text = fs::read_file(run_dir->get(), kCgroupFile, kRecordLimit)) {
       // Only its own groups, whatever the file says by now (attack A36).
       auto recorded = cgroup::parse_location(*text);
-      const auto own = [&](const cgroup::Place& place) { return place.path.ends_with(str("/skink/", id)); };
-      if (recorded && std::all_of(recorded->places.begin(), recorded->places.end(), own))
-        location = std::move(recorded);
+      if (recorded && is_own_location(*recorded, id)) location = std::move(recorded);
     }
   const auto where = TRY(std::move(location));
   if (auto group = cgroup::Group::open(where)) TRY(group->kill_all(std::chrono::seconds(10)));

@@ -156,6 +156,7 @@ Result<void> start_guard(const GuardStart& start) {
   numbers[kFdRunRoot] = start.run_root;
   numbers[kFdStoreRoot] = start.store_root;
   numbers[kFdGuardImage] = image.get();
+  numbers[kFdGroup] = start.group >= 0 ? start.group : null.get();
   return spawn_from_anywhere(numbers);
 }
 

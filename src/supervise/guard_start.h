@@ -7,9 +7,10 @@
 
 namespace skink::supervise {
 
-/// What a guard is given, borrowed; see guard/protocol.h. All but the first five are made here.
+/// What a guard is given, borrowed; see guard/protocol.h. The rest is made here.
 struct GuardStart {
   int listener = -1, run_dir = -1, store_dir = -1, run_root = -1, store_root = -1;
+  int group = -1;         ///< the control group that it is made in; -1: its starter's
   bool terminal = false;  ///< no output pipes
   bool revive = false;    ///< the container may be running still: its records of exits are kept
 };

@@ -238,6 +238,8 @@ void Supervisor::drain_output() {
 
 void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) {
   status_.last_exit = last;
+  // Order: before the decision. What ended it may have been sent to both of us at once.
+  check_termination();
   const RunResult run{.success = last.known && last.error.empty() && last.status == 0,
                       .ran_ns = ran_ns,
                       .stop_wanted = status_.stop_wanted || !wants_running(kFdStoreDir)};

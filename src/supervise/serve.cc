@@ -3,6 +3,7 @@
 // for: one that does not read is dropped.
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <cerrno>
 #include <csignal>
 
+#include "cgroup/bus.h"
 #include "fs/dir.h"
 #include "supervise/supervisor.h"
 
@@ -176,8 +178,38 @@ void Supervisor::handle_stop(Client& client, const oci::Json& json) {
     give_up(status_.last_exit.value_or(LastExit{}));
     return;
   }
-  std::int64_t timeout = oci::get_int(json, "timeout_ns", -1);
-  if (timeout < 0) timeout = container_.stop_timeout_ns;
+  const std::int64_t timeout = oci::get_int(json, "timeout_ns", -1);
+  stop_within(timeout < 0 ? container_.stop_timeout_ns : timeout);
+}
+
+namespace {
+
+// Whether the host goes down: then what was running is wanted again when it is back.
+bool host_goes_down() {
+  auto bus = cgroup::bus::Connection::open(cgroup::bus::Manager::system, std::chrono::seconds(5));
+  if (!bus) return true;
+  const auto state = bus->manager_property("SystemState");
+  return !state || *state == "stopping";
+}
+
+}  // namespace
+
+// SIGTERM: the host goes down, or somebody stops our scope. It ends as by `stop`; only for the latter that is written
+// down as what the user wants.
+void Supervisor::check_termination() {
+  signalfd_siginfo info{};
+  if (::read(termination_.get(), &info, sizeof info) != sizeof info) return;
+  if (first_failure_ || end_untold_ || exit_code_ >= 0) return;
+  status_.stop_wanted = true;
+  if (!host_goes_down()) (void)record_wish(kFdStoreDir, false, container_.durable);
+  if (status_.step == Step::waiting) {
+    give_up(status_.last_exit.value_or(LastExit{}));
+    return;
+  }
+  stop_within(container_.stop_timeout_ns);
+}
+
+void Supervisor::stop_within(std::int64_t timeout) {
   constexpr std::int64_t kLongest = 365LL * 24 * 3600 * 1'000'000'000;
   const std::int64_t at = fs::monotonic_ns() + std::min(timeout, kLongest);
   status_.kill_at_ns = status_.kill_at_ns == 0 ? at : std::min(status_.kill_at_ns, at);

@@ -5,6 +5,7 @@
 #include <linux/close_range.h>
 #include <malloc.h>
 #include <sys/epoll.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 
 #include "base/text.h"
 #include "fs/dir.h"
@@ -86,6 +88,7 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
   const Status before = TRY(read_status(kFdRunDir));
   status_ = before;
   status_.supervisor = TRY(sys::identify(::getpid()));
+  TRY(watch_termination());
   TRY(watch(kFdListener, Source::listener, EPOLLIN));
   TRY(watch(kFdExitEvent, Source::exit_event, EPOLLIN));
   if (!container_.tty) {
@@ -102,6 +105,16 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
   TRY(watch(guard_pidfd_.get(), Source::guard, EPOLLIN));
   status_.guard = TRY(sys::identify(guard_pid));
   return adopt(before);
+}
+
+// The guard leaves every signal blocked; this one is how systemd, or whoever shuts the host down, asks us to end.
+Result<void> Supervisor::watch_termination() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  termination_ = UniqueFd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!termination_) return Error::from_errno(errno, "signalfd");
+  return watch(termination_.get(), Source::signal, EPOLLIN);
 }
 
 Result<void> Supervisor::watch(int fd, Source source, std::uint32_t events) {
@@ -160,6 +173,7 @@ void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
       break;
     }
     case Source::client: serve(fd); break;
+    case Source::signal: check_termination(); break;
     case Source::exec:
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
       for (auto& [pid, exec] : execs_)

@@ -30,7 +30,7 @@ class Supervisor {
 
  private:
   // What an epoll event is about; the number of the descriptor is in the lower half.
-  enum class Source : std::uint32_t { listener, exit_event, guard, init, out, err, terminal, client, exec };
+  enum class Source : std::uint32_t { listener, exit_event, guard, init, out, err, terminal, client, exec, signal };
 
   struct Client {
     UniqueFd socket;
@@ -55,6 +55,7 @@ class Supervisor {
   void handle(std::uint64_t event, std::uint32_t events);
   [[nodiscard]] int timeout_ms() const;
   Result<void> run_timers();
+  Result<void> watch_termination();
   void save();
   void park_all();
   Result<std::optional<ExitRecord>> find_record(pid_t pid, std::int64_t from) const;
@@ -102,6 +103,8 @@ class Supervisor {
   void handle_attach(Client& client, Message& message);
   void tell_output();
   void handle_stop(Client& client, const oci::Json& json);
+  void check_termination();
+  void stop_within(std::int64_t timeout_ns);
   Result<void> handle_kill(int signal, bool ends);
   Result<void> handle_pause(bool pause);
   Result<void> signal_init(int signal);
@@ -122,7 +125,7 @@ class Supervisor {
   UniqueFd epoll_;
   UniqueFd guard_pidfd_, init_pidfd_, terminal_;
   UniqueFd stdin_read_, stdin_write_;
-  UniqueFd null_, seccomp_cache_;
+  UniqueFd null_, seccomp_cache_, termination_;
   std::map<int, Client> clients_;
   std::map<pid_t, Exec> execs_;
   std::map<pid_t, int> exec_clients_;         // who waits for which exec

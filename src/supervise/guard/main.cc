@@ -47,6 +47,23 @@ void pause_ns(long nanoseconds) {
   call(__NR_nanosleep, arg(&time), 0);
 }
 
+// clone3(2).
+struct CloneArguments {
+  unsigned long flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+
+// A process in the group that is ours, where there is one: to be made there costs nothing, to be moved there keeps
+// every fork of the machine waiting.
+long clone_into_group() {
+  constexpr unsigned long kIntoGroup = 0x200000000UL;  // CLONE_INTO_CGROUP
+  CloneArguments arguments{};
+  arguments.flags = kIntoGroup;
+  arguments.exit_signal = kSigchld;
+  arguments.cgroup = kFdGroup;
+  const long pid = call(__NR_clone3, arg(&arguments), sizeof arguments);
+  return pid >= 0 ? pid : call(__NR_clone, kSigchld);
+}
+
 // The supervisor's arguments: skink supervise-internal GUARD_PID. Its environment is empty on purpose (attack A55).
 char pid_text[24];
 const char* const supervisor_args[] = {"skink", "supervise-internal", pid_text, nullptr};
@@ -127,7 +144,7 @@ void guard() {
 extern "C" [[noreturn]] void freestanding_main(long, char**) {
   call(__NR_close, kFdGuardImage);
   // Order: away from whoever started us first. They reap this process at once and never hear of the guard again.
-  if (call(__NR_clone, kSigchld) != 0) call(__NR_exit_group, 0);
+  if (clone_into_group() != 0) call(__NR_exit_group, 0);
   call(__NR_prctl, kSetName, arg("skink-guard"));
   call(__NR_prctl, kSetSubreaper, 1);
   const unsigned long every_signal = ~0UL;

@@ -25,6 +25,7 @@ enum GuardFd : int {
   kFdRunRoot,     ///< RUN
   kFdStoreRoot,   ///< STORE
   kFdGuardImage,  ///< the guard's own program; it closes it
+  kFdGroup,       ///< the control group to be made in, on hosts with systemd; else /dev/null
   kFdEnd,
 };
 

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "supervise/scope.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "sys/file.h"
+
+namespace skink::supervise {
+namespace {
+
+constexpr std::string_view kSlice = "skink.slice";
+constexpr std::string_view kContainerGroup = "/container";
+constexpr std::string_view kKeepersGroup = "/supervisor";
+constexpr std::int64_t kSpareTime = 30'000'000;      // microseconds, beyond the container's own time to stop
+constexpr std::int64_t kUsualStopTime = 60'000'000;  // what systemd's own 90 s leave of it
+
+std::string scope_of(const std::string& id) { return str("skink-", id, ".scope"); }
+
+// sd_booted(3).
+bool is_run_by_systemd() {
+  const auto directory = sys::stat_at(AT_FDCWD, "/run/systemd/system", AT_SYMLINK_NOFOLLOW);
+  return directory && S_ISDIR(directory->st_mode) && cgroup::bus::callers_manager() == cgroup::bus::Manager::system;
+}
+
+// The place of the scope that a container's own group is in; nothing when it is in none.
+std::optional<cgroup::Place> scope_place(const cgroup::Location& location, const std::string& id) {
+  const std::string end = str('/', scope_of(id), kContainerGroup);
+  if (location.layout != cgroup::Layout::v2 || location.places.size() != 1) return std::nullopt;
+  cgroup::Place place = location.places.front();
+  if (!place.path.ends_with(end)) return std::nullopt;
+  place.path.resize(place.path.size() - kContainerGroup.size());
+  return place;
+}
+
+Result<void> start_scope(const Container& container, pid_t first) {
+  cgroup::Unit unit;
+  unit.name = scope_of(container.id);
+  unit.slice = kSlice;
+  // At shutdown systemd stops it with everything else, and the supervisor then stops its container.
+  std::vector<cgroup::Property> properties = {{"DefaultDependencies", cgroup::bus::boolean(true)}};
+  if (const std::int64_t time = container.stop_timeout_ns / 1000; time > kUsualStopTime)
+    properties.emplace_back("TimeoutStopUSec", cgroup::bus::u64(static_cast<std::uint64_t>(time + kSpareTime)));
+  const std::string& what = container.image.empty() ? container.bundle : container.image;
+  const std::string description = printable(str("skink container ", container.name, " (", what, ")"));
+  auto started = cgroup::start_unit(unit, first, description, properties);
+  if (!started && started.error().code() == Code::exists) {
+    // Nobody supervises the container, so what is left of its last scope is only about to go.
+    TRY(cgroup::stop_unit(unit));
+    started = cgroup::start_unit(unit, first, description, properties);
+  }
+  if (!started) return std::move(started).error();
+  return {};
+}
+
+bool has_processes(const cgroup::Place& scope) {
+  const auto group = cgroup::Group::open({cgroup::Layout::v2, {scope}});
+  const auto processes = group ? group->processes() : Result<std::vector<pid_t>>(std::vector<pid_t>{});
+  return processes && !processes->empty();
+}
+
+}  // namespace
+
+Result<cgroup::Location> plan_plain_groups(const std::string& id) {
+  return cgroup::locate(TRY(cgroup::detect()), str("/skink/", id));
+}
+
+Result<cgroup::Location> plan_groups(const std::string& id) {
+  const auto host = TRY(cgroup::detect());
+  // On the older layouts systemd leaves some hierarchies alone: two masters for one container.
+  if (host.layout != cgroup::Layout::v2 || !is_run_by_systemd()) return cgroup::locate(host, str("/skink/", id));
+  return cgroup::locate(host, str('/', kSlice, '/', scope_of(id), kContainerGroup));
+}
+
+bool is_own_location(const cgroup::Location& location, const std::string& id) {
+  if (scope_place(location, id)) return true;
+  return std::ranges::all_of(location.places,
+                             [&](const cgroup::Place& place) { return place.path.ends_with(str("/skink/", id)); });
+}
+
+Result<GuardGroup> enter_scope(const Container& container, const cgroup::Location& location) {
+  GuardGroup entered;
+  auto scope = scope_place(location, container.id);
+  if (!scope) return entered;
+  if (!has_processes(*scope)) {
+    entered.placeholder = TRY(cgroup::Placeholder::start());
+    TRY(start_scope(container, entered.placeholder->pid()));
+  }
+  scope->path += kKeepersGroup;
+  entered.group = TRY(cgroup::Group::adopt({cgroup::Layout::v2, {*scope}}));
+  return entered;
+}
+
+}  // namespace skink::supervise

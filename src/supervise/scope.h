@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the control groups of a supervised container are. On hosts that systemd runs with cgroup v2 that is a scope of
+// its own, with guard and supervisor in one group and the container in another one beside it; `systemctl status` shows
+// them together, and the end of the session that started them is not theirs (fault F37). Elsewhere it is /skink/ID for
+// the container alone.
+//
+//   skink.slice/skink-ID.scope/supervisor    the guard and the supervisor
+//                             /container     the container, with its limits
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "cgroup/cgroup.h"
+#include "cgroup/unit.h"
+#include "supervise/records.h"
+
+namespace skink::supervise {
+
+/// Where the container's own groups will be. Nothing is made, and systemd is not asked.
+Result<cgroup::Location> plan_groups(const std::string& id);
+/// Where they are on a host without systemd.
+Result<cgroup::Location> plan_plain_groups(const std::string& id);
+/// Whether a location from a record is one that a container of this id can have (attack A36).
+bool is_own_location(const cgroup::Location& location, const std::string& id);
+
+/// Where the guard is to be made; nothing on hosts without systemd.
+struct GuardGroup {
+  std::optional<cgroup::Group> group;
+  std::optional<cgroup::Placeholder> placeholder;  ///< keeps a new scope until the guard is in it
+};
+/// Opens the scope at `location`, of a container that is being brought back, or has systemd start it. Errors:
+/// unsupported when systemd does not answer.
+Result<GuardGroup> enter_scope(const Container& container, const cgroup::Location& location);
+
+}  // namespace skink::supervise

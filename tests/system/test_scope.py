@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where guard, supervisor and container live: in a scope of systemd's on hosts that it runs; and what SIGTERM to the
+supervisor means, by which a host that goes down asks for the end."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+from skinktest import alive, read_text, wait_for
+
+systemd = pytest.mark.vm_only  # as process 1, with cgroup v2
+
+
+def group_of(pid):
+    lines = (read_text("/proc/%d/cgroup" % pid) or "").splitlines()
+    return next((line[3:] for line in lines if line.startswith("0::")), "")
+
+
+def scope_of(sk, name):
+    return "/skink.slice/skink-%s.scope" % sk.inspect(name)["id"]
+
+
+def keepers(sk, name):
+    text = read_text("/sys/fs/cgroup" + scope_of(sk, name) + "/supervisor/cgroup.procs") or ""
+    return [int(pid) for pid in text.split()]
+
+
+def unit_is(sk, name, what):
+    unit = os.path.basename(scope_of(sk, name))
+    return subprocess.run(["systemctl", "is-active", unit], capture_output=True).stdout.decode().strip() == what
+
+
+def supervisor_of(sk, name):
+    """By the tree of processes: the container's parent is the guard, whose other child is the supervisor."""
+    guard = int(read_text("/proc/%d/stat" % sk.pid(name)).rsplit(")", 1)[1].split()[1])
+    children = [int(pid) for pid in read_text("/proc/%d/task/%d/children" % (guard, guard)).split()]
+    return next(pid for pid in children if "supervise-internal" in read_text("/proc/%d/cmdline" % pid))
+
+
+@systemd
+@pytest.mark.vm
+def test_a_container_and_its_keepers_are_one_scope(sk):
+    name = sk.running("-m", "64m", "--restart", "always")
+    assert group_of(sk.pid(name)) == scope_of(sk, name) + "/container"
+    assert [read_text("/proc/%d/comm" % pid).strip() for pid in keepers(sk, name)] == ["skink-guard", "skink"]
+    assert read_text("/sys/fs/cgroup" + group_of(sk.pid(name)) + "/memory.max").strip() == "67108864"
+    shown = subprocess.run(["systemctl", "status", "--no-pager", os.path.basename(scope_of(sk, name))], capture_output=True).stdout.decode()
+    assert "skink container %s (busybox" % name in shown and "sleep 1000" in shown
+    sk.ok("rm", "-f", name)
+    wait_for(lambda: not os.path.exists("/sys/fs/cgroup" + scope_of_id(shown)), message="the scope stays")
+
+
+def scope_of_id(status):
+    return next(word for word in status.split() if word.startswith("/skink.slice/skink-"))
+
+
+@systemd
+@pytest.mark.vm
+def test_keepers_that_come_back_are_in_the_scope_again(sk):
+    name = sk.running("--restart", "always")
+    pid, before = sk.pid(name), keepers(sk, name)
+    for keeper in before:
+        os.kill(keeper, signal.SIGKILL)
+    sk.ok("ps")
+    wait_for(lambda: len(keepers(sk, name)) == 2 and not set(keepers(sk, name)) & set(before))
+    assert sk.pid(name) == pid and group_of(pid) == scope_of(sk, name) + "/container"
+
+
+@systemd
+@pytest.mark.vm
+def test_everything_killed_at_once_gets_a_new_scope(sk):
+    name = sk.running("--restart", "always")
+    pid = sk.pid(name)
+    for victim in keepers(sk, name) + [pid]:
+        os.kill(victim, signal.SIGKILL)
+    new = wait_for(lambda: sk.state(name) == "running" and sk.pid(name) not in (0, pid) and sk.pid(name))
+    assert group_of(new) == scope_of(sk, name) + "/container"
+    assert len(keepers(sk, name)) == 2
+
+
+@systemd
+@pytest.mark.vm
+def test_a_container_survives_the_session_that_started_it(sk, world):
+    unit = "skink-test-%s" % world.name()
+    command = sk.command("run", "-d", "--name", "survivor", "busybox", "sleep", "1000")
+    subprocess.run(["systemd-run", "--quiet", "--wait", "--collect", "--unit", unit, "--property=KillMode=control-group",
+                    *sum([["--setenv", "%s=%s" % pair] for pair in world.environment().items()], []), *command],
+                   check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    assert sk.state("survivor") == "running"
+    assert group_of(sk.pid("survivor")).startswith("/skink.slice/")
+    assert len(keepers(sk, "survivor")) == 2
+
+
+@systemd
+@pytest.mark.vm
+def test_a_scope_that_is_stopped_is_a_container_that_is_stopped(sk):
+    name = sk.running("--restart", "always", command=["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"])
+    unit = os.path.basename(scope_of(sk, name))
+    subprocess.run(["systemctl", "stop", unit], check=True)
+    assert sk.state(name) == "exited" and sk.row(name)["exit"]["status"] == 7
+    time.sleep(1)
+    assert sk.state(name) == "exited", "the policy must not bring back what was stopped"
+    sk.ok("start", name)
+    assert group_of(sk.pid(name)).startswith("/skink.slice/")
+
+
+@systemd
+@pytest.mark.vm
+def test_stop_and_start_in_a_row(sk):
+    name = sk.running()
+    for _ in range(5):
+        sk.ok("restart", "-t", "0", name)
+        assert group_of(sk.pid(name)) == scope_of(sk, name) + "/container"
+
+
+@systemd
+@pytest.mark.vm
+def test_without_the_bus_a_container_is_where_it_is_without_systemd(sk):
+    shutil.which("unshare") or pytest.fail("unshare")
+    hidden = ["unshare", "--mount", "sh", "-c",
+              "mount -t tmpfs none /run/dbus && mount --bind /dev/null /run/systemd/private && exec \"$@\"", "sh"]
+    sk.ok("run", "-d", "--name", "plain", "busybox", "sleep", "1000", before=hidden)
+    assert group_of(sk.pid("plain")) == "/skink/" + sk.inspect("plain")["id"]
+    assert not unit_is(sk, "plain", "active")
+    sk.ok("rm", "-f", "plain")
+
+
+@pytest.mark.vm
+def test_a_supervisor_that_is_terminated_stops_its_container(sk):
+    """As at the end of a host; what is wanted stays wanted, so that it is brought back when the host is."""
+    name = sk.running("--restart", "always", command=["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"])
+    pid = sk.pid(name)
+    keeper = supervisor_of(sk, name)
+    os.kill(keeper, signal.SIGTERM)
+    wait_for(lambda: sk.state(name) == "exited")
+    assert sk.row(name)["exit"]["status"] == 7
+    assert not alive(pid) and not alive(keeper)
+    time.sleep(1)
+    assert sk.state(name) == "exited"
+
+
+def test_a_supervisor_that_is_terminated_kills_what_does_not_stop(sk):
+    name = sk.running("--restart", "always", "--stop-timeout", "1", command=["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"])
+    os.kill(supervisor_of(sk, name), signal.SIGTERM)
+    wait_for(lambda: sk.state(name) == "exited")
+    assert sk.row(name)["exit"]["status"] == 137
