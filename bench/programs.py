@@ -29,11 +29,11 @@ def run(argv, timeout=60, check=True):
 class OciRuntime:
     """skink-oci, crun and runc take the same words."""
 
-    def __init__(self, name, path, work):
+    def __init__(self, name, path, work, by_systemd=False):
         self.name = name
         self.path = path
         self.prefix = f"{work.tag}-{name}"
-        self.base = [path, "--root", work.run_path(name)]
+        self.base = [path, "--root", work.run_path(name), *(["--systemd-cgroup"] if by_systemd else [])]
 
     def id(self, suffix="0"):
         return f"{self.prefix}-{suffix}"

@@ -7,7 +7,7 @@ import statistics
 import time
 
 from measure import Row, Turns, compare, fill_times, median_ratio, private_dirty_kib, sync
-from programs import CommandFailed, run
+from programs import CommandFailed, OciRuntime, run
 
 TRUE = ["/bin/true"]
 SLEEP = ["/bin/stamp"]
@@ -42,6 +42,19 @@ def run_bundle(bench):
     peak_row = Row("P9", "peak memory of that (largest process)", "KiB", limit=2048, subject="skink-oci")
     peak_row.values = {name: max(s.peak_kib for s in one) for name, one in samples.items()}
     return [time_row, peak_row]
+
+
+def run_by_systemd(bench):
+    """What the driver for systemd adds, on hosts that it runs: the same bundle with and without, and by the peers."""
+    if not os.path.isdir("/run/systemd/system"):
+        return []
+    row = Row("P1s", "run a bundle's /bin/true as a scope of systemd", "ms", targets={"crun": 0.6})
+    bundle = bench.work.bundle("true", TRUE)
+    asked = [OciRuntime(one.name, one.path, bench.work, by_systemd=True) for one in bench.runtimes]
+    contestants = {one.name: [one.run(bundle)] for one in asked}
+    contestants["cgroupfs"] = [bench.runtime("skink-oci").run(bundle)]
+    compare(row, bench.turns, bench.pairs, "skink-oci", contestants)
+    return [row]
 
 
 def create_start_delete(bench):
@@ -230,6 +243,6 @@ def _deleted(runtimes, suffixes):
 
 # In the order in which they run; P1 gives P9 too.
 ROWS = {
-    "P1": run_bundle, "P2": create_start_delete, "P3": exec_in_running, "P4": state_and_list, "P5": run_image,
+    "P1": run_bundle, "P1s": run_by_systemd, "P2": create_start_delete, "P3": exec_in_running, "P4": state_and_list, "P5": run_image,
     "P7": relaunch, "P8": supervisor_memory, "P9": run_bundle, "P10": many_containers, "P11": smallest_limit,
 }

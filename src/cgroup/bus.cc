@@ -42,23 +42,23 @@ std::string socket_path(std::string_view addresses) {
   return "";
 }
 
-std::string or_else(std::string first, std::string second) {
-  return first.empty() ? std::move(second) : std::move(first);
-}
-
 struct Address {
   std::string path;
   bool direct = false;
 };
 
-// The bus as the environment names it or where it always is, and systemd's own socket for a host without a bus.
+// A bus that the environment names; else systemd's own socket, which systemctl takes too: half the time is the bus's;
+// and the bus where it always is, for a container into which only that was mounted.
 std::vector<Address> addresses_of(Manager manager) {
-  if (manager == Manager::system)
-    return {{or_else(socket_path(environment("DBUS_SYSTEM_BUS_ADDRESS")), "/run/dbus/system_bus_socket"), false},
-            {"/run/systemd/private", true}};
-  const std::string directory = or_else(environment("XDG_RUNTIME_DIR"), str("/run/user/", ::geteuid()));
-  return {{or_else(socket_path(environment("DBUS_SESSION_BUS_ADDRESS")), directory + "/bus"), false},
-          {directory + "/systemd/private", true}};
+  const bool system = manager == Manager::system;
+  std::string directory = environment("XDG_RUNTIME_DIR");
+  if (directory.empty()) directory = str("/run/user/", ::geteuid());
+  const std::string named = socket_path(environment(system ? "DBUS_SYSTEM_BUS_ADDRESS" : "DBUS_SESSION_BUS_ADDRESS"));
+  std::vector<Address> out;
+  if (!named.empty()) out.push_back({named, false});
+  out.push_back({system ? "/run/systemd/private" : directory + "/systemd/private", true});
+  out.push_back({system ? "/run/dbus/system_bus_socket" : directory + "/bus", false});
+  return out;
 }
 
 Result<UniqueFd> connect_to(const std::string& path) {

@@ -41,7 +41,6 @@ def supervisor_of(sk, name):
 
 
 @systemd
-@pytest.mark.vm
 def test_a_container_and_its_keepers_are_one_scope(sk):
     name = sk.running("-m", "64m", "--restart", "always")
     assert group_of(sk.pid(name)) == scope_of(sk, name) + "/container"
@@ -58,7 +57,6 @@ def scope_of_id(status):
 
 
 @systemd
-@pytest.mark.vm
 def test_keepers_that_come_back_are_in_the_scope_again(sk):
     name = sk.running("--restart", "always")
     pid, before = sk.pid(name), keepers(sk, name)
@@ -70,7 +68,6 @@ def test_keepers_that_come_back_are_in_the_scope_again(sk):
 
 
 @systemd
-@pytest.mark.vm
 def test_everything_killed_at_once_gets_a_new_scope(sk):
     name = sk.running("--restart", "always")
     pid = sk.pid(name)
@@ -82,7 +79,6 @@ def test_everything_killed_at_once_gets_a_new_scope(sk):
 
 
 @systemd
-@pytest.mark.vm
 def test_a_container_survives_the_session_that_started_it(sk, world):
     unit = "skink-test-%s" % world.name()
     command = sk.command("run", "-d", "--name", "survivor", "busybox", "sleep", "1000")
@@ -95,7 +91,6 @@ def test_a_container_survives_the_session_that_started_it(sk, world):
 
 
 @systemd
-@pytest.mark.vm
 def test_a_scope_that_is_stopped_is_a_container_that_is_stopped(sk):
     name = sk.running("--restart", "always", command=["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"])
     unit = os.path.basename(scope_of(sk, name))
@@ -108,7 +103,6 @@ def test_a_scope_that_is_stopped_is_a_container_that_is_stopped(sk):
 
 
 @systemd
-@pytest.mark.vm
 def test_stop_and_start_in_a_row(sk):
     name = sk.running()
     for _ in range(5):
@@ -117,7 +111,6 @@ def test_stop_and_start_in_a_row(sk):
 
 
 @systemd
-@pytest.mark.vm
 def test_without_the_bus_a_container_is_where_it_is_without_systemd(sk):
     shutil.which("unshare") or pytest.fail("unshare")
     hidden = ["unshare", "--mount", "sh", "-c",
