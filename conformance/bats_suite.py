@@ -37,9 +37,10 @@ def debian_image(path, log):
     if not shutil.which("mmdebstrap"):
         return False
     with open(log, "ab") as out:
-        done = subprocess.run(["nice", "mmdebstrap", "--variant=essential", "--include=util-linux",
-                               "--dpkgopt=path-exclude=/usr/share/*", "--dpkgopt=path-include=/usr/share/perl5/*",
-                               "bookworm", str(path)],
+        # What packages' own scripts need of /usr/share (dpkg, debconf, perl) has to stay.
+        without = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "i18n", "zoneinfo")]
+        done = subprocess.run(["nice", "mmdebstrap", "--variant=essential", "--include=util-linux", *without, "bookworm",
+                               str(path)],
                               stdout=out, stderr=out, stdin=subprocess.DEVNULL, check=False)
     return done.returncode == 0
 
