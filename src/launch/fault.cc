@@ -36,6 +36,11 @@ Error describe_mount(const Message& fault, const LaunchPlan& plan) {
   Error error = Error::from_errno(fault.err, step);
   const std::string source = mount.source.empty() ? mount.type : mount.source;
   error.context("mounts[", mount.config_index, "]: ", printable(source), " on ", printable(mount.destination));
+  // runc's words, which engines and test suites know.
+  const bool real =
+      (mount.flags & plan::kMountTargetIsRealDir) != 0 && static_cast<Step>(fault.step) == Step::mount_target;
+  if (real && (fault.err == ELOOP || fault.err == ENOTDIR))
+    error = Error::make(Code::denied, error.text(), "; it must be mounted on ordinary directory, not on a link");
   if (fault.err == EROFS && static_cast<Step>(fault.step) == Step::mount_target)
     error = Error::make(Code::os, error.text(), "; it has to exist in the root file system");
   return error;
