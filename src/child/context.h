@@ -81,12 +81,16 @@ Fault set_cpus(const Context& context);
 /// Joins, then clones the second stage: `pid` is 0 in it.
 Fault first_stage(Context& context, long& pid);
 
-// mounts.cc, devices.cc, masks.cc
+// mounts.cc, bind_flags.cc, devices.cc, masks.cc
 Fault make_private_and_attach_root(Context& context);
 /// The mounts in their order, or those that come last (kMountLate).
 Fault make_mounts(Context& context, bool late);
 /// `keep_mode`: the options of the tmpfs name the mode of its top.
 Fault copy_up(int from_fd, int to_fd, bool keep_mode);
+/// mount_setattr(2) on what `fd` is; `flags` may be AT_RECURSIVE.
+long set_attributes(int fd, unsigned flags, __u64 set, __u64 clear, __u64 propagation);
+/// Gives a bind the flags of its words instead of those of its source. `in_user_namespace`: of the container's own.
+long replace_flags(const plan::Mount& mount, int tree_fd, bool in_user_namespace);
 long make_target(int root_fd, const char* path, bool file, unsigned long resolve);
 Fault make_devices(Context& context);
 Fault make_workdir(Context& context);

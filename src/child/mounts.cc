@@ -9,15 +9,6 @@ namespace {
 constexpr Size kMaxName = 255;
 constexpr Size kMaxPath = 4096;
 
-long set_attributes(int fd, unsigned flags, __u64 set, __u64 clear, __u64 propagation) {
-  mount_attr attr{};
-  attr.attr_set = set;
-  attr.attr_clr = clear;
-  attr.propagation = propagation;
-  return call(__NR_mount_setattr, fd, arg(""), static_cast<long>(flags | static_cast<unsigned>(kEmptyPath)), arg(&attr),
-              sizeof attr);
-}
-
 long move_mount(int from, int to) {
   return call(__NR_move_mount, from, arg(""), to, arg(""), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
@@ -255,8 +246,10 @@ Fault apply_propagation(const plan::Mount& mount, unsigned index, int fd) {
   return check(set_attributes(fd, recursive, 0, 0, mount.propagation), Step::mount_propagation, index);
 }
 
-Fault apply_attributes(const plan::Mount& mount, unsigned index, int fd) {
-  if (mount.kind != static_cast<unsigned>(plan::MountKind::fs) && (mount.attr_set | mount.attr_clr) != 0)
+Fault apply_attributes(const Context& context, const plan::Mount& mount, unsigned index, int fd) {
+  if ((mount.flags & plan::kMountReplacesFlags) != 0)
+    CHILD_TRY(check(replace_flags(mount, fd, context.has(plan::kHasUserNamespace)), Step::mount_attributes, index));
+  else if (mount.kind != static_cast<unsigned>(plan::MountKind::fs) && (mount.attr_set | mount.attr_clr) != 0)
     CHILD_TRY(check(set_attributes(fd, 0, mount.attr_set, mount.attr_clr, 0), Step::mount_attributes, index));
   if ((mount.rec_set | mount.rec_clr) != 0)
     CHILD_TRY(check(set_attributes(fd, kRecursive, mount.rec_set, mount.rec_clr, 0), Step::mount_attributes, index));
@@ -265,7 +258,7 @@ Fault apply_attributes(const plan::Mount& mount, unsigned index, int fd) {
 
 // "remount": attributes and propagation of what is mounted at the target, and parameters of its file system.
 Fault change_mounted(const Context& context, const plan::Mount& mount, unsigned index, int target) {
-  CHILD_TRY(apply_attributes(mount, index, target));
+  CHILD_TRY(apply_attributes(context, mount, index, target));
   CHILD_TRY(apply_propagation(mount, index, target));
   if (mount.params.count == 0) return {};
   constexpr long kFlags = 1 | 8;  // FSPICK_CLOEXEC, FSPICK_EMPTY_PATH
@@ -325,7 +318,7 @@ Fault make_mount(Context& context, unsigned index) {
     CHILD_TRY(make_file_system(context, mount, index, mode, fd));
   const int tree = static_cast<int>(fd);
   CHILD_TRY(fill_from_target(mount, index, tree, target));
-  CHILD_TRY(apply_attributes(mount, index, tree));
+  CHILD_TRY(apply_attributes(context, mount, index, tree));
   CHILD_TRY(check(move_mount(tree, target), Step::mount_attach, index));
   close_fd(target);
   CHILD_TRY(apply_propagation(mount, index, tree));

@@ -78,6 +78,7 @@ plan::Mount encode_mount(const plan::MountStep& step, int fd, bool target_is_fil
   mount.propagation_recursive = step.options.propagation_recursive ? 1 : 0;
   mount.attr_set = step.options.attr_set;
   mount.attr_clr = step.options.attr_clear;
+  mount.named_clr = step.options.named_clear;
   mount.rec_set = step.options.rec_set;
   mount.rec_clr = step.options.rec_clear;
   return mount;

@@ -36,6 +36,11 @@ Error describe_mount(const Message& fault, const LaunchPlan& plan) {
   Error error = Error::from_errno(fault.err, step);
   const std::string source = mount.source.empty() ? mount.type : mount.source;
   error.context("mounts[", mount.config_index, "]: ", printable(source), " on ", printable(mount.destination));
+  const bool replaces = (mount.flags & plan::kMountReplacesFlags) != 0;
+  if (replaces && fault.err == EPERM && static_cast<Step>(fault.step) == Step::mount_attributes)
+    error = Error::make(Code::denied, error.text(),
+                        "; in a user namespace no flag of the source's mount can be taken off, and its access times "
+                        "stay: leave that option out");
   // runc's words, which engines and test suites know.
   const bool real =
       (mount.flags & plan::kMountTargetIsRealDir) != 0 && static_cast<Step>(fault.step) == Step::mount_target;

@@ -133,9 +133,10 @@ enum class MountKind : U32 {
 
 inline constexpr U32 kMountTargetIsFile = 1;
 inline constexpr U32 kMountCopyUp = 2;
-inline constexpr U32 kMountKeepMode = 16;   // copy-up leaves the mode of the top as the options say
-inline constexpr U32 kMountTakesMode = 64;  // a tmpfs without mode=: that of the directory below it
-inline constexpr U32 kMountLate = 128;      // done when everything that is to be in the mounts is there
+inline constexpr U32 kMountKeepMode = 16;        // copy-up leaves the mode of the top as the options say
+inline constexpr U32 kMountTakesMode = 64;       // a tmpfs without mode=: that of the directory below it
+inline constexpr U32 kMountLate = 128;           // done when everything that is to be in the mounts is there
+inline constexpr U32 kMountReplacesFlags = 256;  // attr_set and no others, as far as a user namespace may
 inline constexpr U32 kMountNeedsCgroup = 4;
 inline constexpr U32 kMountTargetNofollow = 32;
 inline constexpr U32 kMountTargetIsRealDir = 8;  // /proc and /sys: no symlink on the way (attack A13)
@@ -156,6 +157,7 @@ struct Mount {
   U32 propagation;  // MS_*, 0: none
   U32 propagation_recursive;
   U64 attr_set, attr_clr;
+  U64 named_clr;  // with kMountReplacesFlags: what has to be off
   U64 rec_set, rec_clr;
 };
 

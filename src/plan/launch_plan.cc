@@ -239,6 +239,7 @@ Result<void> plan_mount(const oci::Spec& spec, const HostFacts& host, std::size_
   } else if (step.options.bind) {
     step.kind = MountKind::tree;
     if (mount.source.empty()) return refuse("a bind mount needs a source");
+    if (step.options.replaces_flags) step.flags |= kMountReplacesFlags;
     TRY_CTX(plan_idmap(spec, mount, step), "mounts[", index, "]");
   } else if (mount.type == "cgroup" || mount.type == "cgroup2") {
     plan_cgroup_mount(spec, host, std::move(step), plan);

@@ -39,7 +39,8 @@ constexpr std::array<Attribute, 18> kAttributes{{
     {"nosymfollow", MOUNT_ATTR_NOSYMFOLLOW, 0},
     {"symfollow", 0, MOUNT_ATTR_NOSYMFOLLOW},
     {"relatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
-    {"norelatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME},
+    // Not the kernel's default, which is relatime: one has to ask for strictatime.
+    {"norelatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
     {"noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME},
     {"atime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
     {"strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME},
@@ -71,6 +72,38 @@ void add(std::uint64_t& set, std::uint64_t& clear, const Attribute& what) {
   clear = (clear & ~what.set) | what.clear;
 }
 
+// Access times of a bind. A word that only says what is not wanted leaves those of the source, as with mount(8): the
+// kernel takes them all from the source unless one is asked for, and then none.
+struct BindTimes {
+  std::optional<std::uint64_t> mode;
+  bool no_directories = false;
+
+  void take(std::string_view word) {
+    if (word == "noatime") mode = MOUNT_ATTR_NOATIME;
+    else if (word == "strictatime") mode = MOUNT_ATTR_STRICTATIME;
+    else if (word == "relatime") mode = MOUNT_ATTR_RELATIME;
+    else if (word == "nodiratime" || word == "diratime") no_directories = word == "nodiratime";
+    else if (word == "atime") drop(MOUNT_ATTR_NOATIME);
+    else if (word == "nostrictatime") drop(MOUNT_ATTR_STRICTATIME);
+    else if (word == "norelatime") drop(MOUNT_ATTR_RELATIME);
+  }
+  void drop(std::uint64_t other) {
+    if (mode == other) mode.reset();
+  }
+};
+
+void replace_flags(MountOptions& out, const BindTimes& times) {
+  constexpr std::uint64_t kFlags =
+      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
+  out.named_clear = out.attr_clear & kFlags;
+  out.attr_set &= kFlags;
+  out.attr_clear = kFlags & ~out.attr_set;
+  if (!times.mode && !times.no_directories) return;
+  out.attr_set |= times.mode.value_or(MOUNT_ATTR_RELATIME);
+  out.attr_clear |= MOUNT_ATTR__ATIME;
+  (times.no_directories ? out.attr_set : out.attr_clear) |= MOUNT_ATTR_NODIRATIME;
+}
+
 bool apply_switch(MountOptions& out, std::string_view word) {
   if (word == "bind" || word == "rbind") {
     out.bind = true;
@@ -96,9 +129,11 @@ bool apply_switch(MountOptions& out, std::string_view word) {
   return true;
 }
 
-bool apply_attribute(MountOptions& out, std::string_view word) {
+bool apply_attribute(MountOptions& out, BindTimes& times, std::string_view word) {
   if (const auto* plain = find_attribute(word)) {
     add(out.attr_set, out.attr_clear, *plain);
+    times.take(word);
+    out.replaces_flags = out.bind;
     return true;
   }
   const auto* recursive = word.starts_with('r') ? find_attribute(word.substr(1)) : nullptr;
@@ -125,9 +160,11 @@ std::optional<unsigned> parse_propagation(const std::string& word) {
 
 MountOptions parse_mount_options(const oci::Mount& mount) {
   MountOptions out;
-  out.bind = mount.type == "bind";
+  const auto is_bind = [](const std::string& word) { return word == "bind" || word == "rbind"; };
+  out.bind = mount.type == "bind" || std::any_of(mount.options.begin(), mount.options.end(), is_bind);
+  BindTimes times;
   for (const auto& word : mount.options) {
-    if (apply_switch(out, word) || apply_attribute(out, word) || contains(kNothing, word)) continue;
+    if (apply_switch(out, word) || apply_attribute(out, times, word) || contains(kNothing, word)) continue;
     if (const auto propagation = parse_propagation(word)) {
       out.propagation = *propagation & ~kMsRec;
       out.propagation_recursive = (*propagation & kMsRec) != 0;
@@ -141,6 +178,8 @@ MountOptions parse_mount_options(const oci::Mount& mount) {
     if (pair) out.params.emplace_back(std::string(pair->first), std::string(pair->second));
     else out.params.emplace_back(word, std::nullopt);
   }
+  out.replaces_flags = out.replaces_flags && !out.remount;
+  if (out.replaces_flags) replace_flags(out, times);
   return out;
 }
 

@@ -108,10 +108,18 @@ def test_access_times(started):
     table = mounts_of(started(*[{"destination": "/" + word, "type": "tmpfs", "source": "t", "options": [word]} for word in
                                 ("strictatime", "noatime", "relatime", "atime", "norelatime", "nostrictatime")]))
     assert "noatime" in table["/noatime"].options
-    for word in ("relatime", "atime", "nostrictatime"):
+    for word in ("relatime", "atime", "nostrictatime", "norelatime"):
         assert "relatime" in table["/" + word].options, word
-    for word in ("strictatime", "norelatime"):
-        assert not {"relatime", "noatime"} & set(table["/" + word].options), word
+    assert not {"relatime", "noatime"} & set(table["/strictatime"].options)
+
+
+@pytest.mark.parametrize("word, shown", [("ratime", "relatime"), ("rrelatime", "relatime"), ("rnorelatime", "relatime"), ("rnostrictatime", "relatime"),
+                                         ("rnoatime", "noatime"), ("rstrictatime", None)])
+def test_access_times_of_a_whole_tree(started, tree, word, shown):
+    subprocess.run(["mount", "-o", "remount,bind,noatime" if shown != "noatime" else "remount,bind,strictatime", tree + "/sub"], check=True)
+    table = mounts_of(started(bind(tree, word)))
+    for target in ("/m", "/m/sub"):
+        assert {"relatime", "noatime"} & set(table[target].options) == ({shown} if shown else set()), target
 
 
 def test_flags_of_the_file_system(started):
