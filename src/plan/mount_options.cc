@@ -114,6 +114,8 @@ bool apply_switch(MountOptions& out, std::string_view word) {
     out.copy_up = true;
   } else if (word == "src-nofollow") {
     out.source_nofollow = true;
+  } else if (word == "src-flags") {
+    out.source_flags = true;
   } else if (word == "copy-symlink") {
     out.copy_symlink = true;
   } else if (word == "dest-nofollow") {
@@ -178,14 +180,14 @@ MountOptions parse_mount_options(const oci::Mount& mount) {
     if (pair) out.params.emplace_back(std::string(pair->first), std::string(pair->second));
     else out.params.emplace_back(word, std::nullopt);
   }
-  out.replaces_flags = out.replaces_flags && !out.remount;
+  out.replaces_flags = out.replaces_flags && !out.remount && !out.source_flags;
   if (out.replaces_flags) replace_flags(out, times);
   return out;
 }
 
 std::vector<std::string> known_mount_options() {
-  std::vector<std::string> words{"bind",          "rbind",        "remount", "tmpcopyup", "src-nofollow",
-                                 "dest-nofollow", "copy-symlink", "idmap",   "ridmap"};
+  std::vector<std::string> words{"bind",          "rbind",        "remount",   "tmpcopyup", "src-nofollow",
+                                 "dest-nofollow", "copy-symlink", "src-flags", "idmap",     "ridmap"};
   for (const auto& each : kAttributes) {
     words.emplace_back(each.word);
     words.push_back(str('r', each.word));

@@ -19,12 +19,13 @@ struct MountOptions {
   bool copy_up = false;          ///< tmpcopyup
   bool source_nofollow = false;  ///< src-nofollow (crun): a symlink as source is mounted itself
   bool copy_symlink = false;     ///< copy-symlink (crun): a symlink as source is made again at the destination
+  bool source_flags = false;     ///< src-flags: a bind keeps the flags of its source that no word names
   bool dest_nofollow = false;    ///< dest-nofollow (crun): a symlink at the destination is mounted upon
   bool idmap = false, idmap_recursive = false;
   std::string idmap_text;                      ///< crun's own mapping, "uids=0-1-10#10-11-10;gids=0-100-10"
   std::uint64_t attr_set = 0, attr_clear = 0;  ///< MOUNT_ATTR_*
   std::uint64_t rec_set = 0, rec_clear = 0;    ///< the same, for the whole tree (rro, rnosuid, ...)
-  /// A bind with any word of mount(8)'s has these flags and no others: attr_clear is then all the rest, and
+  /// A bind with any word of mount(8)'s, and without src-flags, has these flags and no others: attr_clear is then all the rest, and
   /// named_clear what the words themselves take off ("rw", "dev", ...).
   bool replaces_flags = false;
   std::uint64_t named_clear = 0;

@@ -104,6 +104,8 @@ oci::Mount bind_of(const VolumeOption& volume, bool privileged) {
   oci::Strings options = volume.options;
   add_default(options, "rbind", "bind");
   if (!has_propagation(options)) options.emplace_back("rprivate");
+  // What the host has mounted nosuid, nodev or noexec stays so (attack A52).
+  options.emplace_back("src-flags");
   if (!privileged) {
     // A setuid file or a device node in a volume is not the image's to use (attack A45); what is bound from /dev is
     // there for its nodes.

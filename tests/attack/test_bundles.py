@@ -286,7 +286,8 @@ def test_a52_flags_of_binds_hold(oci, world, user):
             b.config["linux"]["namespaces"].append({"type": "user"})
             b.config["linux"]["uidMappings"] = b.config["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
         b.config["root"]["readonly"] = False
-        b.config["mounts"] += [bind(top, "/om", "ro"), bind(top, "/rom", "rro")]
+        # Without a user namespace "ro" alone is, as with runc, "ro" and nothing else; nothing is lost that was asked for.
+        b.config["mounts"] += [bind(top, "/om", *(["ro"] if user else ["ro", "src-flags"])), bind(top, "/rom", "rro")]
         out = run(oci, world, b).out
         assert re.findall(r"^wrote (\S+)", out, re.M) == ["/om/sub"], out
         options = {line.split()[4]: line.split()[5].split(",") for line in out.splitlines() if " - " in line}

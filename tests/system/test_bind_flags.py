@@ -67,6 +67,10 @@ def test_with_words_the_flags_are_those_of_the_words(container, source, have, wo
     assert container(source(have), words) - {"relatime"} == want - {"relatime"}
 
 
+def test_src_flags_keeps_what_no_word_names(container, source):
+    assert container(source("nosuid,noexec,nosymfollow,noatime"), "bind,src-flags,ro,exec") == {"ro", "nosuid", "nosymfollow", "noatime"}
+
+
 @pytest.mark.parametrize("have, words, want", [
     ("noatime", "bind,norelatime", {"noatime"}), ("noatime", "bind,atime", {"noatime"}), ("noatime", "bind,relatime", {"relatime"}),
     ("noatime", "bind,nodiratime", {"nodiratime", "relatime"}), ("nodiratime", "bind,strictatime", NONE), ("nodiratime", "bind,diratime", {"nodiratime", "relatime"}),

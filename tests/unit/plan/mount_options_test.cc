@@ -48,6 +48,23 @@ TEST(ParseMountOptions, RecursiveFormsAreKeptApart) {
   EXPECT_EQ(options.rec_set, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID);
 }
 
+TEST(ParseMountOptions, ABindWithAWordHasNoOtherFlags) {
+  const auto options = parse({"ro", "dev"}, "bind");
+
+  EXPECT_TRUE(options.replaces_flags);
+  EXPECT_EQ(options.attr_set, MOUNT_ATTR_RDONLY);
+  EXPECT_EQ(options.attr_clear & (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC),
+            MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+  EXPECT_EQ(options.attr_clear & MOUNT_ATTR__ATIME, 0U) << "access times stay";
+  EXPECT_EQ(options.named_clear, MOUNT_ATTR_NODEV);
+}
+
+TEST(ParseMountOptions, ABindKeepsItsSourcesFlagsWithoutAWordOrWhenItSaysSo) {
+  EXPECT_FALSE(parse({"rbind", "rro", "rprivate"}, "bind").replaces_flags);
+  EXPECT_FALSE(parse({"ro", "src-flags"}, "bind").replaces_flags);
+  EXPECT_FALSE(parse({"bind", "remount", "ro"}, "none").replaces_flags);
+}
+
 TEST(ParseMountOptions, WhatItDoesNotKnowIsTheFileSystems) {
   const auto options = parse({"size=65536k", "mode=755", "noswap", "defaults"});
 

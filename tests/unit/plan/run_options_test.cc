@@ -232,9 +232,10 @@ TEST_F(MakeSpec, BindsVolumesPrivatelyWithoutSetuidAndDevices) {
 
   const oci::Spec spec = make();
 
-  EXPECT_THAT(mount_at(spec, "/data/sub")->options, ElementsAre("ro", "rro", "rbind", "rprivate", "nosuid", "nodev"));
+  EXPECT_THAT(mount_at(spec, "/data/sub")->options,
+              ElementsAre("ro", "rro", "rbind", "rprivate", "src-flags", "nosuid", "nodev"));
   EXPECT_THAT(mount_at(spec, "/dev/bus/usb")->options, Not(Contains("nodev")));
-  EXPECT_THAT(mount_at(spec, "/x")->options, ElementsAre("suid", "dev", "bind", "rslave"));
+  EXPECT_THAT(mount_at(spec, "/x")->options, ElementsAre("suid", "dev", "bind", "rslave", "src-flags"));
   const auto all = destinations(spec);
   EXPECT_LT(std::find(all.begin(), all.end(), "/data"), std::find(all.begin(), all.end(), "/data/sub"));
 }
