@@ -131,10 +131,9 @@ Result<void> open_root(const ContainerRequest& request, Descriptors& out, Unique
     sys::MountChange change;
     change.propagation = kMsPrivate;
     change.recursive = true;
-    // A root that takes part in the host's propagation keeps its peers; it is made a slave or shared in the child.
-    if (request.spec->linux.rootfs_propagation.find("sha") != std::string::npos ||
-        request.spec->linux.rootfs_propagation.find("sla") != std::string::npos)
-      change.propagation = 1U << 19;
+    // A slave keeps its master: what the host mounts below it is seen. One that is shared is so inside only, as with
+    // runc.
+    if (request.spec->linux.rootfs_propagation.find("slave") != std::string::npos) change.propagation = 1U << 19;
     TRY(sys::change_mount(root.get(), change, what));
   }
   out.root = root.get();

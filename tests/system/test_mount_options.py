@@ -359,11 +359,10 @@ def test_rootfs_propagation(oci, started, world, mode, shown):
         root = mounts_of(pid)["/"]
         for word in shown:
             assert root.peers(word)
-        if not shown:
-            assert root.optional == []
+        assert len(root.optional) == len(shown), "nothing else: findmnt shows %s" % root.optional
         # What the host mounts below it is seen by a slave and by nobody private; what the container mounts stays inside.
         subprocess.run(["mount", "-t", "tmpfs", "skink-test-keep", outer + "/rootfs/later"], check=True)
-        assert ("/later" in mounts_of(pid)) == (mode in ("slave", "rslave", "shared", "rshared"))
+        assert ("/later" in mounts_of(pid)) == (mode in ("slave", "rslave"))
         subprocess.run(["nsenter", "-t", str(pid), "-m", "/bin/mount", "-t", "tmpfs", "inside", "/var/tmp"], check=True)
         assert not [line for line in read_text("/proc/self/mountinfo").splitlines() if " - tmpfs inside " in line]
         oci.ok("delete", "--force", started.name)
