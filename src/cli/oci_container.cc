@@ -204,6 +204,21 @@ void warn_of_capabilities(const oci::Process& process, std::string_view json, st
     log.warning(str("process.capabilities: ", quoted(name), " is not a capability, such as CAP_NET_BIND_SERVICE"));
 }
 
+// The service manager, where one has started us, learns from the program when it is ready. That it cannot be told is no
+// reason not to run it.
+Result<void> prepare_notify(Made& made, const OciGlobals& globals, bool wait_for_start) {
+  const std::string address = notify_address();
+  if (address.empty()) return {};
+  const int dir_fd = made.container.dir_fd();
+  TRY(make_notify_directory(dir_fd));
+  add_notify(made.spec, str(globals.root, '/', made.container.record().id));
+  if (wait_for_start) return {};
+  auto relay = NotifyRelay::open(address, dir_fd);
+  if (relay) made.notify = *std::move(relay);
+  else globals.log.warning(relay.error().text());
+  return {};
+}
+
 }  // namespace
 
 Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& given,
@@ -216,10 +231,11 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
   TRY(launch::check_launch(bundle.spec));
   TRY(launch::become_root_of_own_namespace(bundle.spec));
   const state::Record record = TRY(new_record(globals, bundle, id.text()));
-  Made made{TRY(root.create(id, record)), std::move(bundle.spec), {}, {}};
+  Made made{TRY(root.create(id, record)), std::move(bundle.spec), {}, {}, {}};
   const auto finish = [&]() -> Result<void> {
     TRY(made.container.save_config(bundle.json));
     add_home(*made.spec.process, record.rootfs);
+    TRY(prepare_notify(made, globals, wait_for_start));
     auto launched = TRY(launch_recorded(root, made, record, options, wait_for_start));
     warn_of_capabilities(*made.spec.process, bundle.json, launched.withheld_capabilities, globals.log);
     made.pidfd = std::move(launched.pidfd);

@@ -126,17 +126,23 @@ Foreground::Foreground() {
 
 Foreground::~Foreground() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
 
-Result<sys::ExitStatus> Foreground::wait(int pidfd, UniqueFd console) {
+Result<sys::ExitStatus> Foreground::wait(int pidfd, UniqueFd console, NotifyRelay* notify) {
   if (!signals_) return Error::from_errno(EMFILE, "signalfd");
   std::optional<Relay> relay;
   if (console) relay.emplace(std::move(console));
-  while (!ended_) TRY(turn(pidfd, relay ? &*relay : nullptr));
+  while (!ended_) TRY(turn(pidfd, relay ? &*relay : nullptr, notify));
   if (relay) relay->drain();
   return status_;
 }
 
-Result<void> Foreground::turn(int pidfd, Relay* relay) {
-  std::array<pollfd, 5> fds{{{pidfd, POLLIN, 0}, {signals_.get(), POLLIN, 0}, {-1, 0, 0}, {-1, 0, 0}, {-1, 0, 0}}};
+Result<void> Foreground::turn(int pidfd, Relay* relay, NotifyRelay* notify) {
+  std::array<pollfd, 7> fds{{{pidfd, POLLIN, 0},
+                             {signals_.get(), POLLIN, 0},
+                             {-1, 0, 0},
+                             {-1, 0, 0},
+                             {-1, 0, 0},
+                             {notify != nullptr ? notify->socket() : -1, POLLIN, 0},
+                             {notify != nullptr ? notify->barrier() : -1, POLLIN, 0}}};
   if (relay != nullptr) {
     std::size_t i = 2;
     for (const auto& wanted : {relay->wanted_console(), relay->wanted_input(), relay->wanted_output()})
@@ -152,6 +158,9 @@ Result<void> Foreground::turn(int pidfd, Relay* relay) {
     relay->on_input(fds[3].revents);
     relay->on_output(fds[4].revents);
   }
+  // A manager that is gone is not the program's fault: it runs on.
+  if (notify != nullptr && fds[5].revents != 0) (void)notify->take(::getpid());
+  if (notify != nullptr && fds[6].revents != 0) notify->settle();
   if (fds[0].revents != 0) ended_ = TRY(sys::wait_pidfd(pidfd, status_, false));
   return {};
 }

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/unique_fd.h"
+#include "cli/oci_notify.h"
 #include "oci/spec.h"
 #include "sys/process.h"
 
@@ -58,11 +59,11 @@ class Foreground {
   Foreground& operator=(const Foreground&) = delete;
 
   /// Until the process has ended. `console` is its terminal, if it is to be relayed. Signals go to the process; a
-  /// changed window size to its terminal.
-  Result<sys::ExitStatus> wait(int pidfd, UniqueFd console);
+  /// changed window size to its terminal. `notify`: what it tells the service manager, which goes on watching us.
+  Result<sys::ExitStatus> wait(int pidfd, UniqueFd console, NotifyRelay* notify = nullptr);
 
  private:
-  Result<void> turn(int pidfd, Relay* relay);
+  Result<void> turn(int pidfd, Relay* relay, NotifyRelay* notify);
   void pass_signals(int pidfd, const Relay* relay);
   sigset_t before_{};
   UniqueFd signals_;

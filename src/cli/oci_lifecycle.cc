@@ -57,30 +57,65 @@ Result<void> run_poststart(const state::Container& container) {
 
 }  // namespace
 
-Result<int> oci_start(const OciGlobals& globals, Arguments args) {
-  const auto line = TRY(read_verb(args, "start ID"));
-  if (line.help) return 0;
-  const auto [root, container] = TRY(open_container(globals, line.operands[0]));
+namespace {
+
+// Whom the program tells that it is ready, where a service manager has started us. Asked for before it is started: that
+// the manager cannot be reached is told while nothing has happened yet.
+Result<std::optional<NotifyRelay>> open_notify(const state::Container& container, const OciLog& log) {
+  const std::string address = notify_address();
+  if (address.empty()) return std::optional<NotifyRelay>{};
+  if (has_notify_directory(container.dir_fd()))
+    return std::optional<NotifyRelay>(TRY(NotifyRelay::open(address, container.dir_fd())));
+  log.warning("NOTIFY_SOCKET: the container was made without it, so it cannot tell that it is ready");
+  return std::optional<NotifyRelay>{};
+}
+
+Result<void> check_created(const state::Container& container) {
   const Status status = container.status();
-  if (status != Status::created)
-    return Error::make(Code::busy, "container ", quoted(container.record().id), ": cannot start a container that is ",
-                       to_text(status));
+  if (status == Status::created) return {};
+  return Error::make(Code::busy, "container ", quoted(container.record().id), ": cannot start a container that is ",
+                     to_text(status));
+}
+
+Result<void> start_opened(const state::Container& container) {
   launch::StartRequest request;
   request.dir_fd = container.dir_fd();
   request.socket_name = state::kStartSocket;
-  request.spec = [&opened = container] { return opened.spec(); };
+  request.spec = [&container] { return container.spec(); };
   request.id = container.record().id;
   request.bundle = container.record().bundle;
   request.init = container.record().init;
   TRY(launch::start_container(request));
   // Its absence says "started"; where we die before this, that nobody listens there says the same.
   (void)sys::unlink_at(container.dir_fd(), state::kStartSocket);
-  if (!container.record().has_poststart) return 0;
-  const auto ran = run_poststart(container);
-  if (ran) return 0;
+  if (!container.record().has_poststart) return {};
+  auto ran = run_poststart(container);
   // Runtime-spec 1.3: a failing poststart hook stops the container; it stays until it is deleted.
-  end_init(container);
-  return ran.error();
+  if (!ran) end_init(container);
+  return ran;
+}
+
+}  // namespace
+
+Result<int> oci_start(const OciGlobals& globals, Arguments args) {
+  const auto line = TRY(read_verb(args, "start ID"));
+  if (line.help) return 0;
+  std::optional<NotifyRelay> notify;
+  sys::ProcessIdentity init;
+  UniqueFd pidfd;
+  {
+    const auto [root, container] = TRY(open_container(globals, line.operands[0]));
+    TRY(check_created(container));
+    notify = TRY(open_notify(container, globals.log));
+    init = container.record().init;
+    if (notify) pidfd = TRY(container.open_init());
+    TRY(start_opened(container));
+  }
+  // Order: without the lock, since a service may take as long as it likes, and then others must be able to end it.
+  if (!notify) return 0;
+  const auto waited = notify->wait(pidfd.get(), init.pid);
+  if (!waited) globals.log.warning(waited.error().text());
+  return 0;
 }
 
 Result<int> oci_state(const OciGlobals& globals, Arguments args) {

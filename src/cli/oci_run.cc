@@ -40,12 +40,23 @@ Result<int> wait_and_delete(state::Root& root, Made made, const CreateOptions& o
   { const state::Container unlocked = std::move(made.container); }
   UniqueFd console;
   if (options.console_socket.empty()) console = std::move(made.console);
-  const sys::ExitStatus status = TRY(foreground.wait(made.pidfd.get(), std::move(console)));
+  const sys::ExitStatus status =
+      TRY(foreground.wait(made.pidfd.get(), std::move(console), made.notify ? &*made.notify : nullptr));
   if (!options.keep) {
     auto container = root.find(id);
     if (container) TRY(destroy_container(root, *std::move(container), globals));
   }
   return status.shell_status();
+}
+
+// The container outlives us: the manager is to watch its process. The lock is not held while that is waited for.
+Result<int> wait_until_ready(Made made, const OciGlobals& globals) {
+  const pid_t pid = made.container.record().init.pid;
+  { const state::Container unlocked = std::move(made.container); }
+  if (!made.notify) return 0;
+  const auto waited = made.notify->wait(made.pidfd.get(), pid);
+  if (!waited) globals.log.warning(waited.error().text());
+  return 0;
 }
 
 }  // namespace
@@ -71,7 +82,7 @@ Result<int> oci_run(const OciGlobals& globals, Arguments args) {
     if (!undone) hooked.error().also(undone.error());
     return std::move(hooked).error();
   }
-  if (options.detach) return 0;
+  if (options.detach) return wait_until_ready(std::move(made), globals);
   return wait_and_delete(root, std::move(made), options, *foreground, globals);
 }
 

@@ -2,6 +2,7 @@
 // The verbs of skink-oci, the OCI runtime command line (runtime-spec, runtime.md "Operations").
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "base/text.h"
 #include "cli/oci_handover.h"
 #include "cli/oci_log.h"
+#include "cli/oci_notify.h"
 #include "cli/options.h"
 #include "state/state.h"
 
@@ -67,6 +69,7 @@ struct Made {
   state::Container container;
   oci::Spec spec;
   UniqueFd pidfd, console;
+  std::optional<NotifyRelay> notify;  ///< what goes to the service manager; never with `wait_for_start`
 };
 Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& options,
                             const std::string& id, bool wait_for_start);
