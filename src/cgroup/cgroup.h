@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -140,6 +141,10 @@ class Group {
 /// Whether the group is frozen, by itself or by one above it; looks only where a freezer is. False for one that is
 /// gone.
 [[nodiscard]] bool is_frozen(const Location& location);
+/// The same of what dump_location() has written; what of it is no place is passed over.
+[[nodiscard]] bool is_frozen(std::string_view location);
+/// Whether it is worth asking, of a member whose state in /proc/PID/stat is `state`.
+[[nodiscard]] bool may_be_frozen(std::string_view location, char state);
 
 /// Where to put a process that joins `member` in the container at `base`: in `base`; but beside the member on a
 /// hierarchy where `base` is gone, and on the unified one when the container gave controllers to groups below its own

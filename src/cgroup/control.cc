@@ -2,8 +2,11 @@
 // What is done to the processes of a group: listing, freezing, thawing, killing.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/utsname.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <iterator>
 
@@ -161,18 +164,69 @@ Result<bool> Group::frozen() const {
   return false;
 }
 
+namespace {
+
+// One read has the whole of these two files: a line or two.
+std::string_view read_short(const std::string& path, std::array<char, 256>& buffer) {
+  const auto file = sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_NOFOLLOW | O_NOCTTY);
+  const ssize_t got = file ? ::read(file->get(), buffer.data(), buffer.size()) : 0;
+  return {buffer.data(), got > 0 ? static_cast<std::size_t>(got) : 0};
+}
+
+bool is_frozen_at(std::string_view mount_point, std::string_view path, std::string_view controllers) {
+  const bool unified = controllers.empty();
+  if (!unified && !has_word(controllers, "freezer")) return false;
+  std::array<char, 256> buffer{};
+  const auto text = read_short(str(mount_point, path, unified ? "/cgroup.events" : "/freezer.state"), buffer);
+  if (text.empty()) return false;
+  return unified ? keyed(text, "frozen") == "1" : chomp(text) != "THAWED";
+}
+
+}  // namespace
+
 // By path, and not by the group's directories: nothing is done with the answer that a wrong one could harm, and a list
 // of containers asks for each.
 bool is_frozen(const Location& location) {
   return std::ranges::any_of(location.places, [](const Place& place) {
-    const bool unified = place.hierarchy.unified;
-    if (!unified && !has_v1(place, "freezer")) return false;
-    const std::string file =
-        str(place.hierarchy.mount_point, place.path, unified ? "/cgroup.events" : "/freezer.state");
-    std::string text;
-    if (read_control(AT_FDCWD, file.c_str(), text) != 0) return false;
-    return unified ? keyed(text, "frozen") == "1" : chomp(text) != "THAWED";
+    return is_frozen_at(place.hierarchy.mount_point, place.path, place.hierarchy.controllers);
   });
+}
+
+bool is_frozen(std::string_view location) {
+  // The controllers stand between two tabs: "freezer", "cpu,freezer", nothing for the unified hierarchy.
+  for (const std::string_view sign : {std::string_view("freezer"), std::string_view("\t\t")})
+    for (auto at = location.find(sign); at != std::string_view::npos; at = location.find(sign, at + 1)) {
+      // The first line is the layout.
+      const auto before = location.rfind('\n', at);
+      if (before == std::string_view::npos) continue;
+      const std::string_view line = location.substr(before + 1, location.find('\n', at) - before - 1);
+      const auto path = split_once(line, '\t');
+      const auto more = path ? split_once(path->second, '\t') : std::nullopt;
+      if (more && is_frozen_at(more->second, path->first, more->first)) return true;
+      at = before + line.size();
+    }
+  return false;
+}
+
+namespace {
+
+bool is_linux_6_1() {
+  utsname system{};
+  if (::uname(&system) != 0) return false;
+  const auto major = split_once(system.release, '.');
+  if (!major) return false;
+  const int first = parse_int<int>(major->first).value_or(0);
+  const int second = parse_int<int>(major->second.substr(0, major->second.find_first_not_of("0123456789"))).value_or(0);
+  return first > 6 || (first == 6 && second >= 1);
+}
+
+}  // namespace
+
+// Since Linux 6.1 whatever the v1 freezer holds has a state of its own, which is shown as uninterruptible sleep
+// (TASK_FROZEN, __task_state_index()). The freezer of v2 lets it look like an ordinary sleep.
+bool may_be_frozen(std::string_view location, char state) {
+  static const bool shows = is_linux_6_1();
+  return state == 'D' || !shows || !location.starts_with("v1\n");
 }
 
 void Group::thaw_quietly() {

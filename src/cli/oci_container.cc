@@ -244,6 +244,7 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
     // Order: last of all. From here on it can be started.
     const int dir_fd = made.container.dir_fd();
     if (wait_for_start) TRY(sys::rename_at(dir_fd, state::kUnreadySocket, dir_fd, state::kStartSocket));
+    else made.container.mark_started();
     return {};
   };
   auto done = finish();

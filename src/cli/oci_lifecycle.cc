@@ -88,6 +88,7 @@ Result<void> start_opened(const state::Container& container) {
   TRY(launch::start_container(request));
   // Its absence says "started"; where we die before this, that nobody listens there says the same.
   (void)sys::unlink_at(container.dir_fd(), state::kStartSocket);
+  container.mark_started();
   if (!container.record().has_poststart) return {};
   auto ran = run_poststart(container);
   // Runtime-spec 1.3: a failing poststart hook stops the container; it stays until it is deleted.

@@ -48,38 +48,37 @@ std::string table(const std::vector<Row>& rows) {
   return text;
 }
 
-Row row_of(const state::Container& container, state::Status status) {
-  const auto& record = container.record();
-  return {record.id,
-          str(status == state::Status::stopped ? 0 : record.init.pid),
-          std::string(state::to_text(status)),
+Row row_of(state::Listed listed) {
+  auto& record = listed.record;
+  return {std::move(record.id),
+          str(listed.status == state::Status::stopped ? 0 : record.init.pid),
+          std::string(state::to_text(listed.status)),
           printable(record.bundle),
           printable(record.created),
-          state::owner_of(container)};
+          std::move(listed.owner)};
 }
 
 // One container that cannot be read, or goes away meanwhile, does not hide the others.
-std::optional<state::Container> look(const state::Root& root, const std::string& name, const OciLog& log) {
+std::optional<state::Listed> look(const state::Root& root, const std::string& name, const OciLog& log) {
   const auto id = state::ContainerId::parse(name);
   if (!id) return std::nullopt;
-  auto container = root.look(*id);
-  if (container) return *std::move(container);
-  if (container.error().code() != Code::not_found) log.warning(container.error().text());
+  auto listed = root.glance(*id);
+  if (listed) return *std::move(listed);
+  if (listed.error().code() != Code::not_found) log.warning(listed.error().text());
   return std::nullopt;
 }
 
 std::string list_text(const state::Root& root, const std::vector<std::string>& names, const ListOptions& options,
                       const OciLog& log) {
-  std::vector<Row> rows{{"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"}};
+  std::vector<Row> rows;
+  rows.reserve(names.size() + 1);
+  rows.push_back({"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"});
   std::string json;
   for (const std::string& name : names) {
-    const auto container = look(root, name, log);
-    if (!container) continue;
-    const auto status = container->status();
-    if (!options.json) rows.push_back(row_of(*container, status));
-    else
-      json += str(json.empty() ? "[" : ",",
-                  state::dump_state(container->record(), status, state::owner_of(*container), false));
+    auto listed = look(root, name, log);
+    if (!listed) continue;
+    if (!options.json) rows.push_back(row_of(*std::move(listed)));
+    else json += str(json.empty() ? "[" : ",", state::dump_state(listed->record, listed->status, listed->owner, false));
   }
   if (!options.json) return table(rows);
   return json.empty() ? "null" : json + "]";

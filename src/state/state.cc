@@ -13,79 +13,14 @@
 #include "base/text.h"
 #include "launch/launch.h"
 #include "oci/json.h"
+#include "state/record.h"
 
 namespace skink::state {
 namespace {
 
-constexpr const char* kRecordFile = "state.json";
 constexpr const char* kConfigFile = "config.json";
 constexpr const char* kCacheDir = ".cache";
-constexpr std::size_t kRecordLimit = 1U << 24;  // the annotations of a config.json
 constexpr std::chrono::milliseconds kLockTime{30'000};
-
-std::string dump_record(const Record& record) {
-  oci::Json json;
-  json["version"] = 1;
-  json["id"] = record.id;
-  json["bundle"] = record.bundle;
-  json["rootfs"] = record.rootfs;
-  json["created"] = record.created;
-  json["pid"] = record.init.pid;
-  json["startTime"] = record.init.start_time;
-  json["bootId"] = record.init.boot_id;
-  if (record.host_root != 0) json["hostRoot"] = record.host_root;
-  json["cgroupManager"] = record.manager;
-  if (record.cgroup) json["cgroup"] = cgroup::dump_location(*record.cgroup);
-  if (record.unit) {
-    json["unit"] = record.unit->name;
-    json["slice"] = record.unit->slice;
-    json["userManager"] = record.unit->manager == cgroup::bus::Manager::user;
-  }
-  if (record.resctrl) {
-    json["resctrl"] = record.resctrl->name;
-    json["resctrlMonitor"] = record.resctrl->monitor;
-    json["resctrlMade"] = record.resctrl->made_by_us ? 1 : 0;
-  }
-  if (record.shares_pids) json["sharesPids"] = true;
-  if (record.has_poststart) json["hasPoststart"] = true;
-  if (record.has_poststop) json["hasPoststop"] = true;
-  if (!record.annotations.empty()) json["annotations"] = record.annotations;
-  return oci::dump_json(json);
-}
-
-Result<Record> parse_record(std::string_view text, const std::string& id) {
-  const auto json = TRY(oci::parse_json(text, kRecordLimit));
-  Record record;
-  record.id = oci::get_string(json, "id");
-  if (record.id != id) return Error::make(Code::corrupt, "it is of container ", quoted(record.id));
-  record.bundle = oci::get_string(json, "bundle");
-  record.rootfs = oci::get_string(json, "rootfs");
-  record.created = oci::get_string(json, "created");
-  record.init.pid = static_cast<pid_t>(oci::get_int(json, "pid"));
-  record.init.start_time = static_cast<std::uint64_t>(oci::get_int(json, "startTime"));
-  record.init.boot_id = oci::get_string(json, "bootId");
-  record.host_root = static_cast<std::uint64_t>(oci::get_int(json, "hostRoot"));
-  const std::string location = oci::get_string(json, "cgroup");
-  if (!location.empty()) record.cgroup = TRY(cgroup::parse_location(location));
-  cgroup::Unit unit;
-  unit.name = oci::get_string(json, "unit");
-  unit.slice = oci::get_string(json, "slice");
-  if (oci::get_bool(json, "userManager")) unit.manager = cgroup::bus::Manager::user;
-  if (!unit.name.empty()) record.unit = std::move(unit);
-  cgroup::ResctrlGroup group;
-  group.name = oci::get_string(json, "resctrl");
-  group.monitor = oci::get_string(json, "resctrlMonitor");
-  group.made_by_us = oci::get_int(json, "resctrlMade") == 1;
-  if (!group.name.empty()) record.resctrl = std::move(group);
-  record.manager = oci::get_string(json, "cgroupManager", "cgroupfs");
-  record.shares_pids = oci::get_bool(json, "sharesPids");
-  record.has_poststart = oci::get_bool(json, "hasPoststart");
-  record.has_poststop = oci::get_bool(json, "hasPoststop");
-  if (const auto* annotations = oci::find(json, "annotations"); annotations != nullptr && annotations->is_object())
-    for (const auto& [key, value] : annotations->get_ref<const oci::Json::object_t&>())
-      record.annotations[key] = value.is_string() ? value.get_ref<const oci::Json::string_t&>() : std::string{};
-  return record;
-}
 
 Error unknown(const std::string& id) {
   return Error::make(Code::not_found, "container ", quoted(id), ": container does not exist");
@@ -130,18 +65,6 @@ Result<std::string> Container::config() const { return fs::read_file(dir_fd(), k
 
 Result<oci::Spec> Container::spec() const { return oci::parse_spec(TRY(config())); }
 
-namespace {
-
-// As sys::open_identified(), without a descriptor that nobody would signal through.
-bool is_alive(const sys::ProcessIdentity& identity) {
-  const auto boot = sys::boot_id();
-  if (!boot || *boot != identity.boot_id) return false;
-  const auto started = sys::start_time(identity.pid);
-  return started && *started == identity.start_time;
-}
-
-}  // namespace
-
 bool Container::is_worked_on() const {
   if (locked_) return false;
   auto again = sys::open_at(dir_fd(), ".", O_RDONLY | O_DIRECTORY);
@@ -152,13 +75,16 @@ Status Container::status() const {
   // Without a process: it is being made just now, or its maker was killed half way and nothing runs.
   if (record_.init.pid == 0) return is_worked_on() ? Status::creating : Status::stopped;
   // A zombie counts as gone: engines ask just before they reap it.
-  if (!is_alive(record_.init)) return Status::stopped;
+  if (!alive_state(record_.init)) return Status::stopped;
   if (record_.cgroup && cgroup::is_frozen(*record_.cgroup)) return Status::paused;
   const auto has = [&](const char* name) { return sys::stat_at(dir_fd(), name, AT_SYMLINK_NOFOLLOW).has_value(); };
   // `start` removes the socket; where it was killed before that, nobody answers.
   if (has(kStartSocket)) return launch::awaits_start(dir_fd(), kStartSocket) ? Status::created : Status::running;
   return has(kUnreadySocket) ? Status::creating : Status::running;
 }
+
+// The sticky bit of its directory, which means nothing else there and comes with what has to be asked anyway.
+void Container::mark_started() const { (void)::fchmod(dir_fd(), S_ISVTX | 0700); }
 
 Result<Root> Root::open(const std::string& path) { return Root(TRY(fs::open_private(path))); }
 
@@ -182,7 +108,9 @@ namespace {
 // The record, or an empty one where there is none. Nothing when the directory itself was removed meanwhile.
 Result<std::optional<Record>> read_record(int dir_fd, const std::string& id) {
   auto text = fs::read_private_file(dir_fd, kRecordFile, kRecordLimit);
-  if (text) return std::optional<Record>(TRY_CTX(parse_record(*text, id), "container ", quoted(id), ": ", kRecordFile));
+  if (text)
+    return std::optional<Record>(
+        TRY_CTX(parse_record(*std::move(text), id), "container ", quoted(id), ": ", kRecordFile));
   if (text.error().errnum() != ENOENT) return std::move(text.error().context(str("container ", quoted(id))));
   if (TRY(sys::stat_fd(dir_fd, id)).st_nlink == 0) return std::optional<Record>{};
   std::optional<Record> empty(std::in_place);

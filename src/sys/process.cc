@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -48,15 +49,7 @@ Result<bool> wait_pidfd(int pidfd, ExitStatus& status, bool block) {
   return true;
 }
 
-namespace {
-
-struct Stat {
-  char state = 0;
-  std::uint64_t cpu_ticks = 0, start_time = 0;
-};
-
-// /proc/PID/stat. A process that is gone, or a zombie, is not_found.
-Result<Stat> read_stat(pid_t pid) {
+Result<ProcessStat> process_stat(pid_t pid) {
   const std::string path = str("/proc/", pid, "/stat");
   auto fd = open_at(AT_FDCWD, path.c_str(), O_RDONLY);
   if (!fd && fd.error().errnum() == ENOENT) return Error::make(Code::not_found, "process ", pid, " is gone");
@@ -71,21 +64,26 @@ Result<Stat> read_stat(pid_t pid) {
   const auto name_end = line.rfind(')');
   if (name_end == std::string_view::npos || name_end + 2 > line.size())
     return Error::make(Code::internal, path, ": no process name");
-  const auto fields = split(line.substr(name_end + 2), ' ');
-  constexpr std::size_t kState = 3 - 3, kUserTime = 14 - 3, kSystemTime = 15 - 3, kStartTime = 22 - 3;
-  if (fields.size() <= kStartTime) return Error::make(Code::internal, path, ": too few fields");
-  if (fields[kState] == "Z" || fields[kState] == "X")
+  std::string_view fields = line.substr(name_end + 2);
+  if (fields.starts_with("Z ") || fields.starts_with("X "))
     return Error::make(Code::not_found, "process ", pid, " has ended");
-  const auto user = parse_int<std::uint64_t>(fields[kUserTime]), system = parse_int<std::uint64_t>(fields[kSystemTime]);
-  const auto started = parse_int<std::uint64_t>(fields[kStartTime]);
-  if (fields[kState].size() != 1 || !user || !system || !started)
-    return Error::make(Code::internal, path, ": a field is not what it should be");
-  return Stat{.state = fields[kState][0], .cpu_ticks = *user + *system, .start_time = *started};
+  ProcessStat stat;
+  if (!fields.empty()) stat.state = fields[0];
+  constexpr int kState = 3, kUserTime = 14, kSystemTime = 15, kStartTime = 22;
+  for (int field = kState; field <= kStartTime; ++field) {
+    const auto end = std::min(fields.find(' '), fields.size());
+    if (field == kUserTime || field == kSystemTime || field == kStartTime) {
+      const auto number = parse_int<std::uint64_t>(fields.substr(0, end));
+      if (!number) return Error::make(Code::internal, path, ": field ", field, " is not a number");
+      if (field == kStartTime) stat.start_time = *number;
+      else stat.cpu_ticks += *number;
+    }
+    fields.remove_prefix(std::min(end + 1, fields.size()));
+  }
+  return stat;
 }
 
-}  // namespace
-
-Result<std::uint64_t> start_time(pid_t pid) { return TRY(read_stat(pid)).start_time; }
+Result<std::uint64_t> start_time(pid_t pid) { return TRY(process_stat(pid)).start_time; }
 
 bool in_user_namespace() {
   constexpr ino_t kFirst = 0xEFFFFFFD;  // PROC_USER_INIT_INO of include/linux/proc_ns.h
@@ -132,7 +130,7 @@ Result<UniqueFd> open_identified(const ProcessIdentity& identity) {
 Result<Activity> activity(const ProcessIdentity& identity) {
   const auto gone = [&] { return Error::make(Code::not_found, "process ", identity.pid, " is gone"); };
   if (identity.pid <= 0 || identity.boot_id != TRY(boot_id())) return gone();
-  const Stat stat = TRY(read_stat(identity.pid));
+  const ProcessStat stat = TRY(process_stat(identity.pid));
   if (stat.start_time != identity.start_time) return gone();
   return Activity{.state = stat.state, .cpu_ticks = stat.cpu_ticks};
 }

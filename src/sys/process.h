@@ -27,6 +27,13 @@ Result<UniqueFd> open_pidfd(pid_t pid);
 Result<void> signal_pidfd(int pidfd, int signal);
 /// waitid(P_PIDFD) without blocking: nothing while it runs. Reaps.
 Result<bool> wait_pidfd(int pidfd, ExitStatus& status, bool block);
+/// Fields of /proc/PID/stat (man proc_pid_stat). A process that is gone, or a zombie, is not_found.
+struct ProcessStat {
+  char state = 0;
+  std::uint64_t start_time = 0;  ///< clock ticks since boot
+  std::uint64_t cpu_ticks = 0;   ///< clock ticks used, by the process itself
+};
+Result<ProcessStat> process_stat(pid_t pid);
 /// Field 22 of /proc/PID/stat: start time in clock ticks since boot. A process that is gone, or a zombie, is not_found.
 Result<std::uint64_t> start_time(pid_t pid);
 /// /proc/sys/kernel/random/boot_id without the newline.
