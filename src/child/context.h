@@ -52,6 +52,9 @@ class Context {
   bool in_directory = false;
   /// True once this process, or the stage before it, has joined its control groups.
   bool grouped = false;
+  /// Our own mount namespace and our root in it, while another one is visited for sources; -1: it is not needed.
+  int own_mounts_fd = -1;
+  int old_root_fd = -1;
   /// The slave of the container's terminal; -1 without.
   int terminal_fd = -1;
   /// Where hooks find the root before it is entered; -1: it lies over "/".
@@ -81,12 +84,19 @@ Fault set_cpus(const Context& context);
 /// Joins, then clones the second stage: `pid` is 0 in it.
 Fault first_stage(Context& context, long& pid);
 
-// mounts.cc, bind_flags.cc, devices.cc, masks.cc
+// mounts.cc, sources.cc, bind_flags.cc, devices.cc, masks.cc
 Fault make_private_and_attach_root(Context& context);
 /// The mounts in their order, or those that come last (kMountLate).
 Fault make_mounts(Context& context, bool late);
 /// `keep_mode`: the options of the tmpfs name the mode of its top.
 Fault copy_up(int from_fd, int to_fd, bool keep_mode);
+/// Clones, from mounts[first] on, the sources of the host that come one after another (kMountOfHost).
+Fault clone_host_sources(Context& context, unsigned first);
+/// Clones a source inside the root (kMountOfRoot): mounts[index].fd, and what its target has to be.
+Fault clone_root_source(Context& context, unsigned index);
+/// For clone_host_sources; before the root is attached.
+Fault remember_own_mounts(Context& context);
+void forget_own_mounts(Context& context);
 /// mount_setattr(2) on what `fd` is; `flags` may be AT_RECURSIVE.
 long set_attributes(int fd, unsigned flags, __u64 set, __u64 clear, __u64 propagation);
 /// Gives a bind the flags of its words instead of those of its source. `in_user_namespace`: of the container's own.

@@ -166,6 +166,7 @@ Fault make_private_and_attach_root(Context& context) {
   long done = make_private(plan.propagation);
   if (done == -EINVAL && go_to_real_root() >= 0) done = make_private(plan.propagation);
   CHILD_TRY(check(done, Step::propagation));
+  CHILD_TRY(remember_own_mounts(context));
   // The root is attached over "/": this process's own root stays the old one below it until pivot_root.
   // In a mount namespace of others its root is theirs: the container's is attached where the bundle is, nowhere else.
   if (context.has(plan::kJoinedMounts) && context.attach_fd < 0) return {Step::attach_root, 0, ENOENT};
@@ -295,6 +296,8 @@ long open_target(const Context& context, const plan::Mount& mount) {
 Fault make_mount(Context& context, unsigned index) {
   const auto& mount = context.array<plan::Mount>(context.plan().mounts)[index];
   if ((mount.flags & plan::kMountNeedsCgroup) != 0) CHILD_TRY(ensure_placed(context));
+  if ((mount.flags & plan::kMountOfHost) != 0) CHILD_TRY(clone_host_sources(context, index));
+  if ((mount.flags & plan::kMountOfRoot) != 0) CHILD_TRY(clone_root_source(context, index));
   // Order: before the target is made.
   const long mode = mode_below(context, mount);
   const long pinned = open_target(context, mount);
@@ -332,6 +335,7 @@ Fault make_mounts(Context& context, bool late) {
   const auto* mounts = context.array<plan::Mount>(context.plan().mounts);
   for (unsigned i = 0; i < context.plan().mounts.count; ++i)
     if (((mounts[i].flags & plan::kMountLate) != 0) == late) CHILD_TRY(make_mount(context, i));
+  forget_own_mounts(context);
   return {};
 }
 

@@ -67,14 +67,18 @@ plan::Mount encode_mount(const plan::MountStep& step, int fd, bool target_is_fil
   mount.fd = fd;
   mount.target = blob.text(step.destination);
   mount.type = blob.text_or_none(step.type);
-  mount.source = step.kind == plan::MountKind::tree ? 0 : blob.text_or_none(step.source);
+  const bool tree = step.kind == plan::MountKind::tree;
+  const bool cloned = tree && (step.flags & (plan::kMountOfHost | plan::kMountOfRoot)) == 0;
+  mount.source = tree && (step.flags & plan::kMountOfRoot) == 0 ? 0 : blob.text_or_none(step.source);
   std::vector<plan::Param> params;
   for (const auto& [key, value] : step.options.params)
     params.push_back({blob.text(key), value ? blob.text(*value) : plan::Offset{0}});
   mount.params = blob.array(params);
   mount.flags = step.flags | (target_is_file ? plan::kMountTargetIsFile : 0);
-  // The propagation of a tree was set when it was opened.
-  mount.propagation = step.kind == plan::MountKind::tree ? 0 : step.options.propagation;
+  if (tree && step.options.recursive) mount.flags |= plan::kMountRecursive;
+  if (tree && step.options.source_nofollow) mount.flags |= plan::kMountSourceNofollow;
+  // The propagation of a tree was set when it was cloned.
+  mount.propagation = cloned ? 0 : step.options.propagation;
   mount.propagation_recursive = step.options.propagation_recursive ? 1 : 0;
   mount.attr_set = step.options.attr_set;
   mount.attr_clr = step.options.attr_clear;
@@ -188,6 +192,7 @@ std::string encode(const plan::LaunchPlan& plan, const Descriptors& fds, const E
   out.sync_fd = fds.sync;
   out.listener_fd = fds.listener;
   out.root_fd = fds.root;
+  out.host_mounts_fd = fds.host_mounts.get();
   out.cgroup_fd = fds.cgroup;
   out.preserve_fds = fds.preserve;
   out.clone_flags = plan.clone_flags;
@@ -229,7 +234,7 @@ std::vector<int> numbers(const Descriptors& fds) {
   };
   for (const auto* list : {&fds.mounts, &fds.joins, &fds.devices, &fds.groups})
     for (const auto& fd : *list) add(fd.get());
-  for (const int fd : {fds.pidfd_to_join, fds.root, fds.listener, fds.sync, fds.cgroup}) add(fd);
+  for (const int fd : {fds.pidfd_to_join, fds.root, fds.host_mounts.get(), fds.listener, fds.sync, fds.cgroup}) add(fd);
   return all;
 }
 

@@ -21,6 +21,7 @@ struct Descriptors {
   int pidfd_to_join = -1;          ///< exec: all namespaces of this process in one setns(2)
   std::uint32_t pidfd_flags = 0;
   int root = -1;
+  UniqueFd host_mounts;  ///< our mount namespace, when a source is to be cloned later (kMountOfHost)
   int listener = -1;
   int sync = -1;
   int cgroup = -1;

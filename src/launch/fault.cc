@@ -20,6 +20,7 @@ Error describe_mount(const Message& fault, const LaunchPlan& plan) {
   const auto& mount = plan.mounts[fault.index];
   std::string step;
   switch (static_cast<Step>(fault.step)) {
+    case Step::mount_source: step = "open the source"; break;
     case Step::mount_target: step = "make or open the target"; break;
     case Step::mount_fsopen: step = str("file system ", printable(mount.type)); break;
     case Step::mount_option:
@@ -35,7 +36,8 @@ Error describe_mount(const Message& fault, const LaunchPlan& plan) {
   }
   Error error = Error::from_errno(fault.err, step);
   const std::string source = mount.source.empty() ? mount.type : mount.source;
-  error.context("mounts[", mount.config_index, "]: ", printable(source), " on ", printable(mount.destination));
+  const std::string_view inside = (mount.flags & plan::kMountOfRoot) != 0 ? " inside the root" : "";
+  error.context("mounts[", mount.config_index, "]: ", printable(source), inside, " on ", printable(mount.destination));
   const bool replaces = (mount.flags & plan::kMountReplacesFlags) != 0;
   if (replaces && fault.err == EPERM && static_cast<Step>(fault.step) == Step::mount_attributes)
     error = Error::make(Code::denied, error.text(),
@@ -181,7 +183,7 @@ constexpr std::array<Words, 37> kWords{{
 
 Error describe_fault(const Message& fault, const LaunchPlan& plan, int output_fd) {
   const Step step = static_cast<Step>(fault.step);
-  if (step >= Step::mount_target && step <= Step::mount_propagation) return describe_mount(fault, plan);
+  if (step >= Step::mount_source && step <= Step::mount_propagation) return describe_mount(fault, plan);
   switch (step) {
     case Step::create_container_hook:
     case Step::start_container_hook: return describe_hook(fault, plan, output_fd);

@@ -80,6 +80,7 @@ class Launch {
   Result<void> take_inner(Received& received);
   Result<void> give_net_devices();
   Result<void> on_hooks();
+  Result<void> on_map(Received& received);
   Result<void> on_listener(Received& received);
   Result<bool> on_message(Received& received);
   Error died_early();
@@ -189,6 +190,17 @@ Result<void> Launch::on_hooks() {
   return send(sockets_.ours.get(), plan::Kind::proceed);
 }
 
+// The child may be in a user namespace, where it has no right to map what the host's file systems hold.
+Result<void> Launch::on_map(Received& received) {
+  const auto index = static_cast<std::size_t>(received.message.arg);
+  if (index >= plan_.mounts.size() || !received.fd) return Error::make(Code::internal, "no tree to map");
+  const auto& step = plan_.mounts[index];
+  TRY(map_tree(received.fd.get(), step,
+               str("mounts[", step.config_index, "]: ", printable(step.source), " inside the root on ",
+                   printable(step.destination))));
+  return send(sockets_.ours.get(), plan::Kind::proceed);
+}
+
 // A container that is being made has the status of the spec's example; one that runs already is what exec joins.
 Result<void> Launch::on_listener(Received& received) {
   const HookState state = container != nullptr ? state_of(id, bundle, *spec, "running", container->pid)
@@ -203,6 +215,7 @@ Result<bool> Launch::on_message(Received& received) {
     case plan::Kind::inner: TRY(take_inner(received)); return false;
     case plan::Kind::console: launched_.console = std::move(received.fd); return false;
     case plan::Kind::hooks: TRY(on_hooks()); return false;
+    case plan::Kind::map: TRY(on_map(received)); return false;
     case plan::Kind::listener: TRY(on_listener(received)); return false;
     case plan::Kind::ready: ready_ = true; return waits_for_start;
     case plan::Kind::fault: return fault_error(received.message, plan_, group, received.fd.get());

@@ -34,20 +34,6 @@ Result<void> dress_tree(int tree_fd, const plan::MountOptions& options, std::str
   return sys::change_mount(tree_fd, privacy, what);
 }
 
-Result<void> map_tree(int tree_fd, const plan::MountStep& step, std::string_view what) {
-  if (!step.options.idmap) return {};
-  const UniqueFd userns = step.idmap_namespace.empty()
-                              ? TRY_CTX(make_user_namespace(step.uid_mappings, step.gid_mappings), what)
-                              : TRY_CTX(sys::open_at(AT_FDCWD, step.idmap_namespace.c_str(), O_RDONLY), what);
-  sys::MountChange mapping;
-  mapping.userns_fd = userns.get();
-  mapping.recursive = step.options.idmap_recursive;
-  auto mapped = sys::change_mount(tree_fd, mapping, what);
-  if (!mapped && mapped.error().errnum() == EINVAL)
-    return Error::make(Code::unsupported, what, ": its file system has no idmapped mounts, or it is one already");
-  return mapped;
-}
-
 Result<void> open_bind(const plan::MountStep& step, const std::string& bundle, unsigned preserve, std::size_t index,
                        Descriptors& out) {
   const std::string path = host_path(step.source, bundle);
@@ -55,9 +41,13 @@ Result<void> open_bind(const plan::MountStep& step, const std::string& bundle, u
       str("mounts[", step.config_index, "]: ", printable(path), " on ", printable(step.destination));
   const int nofollow = step.options.source_nofollow ? O_NOFOLLOW : 0;
   // Opened once: the same object is looked at and mounted (attack A16).
-  const UniqueFd source = TRY_CTX(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | nofollow), what);
+  UniqueFd source = TRY_CTX(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | nofollow), what);
   const auto status = TRY(sys::stat_fd(source.get(), what));
   out.target_files[index] = !S_ISDIR(status.st_mode);
+  if ((step.flags & plan::kMountOfHost) != 0) {
+    out.mounts[index] = TRY(above(std::move(source), preserve));
+    return {};
+  }
   UniqueFd tree = TRY(open_tree_of(source.get(), step.options.recursive, what));
   TRY(dress_tree(tree.get(), step.options, what));
   TRY(map_tree(tree.get(), step, what));
@@ -120,13 +110,17 @@ Result<void> open_devices(const plan::LaunchPlan& plan, unsigned preserve, Descr
   return {};
 }
 
-Result<void> open_root(const ContainerRequest& request, Descriptors& out, UniqueFd& root) {
+Result<void> open_root(const ContainerRequest& request, plan::LaunchPlan& plan, Descriptors& out, UniqueFd& root) {
   if (request.root_mount_fd >= 0) {
     root = TRY(sys::dup_fd(request.root_mount_fd, 3 + static_cast<int>(request.preserve_fds)));
+    const std::string place = host_path(request.spec->root.path, request.bundle);
+    if (request.root_is_attached) find_inside(plan, place, place);
   } else {
     const std::string path = host_path(request.spec->root.path, request.bundle);
     const UniqueFd dir = TRY_CTX(sys::open_at(AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY), "root.path");
     const auto what = str("root.path: ", printable(path));
+    if (!plan.mounts.empty())
+      find_inside(plan, path, TRY(sys::readlink_at(AT_FDCWD, str("/proc/self/fd/", dir.get()).c_str())));
     root = TRY(above(TRY(open_tree_of(dir.get(), true, what)), request.preserve_fds));
     sys::MountChange change;
     change.propagation = kMsPrivate;
@@ -142,6 +136,20 @@ Result<void> open_root(const ContainerRequest& request, Descriptors& out, Unique
 
 }  // namespace
 
+Result<void> map_tree(int tree_fd, const plan::MountStep& step, std::string_view what) {
+  if (!step.options.idmap) return {};
+  const UniqueFd userns = step.idmap_namespace.empty()
+                              ? TRY_CTX(make_user_namespace(step.uid_mappings, step.gid_mappings), what)
+                              : TRY_CTX(sys::open_at(AT_FDCWD, step.idmap_namespace.c_str(), O_RDONLY), what);
+  sys::MountChange mapping;
+  mapping.userns_fd = userns.get();
+  mapping.recursive = step.options.idmap_recursive;
+  auto mapped = sys::change_mount(tree_fd, mapping, what);
+  if (!mapped && mapped.error().errnum() == EINVAL)
+    return Error::make(Code::unsupported, what, ": its file system has no idmapped mounts, or it is one already");
+  return mapped;
+}
+
 Result<void> copy_symlinks(plan::LaunchPlan& plan, const std::string& bundle) {
   for (auto& step : plan.mounts) {
     if (step.kind != plan::MountKind::tree || !step.options.copy_symlink) continue;
@@ -152,6 +160,7 @@ Result<void> copy_symlinks(plan::LaunchPlan& plan, const std::string& bundle) {
     while (step.destination.size() > 1 && step.destination.ends_with('/')) step.destination.pop_back();
     const auto slash = step.destination.rfind('/');
     step.kind = plan::MountKind::link;
+    step.flags &= ~plan::kMountOfHost;
     step.source = TRY_CTX(sys::readlink_at(AT_FDCWD, path.c_str()), what);
     step.type = step.destination.substr(slash + 1);
     step.destination.resize(slash == 0 ? 1 : slash);
@@ -169,16 +178,22 @@ Result<UniqueFd> above(UniqueFd fd, unsigned preserve) {
   return sys::dup_fd(fd.get(), least);
 }
 
-Result<Descriptors> open_sources(const plan::LaunchPlan& plan, const ContainerRequest& request, UniqueFd& root) {
+Result<Descriptors> open_sources(plan::LaunchPlan& plan, const ContainerRequest& request, UniqueFd& root) {
   Descriptors out;
   out.preserve = request.preserve_fds;
   out.listener = request.start_listener_fd;
   out.mounts.resize(plan.mounts.size());
   out.target_files.resize(plan.mounts.size());
-  TRY(open_root(request, out, root));
-  for (std::size_t i = 0; i < plan.mounts.size(); ++i)
-    if (plan.mounts[i].kind == plan::MountKind::tree)
-      TRY(open_bind(plan.mounts[i], request.bundle, request.preserve_fds, i, out));
+  TRY(open_root(request, plan, out, root));
+  bool later = false;
+  for (std::size_t i = 0; i < plan.mounts.size(); ++i) {
+    const auto& step = plan.mounts[i];
+    if (step.kind != plan::MountKind::tree || (step.flags & plan::kMountOfRoot) != 0) continue;
+    TRY(open_bind(step, request.bundle, request.preserve_fds, i, out));
+    later = later || (step.flags & plan::kMountOfHost) != 0;
+  }
+  if (later)
+    out.host_mounts = TRY(above(TRY(sys::open_at(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY)), request.preserve_fds));
   TRY(open_joins(plan, request.preserve_fds, out));
   TRY(open_devices(plan, request.preserve_fds, out));
   return out;

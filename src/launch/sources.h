@@ -7,9 +7,18 @@
 
 namespace skink::launch {
 
-/// Opens bind sources as detached trees with their attributes and propagation set, namespaces to join, and the root.
+/// Opens bind sources, as detached trees with their propagation set or for the child to clone, namespaces to join, and
+/// the root. Mounts that speak of the root by its place on the host are changed (find_inside).
 /// The root descriptor is kept in `root` when it had to be opened here. Errors name the JSON path.
-Result<Descriptors> open_sources(const plan::LaunchPlan& plan, const ContainerRequest& request, UniqueFd& root);
+Result<Descriptors> open_sources(plan::LaunchPlan& plan, const ContainerRequest& request, UniqueFd& root);
+
+/// Binds what is inside the root by its place on the host: destinations below root.path are meant inside, and sources
+/// below it are what the container has there when it is their turn, with its earlier mounts. `resolved` is root.path as
+/// the kernel has it.
+void find_inside(plan::LaunchPlan& plan, const std::string& root_path, const std::string& resolved);
+
+/// Gives the tree of mounts[index] its id mapping. `what` is for errors.
+Result<void> map_tree(int tree_fd, const plan::MountStep& step, std::string_view what);
 
 /// Turns binds of symlinks with the option copy-symlink into links of the same text.
 Result<void> copy_symlinks(plan::LaunchPlan& plan, const std::string& bundle);

@@ -42,7 +42,8 @@ enum class Step : U32 {
   new_session,
   propagation,  // our copy of the host's mounts
   attach_root,
-  mount_target,  // index: of mounts; these seven share it
+  mount_source,  // index: of mounts; these eight share it
+  mount_target,
   mount_fsopen,
   mount_option,  // detail: which
   mount_create,
@@ -100,6 +101,8 @@ enum class Step : U32 {
 ///   ----------                                    --------
 ///   [1 inner {arg: pid, fd: pidfd}] ------------>            only when it had to clone again to join namespaces
 ///                                   <------------ [2 placed] the process is recorded and mapped
+///   [9 map {arg: index, fd: tree}]  ------------>            only for idmapped binds of what is inside the root
+///                                   <------------ [5 proceed]
 ///   [3 console {fd: master}]        ------------>            only with a terminal
 ///   [4 hooks]                       ------------>            only with hooks before pivot_root
 ///                                   <------------ [5 proceed]
@@ -108,7 +111,7 @@ enum class Step : U32 {
 ///                                   <------------ [5 proceed] the supervisor has it
 ///   [8 fault]                       ------------>            at any time, the last message
 ///   end of file                     ------------>            after ready: execve worked (or, without ready: it died)
-enum class Kind : U32 { none, inner, placed, console, hooks, proceed, listener, ready, fault, start };
+enum class Kind : U32 { none, inner, placed, console, hooks, proceed, listener, ready, fault, start, map };
 
 struct Message {
   U32 kind;
@@ -125,7 +128,7 @@ struct Namespace {
 };
 
 enum class MountKind : U32 {
-  tree,     // `fd` is a detached tree, attributes set already
+  tree,     // `fd` is a detached tree, or with the flags below what is to be cloned
   fs,       // fsopen(type), params, attributes
   remount,  // change attributes of what is mounted at the target
   link      // a symlink named `type` in the directory `target`, to `source`
@@ -138,6 +141,12 @@ inline constexpr U32 kMountTakesMode = 64;       // a tmpfs without mode=: that 
 inline constexpr U32 kMountLate = 128;           // done when everything that is to be in the mounts is there
 inline constexpr U32 kMountReplacesFlags = 256;  // attr_set and no others, as far as a user namespace may
 inline constexpr U32 kMountNeedsCgroup = 4;
+// Sources of trees that are cloned when it is their turn, so that mounts get their numbers in the order of the list:
+inline constexpr U32 kMountOfHost = 512;   // `fd` is open on the source in the launcher's mount namespace
+inline constexpr U32 kMountOfRoot = 1024;  // `source` is a path inside the root, with what is mounted there by then
+inline constexpr U32 kMountRecursive = 2048;
+inline constexpr U32 kMountMapped = 4096;  // the launcher is to map its ids
+inline constexpr U32 kMountSourceNofollow = 8192;
 inline constexpr U32 kMountTargetNofollow = 32;
 inline constexpr U32 kMountTargetIsRealDir = 8;  // /proc and /sys: no symlink on the way (attack A13)
 
@@ -233,6 +242,7 @@ struct Plan {
   I32 sync_fd;          // our end of the SEQPACKET socket
   I32 listener_fd;      // start comes in here; -1: none
   I32 root_fd;          // the detached root tree; -1 for exec
+  I32 host_mounts_fd;   // the launcher's mount namespace, for kMountOfHost; -1: none
   I32 cgroup_fd;        // for CLONE_INTO_CGROUP by the first stage; -1: none
   U64 clone_flags;      // second stage: new namespaces
   Span cpus;            // U64: a mask for sched_setaffinity; none: as it is

@@ -283,6 +283,18 @@ void seal_late(LaunchPlan& plan) {
   }
 }
 
+// Linux lists the mounts of a namespace by number (since 6.8), and a mount has its number from when it is made or
+// cloned, not from when it is attached. So what comes after a file system of the child's is cloned by the child, at
+// its turn. It has no right to in a user namespace; in mounts of others it must not leave them for ours.
+void clone_late(LaunchPlan& plan) {
+  if ((plan.flags & (kHasUserNamespace | kHostMounts | kJoinedMounts)) != 0) return;
+  bool after = false;
+  for (auto& step : plan.mounts) {
+    after = after || step.kind == MountKind::fs;
+    if (after && step.kind == MountKind::tree && !step.options.idmap) step.flags |= kMountOfHost;
+  }
+}
+
 constexpr std::array<std::pair<const char*, std::uint32_t>, 5> kMemoryDevices{
     {{"/dev/null", 3}, {"/dev/zero", 5}, {"/dev/full", 7}, {"/dev/random", 8}, {"/dev/urandom", 9}}};
 
@@ -446,6 +458,7 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
     return Error::make(Code::invalid_config, "hostname: would be the host's own; add a uts namespace");
   for (std::size_t i = 0; i < spec.mounts.size(); ++i) TRY(plan_mount(spec, host, i, plan));
   seal_late(plan);
+  clone_late(plan);
   plan_devices(spec, plan);
   if (host.user_namespace) plan.flags |= kBindDevices;
   for (const auto& [key, value] : spec.linux.sysctl) plan.sysctls.push_back({key, sysctl_path(key), value});

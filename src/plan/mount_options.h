@@ -25,8 +25,8 @@ struct MountOptions {
   std::string idmap_text;                      ///< crun's own mapping, "uids=0-1-10#10-11-10;gids=0-100-10"
   std::uint64_t attr_set = 0, attr_clear = 0;  ///< MOUNT_ATTR_*
   std::uint64_t rec_set = 0, rec_clear = 0;    ///< the same, for the whole tree (rro, rnosuid, ...)
-  /// A bind with any word of mount(8)'s, and without src-flags, has these flags and no others: attr_clear is then all the rest, and
-  /// named_clear what the words themselves take off ("rw", "dev", ...).
+  /// A bind with any word of mount(8)'s, and without src-flags, has these flags and no others: attr_clear is then all
+  /// the rest, and named_clear what the words themselves take off ("rw", "dev", ...).
   bool replaces_flags = false;
   std::uint64_t named_clear = 0;
   unsigned propagation = 0;  ///< MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE; 0: not said
