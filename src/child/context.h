@@ -84,7 +84,7 @@ Fault set_cpus(const Context& context);
 /// Joins, then clones the second stage: `pid` is 0 in it.
 Fault first_stage(Context& context, long& pid);
 
-// mounts.cc, sources.cc, bind_flags.cc, devices.cc, masks.cc
+// mounts.cc, targets.cc, sources.cc, bind_flags.cc, devices.cc, masks.cc
 Fault make_private_and_attach_root(Context& context);
 /// The mounts in their order, or those that come last (kMountLate).
 Fault make_mounts(Context& context, bool late);
