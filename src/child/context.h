@@ -123,8 +123,8 @@ Fault load_seccomp_for_hook(const Context& context);
 
 // hooks.cc
 enum class HookPlace { create_container, start_container };
-/// Argument and environment vectors of the hooks, as execve takes them.
-void prepare_hooks(Context& context);
+/// Argument and environment vectors of the hooks, as execve takes them, and the pipes that they will print into.
+Fault prepare_hooks(Context& context);
 /// Runs the hooks of this place in their order; the first failure ends it.
 Fault run_hooks(const Context& context, HookPlace place);
 

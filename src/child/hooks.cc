@@ -12,14 +12,36 @@ namespace {
 constexpr int kSigchld = 17, kSigkill = 9;
 constexpr int kCodeExited = 1;  // CLD_EXITED
 
+// The end of what a hook has printed, however much that was (fault F34).
+struct Output {
+  char bytes[plan::kHookOutput];
+  Size length = 0;
+  bool cut = false;
+
+  // Takes what is in the pipe now: false when that is nothing.
+  bool take(int fd) {
+    char piece[plan::kHookOutput];
+    const long got = read_bytes(fd, piece, sizeof piece);
+    if (got <= 0) return got == -EINTR;
+    const Size count = static_cast<Size>(got);
+    const Size over = length + count > sizeof bytes ? length + count - sizeof bytes : 0;
+    for (Size i = 0; i + over < length; ++i) bytes[i] = bytes[i + over];
+    length -= over < length ? over : length;
+    cut = cut || over != 0;
+    for (Size i = 0; i < count; ++i) bytes[length++] = piece[i];
+    return true;
+  }
+};
+
 // What the parts of one hook share; closed as one.
 struct Run {
   const plan::Hook* hook = nullptr;
   unsigned index = 0;
   Step step = Step::none;
   HookPlace place{};
-  int input = -1, output = -1;
+  int input = -1;
   int failure[2] = {-1, -1};  // a pipe: errno of an execve that failed, else end of file
+  Output output;
 };
 
 Fault fail(const Run& run, long rc) { return check(rc, run.step, run.index); }
@@ -50,9 +72,6 @@ Fault open_files(const Context& context, Run& run) {
   CHILD_TRY(fail(run, input));
   run.input = static_cast<int>(input);
   CHILD_TRY(fail(run, write_state(context, run)));
-  const long output = call(__NR_memfd_create, arg("hook-output"), kCloexec);
-  CHILD_TRY(fail(run, output));
-  run.output = static_cast<int>(output);
   return fail(run, call(__NR_pipe2, arg(run.failure), kOpenCloexec));
 }
 
@@ -61,7 +80,7 @@ Fault open_files(const Context& context, Run& run) {
 Fault become_hook(const Context& context, const Run& run) {
   call(__NR_setpgid, 0, 0);
   CHILD_TRY(fail(run, call(__NR_dup3, run.input, 0, 0)));
-  for (int fd = 1; fd < 3; ++fd) CHILD_TRY(fail(run, call(__NR_dup3, run.output, fd, 0)));
+  for (int fd = 1; fd < 3; ++fd) CHILD_TRY(fail(run, call(__NR_dup3, run.hook->output_fd, fd, 0)));
   const bool inside = run.place == HookPlace::start_container;
   CHILD_TRY(fail(run, inside ? call(__NR_chdir, arg("/")) : call(__NR_fchdir, context.root_fd)));
   CHILD_TRY(fail(run, call(__NR_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC)));
@@ -92,20 +111,31 @@ struct ChildInfo {
   char rest[100];
 };
 
+// What is still in the pipe when the hook has ended. Whatever the hook has left behind holds the other end and can go
+// on printing into it, which neither stops it (nobody will read any more) nor ends it (a pipe of its own cannot break).
+void finish_output(Run& run) {
+  constexpr int kPieces = 64;  // whoever goes on printing does not keep us
+  call(__NR_fcntl, run.hook->output_fd, F_SETFL, kOpenReadWrite | kOpenNonblock);
+  for (int i = 0; i < kPieces && run.output.take(run.hook->read_fd); ++i) {
+  }
+}
+
 // The hook's status as a shell has it; -ETIMEDOUT when it had to be killed.
-long wait_hook(const Run& run, long pid, int pidfd) {
+long wait_hook(Run& run, long pid, int pidfd) {
+  constexpr short kReadable = 1;  // POLLIN
   struct {
     int fd;
     short events, happened;
-  } poll{pidfd, 1 /* POLLIN */, 0};
+  } poll[2]{{pidfd, kReadable, 0}, {run.hook->read_fd, kReadable, 0}};
   struct {
     long seconds, nanoseconds;
   } timeout{run.hook->timeout_seconds, 0};
   void* limit = run.hook->timeout_seconds >= 0 ? &timeout : nullptr;
   long ready = 0;
   do {
-    ready = call(__NR_ppoll, arg(&poll), 1, arg(limit), 0, 8);  // the kernel writes back what is left of the time
-  } while (ready == -EINTR);
+    ready = call(__NR_ppoll, arg(poll), 2, arg(limit), 0, 8);  // the kernel writes back what is left of the time
+    if (ready > 0 && poll[1].happened != 0) run.output.take(run.hook->read_fd);
+  } while (ready == -EINTR || (ready > 0 && poll[0].happened == 0));
   if (ready == 0) {
     call(__NR_kill, -pid, kSigkill);
     call(__NR_kill, pid, kSigkill);
@@ -117,8 +147,20 @@ long wait_hook(const Run& run, long pid, int pidfd) {
     rc = call(__NR_waitid, kPid, pid, arg(&info), kExited, 0);
   } while (rc == -EINTR);
   if (rc < 0) return rc;
+  finish_output(run);
   if (ready == 0) return -ETIMEDOUT;
   return info.code == kCodeExited ? info.status : 128 + info.status;
+}
+
+// As a file that goes to the launcher with the fault; -1 when that cannot be: the fault itself is what matters.
+int keep_output(const Output& output) {
+  constexpr unsigned kCloexec = 1;  // MFD_CLOEXEC
+  const long fd = call(__NR_memfd_create, arg("hook-output"), kCloexec);
+  if (fd < 0) return -1;
+  const int file = static_cast<int>(fd);
+  if (output.cut) write_bytes(file, "[...]", 5);
+  write_bytes(file, output.bytes, output.length);
+  return file;
 }
 
 Fault run_opened(const Context& context, Run& run) {
@@ -135,32 +177,59 @@ Fault run_opened(const Context& context, Run& run) {
   if (status == 0) return {};
   Fault fault = fail(run, status);
   if (status > 0) fault = {run.step, run.index, EIO, static_cast<unsigned>(status)};
-  fault.output_fd = run.output;
+  fault.output_fd = keep_output(run.output);
   return fault;
 }
 
 Fault run_one(const Context& context, Run& run) {
   Fault fault = open_files(context, run);
   if (!fault) fault = run_opened(context, run);
-  const int fds[] = {run.input, run.failure[0], run.failure[1]};
+  const int fds[] = {run.input, run.failure[0], run.failure[1], run.hook->output_fd, run.hook->read_fd};
   for (const int fd : fds)
     if (fd >= 0) close_fd(fd);
-  if (fault.output_fd < 0 && run.output >= 0) close_fd(run.output);
   return fault;
 }
 
 }  // namespace
 
-void prepare_hooks(Context& context) {
+namespace {
+
+// The hook's end is open for both ways, so that the pipe never breaks under what the hook leaves behind: neither the
+// end of our reading nor our end sends it SIGPIPE.
+long open_pipe(plan::Hook& hook) {
+  int ends[2] = {-1, -1};
+  const long made = call(__NR_pipe2, arg(ends), kOpenCloexec);
+  if (made < 0) return made;
+  call(__NR_fcntl, ends[0], F_SETFL, kOpenRead | kOpenNonblock);
+  char path[32] = "/proc/self/fd/";
+  Size at = length_of(path);
+  char digits[12];
+  Size count = 0;
+  for (int rest = ends[1]; count == 0 || rest != 0; rest /= 10) digits[count++] = static_cast<char>('0' + rest % 10);
+  while (count > 0) path[at++] = digits[--count];
+  const long both = open_at(kHere, path, kOpenReadWrite);
+  hook.read_fd = ends[0];
+  hook.output_fd = both >= 0 ? static_cast<int>(both) : ends[1];
+  if (both >= 0) close_fd(ends[1]);
+  return 0;
+}
+
+}  // namespace
+
+// Order: while /proc is still the host's.
+Fault prepare_hooks(Context& context) {
   const plan::Span lists[] = {context.plan().create_container_hooks, context.plan().start_container_hooks};
-  for (const auto& list : lists) {
-    const auto* hooks = context.array<plan::Hook>(list);
-    for (unsigned i = 0; i < list.count; ++i) {
+  constexpr Step kSteps[] = {Step::create_container_hook, Step::start_container_hook};
+  for (unsigned list = 0; list < 2; ++list) {
+    auto* hooks = reinterpret_cast<plan::Hook*>(context.bytes(lists[list].at));
+    for (unsigned i = 0; i < lists[list].count; ++i) {
       make_pointers(context, hooks[i].argv);
       // Without an environment of its own a startContainer hook has the program's, which is prepared already.
       if (hooks[i].envp != context.plan().envp) make_pointers(context, hooks[i].envp);
+      CHILD_TRY(check(open_pipe(hooks[i]), kSteps[list], i));
     }
   }
+  return {};
 }
 
 Fault run_hooks(const Context& context, HookPlace place) {

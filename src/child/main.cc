@@ -132,7 +132,7 @@ Fault start(Context& context) {
   CHILD_TRY(protect_self(context));
   make_pointers(context, context.plan().argv);
   make_pointers(context, context.plan().envp);
-  prepare_hooks(context);
+  CHILD_TRY(prepare_hooks(context));
   if (context.has(plan::kTwoStages)) {
     long pid = 0;
     // Order: where others see the second stage (exec, a shared pid namespace), the files of the groups are closed

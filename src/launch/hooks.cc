@@ -4,16 +4,18 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <ctime>
 
 #include "base/text.h"
+#include "fs/dir.h"
 #include "oci/json.h"
+#include "plan/child_plan.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -36,16 +38,72 @@ StateText state_around_pid(const HookState& state) {
   return {R"({"pid":)", str(',', state_json(without).substr(1))};
 }
 
-std::string hook_output(int fd) {
-  constexpr std::size_t kMost = 1024;
-  std::string text(kMost, '\0');
-  const off_t length = ::lseek(fd, 0, SEEK_END);
-  const off_t from = length > static_cast<off_t>(kMost) ? length - static_cast<off_t>(kMost) : 0;
-  const ssize_t got = ::pread(fd, text.data(), text.size(), from);
-  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+namespace {
+
+std::string shown(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   return printable(text);
 }
+
+}  // namespace
+
+std::string hook_output(int fd) {
+  constexpr std::size_t kMost = plan::kHookOutput + 16;
+  std::string text(kMost, '\0');
+  const ssize_t got = ::pread(fd, text.data(), text.size(), 0);
+  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  return shown(std::move(text));
+}
+
+namespace {
+
+// The end of what a hook prints, however much that is.
+class Output {
+ public:
+  // The hook's end is open for both ways, so that the pipe never breaks under what the hook leaves behind: neither the
+  // end of our reading nor our end sends it SIGPIPE.
+  Result<void> open() {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) return Error::from_errno(errno, "pipe2");
+    read_ = UniqueFd(ends[0]);
+    write_ = UniqueFd(ends[1]);
+    if (::fcntl(read_.get(), F_SETFL, O_RDONLY | O_NONBLOCK) != 0) return Error::from_errno(errno, "fcntl");
+    auto both = sys::open_at(AT_FDCWD, str("/proc/self/fd/", write_.get()).c_str(), O_RDWR);
+    if (both) write_ = std::move(*both);
+    return {};
+  }
+  [[nodiscard]] int for_hook() const { return write_.get(); }
+  [[nodiscard]] int for_us() const { return read_.get(); }
+
+  // What is in the pipe now: false when that is nothing.
+  bool take() {
+    std::array<char, plan::kHookOutput> piece;  // NOLINT: filled by read
+    const ssize_t got = ::read(read_.get(), piece.data(), piece.size());
+    if (got <= 0) return got < 0 && errno == EINTR;
+    text_.append(piece.data(), static_cast<std::size_t>(got));
+    if (text_.size() <= plan::kHookOutput) return true;
+    text_.erase(0, text_.size() - plan::kHookOutput);
+    cut_ = true;
+    return true;
+  }
+
+  // When the hook has ended. What it has left behind and goes on printing finds a pipe that is full, not one that
+  // blocks.
+  std::string finish() {
+    constexpr int kPieces = 64;
+    (void)::fcntl(write_.get(), F_SETFL, O_RDWR | O_NONBLOCK);
+    for (int i = 0; i < kPieces && take(); ++i) {
+    }
+    return shown(str(cut_ ? "[...]" : "", text_));
+  }
+
+ private:
+  UniqueFd read_, write_;
+  std::string text_;
+  bool cut_ = false;
+};
+
+}  // namespace
 
 namespace {
 
@@ -107,19 +165,25 @@ Result<pid_t> spawn_hook(const oci::Hook& hook, const std::string& directory, in
 enum class End { itself, timeout, orphaned };
 
 // Until the hook has ended, its time is up, or the container's process, for which it works, is dead.
-End watch_hook(int pidfd, const std::optional<int>& timeout_seconds, int process_pidfd) {
-  std::array<pollfd, 2> watched{{{pidfd, POLLIN, 0}, {process_pidfd, POLLIN, 0}}};
-  const timespec timeout{timeout_seconds.value_or(0), 0};
-  int ready = 0;
-  do {
-    ready = ::ppoll(watched.data(), watched.size(), timeout_seconds ? &timeout : nullptr, nullptr);
-  } while (ready < 0 && errno == EINTR);
-  if (watched[0].revents != 0) return End::itself;
-  return ready == 0 ? End::timeout : End::orphaned;
+End watch_hook(int pidfd, const std::optional<int>& timeout_seconds, int process_pidfd, Output& output) {
+  std::array<pollfd, 3> watched{{{pidfd, POLLIN, 0}, {process_pidfd, POLLIN, 0}, {output.for_us(), POLLIN, 0}}};
+  constexpr std::int64_t kMillisecond = 1'000'000, kSecond = 1'000 * kMillisecond;
+  const std::int64_t end = fs::monotonic_ns() + timeout_seconds.value_or(0) * kSecond;
+  for (;;) {
+    const std::int64_t left = std::max<std::int64_t>(end - fs::monotonic_ns(), 0);
+    const timespec timeout{left / kSecond, left % kSecond};
+    const int ready = ::ppoll(watched.data(), watched.size(), timeout_seconds ? &timeout : nullptr, nullptr);
+    if (ready < 0) continue;
+    if (watched[0].revents != 0) return End::itself;
+    if (watched[1].revents != 0) return End::orphaned;
+    if (timeout_seconds && left == 0) return End::timeout;
+    if (watched[2].revents != 0) output.take();
+  }
 }
 
-Result<sys::ExitStatus> wait_hook(pid_t pid, int pidfd, const oci::Hook& hook, int process_pidfd, End& end) {
-  end = watch_hook(pidfd, hook.timeout_seconds, process_pidfd);
+Result<sys::ExitStatus> wait_hook(pid_t pid, int pidfd, const oci::Hook& hook, int process_pidfd, Output& output,
+                                  End& end) {
+  end = watch_hook(pidfd, hook.timeout_seconds, process_pidfd, output);
   if (end != End::itself) {
     ::kill(-pid, SIGKILL);
     (void)sys::signal_pidfd(pidfd, SIGKILL);
@@ -130,17 +194,17 @@ Result<sys::ExitStatus> wait_hook(pid_t pid, int pidfd, const oci::Hook& hook, i
 }
 
 Result<void> run_hook(const oci::Hook& hook, const HookState& state, int in_fd) {
-  UniqueFd out(::memfd_create("hook-output", MFD_CLOEXEC));
-  if (!out) return Error::from_errno(errno, "memfd_create");
-  const pid_t pid = TRY(spawn_hook(hook, state.bundle, in_fd, out.get()));
+  Output output;
+  TRY(output.open());
+  const pid_t pid = TRY(spawn_hook(hook, state.bundle, in_fd, output.for_hook()));
   const UniqueFd pidfd = TRY(sys::open_pidfd(pid));
   End end{};
-  const auto status = TRY(wait_hook(pid, pidfd.get(), hook, state.process_pidfd, end));
+  const auto status = TRY(wait_hook(pid, pidfd.get(), hook, state.process_pidfd, output, end));
+  const std::string text = output.finish();
   if (end == End::orphaned) return Error::make(Code::os, "was killed, since the container's process has ended");
   if (end == End::timeout)
     return Error::make(Code::os, "ran past its timeout of ", *hook.timeout_seconds, " s and was killed");
   if (status.shell_status() == 0) return {};
-  const std::string text = hook_output(out.get());
   return Error::make(Code::os, "exit status ", status.shell_status(), text.empty() ? "" : ": ", text);
 }
 

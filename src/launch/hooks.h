@@ -28,12 +28,13 @@ StateText state_around_pid(const HookState& state);
 /// The state as one document.
 std::string state_json(const HookState& state);
 
-/// The end of what a hook has printed, for the error message.
+/// What skink-init has kept of what a hook has printed, for the error message.
 std::string hook_output(int fd);
 
 /// Runs hooks in their order, each with exactly its own environment (attack A24), the bundle as working directory and
 /// the state on standard input; stops at the first failure. `kind` is the member name in config.json, for messages. A
-/// hook that outlives its timeout is killed with its process group.
+/// hook that outlives its timeout is killed with its process group. Of what it prints the end is kept for the message;
+/// what it leaves behind can go on printing, and nobody waits for that (fault F34).
 Result<void> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind, const HookState& state);
 
 }  // namespace skink::launch

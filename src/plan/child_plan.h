@@ -201,7 +201,12 @@ struct Hook {
   Offset envp;
   Offset head, tail;
   I32 timeout_seconds;  // -1: none
+  I32 output_fd;        // skink-init's: both ends of a pipe as one, for the hook,
+  I32 read_fd;          // and the one to read it by
 };
+
+/// As much of what a hook has printed is kept: its end.
+inline constexpr U32 kHookOutput = 4096;
 
 inline constexpr U32 kHasUserNamespace = 1;
 inline constexpr U32 kNewCgroupNamespace = 2;

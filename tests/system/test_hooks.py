@@ -7,7 +7,7 @@ import re
 import subprocess
 
 import pytest
-from skinktest import alive, read_text, wait_for
+from skinktest import ALL, alive, read_text, wait_for
 
 KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup")
@@ -283,6 +283,79 @@ def test_a_hook_that_reads_nothing_and_one_that_prints_a_lot(oci, bundle, world)
     b.config["hooks"] = {kind: [say("exec <&-"), noisy] for kind in ("createRuntime", "createContainer", "startContainer")}
     b.save()
     assert oci.ok("run", "--bundle", b.dir, world.name()) == "ran"
+
+
+@pytest.fixture
+def small_memory(world):
+    """What to put before a command so that it and what it starts have 24 MiB together."""
+    top = "/sys/fs/cgroup/memory" if os.path.isdir("/sys/fs/cgroup/memory") else "/sys/fs/cgroup"
+    group = os.path.join(top, "skink-test-memory-" + world.id)
+    os.mkdir(group)
+    limit = "memory.limit_in_bytes" if top.endswith("memory") else "memory.max"
+    with open(os.path.join(group, limit), "w") as file:
+        file.write(str(24 << 20))
+    yield ["sh", "-c", "echo 0 >%s/cgroup.procs; exec \"$@\"" % group, "sh"]
+    for pid in read_text(group + "/cgroup.procs").split():
+        os.kill(int(pid), 9)
+    wait_for(lambda: not read_text(group + "/cgroup.procs"))
+    os.rmdir(group)
+
+
+FLOOD = (1 << 30 if ALL else 1 << 27) >> 20  # MiB
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_f34_a_hook_that_floods_us(oci, bundle, world, small_memory, kind):
+    """It is neither blocked nor is what it prints kept: only the end, for the message."""
+    b = bundle(["sleep", "1000"])
+    flood = "echo first; i=0; while [ $i -lt %d ]; do head -c 1048576 /dev/zero | tr '\\0' x; i=$((i+1)); done; echo; echo last" % FLOOD
+    log = world.path("log.json")
+    for status in (0, 3):
+        name = world.name()
+        b.config["hooks"] = {kind: [dict(say("%s; exit %d" % (flood, status)), env=["PATH=/bin:/usr/bin"])]}
+        b.save()
+        told = ""
+        for command in (["create", "--bundle", b.dir, name], ["start", name], ["kill", name, "KILL"]):
+            result = oci("--log", log, *command, timeout=300, before=small_memory)
+            told += result.err
+            if result.status != 0:
+                break
+        wait_for(lambda: oci("state", name).status != 0 or state(oci, name)["status"] == "stopped")
+        told += oci("delete", "--force", name, timeout=300, before=small_memory).err
+        if status == 0:
+            assert told == ""
+        else:
+            assert "hooks.%s[0]" % kind in told and "exit status 3: [...]xxx" in told
+            assert told.rstrip().endswith("last") and "first" not in told and len(told) < 5000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_f34_a_hook_that_leaves_something_behind(oci, bundle, world, kind):
+    """It holds what the hook printed into and goes on printing: nobody waits for it, and nothing ends it."""
+    b = bundle(["sleep", "1000"])
+    mark = "86397%d" % (int(world.id[:6], 16))
+    inside = kind in ("createContainer", "startContainer")
+    # In the pid namespace of a container it ends with that, so it has to have lived on before.
+    b.config["hooks"] = {kind: [dict(say("(trap '' HUP; while [ $((n=n+1)) -lt 30000 ]; do echo 0123456789; done; exec sleep %s) & echo mine" % mark),
+                                     env=["PATH=/bin:/usr/bin"])]}
+    b.save()
+    name = world.name()
+
+    def left():
+        return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and read_text("/proc/%s/cmdline" % pid, "").rstrip("\0").endswith(mark)]
+    try:
+        oci.ok("create", "--bundle", b.dir, name)
+        oci.ok("start", name)
+        if inside:
+            wait_for(left)
+        oci.ok("kill", name, "KILL")
+        wait_for(lambda: state(oci, name)["status"] == "stopped")
+        oci.ok("delete", name)
+        if not inside:
+            wait_for(left)
+    finally:
+        for pid in left():
+            os.kill(pid, 9)
 
 
 @pytest.mark.parametrize("hook, wanted", [
