@@ -493,6 +493,73 @@ V2 = ["unshare", "-m", "--propagation", "private", "sh", "-c",
       "umount -R /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"", "sh"]
 
 
+@pytest.fixture
+def paused_v2(oci, bundle, world):
+    """A paused container of a host with nothing but cgroup v2, and its group."""
+    b, name, group = bundle(["sleep", "1000"]), world.name(), "/skink-test-%s" % world.id
+    b.config["linux"]["cgroupsPath"] = group
+    b.save()
+    with open(os.devnull, "wb") as sink:
+        assert oci("run", "-d", "--bundle", b.dir, name, before=V2, stdout=sink, stderr=sink).status == 0
+    oci.ok("pause", name, before=V2)
+    assert json.loads(oci.ok("state", name, before=V2))["status"] == "paused"
+    top = "/sys/fs/cgroup/unified" if os.path.isdir("/sys/fs/cgroup/unified") else "/sys/fs/cgroup"
+    assert read_text(top + group + "/cgroup.freeze") == "1\n"
+    yield name, top + group
+    oci("delete", "--force", name, before=V2)
+
+
+def waiting(oci, group, *words):
+    """An exec that is in the group and waits; as with runc it is as frozen as all the others there."""
+    process = oci.start("exec", "--ignore-paused", *words, before=V2)
+    wait_for(lambda: len(read_text(group + "/cgroup.procs").split()) == 2)
+    assert process.poll() is None
+    return process
+
+
+def test_a_paused_container_of_cgroup_v2(oci, paused_v2):
+    name, group = paused_v2
+    oci.fails("exec", name, "true", before=V2, status=255, match="cannot exec in a paused container")
+    process = waiting(oci, group, name, "sh", "-c", "cat /proc/self/cgroup; exit 7")
+    # Nothing of it holds anybody up.
+    assert json.loads(oci.ok("state", name, before=V2))["status"] == "paused"
+    oci.ok("resume", name, before=V2)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 7 and out.endswith(b"0::/\n") and err == b""
+
+
+def test_a_detached_exec_in_a_paused_container_of_cgroup_v2(oci, world, paused_v2):
+    name, group = paused_v2
+    pid_file = world.path("pid")
+    process = waiting(oci, group, "--detach", "--pid-file", pid_file, name, "sleep", "1000")
+    assert not os.path.exists(pid_file)
+    oci.ok("resume", name, before=V2)
+    assert process.wait(timeout=60) == 0
+    assert read_text("/proc/%s/comm" % read_text(pid_file)) == "sleep\n"
+
+
+def test_an_exec_that_waits_ends_with_the_container(oci, paused_v2):
+    name, group = paused_v2
+    process = waiting(oci, group, name, "true")
+    assert oci("delete", "--force", name, before=V2).status == 0
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 255 and out == b"" and len(err.splitlines()) == 1
+
+
+def test_an_exec_that_waits_can_be_killed(oci, world, paused_v2):
+    """What it has begun does not run when the container goes on."""
+    name, group = paused_v2
+    process = waiting(oci, group, name, "touch", "/tmp/ran")
+    children = [int(pid) for pid in read_text(group + "/cgroup.procs").split()]
+    # The program itself, not the shell before it.
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(timeout=60)
+    oci.ok("resume", name, before=V2)
+    wait_for(lambda: len(read_text(group + "/cgroup.procs").split()) == 1)
+    assert sum(alive(pid) for pid in children) == 1
+    oci.fails("exec", name, "cat", "/tmp/ran", before=V2)
+
+
 def test_init_in_a_group_below_its_own(oci, bundle, world):
     """cgroup v2: what systemd and nested engines do. Nobody may join a group that gives controllers to groups below."""
     top = "/sys/fs/cgroup/unified" if os.path.isdir("/sys/fs/cgroup/unified") else "/sys/fs/cgroup"
