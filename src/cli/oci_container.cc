@@ -194,11 +194,8 @@ Result<void> wait_for_end(int pidfd, pid_t pid) {
   return Error::make(Code::busy, "the container's process ", pid, " did not die within ", kKillDeadline.count(), " ms");
 }
 
-// config.md "Linux Process": what cannot be granted "MUST be logged as a warning by the runtime".
-void warn_of_capabilities(const oci::Process& process, std::string_view json, std::uint64_t withheld,
-                          const OciLog& log) {
-  if ((withheld & ~oci::kUnknownCapability) != 0)
-    log.warning(str("process.capabilities: this host cannot grant ", oci::capability_names(withheld)));
+void warn_of_unknown_capabilities(const oci::Process& process, std::string_view json, std::uint64_t withheld,
+                                  const OciLog& log) {
   if (!process.capabilities || (withheld & oci::kUnknownCapability) == 0) return;
   for (const auto& name : oci::unknown_capabilities(json))
     log.warning(str("process.capabilities: ", quoted(name), " is not a capability, such as CAP_NET_BIND_SERVICE"));
@@ -221,6 +218,16 @@ Result<void> prepare_notify(Made& made, const OciGlobals& globals, bool wait_for
 
 }  // namespace
 
+void warn_of_capabilities(const launch::Launched& launched, const OciLog& log) {
+  if ((launched.withheld_capabilities & ~oci::kUnknownCapability) != 0)
+    log.warning(
+        str("process.capabilities: this host cannot grant ", oci::capability_names(launched.withheld_capabilities)));
+  for (int number = 0; number < 64; ++number)
+    if ((launched.withheld_ambient >> number & 1U) != 0)
+      log.warning(str("process.capabilities.ambient: can't raise ambient capability ", oci::capability_name(number),
+                      ": it is not among the permitted and inheritable ones"));
+}
+
 Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& given,
                             const std::string& text, bool wait_for_start) {
   const auto id = TRY(state::ContainerId::parse(text));
@@ -237,7 +244,8 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
     add_home(*made.spec.process, record.rootfs);
     TRY(prepare_notify(made, globals, wait_for_start));
     auto launched = TRY(launch_recorded(root, made, record, options, wait_for_start));
-    warn_of_capabilities(*made.spec.process, bundle.json, launched.withheld_capabilities, globals.log);
+    warn_of_capabilities(launched, globals.log);
+    warn_of_unknown_capabilities(*made.spec.process, bundle.json, launched.withheld_capabilities, globals.log);
     made.pidfd = std::move(launched.pidfd);
     made.console = std::move(launched.console);
     TRY(hand_over(options, launched.identity.pid, made.pidfd.get(), made.console.get()));

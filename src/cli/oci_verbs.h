@@ -12,6 +12,7 @@
 #include "cli/oci_log.h"
 #include "cli/oci_notify.h"
 #include "cli/options.h"
+#include "launch/launch.h"
 #include "state/state.h"
 
 namespace skink::cli {
@@ -73,6 +74,9 @@ struct Made {
 };
 Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& options,
                             const std::string& id, bool wait_for_start);
+
+/// config.md "Linux Process": what cannot be granted "MUST be logged as a warning by the runtime".
+void warn_of_capabilities(const launch::Launched& launched, const OciLog& log);
 
 /// Kills the init and waits until it has ended (bounded): what `state` says next is "stopped".
 void end_init(const state::Container& container);

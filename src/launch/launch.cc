@@ -243,6 +243,7 @@ Result<void> Launch::follow() {
 
 Result<Launched> Launch::finish() {
   launched_.withheld_capabilities = plan_.withheld_capabilities;
+  launched_.withheld_ambient = plan_.withheld_ambient;
   launched_.pidfd = std::move(process_.pidfd);
   return std::move(launched_);
 }

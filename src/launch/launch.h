@@ -57,6 +57,7 @@ struct Launched {
   UniqueFd console;  ///< the master of its terminal when process.terminal is set
   /// Capabilities that were asked for and could not be given: a warning is due.
   std::uint64_t withheld_capabilities = 0;
+  std::uint64_t withheld_ambient = 0;  ///< likewise: of the ambient set, for want of being permitted and inheritable
 };
 
 /// Makes the container: namespaces, mounts, devices, security, hooks (prestart, createRuntime, createContainer; without

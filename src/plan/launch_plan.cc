@@ -422,7 +422,9 @@ void limit_capabilities(const HostFacts& host, bool in_user_namespace, LaunchPla
     *set &= granted;
   }
   // The kernel raises only what is permitted and inheritable; runc's own default asks for more and gets no error.
-  plan.capabilities.ambient &= plan.capabilities.permitted & plan.capabilities.inheritable;
+  const std::uint64_t can_be_raised = plan.capabilities.permitted & plan.capabilities.inheritable;
+  plan.withheld_ambient = plan.capabilities.ambient & ~can_be_raised;
+  plan.capabilities.ambient &= can_be_raised;
 }
 
 Result<void> plan_process(const oci::Process& process, const HostFacts& host, LaunchPlan& plan) {

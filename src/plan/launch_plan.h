@@ -89,6 +89,7 @@ struct LaunchPlan {
   oci::Process process;  ///< args, env, cwd, user, rlimits, scheduler, ... as they are
   oci::Capabilities capabilities;
   std::uint64_t withheld_capabilities = 0;  ///< asked for, and not there to be given
+  std::uint64_t withheld_ambient = 0;       ///< asked for as ambient, without being permitted and inheritable
   unsigned last_capability = 0;
   std::uint32_t personality = 0;
   std::uint32_t memory_mode = 0;  ///< MPOL_* with MPOL_F_*

@@ -32,3 +32,23 @@ def test_what_the_runtime_has_not_is_a_warning(oci, bundle, world):
     mine = sets_of(read_text("/proc/self/status"))["Prm"] >> 24 & 1
     again = oci("run", "--bundle", b.dir, world.name())
     assert again.status == 0 and sets_of(again.out)["Bnd"] >> 24 & 1 == mine
+
+
+def test_an_ambient_capability_that_cannot_be_raised_is_a_warning(oci, bundle, world):
+    """What is permitted and inheritable is raised all the same; exec says it as run does."""
+    b = bundle(["sleep", "1000"])
+    for kind in KINDS:
+        b.config["process"]["capabilities"][kind] = ["CAP_KILL", "CAP_CHOWN"]
+    b.config["process"]["capabilities"].update(inheritable=["CAP_KILL"], ambient=["CAP_KILL", "CAP_CHOWN"])
+    b.save()
+    name, log = world.name(), world.path("log")
+    result = oci("run", "--detach", "--bundle", b.dir, name)
+    words = "can't raise ambient capability CAP_CHOWN: "
+    assert result.status == 0 and result.err.count(words) == 1 and "CAP_KILL" not in result.err
+    assert result.err.startswith("skink-oci: warning: ") and len(result.err.splitlines()) == 1
+    again = oci("exec", name, "cat", "/proc/self/status")
+    assert again.status == 0 and words in again.err and sets_of(again.out)["Amb"] == 1 << 5
+    before = len(read_text(log, ""))
+    oci.options += ["--log", log]
+    logged = oci("exec", name, "true")
+    assert before == 0 and logged.err == "" and words in read_text(log) and "level=warning" in read_text(log)
