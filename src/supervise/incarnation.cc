@@ -145,6 +145,7 @@ Result<UniqueFd> Supervisor::make_incarnation_root() {
     // A bounded layer is a tmpfs: no other file system gives one directory a size without quotas set up by hand.
     if (container_.storage_size) upper = TRY(mount_sized_tmpfs(*container_.storage_size));
     request.upper_parent_fd = upper.get();
+    request.upper_detached = container_.storage_size.has_value();
   }
   return TRY_CTX(make_root(request), "root file system");
 }

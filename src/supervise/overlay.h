@@ -10,8 +10,19 @@
 
 namespace skink::supervise {
 
-/// A detached overlay of `lowers` (topmost first), read-only unless upper and work directories are given.
-Result<UniqueFd> mount_overlay(const std::vector<int>& lowers, int upper_fd = -1, int work_fd = -1);
+/// What an overlay is made of; the descriptors are borrowed.
+struct OverlayLayers {
+  std::vector<int> lowers;   ///< topmost first
+  int upper_parent_fd = -1;  ///< a directory with "upper" and "work" in it; without it the overlay is read-only
+  int detached_fd = -1;      ///< one of these that is a detached mount's top directory
+};
+
+/// A detached overlay.
+Result<UniqueFd> mount_overlay(const OverlayLayers& layers);
+
+/// The same in a way that works where the kernel takes no layer from a detached mount (before 6.15): a process with a
+/// mount namespace of its own attaches the layers there. mount_overlay chooses it by itself.
+Result<UniqueFd> mount_overlay_apart(const OverlayLayers& layers);
 
 /// What an overlay of `lowers` would show as the regular file `name` in the top directory `dir`, found without the
 /// mount (to make one and take it away costs two grace periods of the kernel): an O_PATH descriptor, an empty one when

@@ -174,29 +174,34 @@ Result<UniqueFd> make_sub_dir(int parent_fd, const char* name, mode_t mode) {
 }  // namespace
 
 Result<UniqueFd> make_root(const RootRequest& request) {
-  std::vector<int> lowers = request.lowers;
+  OverlayLayers layers{.lowers = request.lowers};
+  std::vector<int>& lowers = layers.lowers;
+  if (lowers.empty()) return Error::make(Code::corrupt, "the image has no layers");
+  if (request.upper_parent_fd >= 0) {
+    const UniqueFd upper = TRY(make_sub_dir(request.upper_parent_fd, "upper", 0755));
+    TRY(sys::mkdir_at(request.upper_parent_fd, "work", 0700));
+    // The upper layer's top is the root directory that the container sees: it has to look like the image's.
+    const auto top = TRY(sys::stat_fd(lowers.front(), "/"));
+    if (::fchown(upper.get(), top.st_uid, top.st_gid) != 0 || ::fchmod(upper.get(), top.st_mode & 07777) != 0)
+      return Error::from_errno(errno, "upper layer's top directory");
+    layers.upper_parent_fd = request.upper_parent_fd;
+    if (request.upper_detached) layers.detached_fd = request.upper_parent_fd;
+    return mount_overlay(layers);
+  }
   // An overlay without an upper needs two layers: an empty one does.
   UniqueFd filler;
   if (lowers.size() == 1) {
     filler = TRY(mount_scaffold_tmpfs());
     lowers.push_back(filler.get());
+    layers.detached_fd = filler.get();
   }
-  if (lowers.empty()) return Error::make(Code::corrupt, "the image has no layers");
-  if (request.upper_parent_fd >= 0) {
-    const UniqueFd upper = TRY(make_sub_dir(request.upper_parent_fd, "upper", 0755));
-    const UniqueFd work = TRY(make_sub_dir(request.upper_parent_fd, "work", 0700));
-    // The upper layer's top is the root directory that the container sees: it has to look like the image's.
-    const auto top = TRY(sys::stat_fd(lowers.front(), "/"));
-    if (::fchown(upper.get(), top.st_uid, top.st_gid) != 0 || ::fchmod(upper.get(), top.st_mode & 07777) != 0)
-      return Error::from_errno(errno, "upper layer's top directory");
-    return mount_overlay(lowers, upper.get(), work.get());
-  }
-  UniqueFd root = TRY(mount_overlay(lowers));
+  UniqueFd root = TRY(mount_overlay(layers));
   if (request.spec == nullptr) return root;
   const UniqueFd scaffold = TRY(make_scaffold(root.get(), targets_of(*request.spec)));
   if (!scaffold) return root;
   lowers.insert(lowers.begin(), scaffold.get());
-  return mount_overlay(lowers);
+  layers.detached_fd = scaffold.get();
+  return mount_overlay(layers);
 }
 
 }  // namespace skink::supervise

@@ -16,6 +16,7 @@ struct RootRequest {
   std::vector<int> lowers;          ///< topmost first (image::Lowers), borrowed
   const oci::Spec* spec = nullptr;  ///< mounts and cwd whose targets must exist; nullptr for none
   int upper_parent_fd = -1;         ///< with --writable: an empty directory of ours for the upper and work directories
+  bool upper_detached = false;      ///< it is the top of a detached mount
 };
 
 /// A detached mount of the root. Nothing of it is visible on the host.
