@@ -47,6 +47,7 @@ struct CreateRequest {
   plan::RunOptions run;  ///< what docker's options say
   RestartPolicy restart;
   bool remove_at_end = false;  ///< --rm
+  bool start_follows = false;  ///< this process starts it next: with remove_at_end it goes if the process dies before
   bool keep_durable = true;    ///< survives a reboot (fsync); false for `run --rm` in the foreground
   std::optional<int> stop_signal;
   std::int64_t stop_timeout_ns = 10'000'000'000;

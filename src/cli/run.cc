@@ -145,6 +145,7 @@ int run(Context& context, Arguments args) {
     if (auto fine = check_terminal(attach); !fine) return context.fail(fine.error(), kOwnFailure);
   auto id_file = IdFile::make(command.cidfile);
   if (!id_file) return context.fail(id_file.error(), kOwnFailure);
+  command.request.start_follows = true;
   auto created = create(context, command, *id_file);
   if (!created) return context.fail(created.error(), kOwnFailure);
   const Foreground foreground{created->id, command.request.name, attach, command.request.remove_at_end};

@@ -69,14 +69,13 @@ Result<void> Supervisor::adopt_running() {
   if (!init_pidfd_)
     if (auto opened = sys::open_identified(status_.init)) init_pidfd_ = std::move(*opened);
   if (terminal_) TRY(watch(terminal_.get(), Source::terminal, EPOLLIN));
-  if (init_pidfd_) {
-    TRY(watch(init_pidfd_.get(), Source::init, EPOLLIN));
-  } else {
-    // It ended while nobody looked; the guard's record, if there is one, is found at once.
-    init_gone_ = true;
-    give_up_waiting_ns_ = fs::monotonic_ns() + 1'000'000'000;
-  }
+  if (init_pidfd_) TRY(watch(init_pidfd_.get(), Source::init, EPOLLIN));
   save();
+  if (init_pidfd_) return {};
+  // It ended while nobody looked: what is known of that is known now.
+  init_gone_ = true;
+  init_gone_ns_ = fs::monotonic_ns();
+  check_init();
   return {};
 }
 

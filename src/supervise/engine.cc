@@ -128,7 +128,11 @@ void fill_state(const Roots& roots, ContainerInfo& info, int store_dir_fd) {
   // Whoever looks at a container that lost both its keepers gives it new ones.
   if (!alive && status && is_abandoned(*status)) alive = revive(roots, info.id).has_value();
   if (alive && status) {
-    fill_from_status(info, *status);
+    // What a dead supervisor wrote holds only as far as it can be seen: its successor has not looked yet.
+    const bool stale = status->step == Step::running && !sys::open_identified(status->supervisor) &&
+                       !sys::open_identified(status->init);
+    if (stale) fill_abandoned(info, *status);
+    else fill_from_status(info, *status);
     return;
   }
   fill_from_record(info, store_dir_fd);
@@ -214,7 +218,9 @@ Result<std::vector<ContainerInfo>> Engine::list() const {
     }
     const auto dir = open_container(impl_->roots, entry.name);
     if (dir) {
-      all.push_back(info_of(impl_->roots, entry.name, dir->get()));
+      ContainerInfo info = info_of(impl_->roots, entry.name, dir->get());
+      const bool swept = info.remove_at_end && info.phase == Phase::created && remove_orphan(impl_->roots, entry.name);
+      if (!swept) all.push_back(std::move(info));
     } else if (dir.error().code() != Code::not_found) {  // not a directory
       ContainerInfo info;
       info.id = entry.name;

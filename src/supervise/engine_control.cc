@@ -67,7 +67,7 @@ Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, in
     status.finished_ns = before->finished_ns;
     status.last_exit = before->last;
   }
-  TRY(fs::write_file_atomic(dir.get(), kStatusFile, dump(status), 0600));
+  TRY(write_status(dir.get(), status));
   TRY(write_run_files(dir.get(), container));
   return dir;
 }
@@ -273,6 +273,21 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
     TRY(patience.check());
     pause_ms(5);
   }
+}
+
+bool remove_orphan(const Roots& roots, const std::string& id) {
+  auto dir = open_container(roots, id);
+  if (!dir) return false;
+  const auto container = read_container(dir->get(), id);
+  if (!container || !container->remove_at_end || !container->starter) return false;
+  // Order: the starter first. Once it is gone nobody makes a guard without the lock any more.
+  if (sys::open_identified(*container->starter)) return false;
+  const auto lock = fs::Lock::try_take(std::move(*dir), fs::Lock::Mode::exclusive, id);
+  if (!lock || is_alive(lock->fd())) return false;
+  if (const auto left = status_of(roots, id); left ? is_abandoned(*left) : left.error().code() != Code::not_found)
+    return false;
+  return clean_leftovers(roots, id) &&
+         remove_store_dir(roots.store_containers.get(), roots.names.get(), id, container->name);
 }
 
 bool is_hang_up(const Error& error) { return error.code() == Code::not_found && error.text() == kHangUp; }

@@ -226,7 +226,8 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
     return Error::make(Code::invalid_config, "name ", skink::quoted(request.name),
                        ": expected letters, digits, '_', '.', '+' and '-', at most 255, neither '.' nor '-' first");
   // Early, so that a name that is in use is told before an image is looked at; decided by take_name.
-  if (const auto owner = find_name(roots, request.name); owner && is_taken(roots, *owner))
+  const auto owner = find_name(roots, request.name);
+  if (owner && !remove_orphan(roots, *owner) && is_taken(roots, *owner))
     return Error::make(Code::exists, "the name ", skink::quoted(request.name), " is in use by container ",
                        owner->substr(0, 12), "; remove it (skink rm) or choose another name");
   const Draft draft = TRY(begin_draft(roots));
@@ -242,6 +243,7 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
     container.id = draft.id;
     container.name = name;
     container.bundle = bundle;
+    if (request.remove_at_end && request.start_follows) container.starter = TRY(sys::identify(::getpid()));
     container.default_seccomp = bundle.empty() && resolved.spec.linux.seccomp && !request.run.seccomp;
     if (container.default_seccomp) resolved.spec.linux.seccomp.reset();
     TRY(fill_draft(draft, container, oci::dump_spec(resolved.spec)));

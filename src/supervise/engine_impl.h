@@ -38,6 +38,10 @@ bool is_abandoned(const Status& status);
 /// another command is at work on it, not_found when there is nothing to adopt.
 Result<void> revive(const Roots& roots, const std::string& id);
 
+/// Removes a container that its `run --rm` was going to start, when that was killed before there was a guard. False
+/// when it is none or another command is at work on it.
+bool remove_orphan(const Roots& roots, const std::string& id);
+
 /// Ends whatever a container without guard and supervisor left in its groups, removes the groups and RUN/containers/ID.
 Result<void> clean_leftovers(const Roots& roots, const std::string& id);
 

@@ -60,11 +60,9 @@ void Supervisor::check_execs() {
     const auto record = find_record(pid, exec.process.exits_from);
     if (record && *record) {
       ended.emplace_back(pid, last_exit_of(**record));
-    } else if (exec.ended) {
-      auto told = ask_kernel(exec.pidfd.get(), pid);
-      if (!told && (status_.orphaned || exec.asked > 5)) told = read_zombie(exec.process.identity);
-      if (told) ended.emplace_back(pid, last_exit_of(*told));
-      else if (++exec.asked > 10) ended.emplace_back(pid, unknown_exit());
+    } else if (exec.ended_ns != 0) {
+      if (const auto last = end_of(exec.process.identity, exec.pidfd, exec.process.exits_from, exec.ended_ns))
+        ended.emplace_back(pid, *last);
     }
   }
   for (const auto& [pid, last] : ended) {

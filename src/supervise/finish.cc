@@ -3,7 +3,9 @@
 #include <fcntl.h>
 
 #include <cerrno>
+#include <chrono>
 
+#include "base/text.h"
 #include "fs/dir.h"
 #include "launch/launch.h"
 #include "supervise/removal.h"
@@ -24,10 +26,12 @@ void Supervisor::give_up(const LastExit& last) {
     written = write_exit(last, true);
   }
   group_.reset();
-  // With no room for the record the run directory is what knows how it ended: it stays, and whoever looks next starts a
-  // successor of ours that comes here again (fault F13).
-  remove_run_state(written.has_value());
-  if (container_.remove_at_end) remove_container();
+  const bool removed = remove_groups();
+  // With no room for the record the run directory is what knows how it ended, and with a group that cannot be removed,
+  // where that is: it stays, and whoever looks next starts a successor of ours that comes here again (faults F01, F13).
+  remove_run_state(written.has_value() && removed);
+  if (container_.remove_at_end && removed) remove_container();
+  else if (container_.remove_at_end) save();
   tell_end(last);
   if (start_heard_) {
     exit_code_ = kSupervisorDone;
@@ -56,7 +60,7 @@ void Supervisor::first_launch_failed(const Error& error) {
   (void)write_exit(last, true);
   (void)record_wish(kFdStoreDir, false, false);
   group_.reset();
-  remove_run_state(true);
+  remove_run_state(remove_groups());
   first_failure_ = error;
   await_question();
 }
@@ -69,9 +73,29 @@ Result<void> Supervisor::write_exit(const LastExit& last, bool final) const {
                                final && container_.durable ? fs::Durability::durable : fs::Durability::volatile_state);
 }
 
-void Supervisor::remove_run_state(bool with_directory) {
+bool Supervisor::remove_groups() {
+  constexpr std::chrono::milliseconds kPatience{5000};
+  if (cgroup::Group::remove_if_empty(location_)) return true;
+  if (auto group = cgroup::Group::open(location_)) (void)group->kill_all(kPatience);
+  auto removed = cgroup::Group::remove(location_, kPatience);
+  if (!removed) complain(removed.error());
+  return removed.has_value();
+}
+
+// A predecessor was killed in its last steps: part of the run directory is gone. What is left of them is done; the
+// end itself was told or is on record.
+Result<void> Supervisor::finish_removal() {
+  location_ = TRY(cgroup::locate(TRY(cgroup::detect()), str("/skink/", container_.id)));
+  // Not by an accident to its files does a container end that runs.
   if (!cgroup::Group::remove_if_empty(location_))
-    (void)cgroup::Group::remove(location_, std::chrono::milliseconds(5000));
+    return Error::make(Code::busy, "the run directory is damaged, and the container may be running");
+  remove_run_state(true);
+  if (container_.remove_at_end) remove_container();
+  exit_code_ = kSupervisorDone;
+  return {};
+}
+
+void Supervisor::remove_run_state(bool with_directory) {
   remove_writable_layers(kFdStoreDir);
   if (!with_directory) return;
   if (const auto dir = sys::open_at(kFdRunRoot, kContainers, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))

@@ -126,6 +126,9 @@ Result<void> start_guard(const GuardStart& start) {
   const UniqueFd program = TRY(sys::open_at(AT_FDCWD, "/proc/self/exe", O_PATH));
   const UniqueFd exits = TRY(sys::open_at(
       start.run_dir, kExitsFile, O_RDWR | O_CREAT | (start.revive ? 0 : O_TRUNC) | O_APPEND | O_NOFOLLOW, 0600));
+  // Room for the record of the end, should the disk be full by then; best effort, as not every file system has this.
+  constexpr off_t kRoomForExits = 4096;
+  (void)::fallocate(exits.get(), FALLOC_FL_KEEP_SIZE, 0, kRoomForExits);
   const UniqueFd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!event) return Error::from_errno(errno, "eventfd");
   const Pair park = TRY(queue());

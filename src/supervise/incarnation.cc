@@ -195,19 +195,7 @@ void Supervisor::check_init() {
     init_ended(last_exit_of(own));
     return;
   }
-  // Not our guard's child, or the guard was killed between its end and its record.
-  if (init_pidfd_)
-    if (const auto told = ask_kernel(init_pidfd_.get(), status_.init.pid)) {
-      init_ended(last_exit_of(*told));
-      return;
-    }
-  // Reaped by the host's init whenever that gets to it; until then it shows its status.
-  if (status_.orphaned)
-    if (const auto zombie = read_zombie(status_.init)) {
-      init_ended(last_exit_of(*zombie));
-      return;
-    }
-  if (fs::monotonic_ns() >= give_up_waiting_ns_) init_ended(unknown_exit());
+  if (auto last = end_of(status_.init, init_pidfd_, status_.exits_from, init_gone_ns_)) init_ended(std::move(*last));
 }
 
 void Supervisor::init_ended(LastExit last) {

@@ -17,7 +17,7 @@ class Patience {
  public:
   struct Limits {
     std::int64_t quiet_ns = 120'000'000'000;   ///< neither guard nor supervisor has used CPU time or waited for any
-    std::int64_t stopped_ns = 20'000'000'000;  ///< one of them is stopped (SIGSTOP)
+    std::int64_t stopped_ns = 10'000'000'000;  ///< one of them is stopped (SIGSTOP)
   };
   /// `roots` is borrowed.
   Patience(const Roots& roots, std::string id, Limits limits);

@@ -77,6 +77,7 @@ std::string dump(const Container& c) {
   json["labels"] = Json::object();
   for (const auto& [key, value] : c.labels) json["labels"][key] = value;
   if (c.storage_size) json["storage_size"] = *c.storage_size;
+  if (c.starter) json["starter"] = Json::array({c.starter->pid, c.starter->start_time, c.starter->boot_id});
   return oci::dump_json(json);
 }
 
@@ -110,6 +111,10 @@ Result<Container> parse_container(std::string_view text) {
   c.host_network = oci::get_bool(json, "host_network");
   c.default_seccomp = oci::get_bool(json, "default_seccomp");
   if (oci::find(json, "storage_size") != nullptr) c.storage_size = oci::get_int(json, "storage_size");
+  if (const Json* starter = oci::find(json, "starter"); starter != nullptr && starter->is_array() &&
+                                                        starter->size() == 3 && (*starter)[0].is_number_integer() &&
+                                                        (*starter)[1].is_number_integer() && (*starter)[2].is_string())
+    c.starter = {(*starter)[0].get<pid_t>(), (*starter)[1].get<std::uint64_t>(), (*starter)[2].get<std::string>()};
   if (const Json* labels = oci::find(json, "labels"); labels != nullptr && labels->is_object())
     for (const auto& [key, value] : labels->items())
       if (value.is_string()) c.labels[key] = value.get<std::string>();

@@ -63,6 +63,8 @@ struct Container {
   bool host_network = false;
   /// config.json is without linux.seccomp and the built-in profile is meant: two thirds of the file would be its names.
   bool default_seccomp = false;
+  /// With remove_at_end: the process that is going to start it. If that dies before, nobody will, and the record goes.
+  std::optional<sys::ProcessIdentity> starter;
   bool remove_at_end = false, durable = true, tty = false, interactive = false, writable = false;
 };
 std::string dump(const Container& container);

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "supervise/status.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
 #include "fs/dir.h"
 #include "oci/json.h"
 #include "supervise/records.h"
+#include "sys/file.h"
 
 namespace skink::supervise {
 namespace {
@@ -101,12 +106,43 @@ Result<Status> parse_status(std::string_view text) {
   return s;
 }
 
-Result<Status> read_status(int run_dir_fd) {
+namespace {
+
+// One write(2) of as many bytes as are there or as have a place reserved, so that it needs nothing of the disk.
+Result<void> overwrite(int run_dir_fd, std::string text) {
+  const UniqueFd file = TRY(sys::open_at(run_dir_fd, kStatusFile, O_WRONLY | O_NOFOLLOW));
+  const auto there = TRY(sys::stat_fd(file.get(), kStatusFile));
+  constexpr off_t kBlock = 512;  // the unit of st_blocks, whatever the file system's is
+  const auto room = static_cast<std::size_t>(std::max<off_t>(there.st_size, there.st_blocks * kBlock));
+  if (text.size() > room) return Error::from_errno(ENOSPC, "write ", std::string_view(kStatusFile));
+  // What was longer before ends in blanks.
+  text.resize(std::max(text.size(), static_cast<std::size_t>(there.st_size)), ' ');
+  if (::pwrite(file.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
+    return Error::from_errno(errno, "write ", std::string_view(kStatusFile));
+  return {};
+}
+
+Result<Status> read_once(int run_dir_fd) {
   auto text = fs::read_file(run_dir_fd, kStatusFile, kRecordLimit);
   if (!text && text.error().errnum() == ENOENT)
     return Error::make(Code::not_found, std::string_view(kStatusFile), " is missing");
   auto status = parse_status(TRY(std::move(text)));
   if (!status) return std::move(status.error().context(std::string_view(kStatusFile))).as(Code::corrupt);
+  return status;
+}
+
+}  // namespace
+
+Result<void> write_status(int run_dir_fd, const Status& status) {
+  auto written = fs::write_file_atomic(run_dir_fd, kStatusFile, dump(status), 0600);
+  if (written || (written.error().errnum() != ENOSPC && written.error().errnum() != EDQUOT)) return written;
+  return overwrite(run_dir_fd, dump(status)) ? Result<void>{} : written;
+}
+
+Result<Status> read_status(int run_dir_fd) {
+  auto status = read_once(run_dir_fd);
+  if (!status && status.error().code() == Code::corrupt) status = read_once(run_dir_fd);
+  if (!status) return status;
   // Numbers of processes from before a reboot name strangers now.
   if (status->boot_id != TRY(sys::boot_id()))
     return Error::make(Code::not_found, std::string_view(kStatusFile), " is of another boot");

@@ -57,6 +57,9 @@ std::string dump(const Status& status);
 /// corrupt when it is damaged.
 Result<Status> parse_status(std::string_view json);
 
+/// Writes status.json. On a disk that is full it goes into the blocks that the file before has (fault F13), which is
+/// not atomic: a reader that finds a mixture looks again.
+Result<void> write_status(int run_dir_fd, const Status& status);
 /// status.json below RUN/containers/ID: not_found when there is none or it is of another boot.
 Result<Status> read_status(int run_dir_fd);
 

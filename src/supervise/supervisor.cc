@@ -76,8 +76,11 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
   const std::string text = TRY(fs::read_file(kFdStoreDir, kContainerFile, kRecordLimit));
   container_ = TRY_CTX(parse_container(text), std::string_view(kContainerFile));
   spec_ = TRY(read_spec(kFdStoreDir, container_));
-  location_ = TRY_CTX(cgroup::parse_location(TRY(fs::read_file(kFdRunDir, kCgroupFile, kRecordLimit))),
-                      std::string_view(kCgroupFile));
+  const auto place = fs::read_file(kFdRunDir, kCgroupFile, kRecordLimit);
+  const auto before = read_status(kFdRunDir);
+  if ((!place && place.error().errnum() == ENOENT) || (!before && before.error().code() == Code::not_found))
+    return finish_removal();
+  location_ = TRY_CTX(cgroup::parse_location(TRY(place)), std::string_view(kCgroupFile));
   if (const auto score = lower_oom_score(); score && spec_.process && !spec_.process->oom_score_adj)
     spec_.process->oom_score_adj = score;
 
@@ -85,8 +88,7 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
   if (auto cache = sys::open_at(kFdStoreRoot, kSeccompCache, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
     seccomp_cache_ = std::move(*cache);
 
-  const Status before = TRY(read_status(kFdRunDir));
-  status_ = before;
+  status_ = TRY(before);
   status_.supervisor = TRY(sys::identify(::getpid()));
   TRY(watch_termination());
   TRY(watch(kFdListener, Source::listener, EPOLLIN));
@@ -104,7 +106,7 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
   guard_pidfd_ = std::move(*guard);
   TRY(watch(guard_pidfd_.get(), Source::guard, EPOLLIN));
   status_.guard = TRY(sys::identify(guard_pid));
-  return adopt(before);
+  return adopt(*before);
 }
 
 // The guard leaves every signal blocked; this one is how systemd, or whoever shuts the host down, asks us to end.
@@ -152,7 +154,7 @@ void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
     case Source::guard: guard_died(); break;
     case Source::init:
       init_gone_ = true;
-      give_up_waiting_ns_ = fs::monotonic_ns() + 1'000'000'000;
+      init_gone_ns_ = fs::monotonic_ns();
       // Level-triggered, and the record may take a moment: the eventfd or the timer brings us back.
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
       check_init();
@@ -177,7 +179,7 @@ void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
     case Source::exec:
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
       for (auto& [pid, exec] : execs_)
-        if (exec.pidfd.get() == fd) exec.ended = true;
+        if (exec.pidfd.get() == fd) exec.ended_ns = fs::monotonic_ns();
       check_execs();
       break;
   }
@@ -191,8 +193,8 @@ int Supervisor::timeout_ms() const {
   if (status_.step == Step::waiting) consider(status_.next_try_mono_ns);
   if (status_.step == Step::running) consider(status_.kill_at_ns);
   if (first_failure_ || end_untold_) consider(clients_.empty() ? 1 : untold_until_ns_);
-  if (init_gone_) consider(give_up_waiting_ns_);
-  if (std::any_of(execs_.begin(), execs_.end(), [](const auto& exec) { return exec.second.ended; }))
+  if (init_gone_ ||
+      std::any_of(execs_.begin(), execs_.end(), [](const auto& exec) { return exec.second.ended_ns != 0; }))
     consider(fs::monotonic_ns() + 100'000'000);
   if (next == 0) return -1;
   const std::int64_t left = next - fs::monotonic_ns();
@@ -218,12 +220,27 @@ Result<void> Supervisor::run_timers() {
 
 void Supervisor::save() {
   // A full disk must not end the container: the older text stays, and the next transition tries again (fault F13).
-  if (auto written = fs::write_file_atomic(kFdRunDir, kStatusFile, dump(status_), 0600); !written)
-    complain(written.error());
+  if (auto written = write_status(kFdRunDir, status_); !written) complain(written.error());
 }
 
 Result<std::optional<ExitRecord>> Supervisor::find_record(pid_t pid, std::int64_t from) const {
   return find_exit(kFdExits, pid, from);
+}
+
+// How a process that is over ended; nothing while its record is still to come, however slow the guard is.
+std::optional<LastExit> Supervisor::end_of(const sys::ProcessIdentity& process, const UniqueFd& pidfd,
+                                           std::int64_t from, std::int64_t ended_ns) const {
+  constexpr std::int64_t kMostAwaitedNs = 1'000'000'000;
+  // Order: looked at before the record. The guard writes before it reaps, so without both there never will be one.
+  const auto zombie = read_zombie(process);
+  if (const auto record = find_record(process.pid, from); record && *record) return last_exit_of(**record);
+  // Not our guard's child, or the guard was killed between its end and its record.
+  if (pidfd)
+    if (const auto told = ask_kernel(pidfd.get(), process.pid)) return last_exit_of(*told);
+  if (!zombie) return unknown_exit();
+  // The host's init reaps it whenever it gets to that and writes nothing; a guard that is stopped may never.
+  const bool may_come = !status_.orphaned && fs::monotonic_ns() - ended_ns < kMostAwaitedNs;
+  return may_come ? std::optional<LastExit>{} : last_exit_of(*zombie);
 }
 
 }  // namespace skink::supervise

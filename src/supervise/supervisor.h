@@ -44,8 +44,7 @@ class Supervisor {
   struct Exec {
     ExecProcess process;
     UniqueFd pidfd;
-    bool ended = false;  // its pidfd said so; the record is awaited
-    int asked = 0;       // how often, since then
+    std::int64_t ended_ns = 0;  // when its pidfd said so; the record is awaited
   };
 
   // supervisor.cc: set-up, loop, files
@@ -59,6 +58,8 @@ class Supervisor {
   void save();
   void park_all();
   Result<std::optional<ExitRecord>> find_record(pid_t pid, std::int64_t from) const;
+  [[nodiscard]] std::optional<LastExit> end_of(const sys::ProcessIdentity& process, const UniqueFd& pidfd,
+                                               std::int64_t from, std::int64_t ended_ns) const;
 
   // adopt.cc: a successor's first steps, and what happens when the guard dies
   Result<void> adopt(const Status& before);
@@ -87,6 +88,8 @@ class Supervisor {
   void await_question();
   void first_launch_failed(const Error& error);
   Result<void> write_exit(const LastExit& last, bool final) const;
+  bool remove_groups();
+  Result<void> finish_removal();
   void remove_run_state(bool with_directory);
   void remove_container();
   void tell_end(const LastExit& last);
@@ -130,7 +133,7 @@ class Supervisor {
   std::map<pid_t, Exec> execs_;
   std::map<pid_t, int> exec_clients_;         // who waits for which exec
   bool init_gone_ = false;                    // its pidfd said so; the record is awaited
-  std::int64_t give_up_waiting_ns_ = 0;       // until when a record is awaited
+  std::int64_t init_gone_ns_ = 0;             // since when
   std::optional<Error> first_failure_;        // to be told to who started it
   std::optional<LastExit> relaunched_after_;  // to be written down once the next incarnation runs
   bool start_heard_ = false;                  // who started us has asked how it went

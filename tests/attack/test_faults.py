@@ -12,7 +12,7 @@ import time
 
 import mkimg
 import pytest
-from skinktest import ALL, Bundle, Skink, alive, busybox_image, kill_quietly, read, read_text, support, wait_for
+from skinktest import ALL, Bundle, Skink, alive, busybox_image, kill_quietly, read, read_text, status_of, support, wait_for
 
 
 class KillAt:
@@ -69,6 +69,8 @@ def test_f01_run_is_killed_at_every_call(sk, world, canary, which, shape):
         sk.ok("rm", "-f", row["id"])
     for n in points(seen, 24):
         kill_at(n, which, *command)
+        # With --rm nothing that never ran is left in the list, not even until somebody removes it.
+        assert which == "one" or shape != "foreground" or not [row for row in sk.ps() if row["state"] == "created"], n
         recovers(sk, world, name)
 
 
@@ -160,6 +162,57 @@ def test_f05_rm_is_killed_at_every_call(sk, world, canary, state):
         left = world.leaks(10)
         assert left == [], (n, left)
         canary.check()
+
+
+def test_f05_a_supervisor_that_is_killed_in_its_last_steps(sk, world):
+    """Part of the run directory is gone, the container is not: the next supervisor does the rest."""
+    name = sk.running("--rm")
+    row = sk.row(name)
+    os.kill(row["supervisor_pid"], signal.SIGSTOP)
+    os.kill(row["pid"], signal.SIGKILL)
+    wait_for(lambda: not os.path.exists("/proc/%d" % row["pid"]))
+    os.unlink(os.path.join(world.run_dir, "containers", row["id"], "status.json"))
+    os.kill(row["supervisor_pid"], signal.SIGKILL)
+    wait_for(lambda: sk.row(name) is None)
+    assert world.leaks(10) == []
+
+
+@pytest.fixture
+def frozen(world):
+    """The directory of a file system in which whoever writes cannot even be killed, and the end to that."""
+    image, place = world.path("frozen.img"), world.path("skink-test-keep")
+    with open(image, "wb") as file:
+        file.truncate(8 << 20)
+    os.mkdir(place)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, place]).returncode != 0:
+        pytest.skip("no loop devices")
+    subprocess.run(["fsfreeze", "-f", place], check=True)
+    yield place, lambda: subprocess.run(["fsfreeze", "-u", place], check=True)
+    subprocess.run(["fsfreeze", "-u", place], stderr=subprocess.DEVNULL)
+    subprocess.run(["umount", place], check=True)
+
+
+def test_f05_a_group_that_cannot_be_removed_stays_on_record(sk, world, frozen):
+    """Somebody in the group of an ended --rm container does not die: it is not forgotten, and the look after that removes all."""
+    name = sk.running("--rm")
+    row = sk.row(name)
+    groups = [path for path in world.cgroups() if row["id"] in path]
+    stuck = subprocess.Popen(["touch", os.path.join(frozen[0], "x")])
+    try:
+        wait_for(lambda: status_of(stuck.pid)["State"].startswith("D"))
+        for path in groups:
+            with open(os.path.join(path, "cgroup.procs"), "w") as procs:
+                procs.write(str(stuck.pid))
+        os.kill(row["pid"], signal.SIGKILL)
+        wait_for(lambda: not alive(row["guard_pid"]))
+        assert [path for path in groups if os.path.exists(path)]
+        assert sk.row(name)["state"] == "exited"
+    finally:
+        frozen[1]()
+        stuck.wait()
+    wait_for(lambda: sk.row(name) is None)
+    assert world.leaks(10) == []
 
 
 @pytest.mark.timeout(7200 if ALL else 400)
@@ -394,6 +447,8 @@ def test_f26_damaged_state_files(sk, world, canary, running):
     if not running:
         sk.wait_state(name, "exited")
     ident = sk.inspect(name)["id"]
+    # Its supervisor is at its end: what it still has to remove is not for us to damage.
+    wait_for(lambda: running or not os.path.exists(os.path.join(world.run_dir, "containers", ident)))
     files = state_files(world, ident)
     assert files
     for path in files:

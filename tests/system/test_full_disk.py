@@ -2,6 +2,7 @@
 """A full disk below the store, the run directory or a writable layer."""
 
 import os
+import signal
 import subprocess
 
 import mkimg
@@ -116,3 +117,30 @@ def test_how_it_ended_is_known_with_a_full_store(small, world):
     assert (sk.state(name), sk.inspect(name)["exit"]["status"]) == ("exited", 7)
     wait_for(lambda: not os.path.exists(os.path.join(world.run_dir, "containers", sk.inspect(name)["id"])))
     assert (sk.state(name), sk.inspect(name)["exit"]["status"]) == ("exited", 7)
+
+
+def test_how_it_ended_is_known_with_everything_on_a_full_disk(small, world):
+    """Store and run directory on the same one: nothing can be written anew, and `ps` tells the truth all the same."""
+    sk = small("5m")
+    world.run_dir = os.path.join(world.store, "..", "r")
+    sk.options[:] = ["--root", world.store, "--run", world.run_dir]
+    sk.load(busybox_image())
+    name = sk.running("--restart", "no", command=["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"])
+    fill = os.path.join(world.store, "..", "fill")
+    with open(fill, "wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 4096):
+                pass
+        except OSError:
+            pass
+    sk.ok("pause", name)
+    assert sk.state(name) == "paused"
+    sk.ok("unpause", name)
+    os.kill(sk.pid(name), signal.SIGTERM)
+    wait_for(lambda: sk.state(name) != "running")
+    for _ in range(2):
+        assert (sk.state(name), sk.inspect(name)["exit"]["status"]) == ("exited", 7)
+    os.unlink(fill)
+    wait_for(lambda: sk.state(name) == "exited" and not os.path.exists(
+        os.path.join(world.run_dir, "containers", sk.inspect(name)["id"])))
+    assert sk.inspect(name)["exit"]["status"] == 7

@@ -23,6 +23,7 @@ Container example() {
   c.stop_signal = 3;
   c.dns = {"9.9.9.9"};
   c.tty = true;
+  c.starter = {7, 1234567, "boot"};
   return c;
 }
 
