@@ -84,6 +84,24 @@ struct ContainerInfo {
   std::string problem;  ///< not empty: its files are damaged, and how ("corrupt")
 };
 
+/// Whether a container that is stopped stays so, or is one that heal() starts again when its policy says so.
+enum class StopKind { for_good, for_reboot };
+
+/// What heal() did about a container.
+struct Healed {
+  enum class Deed {
+    adopted,   ///< it was running without guard or supervisor, and has both again
+    started,   ///< it should run and did not
+    removed,   ///< --rm: its run is over, and nobody was there to remove it
+    recorded,  ///< it ran when the machine went down, and its policy does not bring it back: its end is on record
+    cleaned,   ///< what an interrupted start had left is gone
+    failed     ///< it should run and does not; or its files are damaged
+  } deed = Deed::failed;
+  std::string id, name;
+  std::optional<Error> error;  ///< of failed
+};
+std::string_view to_text(Healed::Deed deed);
+
 /// What a program in the foreground is attached to.
 struct AttachOptions {
   bool stdin_open = false;  ///< pass standard input on
@@ -126,13 +144,19 @@ class Engine {
   /// the exit status of the last incarnation. Signals that arrive are passed on.
   Result<int> start_attached(const std::string& id, const AttachOptions& options);
   /// Stops: records the wish, sends the stop signal, SIGKILL after `timeout_ns` (negative: the container's own).
-  Result<void> stop(const std::string& id, std::int64_t timeout_ns);
+  Result<void> stop(const std::string& id, std::int64_t timeout_ns, StopKind kind = StopKind::for_good);
   Result<void> restart(const std::string& id, std::int64_t timeout_ns);
   Result<void> kill(const std::string& id, int signal);
   Result<void> pause(const std::string& id);
   Result<void> unpause(const std::string& id);
   /// Removes a container that is not running; `force` kills it first. Works from any half state that a crash left.
   Result<void> remove(const std::string& id, bool force);
+  /// Brings back what should run, after a boot or when guards and supervisors were killed, and clears away what
+  /// interrupted commands and a former boot left. Safe at any time, in any state, any number of times at once. Wanted
+  /// are containers that have lost their keepers, and those of policy always and unless-stopped that were running, or
+  /// (always) were stopped in an earlier boot. Answers what was done, the oldest container first; one that cannot be
+  /// brought back does not keep the others.
+  Result<std::vector<Healed>> heal();
   /// Blocks until the container has stopped for good; its exit status.
   Result<int> wait(const std::string& id);
   /// Runs a program in the container: its exit status (0 at once with detach). The supervisor is its parent's partner,

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // skink stop, restart, kill, pause, unpause, rm: one act on each of the containers named.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+
 #include "base/text.h"
 #include "cli/verbs.h"
 #include "sys/process.h"
@@ -12,6 +17,7 @@ namespace {
 
 struct StopCommand {
   std::int64_t timeout_ns = -1;  // the container's own
+  bool all = false, for_reboot = false;
 };
 
 Result<void> set_timeout(StopCommand& command, std::string_view value) {
@@ -22,19 +28,66 @@ Result<void> set_timeout(StopCommand& command, std::string_view value) {
 constexpr Option<StopCommand> kStopOptions[] = {
     {{"timeout", 't', "S", "seconds before SIGKILL (default: the container's --stop-timeout)"}, set_timeout},
     {{"time", 0, "S", nullptr}, set_timeout},
+    {{"all", 'a', nullptr, "every container that runs"}, set_switch<&StopCommand::all>},
+    {{"for-reboot", 0, nullptr, "it stays wanted: skink heal starts it again, if its policy says so"},
+     set_switch<&StopCommand::for_reboot>},
 };
+constexpr std::size_t kOfRestart = 2;  // the first entries, which restart has too
 
-int act_with_timeout(Context& context, Arguments args, Result<void> (Engine::*act)(const std::string&, std::int64_t)) {
-  StopCommand command;
-  std::vector<std::string> names;
-  if (auto status = read_arguments<StopCommand>(context, kStopOptions, args, command, names, {1, kAnyNumber}))
-    return *status;
-  return for_each_container(
-      context, names, [&](Engine& engine, const std::string& id) { return (engine.*act)(id, command.timeout_ns); });
+// Side by side, so that a machine that goes down waits for the slowest and not for the sum. What fails is told in the
+// order of the list; a child carries no more than one bit back, so it tells its own failure.
+int stop_all(Context& context, const StopCommand& command, StopKind kind) {
+  auto engine = context.open_engine();
+  if (!engine) return context.fail(engine.error());
+  auto containers = engine->list();
+  if (!containers) return context.fail(containers.error());
+  std::vector<std::pair<pid_t, std::string>> children;
+  for (const auto& container : *containers) {
+    if (container.supervisor_pid == 0) continue;
+    const pid_t child = ::fork();
+    if (child < 0) return context.fail(Error::from_errno(errno, "fork"));
+    if (child != 0) {
+      children.emplace_back(child, container.name);
+      continue;
+    }
+    const auto stopped = engine->stop(container.id, command.timeout_ns, kind);
+    if (!stopped) context.fail(Error(stopped.error()).context(container.name));
+    ::_exit(stopped ? 0 : 1);
+  }
+  int status = 0;
+  for (const auto& [child, name] : children) {
+    int ended = 0;
+    while (::waitpid(child, &ended, 0) < 0 && errno == EINTR) {
+    }
+    if (ended == 0) context.say(name);
+    else status = 1;
+  }
+  return status;
 }
 
-int run_stop(Context& context, Arguments args) { return act_with_timeout(context, args, &Engine::stop); }
-int run_restart(Context& context, Arguments args) { return act_with_timeout(context, args, &Engine::restart); }
+int run_stop(Context& context, Arguments args) {
+  StopCommand command;
+  std::vector<std::string> names;
+  if (auto status = read_arguments<StopCommand>(context, kStopOptions, args, command, names, {0, kAnyNumber}))
+    return *status;
+  const StopKind kind = command.for_reboot ? StopKind::for_reboot : StopKind::for_good;
+  if (command.all && !names.empty())
+    return context.misuse(Error::make(Code::invalid_config, "--all takes no CONTAINER"));
+  if (command.all) return stop_all(context, command, kind);
+  if (auto fits = check_count(names, {1, kAnyNumber}); !fits) return context.misuse(fits.error());
+  return for_each_container(
+      context, names, [&](Engine& engine, const std::string& id) { return engine.stop(id, command.timeout_ns, kind); });
+}
+
+int run_restart(Context& context, Arguments args) {
+  StopCommand command;
+  std::vector<std::string> names;
+  const auto options = std::span(kStopOptions).first<kOfRestart>();
+  if (auto status = read_arguments<StopCommand>(context, options, args, command, names, {1, kAnyNumber}))
+    return *status;
+  return for_each_container(
+      context, names, [&](Engine& engine, const std::string& id) { return engine.restart(id, command.timeout_ns); });
+}
 
 // ---- kill ----
 
@@ -122,13 +175,17 @@ const Verb kStopVerb{
     "[OPTIONS] CONTAINER...",
     "Stop containers",
     R"(Sends the container's stop signal, waits, and kills what is left. A container that is
-stopped stays stopped, whatever its restart policy, until skink start. The name is printed
-as given.
+stopped stays stopped, whatever its restart policy, until skink start; with the policy always,
+until the next boot. The name is printed as given.
+
+With --for-reboot it only stops for now: skink heal, which runs at boot, starts it again by
+the policies always and unless-stopped. skink-shutdown.service does that for all.
 
 Exit status: 0; 1 if any container could not be stopped (the others are).
 
-Example:
+Examples:
   skink stop -t 3 web
+  skink stop --all --for-reboot
 )",
     1,
     run_stop,

@@ -9,6 +9,7 @@ namespace skink::cli {
 extern const Verb kRunVerb, kCreateVerb;                                                  // run.cc
 extern const Verb kStartVerb;                                                             // start.cc
 extern const Verb kStopVerb, kRestartVerb, kKillVerb, kPauseVerb, kUnpauseVerb, kRmVerb;  // stop.cc
+extern const Verb kHealVerb;                                                              // heal.cc
 extern const Verb kWaitVerb;                                                              // wait.cc
 extern const Verb kPsVerb;                                                                // ps.cc
 extern const Verb kLogsVerb;                                                              // logs.cc

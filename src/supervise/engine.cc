@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "fs/dir.h"
 #include "supervise/engine_impl.h"
+#include "supervise/exits.h"
 #include "supervise/removal.h"
 #include "supervise/supervisor.h"
 #include "sys/file.h"
@@ -100,11 +101,19 @@ void fill_from_status(ContainerInfo& info, const Status& status) {
 void fill_from_record(ContainerInfo& info, int store_dir_fd) {
   const auto record = read_run_record(store_dir_fd);
   if (!record) return;
-  info.phase = record->started_ns == 0 ? Phase::created : Phase::exited;
+  info.phase = record->started_ns == 0 && record->last.known ? Phase::created : Phase::exited;
   info.started_ns = record->started_ns;
   info.finished_ns = record->finished_ns;
   info.restarts = record->restarts;
   info.last_exit = record->last;
+}
+
+// It was running when the machine went down: how it ended nobody saw.
+void fill_cut_off(ContainerInfo& info) {
+  info.phase = Phase::unknown;
+  info.finished_ns = 0;
+  info.last_exit = unknown_exit();
+  info.last_exit->at_ns = 0;
 }
 
 // Guard and supervisor are gone, and yet the container did not end as far as anyone knows.
@@ -114,10 +123,8 @@ void fill_abandoned(ContainerInfo& info, const Status& status) {
   info.supervisor_pid = info.guard_pid = 0;
   if (!sys::open_identified(status.init)) {
     info.pid = 0;
-    LastExit last;
-    last.known = false;
-    last.status = 255;
-    info.last_exit = last;
+    info.last_exit = unknown_exit();
+    info.last_exit->at_ns = 0;
   }
 }
 
@@ -136,7 +143,9 @@ void fill_state(const Roots& roots, ContainerInfo& info, int store_dir_fd) {
     return;
   }
   fill_from_record(info, store_dir_fd);
-  if (!status && status.error().code() == Code::corrupt) info.problem = status.error().text();
+  const bool damaged = !status && status.error().code() == Code::corrupt;
+  if (damaged) info.problem = status.error().text();
+  if (!alive && !status && !damaged && was_cut_off(store_dir_fd)) fill_cut_off(info);
   if (alive && info.phase == Phase::created) info.phase = Phase::unknown;
   if (!alive && status && (status->step == Step::running || status->step == Step::waiting))
     fill_abandoned(info, *status);

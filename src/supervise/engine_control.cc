@@ -62,6 +62,9 @@ Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, in
   TRY(record_groups(dir.get(), TRY(plan_groups(id))));
   Status status;
   status.boot_id = TRY(sys::boot_id());
+  const Wish wish = read_wish(store_dir);
+  status.order = wish.order + 1;
+  status.wish_before = wish.text;
   if (const auto before = read_run_record(store_dir)) {
     status.started_ns = before->started_ns;
     status.finished_ns = before->finished_ns;
@@ -108,14 +111,20 @@ Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container
                                   const Greeting& greet) {
   TRY(clean_leftovers(roots, container.id));
   const UniqueFd run_dir = TRY(make_run_dir(roots, container, store_dir));
+  const std::string wish_before = read_wish(store_dir).text;
   TRY(record_wish(store_dir, true, container.durable));
-  const UniqueFd listener = TRY(listen_control(run_dir.get()));
-  // Order: asked before there is anybody to answer. A program can be over, and its supervisor and the socket's name
-  // gone with it, before this process gets the CPU again (fault F24).
-  UniqueFd socket = TRY(connect_control(run_dir.get()));
-  TRY(greet(socket.get()));
-  TRY(begin_guard(roots, container, listener.get(), run_dir.get(), false));
-  return socket;
+  const auto begin = [&]() -> Result<UniqueFd> {
+    const UniqueFd listener = TRY(listen_control(run_dir.get()));
+    // Order: asked before there is anybody to answer. A program can be over, and its supervisor and the socket's name
+    // gone with it, before this process gets the CPU again (fault F24).
+    UniqueFd socket = TRY(connect_control(run_dir.get()));
+    TRY(greet(socket.get()));
+    TRY(begin_guard(roots, container, listener.get(), run_dir.get(), false));
+    return socket;
+  };
+  auto begun = begin();
+  if (!begun) (void)restore_wish(store_dir, wish_before, container.durable);
+  return begun;
 }
 
 }  // namespace
@@ -129,6 +138,7 @@ void record_abandoned(const Roots& roots, const std::string& id, int run_dir) {
   const auto store_dir = open_container(roots, id);
   if (!store_dir) return;
   RunRecord record;
+  record.order = status->order;
   record.last = status->step == Step::running ? unknown_exit() : status->last_exit.value_or(unknown_exit());
   record.started_ns = status->started_ns;
   record.finished_ns = status->step == Step::running ? 0 : status->finished_ns;
@@ -292,14 +302,6 @@ bool remove_orphan(const Roots& roots, const std::string& id) {
 
 bool is_hang_up(const Error& error) { return error.code() == Code::not_found && error.text() == kHangUp; }
 
-std::optional<RunRecord> read_run_record(int store_dir_fd) {
-  const auto text = fs::read_file(store_dir_fd, kExitFile, kRecordLimit);
-  if (!text) return std::nullopt;
-  auto record = parse_run_record(*text);
-  if (!record) return std::nullopt;
-  return std::move(*record);
-}
-
 namespace {
 
 // One answer.
@@ -358,7 +360,7 @@ Result<void> Engine::start(const std::string& id) {
   }
 }
 
-Result<void> Engine::stop(const std::string& id, std::int64_t timeout_ns) {
+Result<void> Engine::stop(const std::string& id, std::int64_t timeout_ns, StopKind kind) {
   const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
   const UniqueFd alive = TRY(open_alive(store_dir.get()));
   std::int64_t left_to_it = timeout_ns;
@@ -371,14 +373,16 @@ Result<void> Engine::stop(const std::string& id, std::int64_t timeout_ns) {
   Patience::Limits limits;
   limits.quiet_ns += std::min(left_to_it, kLongest);
   Patience patience(impl_->roots, id, limits);
-  auto done = ask_supervisor(impl_->roots, id, {{"op", "stop"}, {"timeout_ns", timeout_ns}}, patience);
+  const bool for_good = kind == StopKind::for_good;
+  auto done = ask_supervisor(impl_->roots, id, {{"op", "stop"}, {"timeout_ns", timeout_ns}, {"keep_wish", !for_good}},
+                             patience);
   if (!done && done.error().code() == Code::not_found) {
     // Nobody supervises it. Should something of it still run, its end is what was asked for.
     const auto lock = lock_container(impl_->roots, id);
     if (!lock) return {};
     if (is_alive(lock->fd())) return Error::make(Code::busy, "it is being started by another command");
     const auto container = read_container(lock->fd(), id);
-    (void)record_wish(lock->fd(), false, container && container->durable);
+    if (for_good) (void)record_wish(lock->fd(), false, container && container->durable);
     return clean_leftovers(impl_->roots, id);
   }
   TRY(std::move(done));

@@ -48,14 +48,21 @@ struct Draft {
   UniqueFd dir;  // holds the lock
 };
 
-Result<Draft> begin_draft(const Roots& roots) {
-  Draft draft;
-  draft.id = fs::random_hex(32);
-  const std::string name = str(kNewPrefix, draft.id);
-  TRY(sys::mkdir_at(roots.store_containers.get(), name.c_str(), 0700));
-  UniqueFd dir = TRY(sys::open_at(roots.store_containers.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-  draft.dir = std::move(TRY(fs::Lock::take(std::move(dir), fs::Lock::Mode::exclusive, name))).release();
-  return draft;
+// The sticky bit marks one that no fsync protects: after a power cut its files may be empty, and this is then all that
+// is known of it (is_passing).
+Result<Draft> begin_draft(const Roots& roots, bool durable) {
+  const int containers = roots.store_containers.get();
+  for (;;) {
+    Draft draft;
+    draft.id = fs::random_hex(32);
+    const std::string name = str(kNewPrefix, draft.id);
+    TRY(sys::mkdir_at(containers, name.c_str(), durable ? 0700 : kPassingMode));
+    // Until it is locked another command may take it for one that was abandoned, and sweep it away.
+    auto dir = sys::open_at(containers, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (!dir && dir.error().errnum() == ENOENT) continue;
+    draft.dir = TRY(fs::Lock::take(TRY(std::move(dir)), fs::Lock::Mode::exclusive, name)).release();
+    if (sys::stat_at(containers, name.c_str(), AT_SYMLINK_NOFOLLOW)) return draft;
+  }
 }
 
 Result<void> write_file(int dir_fd, const char* name, std::string_view text, bool durable) {
@@ -230,7 +237,7 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
   if (owner && !remove_orphan(roots, *owner) && is_taken(roots, *owner))
     return Error::make(Code::exists, "the name ", skink::quoted(request.name), " is in use by container ",
                        owner->substr(0, 12), "; remove it (skink rm) or choose another name");
-  const Draft draft = TRY(begin_draft(roots));
+  const Draft draft = TRY(begin_draft(roots, request.keep_durable));
   std::string name = request.name;
   const auto make = [&]() -> Result<void> {
     std::string bundle;

@@ -58,7 +58,8 @@ void Supervisor::first_launch_failed(const Error& error) {
   status_.last_exit = last;
   save();
   (void)write_exit(last, true);
-  (void)record_wish(kFdStoreDir, false, false);
+  // An order that came to nothing leaves the wish as it was: one that should run since before is tried again by heal.
+  (void)restore_wish(kFdStoreDir, status_.wish_before, container_.durable);
   group_.reset();
   remove_run_state(remove_groups());
   first_failure_ = error;
@@ -67,8 +68,12 @@ void Supervisor::first_launch_failed(const Error& error) {
 
 Result<void> Supervisor::write_exit(const LastExit& last, bool final) const {
   // One small file; only the last word of a container that should survive a power cut is worth an fsync.
-  const RunRecord record{
-      .last = last, .started_ns = status_.started_ns, .finished_ns = status_.finished_ns, .restarts = status_.restarts};
+  const RunRecord record{.last = last,
+                         .order = status_.order,
+                         .final = final,
+                         .started_ns = status_.started_ns,
+                         .finished_ns = status_.finished_ns,
+                         .restarts = status_.restarts};
   return fs::write_file_atomic(kFdStoreDir, kExitFile, dump(record), 0600,
                                final && container_.durable ? fs::Durability::durable : fs::Durability::volatile_state);
 }

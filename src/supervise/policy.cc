@@ -38,6 +38,18 @@ std::string to_text(const RestartPolicy& policy) {
   return "no";
 }
 
+std::string_view to_text(Healed::Deed deed) {
+  switch (deed) {
+    case Healed::Deed::adopted: return "adopted";
+    case Healed::Deed::started: return "started";
+    case Healed::Deed::removed: return "removed";
+    case Healed::Deed::recorded: return "recorded";
+    case Healed::Deed::cleaned: return "cleaned";
+    case Healed::Deed::failed: return "failed";
+  }
+  return "failed";
+}
+
 std::string_view to_text(Phase phase) {
   switch (phase) {
     case Phase::created: return "created";

@@ -2,6 +2,7 @@
 #include "supervise/records.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -154,6 +155,8 @@ Result<LastExit> parse_last_exit(std::string_view text) {
 
 std::string dump(const RunRecord& record) {
   return oci::dump_json(Json{{"last", dump(record.last)},
+                             {"order", record.order},
+                             {"final", record.final},
                              {"started_ns", record.started_ns},
                              {"finished_ns", record.finished_ns},
                              {"restarts", record.restarts}});
@@ -163,6 +166,8 @@ Result<RunRecord> parse_run_record(std::string_view text) {
   const Json json = TRY(oci::parse_json(text, kRecordLimit));
   RunRecord record;
   record.last = TRY(parse_last_exit(oci::get_string(json, "last", "{}")));
+  record.order = static_cast<std::uint64_t>(std::max<std::int64_t>(oci::get_int(json, "order"), 0));
+  record.final = oci::get_bool(json, "final", true);
   record.started_ns = oci::get_int(json, "started_ns");
   record.finished_ns = oci::get_int(json, "finished_ns");
   record.restarts = static_cast<std::uint64_t>(std::max<std::int64_t>(oci::get_int(json, "restarts"), 0));
@@ -191,6 +196,11 @@ Result<UniqueFd> open_sub_dir(int dir_fd, const std::string& id) {
   return dir;
 }
 }  // namespace
+
+bool is_passing(int store_dir_fd) {
+  const auto status = sys::stat_fd(store_dir_fd, kContainers);
+  return status && (status->st_mode & S_ISVTX) != 0;
+}
 
 Result<UniqueFd> open_container(const Roots& roots, const std::string& id) {
   return open_sub_dir(roots.store_containers.get(), id);
@@ -263,15 +273,61 @@ std::optional<std::string> find_name(const Roots& roots, const std::string& name
   return target ? id_of_target(*target) : std::nullopt;
 }
 
-bool wants_running(int store_dir_fd) {
-  const auto text = fs::read_file(store_dir_fd, kDesiredFile, 64);
-  return text && text->starts_with("running");
+namespace {
+
+// The longest is "stopped", a number of twenty digits and a boot id.
+constexpr std::size_t kWishLimit = 128;
+
+Result<void> write_wish(int store_dir_fd, const std::string& text, bool durable) {
+  return fs::write_file_atomic(store_dir_fd, kDesiredFile, text, 0600,
+                               durable ? fs::Durability::durable : fs::Durability::volatile_state);
 }
 
+}  // namespace
+
+Wish read_wish(int store_dir_fd) {
+  Wish wish;
+  auto text = fs::read_file(store_dir_fd, kDesiredFile, kWishLimit);
+  if (!text) return wish;
+  wish.text = std::move(*text);
+  const auto words = split(std::string_view(wish.text).substr(0, wish.text.find('\n')), ' ');
+  wish.running = words[0] == "running";
+  // Before there were numbers: it was started at least once.
+  wish.order = words.size() > 1 ? parse_int<std::uint64_t>(words[1]).value_or(1) : 1;
+  if (words.size() > 2) wish.stopped_boot = std::string(words[2]);
+  return wish;
+}
+
+bool wants_running(int store_dir_fd) { return read_wish(store_dir_fd).running; }
+
 Result<void> record_wish(int store_dir_fd, bool running, bool durable) {
-  if (wants_running(store_dir_fd) == running) return {};
-  return fs::write_file_atomic(store_dir_fd, kDesiredFile, running ? "running\n" : "stopped\n", 0600,
-                               durable ? fs::Durability::durable : fs::Durability::volatile_state);
+  const Wish before = read_wish(store_dir_fd);
+  if (running) return write_wish(store_dir_fd, str("running ", before.order + 1, '\n'), durable);
+  if (before.order == 0) return {};
+  const std::string boot = TRY(sys::boot_id());
+  if (!before.running && before.stopped_boot == boot) return {};
+  return write_wish(store_dir_fd, str("stopped ", before.order, ' ', boot, '\n'), durable);
+}
+
+Result<void> restore_wish(int store_dir_fd, const std::string& text, bool durable) {
+  if (!text.empty()) return write_wish(store_dir_fd, text, durable);
+  if (::unlinkat(store_dir_fd, kDesiredFile, 0) == 0 || errno == ENOENT) return {};
+  return Error::from_errno(errno, "unlink ", std::string_view(kDesiredFile));
+}
+
+bool was_cut_off(int store_dir_fd) {
+  const Wish wish = read_wish(store_dir_fd);
+  if (!wish.running) return false;
+  const auto record = read_run_record(store_dir_fd);
+  return !record || !record->final || record->order < wish.order;
+}
+
+std::optional<RunRecord> read_run_record(int store_dir_fd) {
+  const auto text = fs::read_file(store_dir_fd, kExitFile, kRecordLimit);
+  if (!text) return std::nullopt;
+  auto record = parse_run_record(*text);
+  if (!record) return std::nullopt;
+  return std::move(*record);
 }
 
 }  // namespace skink::supervise

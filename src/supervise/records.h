@@ -3,7 +3,7 @@
 //
 //   STORE/containers/ID/container.json  written last by create: without it the container does not exist
 //                       config.json     the OCI configuration, everything resolved
-//                       desired         "running" or "stopped": what the user wants; not there: stopped
+//                       desired         what the user wants, see Wish; not there: never started
 //                       exit.json       how the last incarnation ended
 //                       alive           locked (OFD) while a guard or supervisor lives
 //                       log.stdout, log.stderr, log.index
@@ -11,6 +11,8 @@
 //   STORE/container-names/NAME -> the id, see name_target()
 //   RUN/containers/ID/status.json, control.sock, exits, cgroup.json, hosts, hostname, resolv.conf
 #pragma once
+
+#include <sys/types.h>
 
 #include <functional>
 #include <map>
@@ -78,11 +80,15 @@ Result<LastExit> parse_last_exit(std::string_view json);
 /// exit.json: what is known of the runs of a container that nobody supervises now.
 struct RunRecord {
   LastExit last;
+  std::uint64_t order = 0;  ///< of which order to start this tells, see Wish
+  bool final = true;        ///< that order is done with: nothing of it runs any more
   std::int64_t started_ns = 0, finished_ns = 0;
   std::uint64_t restarts = 0;
 };
 std::string dump(const RunRecord& record);
 Result<RunRecord> parse_run_record(std::string_view json);
+/// The last exit of a container that nobody supervises, from exit.json; nothing when it never ran.
+std::optional<RunRecord> read_run_record(int store_dir_fd);
 
 /// Both roots of an engine, open. Everything below them is reached through these descriptors (fault F28).
 struct Roots {
@@ -95,6 +101,11 @@ struct Roots {
 bool is_name(std::string_view name);
 /// True for 64 lower-case hex digits.
 bool is_id(std::string_view text);
+
+/// The mode of STORE/containers/ID when the container is not to outlive the machine's run.
+inline constexpr mode_t kPassingMode = 01700;
+/// Whether it is such a one.
+bool is_passing(int store_dir_fd);
 
 /// STORE/containers/ID; not_found when there is none.
 Result<UniqueFd> open_container(const Roots& roots, const std::string& id);
@@ -114,8 +125,21 @@ std::optional<std::string> id_of_target(std::string_view target);
 /// The name's id, if there is such a link.
 std::optional<std::string> find_name(const Roots& roots, const std::string& name);
 
-/// What the user wants of the container, and the recording of it.
+/// What the user wants of the container: the file `desired`, "running 3" or "stopped 3 BOOT".
+struct Wish {
+  bool running = false;
+  std::uint64_t order = 0;   ///< how often it was ordered to start; 0: never
+  std::string stopped_boot;  ///< the boot in which it was stopped
+  std::string text;          ///< the file as it is, for restore_wish
+};
+Wish read_wish(int store_dir_fd);
 bool wants_running(int store_dir_fd);
+/// Records a new order to start, or that it shall be stopped (nothing happens when it already is, in this boot).
 Result<void> record_wish(int store_dir_fd, bool running, bool durable);
+/// Takes an order back that came to nothing: `text` is what the file said before.
+Result<void> restore_wish(int store_dir_fd, const std::string& text, bool durable);
+/// Whether it was to run and nothing tells that its last run has ended: the machine went down under it, or everything
+/// that kept it was killed.
+bool was_cut_off(int store_dir_fd);
 
 }  // namespace skink::supervise

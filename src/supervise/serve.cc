@@ -172,7 +172,8 @@ void Supervisor::handle_stop(Client& client, const oci::Json& json) {
     return;
   }
   // A disk that is full must not make a container unstoppable; then the wish is in status.json only.
-  if (auto wished = want_stop(); !wished) status_.stop_wanted = true;
+  const bool keep_wish = oci::get_bool(json, "keep_wish");  // the machine goes down: heal shall start it again
+  if (keep_wish || !want_stop()) status_.stop_wanted = true;
   client.awaits_stop = true;
   if (status_.step == Step::waiting) {
     give_up(status_.last_exit.value_or(LastExit{}));

@@ -49,6 +49,8 @@ std::string dump(const Status& s) {
             {"init", identity_json(s.init)},
             {"supervisor", identity_json(s.supervisor)},
             {"guard", identity_json(s.guard)},
+            {"order", s.order},
+            {"wish_before", s.wish_before},
             {"incarnation", s.incarnation},
             {"restarts", s.restarts},
             {"failures_in_row", s.failures_in_row},
@@ -84,6 +86,8 @@ Result<Status> parse_status(std::string_view text) {
   s.init = identity_of(oci::find(json, "init"), s.boot_id);
   s.supervisor = identity_of(oci::find(json, "supervisor"), s.boot_id);
   s.guard = identity_of(oci::find(json, "guard"), s.boot_id);
+  s.order = get_count(json, "order");
+  s.wish_before = oci::get_string(json, "wish_before");
   s.incarnation = get_count(json, "incarnation");
   s.restarts = get_count(json, "restarts");
   s.failures_in_row = get_count(json, "failures_in_row");

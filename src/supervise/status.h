@@ -39,6 +39,8 @@ struct Status {
   std::int64_t kill_at_ns = 0;  ///< CLOCK_BOOTTIME: when a stop turns into SIGKILL; 0 for never
   sys::ProcessIdentity init;    ///< the container's first process
   sys::ProcessIdentity supervisor, guard;
+  std::uint64_t order = 0;        ///< which order to start this is, see Wish
+  std::string wish_before;        ///< what `desired` said before it
   std::uint64_t incarnation = 0;  ///< 1 is the first
   std::uint64_t restarts = 0;
   std::uint64_t failures_in_row = 0;  ///< since the last stable run

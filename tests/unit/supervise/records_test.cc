@@ -94,6 +94,63 @@ TEST(Wish, IsStoppedUntilItIsRecorded) {
   EXPECT_FALSE(wants_running(dir.fd()));
 }
 
+TEST(Wish, CountsOrdersAndKnowsTheBootOfAStop) {
+  const TempDir dir;
+  EXPECT_EQ(read_wish(dir.fd()).order, 0u);
+
+  ASSERT_TRUE(record_wish(dir.fd(), true, false));
+  ASSERT_TRUE(record_wish(dir.fd(), true, false));
+  EXPECT_EQ(read_wish(dir.fd()).order, 2u);
+
+  ASSERT_TRUE(record_wish(dir.fd(), false, false));
+  EXPECT_EQ(read_wish(dir.fd()).order, 2u);
+  EXPECT_EQ(read_wish(dir.fd()).stopped_boot, sys::boot_id().value());
+}
+
+TEST(Wish, IsTakenBackWhenTheOrderCameToNothing) {
+  const TempDir dir;
+  ASSERT_TRUE(record_wish(dir.fd(), true, false));
+  ASSERT_TRUE(restore_wish(dir.fd(), "", false));
+  EXPECT_EQ(read_wish(dir.fd()).order, 0u);
+
+  ASSERT_TRUE(restore_wish(dir.fd(), "stopped 7 some-boot\n", false));
+
+  EXPECT_FALSE(wants_running(dir.fd()));
+  EXPECT_EQ(read_wish(dir.fd()).order, 7u);
+  EXPECT_EQ(read_wish(dir.fd()).stopped_boot, "some-boot");
+}
+
+TEST(Wish, OfAnOlderSkinkIsUnderstood) {
+  const TempDir dir;
+  ASSERT_TRUE(restore_wish(dir.fd(), "running\n", false));
+
+  EXPECT_TRUE(wants_running(dir.fd()));
+  EXPECT_EQ(read_wish(dir.fd()).order, 1u);
+}
+
+TEST(CutOff, IsWhatShouldRunAndHasNoFinalRecord) {
+  const TempDir dir;
+  const auto record = [&](std::uint64_t order, bool final) {
+    RunRecord run;
+    run.order = order;
+    run.final = final;
+    ASSERT_TRUE(fs::write_file_atomic(dir.fd(), kExitFile, dump(run), 0600));
+  };
+  EXPECT_FALSE(was_cut_off(dir.fd()));
+
+  ASSERT_TRUE(record_wish(dir.fd(), true, false));
+  EXPECT_TRUE(was_cut_off(dir.fd()));
+  record(1, false);  // a relaunch
+  EXPECT_TRUE(was_cut_off(dir.fd()));
+  record(1, true);
+  EXPECT_FALSE(was_cut_off(dir.fd()));
+
+  ASSERT_TRUE(record_wish(dir.fd(), true, false));
+  EXPECT_TRUE(was_cut_off(dir.fd()));  // the record is of the order before
+  ASSERT_TRUE(record_wish(dir.fd(), false, false));
+  EXPECT_FALSE(was_cut_off(dir.fd()));
+}
+
 TEST(Alive, IsWhoHoldsTheLockAndAskingDoesNotTakeIt) {
   const TempDir dir;
   const auto file = sys::open_at(dir.fd(), kAliveFile, O_RDWR | O_CREAT, 0600).value();

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// Engine::heal: every container is brought to the state that its records want, whatever ended it: a reboot, a power
+// cut, a kill of everything of ours.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ctime>
+
+#include "fs/dir.h"
+#include "supervise/engine_impl.h"
+#include "supervise/exits.h"
+#include "supervise/removal.h"
+#include "sys/file.h"
+#include "sys/process.h"
+
+namespace skink {
+namespace supervise {
+namespace {
+
+using Deed = Healed::Deed;
+
+// A command that is at work on a container holds its lock for moments; one that hangs must not keep the others waiting.
+constexpr std::int64_t kLockPatienceNs = 5'000'000'000;
+// Launched side by side: one whose volume hangs does not keep the rest waiting until it has its turn.
+constexpr std::size_t kAtOnce = 32;
+
+struct Patient {
+  std::string id, name;
+  std::int64_t created_ns = 0;
+};
+
+enum class Verdict { fine, adopted, removed, recorded, cleaned, start };
+
+Result<fs::Lock> lock_patiently(const Roots& roots, const std::string& id) {
+  const std::int64_t deadline = fs::monotonic_ns() + kLockPatienceNs;
+  for (;;) {
+    auto lock = fs::Lock::try_take(TRY(open_container(roots, id)), fs::Lock::Mode::exclusive, id);
+    if (lock || lock.error().code() != Code::busy) return lock;
+    if (fs::monotonic_ns() >= deadline)
+      return Error::make(Code::busy, "another command is at work on it and does not come to an end");
+    const timespec time{.tv_sec = 0, .tv_nsec = 5'000'000};
+    ::nanosleep(&time, nullptr);
+  }
+}
+
+// What docker's users expect of a policy after a boot. A stop holds for the boot it was given in; under always, not for
+// longer.
+bool should_run(const RestartPolicy& policy, const Wish& wish, const std::string& boot) {
+  using Kind = RestartPolicy::Kind;
+  if (wish.order == 0) return false;
+  if (policy.kind == Kind::always) return wish.running || wish.stopped_boot != boot;
+  return policy.kind == Kind::unless_stopped && wish.running;
+}
+
+// Its end is on record, as one that nobody saw.
+Result<void> record_cut_off(int store_dir, const Wish& wish, bool durable) {
+  RunRecord record = read_run_record(store_dir).value_or(RunRecord{});
+  if (record.order < wish.order) record = RunRecord{};  // it tells of a run before that one
+  record.last = unknown_exit();
+  record.order = wish.order;
+  record.final = true;
+  record.finished_ns = 0;
+  return fs::write_file_atomic(store_dir, kExitFile, dump(record), 0600,
+                               durable ? fs::Durability::durable : fs::Durability::volatile_state);
+}
+
+// What a start that was interrupted before its program ran has left. Nobody was told that it runs.
+bool is_stillborn(const Result<Status>& status) {
+  return status && (status->step == Step::starting || status->step == Step::launching) && status->incarnation <= 1;
+}
+
+Result<Verdict> remove_whole(const Roots& roots, const std::string& id, const std::string& name) {
+  TRY(clean_leftovers(roots, id));
+  TRY(remove_store_dir(roots.store_containers.get(), roots.names.get(), id, name));
+  return Verdict::removed;
+}
+
+// Under its lock, with no guard and no supervisor alive.
+Result<Verdict> judge(const Roots& roots, const std::string& id, int store_dir) {
+  const auto container = read_container(store_dir, id);
+  // Never meant to outlive the machine's run, and the power cut came before its files were written.
+  if (!container && container.error().code() == Code::corrupt && is_passing(store_dir))
+    return remove_whole(roots, id, "");
+  if (!container) return container.error();
+  const auto run_dir = open_run_dir(roots, id);
+  const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
+  const Wish wish = read_wish(store_dir);
+  if (is_stillborn(status)) {
+    TRY(clean_leftovers(roots, id));
+    TRY(restore_wish(store_dir, status->wish_before, container->durable));
+    return should_run(container->restart, read_wish(store_dir), status->boot_id) ? Verdict::start : Verdict::cleaned;
+  }
+  const bool cut_off = was_cut_off(store_dir);
+  if (cut_off && container->remove_at_end) return remove_whole(roots, id, container->name);
+  if (should_run(container->restart, wish, TRY(sys::boot_id()))) return Verdict::start;
+  if (!run_dir && !cut_off) return Verdict::fine;
+  TRY(clean_leftovers(roots, id));
+  if (!cut_off) return Verdict::cleaned;
+  TRY(record_cut_off(store_dir, wish, container->durable));
+  return Verdict::recorded;
+}
+
+Result<Verdict> examine(const Roots& roots, const std::string& id) {
+  {
+    const auto lock = TRY(lock_patiently(roots, id));
+    if (is_alive(lock.fd())) return Verdict::fine;
+    const auto run_dir = open_run_dir(roots, id);
+    const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
+    if (!status || !is_abandoned(*status)) return judge(roots, id, lock.fd());
+  }
+  // Adoption takes the lock by itself. The answer to the ping means that it is done.
+  Patience patience(roots, id);
+  const UniqueFd socket = TRY(connect_supervisor(roots, id, patience));
+  TRY(send_message(socket.get(), {{"op", "ping"}}));
+  TRY(await_answer(socket.get(), patience));
+  return Verdict::adopted;
+}
+
+// A directory of RUN whose container is gone goes too, when it is of another boot. One of this boot may belong to
+// another store that shares RUN.
+void sweep_run_dirs(const Roots& roots) {
+  const auto entries = fs::list(roots.run_containers.get());
+  const auto boot = sys::boot_id();
+  if (!entries || !boot) return;
+  for (const auto& entry : *entries) {
+    if (!is_id(entry.name) || open_container(roots, entry.name)) continue;
+    const auto dir = open_run_dir(roots, entry.name);
+    const auto text = dir ? fs::read_file(dir->get(), kStatusFile, kRecordLimit) : Result<std::string>(std::string());
+    const auto status = text ? parse_status(*text) : Result<Status>(Error(Code::corrupt, ""));
+    if (status && status->boot_id != *boot) (void)remove_run_dir(roots.run_containers.get(), entry.name);
+  }
+}
+
+// A name whose container was never finished, or is gone. Order: the draft is looked for before the container, as it
+// becomes that by a rename.
+void sweep_names(const Roots& roots) {
+  const auto entries = fs::list(roots.names.get());
+  if (!entries) return;
+  for (const auto& entry : *entries) {
+    const auto id = find_name(roots, entry.name);
+    if (!id) continue;
+    const auto there = [&](const std::string& name) {
+      return ::faccessat(roots.store_containers.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+    };
+    if (!there(str(kNewPrefix, *id)) && !there(*id)) (void)remove_name(roots.names.get(), entry.name, *id);
+  }
+}
+
+Result<std::vector<Patient>> patients(const Roots& roots) {
+  const int containers = roots.store_containers.get();
+  std::vector<Patient> all;
+  for (const auto& entry : TRY(fs::list(containers))) {
+    if (!is_id(entry.name)) {
+      sweep(containers, roots.names.get(), entry.name);
+      continue;
+    }
+    Patient patient{.id = entry.name, .name = {}};
+    const auto dir = open_container(roots, entry.name);
+    const auto container = dir ? read_container(dir->get(), entry.name) : Result<Container>(Error(Code::corrupt, ""));
+    if (container) {
+      patient.name = container->name;
+      patient.created_ns = container->created_ns;
+    }
+    all.push_back(std::move(patient));
+  }
+  std::sort(all.begin(), all.end(), [](const Patient& a, const Patient& b) {
+    return a.created_ns != b.created_ns ? a.created_ns < b.created_ns : a.id < b.id;
+  });
+  return all;
+}
+
+// One that is on its way: its supervisor was asked, and has not answered yet.
+struct Starting {
+  std::size_t index = 0;  // into the report
+  Result<Supervised> supervised;
+};
+
+Starting begin_start(const Roots& roots, const std::string& id, std::size_t index) {
+  return {index, ensure_supervisor(
+                     roots, id, [](int) -> Result<void> { return {}; },
+                     [](int socket) {
+                       return send_message(socket, {{"op", "start"}});
+                     })};
+}
+
+Result<void> end_start(Engine& engine, const Roots& roots, const std::string& id, const Starting& starting) {
+  if (!starting.supervised) return starting.supervised.error();
+  const int socket = starting.supervised->socket.get();
+  Patience patience(roots, id);
+  const auto answer = await_answer(socket, patience);
+  if (!answer && is_hang_up(answer.error())) return engine.start(id);  // it was killed, or had come to its end
+  if (!answer) return answer.error();
+  if (!answer->json.contains("error")) return {};
+  (void)await_no_supervisor(starting.supervised->alive.get(), patience);
+  return error_of(answer->json);
+}
+
+void start_all(Engine& engine, const Roots& roots, std::vector<Healed>& report) {
+  std::vector<std::size_t> waiting;
+  for (std::size_t i = 0; i < report.size(); ++i)
+    if (report[i].deed == Deed::started) waiting.push_back(i);
+  for (std::size_t from = 0; from < waiting.size(); from += kAtOnce) {
+    std::vector<Starting> batch;
+    for (std::size_t i = from; i < std::min(waiting.size(), from + kAtOnce); ++i)
+      batch.push_back(begin_start(roots, report[waiting[i]].id, waiting[i]));
+    for (const Starting& starting : batch) {
+      Healed& healed = report[starting.index];
+      auto started = end_start(engine, roots, healed.id, starting);
+      if (started) continue;
+      healed.deed = Deed::failed;
+      healed.error = std::move(started).error();
+    }
+  }
+}
+
+Deed deed_of(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::adopted: return Deed::adopted;
+    case Verdict::removed: return Deed::removed;
+    case Verdict::recorded: return Deed::recorded;
+    case Verdict::cleaned: return Deed::cleaned;
+    default: return Deed::started;
+  }
+}
+
+}  // namespace
+}  // namespace supervise
+
+Result<std::vector<Healed>> Engine::heal() {
+  using namespace supervise;
+  const Roots& roots = impl_->roots;
+  std::vector<Healed> report;
+  for (auto& patient : TRY(patients(roots))) {
+    auto verdict = examine(roots, patient.id);
+    // Removed by somebody else meanwhile, or nothing to do.
+    if (verdict ? *verdict == Verdict::fine : verdict.error().code() == Code::not_found) continue;
+    Healed healed{.deed = verdict ? deed_of(*verdict) : Deed::failed,
+                  .id = std::move(patient.id),
+                  .name = std::move(patient.name),
+                  .error = {}};
+    if (!verdict) healed.error = std::move(verdict).error();
+    report.push_back(std::move(healed));
+  }
+  sweep_run_dirs(roots);
+  sweep_names(roots);
+  start_all(*this, roots, report);
+  return report;
+}
+
+}  // namespace skink
