@@ -3,6 +3,7 @@
 
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -219,3 +220,13 @@ def test_oom_score_of_keepers(sk):
     row = sk.row(name)
     assert alive(row["guard_pid"])
     assert int(read_text("/proc/%d/oom_score_adj" % row["supervisor_pid"])) <= int(read_text("/proc/%d/oom_score_adj" % sk.pid(name)))
+
+
+def test_a_list_does_not_sweep_away_what_is_being_created(sk, world):
+    lists = [subprocess.Popen(["sh", "-c", 'while :; do "$@" >/dev/null; done', "sh"] + sk.command("ps", "-a"), env=world.environment())
+             for _ in range(3)]
+    world.background += lists
+    for _ in range(400):
+        name = world.name()
+        sk.ok("create", "--name", name, "busybox", "true")
+        sk.ok("rm", name)
