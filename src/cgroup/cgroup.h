@@ -53,8 +53,8 @@ struct Location {
   std::vector<Place> places;
 };
 
-/// The places that `cgroups_path` (linux.cgroupsPath; absolute or relative to the caller's own group) means on this
-/// host. Each component is checked; ".." is refused (attack A47).
+/// The places that `cgroups_path` (linux.cgroupsPath; absolute, or relative to the caller's own group, where v2 is alone
+/// to that group's parent, as runc has it) means on this host. Each component is checked; ".." is refused (attack A47).
 Result<Location> locate(const Host& host, const std::string& cgroups_path);
 
 /// Statistics, in bytes, nanoseconds and counts; absent where the host does not tell.
