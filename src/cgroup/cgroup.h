@@ -53,8 +53,8 @@ struct Location {
   std::vector<Place> places;
 };
 
-/// The places that `cgroups_path` (linux.cgroupsPath; absolute or relative to the caller's own group) means on this
-/// host. Each component is checked; ".." is refused (attack A47).
+/// The places that `cgroups_path` (linux.cgroupsPath; absolute, or relative to the caller's own group, where v2 is alone
+/// to that group's parent, as runc has it) means on this host. Each component is checked; ".." is refused (attack A47).
 Result<Location> locate(const Host& host, const std::string& cgroups_path);
 
 /// Statistics, in bytes, nanoseconds and counts; absent where the host does not tell.
@@ -88,8 +88,9 @@ class Group {
   /// A descriptor of the unified hierarchy's group for CLONE_INTO_CGROUP; -1 on v1.
   [[nodiscard]] int clone_fd() const;
   /// One file for each v1 hierarchy, open for writing: a process with one thread that writes "0" into each has moved
-  /// itself in, without any lock that others wait for.
-  [[nodiscard]] Result<std::vector<UniqueFd>> open_join_files() const;
+  /// itself in, without any lock that others wait for. With `unified` that hierarchy's follows, for a process that is
+  /// not made in it; its lock others do wait for.
+  [[nodiscard]] Result<std::vector<UniqueFd>> open_join_files(bool unified) const;
   /// Why a write into file `index` of those failed, or with no index, why CLONE_INTO_CGROUP did.
   [[nodiscard]] Error join_failure(int errnum, std::optional<std::size_t> index) const;
 

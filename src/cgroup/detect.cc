@@ -202,9 +202,12 @@ Result<Location> locate_below(const Host& host, const std::string& cgroups_path,
   location.layout = host.layout;
   for (std::size_t i = 0; i < host.hierarchies.size(); ++i) {
     std::string place = path;
-    if (!cgroups_path.starts_with('/'))
-      place = TRY_CTX(checked_path(TRY_CTX(own_path(host, i, own_groups), "linux.cgroupsPath") + path),
-                      "linux.cgroupsPath");
+    if (!cgroups_path.starts_with('/')) {
+      std::string own = TRY_CTX(own_path(host, i, own_groups), "linux.cgroupsPath");
+      // The caller's own group has a process, so on v2 it could give no controllers to a group in it: beside it.
+      if (host.layout == Layout::v2) own.erase(own.rfind('/'));
+      place = TRY_CTX(checked_path(own + path), "linux.cgroupsPath");
+    }
     location.places.push_back({host.hierarchies[i], std::move(place)});
   }
   return location;

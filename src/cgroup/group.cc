@@ -186,20 +186,23 @@ int Group::clone_fd() const {
 
 // "tasks" and not "cgroup.procs": for one thread that moves itself the kernel takes no lock that keeps every fork and
 // exit of the machine waiting, and so no RCU grace period either (10 ms on an idle machine).
-Result<std::vector<UniqueFd>> Group::open_join_files() const {
+Result<std::vector<UniqueFd>> Group::open_join_files(bool unified) const {
   std::vector<UniqueFd> files;
   for (const Dir& dir : dirs_)
     if (!dir.place.hierarchy.unified)
       files.push_back(TRY_CTX(sys::open_at(dir.fd.get(), "tasks", O_WRONLY), "control group ", show(dir.place)));
+  for (const Dir& dir : dirs_)
+    if (unified && dir.place.hierarchy.unified)
+      files.push_back(TRY_CTX(sys::open_at(dir.fd.get(), "cgroup.procs", O_WRONLY), "control group ", show(dir.place)));
   return files;
 }
 
 Error Group::join_failure(int errnum, std::optional<std::size_t> index) const {
   std::size_t at = 0;
-  for (const Dir& dir : dirs_) {
-    const bool unified = dir.place.hierarchy.unified;
-    if (index ? !unified && at++ == *index : unified) return join_error(errnum, 0, dir.place);
-  }
+  for (const Dir& dir : dirs_)
+    if (index && !dir.place.hierarchy.unified && at++ == *index) return join_error(errnum, 0, dir.place);
+  for (const Dir& dir : dirs_)
+    if (dir.place.hierarchy.unified) return join_error(errnum, 0, dir.place);
   return Error::from_errno(errnum, "move the process into its control groups");
 }
 

@@ -100,15 +100,28 @@ bool is_watched(const plan::LaunchPlan& plan) { return (plan.clone_flags & CLONE
 
 bool has_clone_fd(const cgroup::Group* group) { return group != nullptr && group->clone_fd() >= 0; }
 
+// Until it executes skink-init, a process that we make shares our memory, and who runs out of the group's then is
+// killed with all that share it. The kernel spares a child of ours in that state, but not one that is made as our
+// sibling. So where the limit may not do for an execve, the process enters the group by itself afterwards.
+bool is_cramped(const oci::Spec* spec) {
+  constexpr std::int64_t kEnough = 4 << 20;
+  if (spec == nullptr || !spec->linux.resources) return false;
+  const auto& resources = *spec->linux.resources;
+  const bool limited = resources.memory && resources.memory->limit && *resources.memory->limit >= 0;
+  return (limited && *resources.memory->limit < kEnough) || resources.unified.contains("memory.max");
+}
+
 Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, const Stdio& stdio) {
   sockets_ = TRY(make_socket_pair());
   sockets_.theirs = TRY(above(std::move(sockets_.theirs), fds.preserve));
   fds.sync = sockets_.theirs.get();
   const bool two_stages = (plan_.flags & plan::kTwoStages) != 0;
+  const bool joins = as_sibling_ && is_cramped(spec);
   UniqueFd cgroup_fd;
   if (group != nullptr)
-    for (auto& file : TRY(group->open_join_files())) fds.groups.push_back(TRY(above(std::move(file), fds.preserve)));
-  if (has_clone_fd(group)) {
+    for (auto& file : TRY(group->open_join_files(joins)))
+      fds.groups.push_back(TRY(above(std::move(file), fds.preserve)));
+  if (has_clone_fd(group) && !joins) {
     cgroup_fd = TRY(sys::dup_fd(group->clone_fd(), 3 + static_cast<int>(fds.preserve)));
     if (two_stages && !is_watched(plan_)) fds.cgroup = cgroup_fd.get();
   }

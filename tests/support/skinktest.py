@@ -637,6 +637,11 @@ def cgroup_dir(pid, controller):
     pytest.skip("no %s controller on this host" % controller)
 
 
+def v2_alone():
+    """Whether this host has cgroup v2 and nothing else, as most have."""
+    return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+
+
 def cgroup_value(pid, controller, v1_file, v2_file):
     directory, version = cgroup_dir(pid, controller)
     return read_text(os.path.join(directory, v1_file if version == 1 else v2_file)).strip()

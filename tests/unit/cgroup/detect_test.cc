@@ -135,9 +135,16 @@ TEST(Locate, PutsARelativePathBelowTheCallersOwnGroupOfEachHierarchy) {
   EXPECT_EQ(location->places[3].path, "/user.slice/x/c1");
 }
 
+TEST(Locate, PutsARelativePathBesideTheCallersOwnGroupWhereV2IsAlone) {
+  const Host host = *parse_host(kV2);
+  EXPECT_EQ(locate_below(host, "c1", "0::/user.slice/x\n")->places[0].path, "/user.slice/c1");
+  EXPECT_EQ(locate_below(host, "c1", "0::/x\n")->places[0].path, "/c1");
+  EXPECT_EQ(locate_below(host, "c1", "0::/\n")->places[0].path, "/c1");
+}
+
 TEST(Locate, CountsTheOwnGroupFromTheGroupThatIsMounted) {
   const Host host = *parse_host("21 1 8:1 / / rw - ext4 a rw\n31 21 0:28 /docker/7 /sys/fs/cgroup rw - cgroup2 c rw\n");
-  EXPECT_EQ(locate_below(host, "x", "0::/docker/7/sub\n")->places[0].path, "/sub/x");
+  EXPECT_EQ(locate_below(host, "x", "0::/docker/7/a/b\n")->places[0].path, "/a/x");
   const auto outside = locate_below(host, "x", "0::/docker/77\n");
   ASSERT_FALSE(outside);
   EXPECT_EQ(outside.error().code(), Code::unsupported);
