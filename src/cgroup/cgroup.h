@@ -159,6 +159,14 @@ struct SubGroup {
 /// `base` with these below it; "/" is `base` itself. They have to exist. ".." is refused, as is an unknown controller.
 Result<Location> below(const Location& base, const std::vector<SubGroup>& groups);
 
+/// The groups for a process that shall outlive the session, service or container of its caller: at the top of each
+/// hierarchy, where the caller is not there itself.
+struct Home {
+  UniqueFd unified;                  ///< the group's directory, for CLONE_INTO_CGROUP
+  std::vector<UniqueFd> join_files;  ///< as Group::open_join_files
+};
+Result<Home> open_home();
+
 /// The state file's form of a location, and back.
 std::string dump_location(const Location& location);
 Result<Location> parse_location(std::string_view json);

@@ -10,6 +10,7 @@
 #include "cgroup/control_file.h"
 #include "cgroup/detect.h"
 #include "cgroup/tree.h"
+#include "sys/file.h"
 
 namespace skink::cgroup {
 namespace {
@@ -93,6 +94,29 @@ Result<Location> below(const Location& base, const std::vector<SubGroup>& groups
     if (!known) return Error::make(Code::invalid_config, "unknown controller ", quoted(group.controller));
   }
   return location;
+}
+
+Result<Home> open_home() {
+  Home home;
+  std::string own;
+  if (const int err = read_control(AT_FDCWD, "/proc/self/cgroup", own); err != 0)
+    return Error::from_errno(err, "read /proc/self/cgroup");
+  const auto lines = split(chomp(own), '\n');
+  if (std::ranges::all_of(lines, [](std::string_view line) { return line.ends_with(":/"); })) return home;
+  for (const auto& hierarchy : TRY(detect()).hierarchies) {
+    const auto path = own_group(own, hierarchy.controllers);
+    if (!path || *path == "/") continue;
+    auto mount = open_mount(hierarchy);
+    if (!mount) continue;
+    if (hierarchy.unified) {
+      home.unified = std::move(*mount);
+      continue;
+    }
+    // One that cannot be opened (a read-only mount) is one to stay in.
+    auto file = sys::open_at(mount->get(), "tasks", O_WRONLY);
+    if (file) home.join_files.push_back(std::move(*file));
+  }
+  return home;
 }
 
 }  // namespace skink::cgroup

@@ -96,7 +96,7 @@ void Supervisor::park_all() {
 // whose new supervisor adopts the container from us. We leave without touching anything.
 void Supervisor::guard_died() {
   if (exit_code_ >= 0) return;
-  if (auto replaced = replace_guard(); replaced) {
+  if (auto replaced = replace_guard(container_.name); replaced) {
     exit_code_ = kSupervisorDone;
     return;
   }

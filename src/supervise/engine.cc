@@ -266,7 +266,7 @@ bool Engine::uses_image(const oci::Digest& image_id) const {
 }
 
 std::optional<int> run_internal_role(int argc, char** argv) {
-  if (argc != 3 || std::string_view(argv[1]) != "supervise-internal") return std::nullopt;
+  if (argc < 3 || argc > 4 || std::string_view(argv[1]) != "supervise-internal") return std::nullopt;
   const auto guard = parse_int<pid_t>(argv[2]);
   // Only a guard starts this, and then the descriptors are there; anybody else gets a plain refusal.
   if (!guard || *guard <= 1 || ::fcntl(kFdStoreRoot, F_GETFD) < 0) return 125;

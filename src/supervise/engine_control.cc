@@ -95,6 +95,7 @@ Result<void> begin_guard(const Roots& roots, const Container& container, int lis
   start.store_dir = store_dir.get();
   start.run_root = roots.run.get();
   start.store_root = roots.store.get();
+  start.name = container.name;
   start.terminal = container.tty;
   start.revive = revived;
   const GuardGroup entered = TRY_CTX(guard_group(container, run_dir, revived), "control group");

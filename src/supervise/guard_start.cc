@@ -12,8 +12,11 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <span>
 #include <string_view>
+#include <vector>
 
+#include "cgroup/cgroup.h"
 #include "supervise/guard/protocol.h"
 #include "supervise/records.h"
 #include "sys/file.h"
@@ -47,13 +50,16 @@ Result<UniqueFd> guard_image() {
                            true);
 }
 
-// Every number in `from` is outside 0..kFdEnd-1, or in its own place.
-Result<void> spawn_guard(const Numbers& from) {
+// Every number in `from` is outside 0..kFdEnd-1, or in its own place; those of `homes` are beyond all that are made.
+Result<void> spawn_guard(const Numbers& from, const std::string& container, std::span<const UniqueFd> homes) {
   SpawnPlan plan;
   int rc = 0;
-  for (int to = 0; to < kFdEnd && rc == 0; ++to)
+  int to = 0;
+  for (; to < kFdEnd && rc == 0; ++to)
     rc = ::posix_spawn_file_actions_adddup2(&plan.actions, from[static_cast<std::size_t>(to)], to);
-  if (rc == 0) rc = ::posix_spawn_file_actions_addclosefrom_np(&plan.actions, kFdEnd);
+  for (std::size_t i = 0; i < homes.size() && rc == 0; ++i, ++to)
+    rc = ::posix_spawn_file_actions_adddup2(&plan.actions, homes[i].get(), to);
+  if (rc == 0) rc = ::posix_spawn_file_actions_addclosefrom_np(&plan.actions, to);
   sigset_t every;
   sigfillset(&every);
   // Signals stay blocked from the start: the guard has no handler, and a stray one must not end it.
@@ -61,8 +67,8 @@ Result<void> spawn_guard(const Numbers& from) {
   if (rc == 0) rc = ::posix_spawnattr_setsigdefault(&plan.attributes, &every);
   if (rc == 0) rc = ::posix_spawnattr_setflags(&plan.attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   const std::string path = str("/proc/self/fd/", static_cast<int>(kFdGuardImage));
-  std::string name = "skink-guard";
-  const std::array<char*, 2> argv = {name.data(), nullptr};
+  std::string name = "skink-guard", argument = container;
+  const std::array<char*, 3> argv = {name.data(), argument.data(), nullptr};
   const std::array<char*, 1> environment = {nullptr};
   pid_t pid = -1;
   if (rc == 0) rc = ::posix_spawn(&pid, path.c_str(), &plan.actions, &plan.attributes, argv.data(), environment.data());
@@ -107,13 +113,22 @@ Result<UniqueFd> locked_alive_file(int store_dir) {
 }
 
 // Moves every descriptor out of the way of the guard's numbers; the copies close themselves.
-Result<void> spawn_from_anywhere(Numbers numbers) {
+Result<void> spawn_from_anywhere(Numbers numbers, const GuardStart& start) {
+  constexpr int kBeyond = kFdEnd + kMostHomes;
   std::array<UniqueFd, kFdEnd> copies;
   for (std::size_t i = 0; i < numbers.size(); ++i) {
-    copies[i] = TRY(sys::dup_fd(numbers[i], kFdEnd));
+    copies[i] = TRY(sys::dup_fd(numbers[i], kBeyond));
     numbers[i] = copies[i].get();
   }
-  return spawn_guard(numbers);
+  cgroup::Home home = TRY(cgroup::open_home());
+  UniqueFd unified;
+  if (home.unified && start.group < 0) {
+    unified = TRY(sys::dup_fd(home.unified.get(), kBeyond));
+    numbers[kFdGroup] = unified.get();
+  }
+  if (home.join_files.size() > kMostHomes) home.join_files.resize(kMostHomes);
+  for (auto& file : home.join_files) file = TRY(sys::dup_fd(file.get(), kBeyond));
+  return spawn_guard(numbers, start.name, home.join_files);
 }
 
 }  // namespace
@@ -160,16 +175,16 @@ Result<void> start_guard(const GuardStart& start) {
   numbers[kFdStoreRoot] = start.store_root;
   numbers[kFdGuardImage] = image.get();
   numbers[kFdGroup] = start.group >= 0 ? start.group : null.get();
-  return spawn_from_anywhere(numbers);
+  return spawn_from_anywhere(numbers, start);
 }
 
-Result<void> replace_guard() {
+Result<void> replace_guard(const std::string& name) {
   const UniqueFd made = TRY(guard_image());
   const UniqueFd image = TRY(sys::dup_fd(made.get(), kFdEnd));
   Numbers numbers{};
   for (int i = 0; i < kFdEnd; ++i) numbers[static_cast<std::size_t>(i)] = i;
   numbers[kFdGuardImage] = image.get();
-  return spawn_guard(numbers);
+  return spawn_guard(numbers, name, {});  // it is born where we are
 }
 
 }  // namespace skink::supervise

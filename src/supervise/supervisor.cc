@@ -5,6 +5,7 @@
 #include <linux/close_range.h>
 #include <malloc.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -66,6 +67,7 @@ int Supervisor::run(pid_t guard_pid) {
 
 Result<void> Supervisor::set_up(pid_t guard_pid) {
   ::umask(077);
+  ::prctl(PR_SET_NAME, "skink-supervise");  // executed by descriptor, its name would be a number
   // A small process: no arena may grow behind our back, and freed memory goes back at once.
   ::mallopt(M_ARENA_MAX, 1);
   ::mallopt(M_TRIM_THRESHOLD, 64 << 10);

@@ -183,6 +183,57 @@ def test_keepers_are_not_in_the_containers_cgroup_or_session(sk):
         assert os.getsid(keeper) != os.getsid(0)
 
 
+def own_groups(pid):
+    """(controllers, path) of every hierarchy, its mount point found by mountinfo."""
+    mounts = {}
+    for line in read_text("/proc/self/mountinfo").splitlines():
+        words = line.split()
+        kind, options = words[words.index("-") + 1], words[-1].split(",")
+        if kind == "cgroup2":
+            mounts[""] = words[4]
+        elif kind == "cgroup":
+            mounts.update({option: words[4] for option in options})
+    for line in read_text("/proc/%d/cgroup" % pid).splitlines():
+        _, controllers, path = line.split(":", 2)
+        yield mounts.get(controllers) or mounts.get(controllers.split(",")[0]), path
+
+
+def test_f37_keepers_leave_the_groups_of_their_caller(sk, world):
+    """The session's groups are killed, on every hierarchy; what was started from it lives on and is still kept."""
+    name, groups = world.name(), []
+    for mount, _ in own_groups(os.getpid()):
+        groups.append(os.path.join(mount, "session-" + world.id))
+        os.mkdir(groups[-1])
+        for file in ("cpuset.cpus", "cpuset.mems"):  # v1 wants them before anybody may join
+            parent = read_text(os.path.join(mount, file), "").strip()
+            if parent and os.path.exists(os.path.join(groups[-1], file)):
+                with open(os.path.join(groups[-1], file), "w") as control:
+                    control.write(parent)
+    join = "; ".join("echo $$ > %s/cgroup.procs" % group for group in groups)
+    sk.ok("run", "-d", "--restart", "always", "--name", name, "busybox", "sleep", "1000",
+          before=["sh", "-ec", join + '; exec "$@"', "sh"])
+    left = [pid for group in groups for pid in read_text(group + "/cgroup.procs").split()]
+    assert left == [], "these are still in the session: %s" % [read_text("/proc/%s/comm" % pid) for pid in left]
+    for group in groups:
+        os.rmdir(group)
+    pid = sk.pid(name)
+    os.kill(pid, signal.SIGKILL)
+    relaunched(sk, name, pid)
+
+
+def test_keepers_have_names_that_people_can_read(sk):
+    name = sk.running()
+    supervisor, guard = supervisors(sk, name)
+    assert read_text("/proc/%d/comm" % supervisor) == "skink-supervise\n"
+    assert read_text("/proc/%d/comm" % guard) == "skink-guard\n"
+    assert read_text("/proc/%d/cmdline" % supervisor) == "skink\0supervise-internal\0%d\0%s\0" % (guard, name)
+    assert read_text("/proc/%d/cmdline" % guard) == "skink-guard\0%s\0" % name
+    # Those who take over are called the same.
+    os.kill(guard, signal.SIGKILL)
+    new = wait_for(lambda: (lambda now: now not in (0, guard) and alive(now) and now)(supervisors(sk, name)[1]))
+    assert read_text("/proc/%d/cmdline" % new) == "skink-guard\0%s\0" % name
+
+
 def test_keepers_hold_no_descriptor_of_the_caller(sk, world):
     marker = open(world.write("marker", "x"))
     os.set_inheritable(marker.fileno(), True)

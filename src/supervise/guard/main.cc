@@ -47,26 +47,10 @@ void pause_ns(long nanoseconds) {
   call(__NR_nanosleep, arg(&time), 0);
 }
 
-// clone3(2).
-struct CloneArguments {
-  unsigned long flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
-};
-
-// A process in the group that is ours, where there is one: to be made there costs nothing, to be moved there keeps
-// every fork of the machine waiting.
-long clone_into_group() {
-  constexpr unsigned long kIntoGroup = 0x200000000UL;  // CLONE_INTO_CGROUP
-  CloneArguments arguments{};
-  arguments.flags = kIntoGroup;
-  arguments.exit_signal = kSigchld;
-  arguments.cgroup = kFdGroup;
-  const long pid = call(__NR_clone3, arg(&arguments), sizeof arguments);
-  return pid >= 0 ? pid : call(__NR_clone, kSigchld);
-}
-
-// The supervisor's arguments: skink supervise-internal GUARD_PID. Its environment is empty on purpose (attack A55).
+// The supervisor's arguments: skink supervise-internal GUARD_PID NAME; the name is for people who look at processes. Its
+// environment is empty on purpose (attack A55).
 char pid_text[24];
-const char* const supervisor_args[] = {"skink", "supervise-internal", pid_text, nullptr};
+const char* supervisor_args[] = {"skink", "supervise-internal", pid_text, nullptr, nullptr};
 const char* const no_environment[] = {nullptr};
 
 void write_pid(long pid) {
@@ -110,6 +94,30 @@ ChildInfo wait_for(long supervisor) {
   }
 }
 
+// clone3(2), the first version with a control group.
+struct CloneArguments {
+  unsigned long flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+constexpr unsigned long kIntoCgroup = 0x200000000UL;
+
+// Away from whoever started us: he reaps the first process at once and never hears of the second. It is out of his
+// groups too, which end with his session or are killed with it (fault F37). Where the kernel refuses that we stay in
+// them. By clone for the unified one: a process that moves itself there makes every fork of the machine wait.
+long leave_starter() {
+  CloneArguments arguments{};
+  arguments.flags = kIntoCgroup;
+  arguments.exit_signal = kSigchld;
+  arguments.cgroup = kFdGroup;
+  long pid = call(__NR_clone3, arg(&arguments), sizeof arguments);
+  if (pid < 0) pid = call(__NR_clone, kSigchld);
+  if (pid != 0) return pid;
+  for (int fd = kFdEnd; fd < kFdEnd + kMostHomes; ++fd) {
+    call(__NR_write, fd, arg("0"), 1);
+    call(__NR_close, fd);
+  }
+  return pid;
+}
+
 // Not more than ten starts a second, and an end to it when none of them gets anywhere.
 void guard() {
   int fruitless = 0;
@@ -141,10 +149,10 @@ void guard() {
 
 }  // namespace
 
-extern "C" [[noreturn]] void freestanding_main(long, char**) {
+extern "C" [[noreturn]] void freestanding_main(long argc, char** argv) {
   call(__NR_close, kFdGuardImage);
-  // Order: away from whoever started us first. They reap this process at once and never hear of the guard again.
-  if (clone_into_group() != 0) call(__NR_exit_group, 0);
+  // Order: first of all, and before it has children, which are born where it is.
+  if (leave_starter() != 0) call(__NR_exit_group, 0);
   call(__NR_prctl, kSetName, arg("skink-guard"));
   call(__NR_prctl, kSetSubreaper, 1);
   const unsigned long every_signal = ~0UL;
@@ -153,6 +161,7 @@ extern "C" [[noreturn]] void freestanding_main(long, char**) {
   call(__NR_chdir, arg("/"));
   call(__NR_umask, 077);
   write_pid(call(__NR_getpid));
+  if (argc > 1) supervisor_args[3] = argv[1];
   guard();
   for (;;) call(__NR_exit_group, 0);
 }

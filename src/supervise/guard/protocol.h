@@ -25,9 +25,12 @@ enum GuardFd : int {
   kFdRunRoot,     ///< RUN
   kFdStoreRoot,   ///< STORE
   kFdGuardImage,  ///< the guard's own program; it closes it
-  kFdGroup,       ///< the control group to be made in, on hosts with systemd; else /dev/null
-  kFdEnd,
+  kFdGroup,       ///< the directory of the unified control group to be made in; /dev/null: its starter's
+  kFdEnd,         ///< from here on: control files of v1 groups that it moves itself to, and closes
 };
+
+/// At most so many control files are passed on.
+inline constexpr int kMostHomes = 20;
 
 /// How a process ended, as the guard saw it. 32 bytes, appended by one write(2).
 struct ExitRecord {
