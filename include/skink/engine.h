@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -46,6 +47,7 @@ struct CreateRequest {
   std::string bundle;    ///< an OCI bundle's directory instead of an image
   plan::RunOptions run;  ///< what docker's options say
   RestartPolicy restart;
+  std::string log_driver;      ///< "journald": output goes to systemd's journal too; empty: only to skink logs
   bool remove_at_end = false;  ///< --rm
   bool start_follows = false;  ///< this process starts it next: with remove_at_end it goes if the process dies before
   bool keep_durable = true;    ///< survives a reboot (fsync); false for `run --rm` in the foreground
@@ -107,6 +109,9 @@ struct AttachOptions {
   bool stdin_open = false;  ///< pass standard input on
   bool tty = false;         ///< the container has a terminal: raw mode, window size
   bool forward_signals = true;
+  /// Called each time when the program runs: at once for one that already does, and after each relaunch.
+  std::function<void()> on_running;
+  bool stopped_is_success = false;  ///< the status is 0 when it ended because skink was told to stop it
 };
 
 struct ExecOptions {

@@ -2,6 +2,9 @@
 // What the options of `run` mean, one function each.
 #include "cli/run_setters.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "base/text.h"
 #include "sys/process.h"
 
@@ -81,6 +84,16 @@ Result<void> set_restart(RunCommand& command, std::string_view value) {
   command.request.restart.kind = policy.kind;
   command.request.restart.most = policy.most;
   command.restart_given = true;
+  return {};
+}
+
+Result<void> set_log_driver(RunCommand& command, std::string_view value) {
+  // docker's names for what skink always does.
+  constexpr std::string_view kOwn[] = {"spool", "json-file", "local"};
+  if (value != "journald" && std::ranges::find(kOwn, value) == std::end(kOwn))
+    return Error::make(Code::invalid_config, quoted(value),
+                       " is not there; journald is, and spool, which alone is the default");
+  command.request.log_driver = value == "journald" ? "journald" : "";
   return {};
 }
 

@@ -95,6 +95,7 @@ Result<void> not_published(RunCommand& command, std::string_view value);
 Result<void> set_userns(RunCommand& command, std::string_view value);
 Result<void> set_restart(RunCommand& command, std::string_view value);
 Result<void> set_restart_factor(RunCommand& command, std::string_view value);
+Result<void> set_log_driver(RunCommand& command, std::string_view value);
 Result<void> set_stop_signal(RunCommand& command, std::string_view value);
 Result<void> set_stop_timeout(RunCommand& command, std::string_view value);
 

@@ -102,6 +102,7 @@ constexpr Option<C> kTable[] = {
      set_policy_time<&RestartPolicy::longest_delay_ns>},
     {{"restart-reset", 0, "T", "a run this long is stable: delays start anew (default 10s)"},
      set_policy_time<&RestartPolicy::reset_after_ns>},
+    {{"log-driver", 0, "NAME", "journald: the output goes to systemd's journal too"}, set_log_driver},
     {{"stop-signal", 0, "SIG", "what stop sends (default: the image's, else SIGTERM)"}, set_stop_signal},
     {{"stop-timeout", 0, "S", "seconds before stop sends SIGKILL (default 10)"}, set_stop_timeout},
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // skink start: containers that were created or have stopped.
+#include "base/text.h"
 #include "cli/attach.h"
+#include "cli/notify.h"
 #include "cli/verbs.h"
 
 namespace skink::cli {
@@ -10,13 +12,26 @@ namespace {
 struct StartCommand {
   bool attach = false;
   bool interactive = false;
+  bool notify = false;
 };
 
 constexpr Option<StartCommand> kOptions[] = {
     {{"attach", 'a', nullptr, "stay attached to its output and exit with its status"},
      set_switch<&StartCommand::attach>},
     {{"interactive", 'i', nullptr, "pass standard input on; implies --attach"}, set_switch<&StartCommand::interactive>},
+    {{"notify", 0, nullptr, "attach, and tell systemd when it runs (sd_notify); for skink@.service"},
+     set_switch<&StartCommand::notify>},
 };
+
+// READY, and what systemctl status shows as Status.
+std::string state_for_service(const Engine& engine, const std::string& id) {
+  const auto info = engine.info(id);
+  if (!info) return "READY=1";
+  const std::string times = info->restarts == 0   ? ""
+                            : info->restarts == 1 ? ", relaunched once"
+                                                  : str(", relaunched ", info->restarts, " times");
+  return str("READY=1\nSTATUS=", printable(info->image), " as process ", info->pid, times);
+}
 
 int start_attached(Context& context, const StartCommand& command, const std::string& name) {
   auto engine = context.open_engine();
@@ -25,8 +40,13 @@ int start_attached(Context& context, const StartCommand& command, const std::str
   if (!id) return context.fail(id.error());
   auto info = engine->info(*id);
   if (!info) return context.fail(info.error());
-  const Foreground foreground{
-      *id, name, {.stdin_open = command.interactive, .tty = info->tty, .forward_signals = true}};
+  Foreground foreground{*id, name, {.stdin_open = command.interactive, .tty = info->tty, .forward_signals = true}};
+  if (command.notify) {
+    foreground.attach.stopped_is_success = true;
+    foreground.attach.on_running = [&] {
+      if (auto told = notify_service(state_for_service(*engine, *id)); !told) context.note(told.error().text());
+    };
+  }
   return run_in_foreground(context, *engine, foreground);
 }
 
@@ -35,10 +55,11 @@ int run(Context& context, Arguments args) {
   std::vector<std::string> names;
   const Count count{1, kAnyNumber};
   if (auto status = read_arguments<StartCommand>(context, kOptions, args, command, names, count)) return *status;
-  if (!command.attach && !command.interactive)
+  if (!command.attach && !command.interactive && !command.notify)
     return for_each_container(context, names, [](Engine& engine, const std::string& id) { return engine.start(id); });
   if (names.size() > 1)
-    return context.misuse(Error::make(Code::invalid_config, "--attach takes one container, not ", names.size()));
+    return context.misuse(
+        Error::make(Code::invalid_config, "--attach and --notify take one container, not ", names.size()));
   return start_attached(context, command, names[0]);
 }
 
@@ -52,7 +73,7 @@ const Verb kStartVerb{
 system. A container that is already running is left alone. The name is printed as given.
 
 Exit status: 0; 1 if any container could not be started (the others are); with --attach the
-container's own, or 125, 126, 127 as for skink run.
+container's own, or 125, 126, 127 as for skink run. With --notify also 0 when it was stopped.
 
 Examples:
   skink start web

@@ -112,8 +112,10 @@ void Attachment::take_event(Message& message) {
   const std::string event = oci::get_string(message.json, "event");
   if (event == "done") {
     if (auto last = parse_last_exit(oci::get_string(message.json, "exit", "{}"))) last_ = std::move(*last);
+    if (last_ && options_.stopped_is_success && oci::get_bool(message.json, "stopped")) last_->status = 0;
     over_ = true;
   }
+  if (event == "started" && options_.on_running) options_.on_running();
   if (event != "started" || message.fds.empty()) return;
   const bool terminal = oci::get_bool(message.json, "terminal");
   if (terminal && options_.stdin_open && !raw_) raw_.emplace(0);

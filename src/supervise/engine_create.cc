@@ -13,6 +13,7 @@
 #include "fs/dir.h"
 #include "security/security.h"
 #include "supervise/engine_impl.h"
+#include "supervise/journal.h"
 #include "supervise/overlay.h"
 #include "supervise/removal.h"
 #include "supervise/rootfs.h"
@@ -212,6 +213,7 @@ Container container_of(const CreateRequest& request, const Resolved& resolved, c
   c.dns = request.run.dns;
   c.dns_search = request.run.dns_search;
   c.host_network = request.run.host_network;
+  c.log_driver = request.log_driver;
   c.hostname = resolved.spec.hostname;
   if (utsname host{}; c.hostname.empty() && ::uname(&host) == 0) c.hostname = host.nodename;
   c.hosts = plan::make_hosts(request.run, c.hostname);
@@ -237,6 +239,9 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
   if (owner && !remove_orphan(roots, *owner) && is_taken(roots, *owner))
     return Error::make(Code::exists, "the name ", skink::quoted(request.name), " is in use by container ",
                        owner->substr(0, 12), "; remove it (skink rm) or choose another name");
+  if (request.log_driver == "journald" && ::access(kJournalSocket, W_OK) != 0)
+    return Error::from_errno(errno, "--log-driver journald: ", std::string_view(kJournalSocket),
+                             ": this host has no journal of systemd; leave the option away");
   const Draft draft = TRY(begin_draft(roots, request.keep_durable));
   std::string name = request.name;
   const auto make = [&]() -> Result<void> {

@@ -18,6 +18,7 @@ namespace skink::supervise {
 void Supervisor::give_up(const LastExit& last) {
   status_.step = Step::stopped;
   status_.last_exit = last;
+  flush_journal();
   // Of a container that goes there is nothing to read later; a successor of ours would find its end in the guard's
   // records and come here again.
   Result<void> written;
@@ -116,7 +117,7 @@ void Supervisor::remove_container() {
 void Supervisor::tell_end(const LastExit& last) {
   for (auto& [fd, client] : clients_) {
     if (client.awaits_start) reply_result(client, {});
-    if (client.awaits_end) reply(client, {{"event", "done"}, {"exit", dump(last)}});
+    if (client.awaits_end) reply(client, {{"event", "done"}, {"exit", dump(last)}, {"stopped", status_.stop_wanted}});
     if (client.awaits_stop) reply_result(client, {});
   }
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <ctime>
 #include <utility>
 
 #include "fs/dir.h"
@@ -26,6 +27,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kPatience{5000};
 constexpr std::int64_t kMostExits = 64 << 10;
+constexpr std::int64_t kJournalPatienceNs = 1'000'000'000;
 
 }  // namespace
 
@@ -220,9 +222,25 @@ void Supervisor::drain_output() {
       if (const auto moved = spool_->pump(stream, fd, is_pipe); !moved || *moved == 0) return;
   };
   if (terminal_) empty(Stream::out, terminal_.get(), false);
-  if (container_.tty) return;
-  empty(Stream::out, kFdOutRead, true);
-  empty(Stream::err, kFdErrRead, true);
+  if (!container_.tty) {
+    empty(Stream::out, kFdOutRead, true);
+    empty(Stream::err, kFdErrRead, true);
+  }
+  if (!journal_) return;
+  journal_->forward();
+  journal_->end_line();
+}
+
+// The last chance of what the journal was too slow for; after a while the spool alone has it, and the next start of the
+// container goes on from there.
+void Supervisor::flush_journal() {
+  const std::int64_t deadline = fs::monotonic_ns() + kJournalPatienceNs;
+  while (journal_ && journal_->again_at_ns() != 0 && fs::monotonic_ns() < deadline) {
+    const timespec pause{.tv_sec = 0, .tv_nsec = 2'000'000};
+    ::nanosleep(&pause, nullptr);
+    journal_->forward();
+    journal_->end_line();
+  }
 }
 
 void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) {

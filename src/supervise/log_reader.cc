@@ -48,6 +48,16 @@ Result<void> LogReader::skip_to_end() {
   return {};
 }
 
+std::uint64_t LogReader::skip_given_back(Stream stream) {
+  const auto i = static_cast<std::size_t>(stream);
+  const off_t data = ::lseek(files_[i].get(), static_cast<off_t>(position_.at[i]), SEEK_DATA);
+  const auto first = data < 0 ? position_.at[i] : static_cast<std::uint64_t>(data);
+  const std::uint64_t skipped = first - position_.at[i];
+  position_.at[i] = first;
+  // Entries that were given back too are zeros, which next() passes over.
+  return skipped;
+}
+
 Result<bool> LogReader::read_entry(std::uint64_t offset, IndexEntry& entry) {
   const ssize_t got = ::pread(index_.get(), &entry, sizeof entry, static_cast<off_t>(offset));
   if (got < 0) return Error::from_errno(errno, "read ", std::string_view(kIndexFile));

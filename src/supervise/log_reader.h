@@ -22,6 +22,12 @@ struct LogPiece {
   std::uint64_t missing = 0;  ///< that many bytes are missing after these
 };
 
+/// Where a reader stands: the next index entry, and the next byte of each stream.
+struct LogPosition {
+  std::uint64_t index = 0;
+  std::array<std::uint64_t, 2> at{};
+};
+
 class LogReader {
  public:
   /// Opens what is there. not_found when the container never wrote a log.
@@ -35,20 +41,21 @@ class LogReader {
   Result<std::optional<LogPiece>> next();
   /// What was spooled but has no index entry yet, once nobody writes any more.
   Result<std::optional<LogPiece>> rest();
+  /// Where it stands, and to stand there again.
+  [[nodiscard]] const LogPosition& position() const { return position_; }
+  void seek(const LogPosition& position) { position_ = position; }
+  /// Goes on behind what the spool has given back (its oldest bytes) since: how many bytes of the stream that were.
+  std::uint64_t skip_given_back(Stream stream);
   /// inotify watches this file to learn of new output.
   [[nodiscard]] int index_fd() const { return index_.get(); }
 
  private:
-  struct Position {
-    std::uint64_t index = 0;            // next entry
-    std::array<std::uint64_t, 2> at{};  // next byte of each stream
-  };
   Result<bool> read_entry(std::uint64_t offset, IndexEntry& entry);
   Result<std::string_view> read_bytes(std::size_t stream, std::uint64_t from, std::uint64_t to);
 
   std::array<UniqueFd, 2> files_;
   UniqueFd index_;
-  Position position_;
+  LogPosition position_;
   std::string buffer_;
 };
 

@@ -74,6 +74,7 @@ std::string dump(const Container& c) {
             {"dns", c.dns},
             {"dns_search", c.dns_search},
             {"host_network", c.host_network},
+            {"log_driver", c.log_driver},
             {"default_seccomp", c.default_seccomp}};
   json["labels"] = Json::object();
   for (const auto& [key, value] : c.labels) json["labels"][key] = value;
@@ -110,6 +111,7 @@ Result<Container> parse_container(std::string_view text) {
   c.dns = strings_of(json, "dns");
   c.dns_search = strings_of(json, "dns_search");
   c.host_network = oci::get_bool(json, "host_network");
+  c.log_driver = oci::get_string(json, "log_driver");
   c.default_seccomp = oci::get_bool(json, "default_seccomp");
   if (oci::find(json, "storage_size") != nullptr) c.storage_size = oci::get_int(json, "storage_size");
   if (const Json* starter = oci::find(json, "starter"); starter != nullptr && starter->is_array() &&

@@ -108,6 +108,12 @@ void Supervisor::answer(Client& client, Message message) {
   }
 }
 
+// Order: those who wait for it before the journal, which can take a moment.
+void Supervisor::output_came() {
+  tell_output();
+  if (journal_) journal_->forward();
+}
+
 // Those who are attached read the spool by themselves; a count that is full already needs no more.
 void Supervisor::tell_output() {
   const std::uint64_t one = 1;

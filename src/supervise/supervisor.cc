@@ -40,6 +40,17 @@ std::optional<int> lower_oom_score() {
   return sys::write_all(file->get(), lower, kFile) ? now : std::nullopt;
 }
 
+// As docker's driver names them, but for the identifier, which people read before each line: the name.
+JournalFields journal_fields(const Container& container) {
+  const std::string& image = container.bundle.empty() ? container.image : container.bundle;
+  return {{"CONTAINER_ID", container.id.substr(0, 12)},
+          {"CONTAINER_ID_FULL", container.id},
+          {"CONTAINER_NAME", container.name},
+          {"CONTAINER_TAG", container.name},
+          {"IMAGE_NAME", image},
+          {"SYSLOG_IDENTIFIER", container.name}};
+}
+
 }  // namespace
 
 // To a file beside status.json, for whoever looks into a failure later.
@@ -87,6 +98,8 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
     spec_.process->oom_score_adj = score;
 
   spool_ = TRY(Spool::open(kFdStoreDir));
+  if (container_.log_driver == "journald")
+    journal_ = TRY(JournalForwarder::open(kFdStoreDir, journal_fields(container_)));
   if (auto cache = sys::open_at(kFdStoreRoot, kSeccompCache, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
     seccomp_cache_ = std::move(*cache);
 
@@ -163,15 +176,15 @@ void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
       break;
     case Source::out:
       (void)spool_->pump(Stream::out, fd, true);
-      tell_output();
+      output_came();
       break;
     case Source::err:
       (void)spool_->pump(Stream::err, fd, true);
-      tell_output();
+      output_came();
       break;
     case Source::terminal: {
       const auto moved = spool_->pump(Stream::out, fd, false);
-      tell_output();
+      output_came();
       // Nobody has the terminal open any more.
       if ((!moved || *moved == 0) && (events & EPOLLHUP) != 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
       break;
@@ -195,6 +208,7 @@ int Supervisor::timeout_ms() const {
   if (status_.step == Step::waiting) consider(status_.next_try_mono_ns);
   if (status_.step == Step::running) consider(status_.kill_at_ns);
   if (first_failure_ || end_untold_) consider(clients_.empty() ? 1 : untold_until_ns_);
+  if (journal_) consider(journal_->again_at_ns());
   if (init_gone_ ||
       std::any_of(execs_.begin(), execs_.end(), [](const auto& exec) { return exec.second.ended_ns != 0; }))
     consider(fs::monotonic_ns() + 100'000'000);
@@ -206,6 +220,7 @@ int Supervisor::timeout_ms() const {
 Result<void> Supervisor::run_timers() {
   const std::int64_t now = fs::monotonic_ns();
   if ((first_failure_ || end_untold_) && (clients_.empty() || now >= untold_until_ns_)) exit_code_ = kSupervisorDone;
+  if (journal_ && journal_->again_at_ns() != 0) journal_->forward();
   if (exit_code_ < 0 && init_gone_) check_init();
   if (exit_code_ < 0) check_execs();
   if (exit_code_ < 0 && status_.step == Step::running && status_.kill_at_ns != 0 && now >= status_.kill_at_ns) {

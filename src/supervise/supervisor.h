@@ -17,6 +17,7 @@
 #include "oci/spec.h"
 #include "supervise/control.h"
 #include "supervise/guard/protocol.h"
+#include "supervise/journal.h"
 #include "supervise/records.h"
 #include "supervise/spool.h"
 #include "supervise/status.h"
@@ -81,6 +82,8 @@ class Supervisor {
   void check_init();
   void init_ended(LastExit last);
   void drain_output();
+  void output_came();
+  void flush_journal();
   void relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns);
 
   // finish.cc: the end
@@ -125,6 +128,7 @@ class Supervisor {
   cgroup::Location location_;
   std::optional<cgroup::Group> group_;
   std::optional<Spool> spool_;
+  std::optional<JournalForwarder> journal_;
   UniqueFd epoll_;
   UniqueFd guard_pidfd_, init_pidfd_, terminal_;
   UniqueFd stdin_read_, stdin_write_;

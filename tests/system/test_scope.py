@@ -44,7 +44,7 @@ def supervisor_of(sk, name):
 def test_a_container_and_its_keepers_are_one_scope(sk):
     name = sk.running("-m", "64m", "--restart", "always")
     assert group_of(sk.pid(name)) == scope_of(sk, name) + "/container"
-    assert [read_text("/proc/%d/comm" % pid).strip() for pid in keepers(sk, name)] == ["skink-guard", "skink"]
+    assert [read_text("/proc/%d/comm" % pid).strip() for pid in keepers(sk, name)] == ["skink-guard", "skink-supervise"]
     assert read_text("/sys/fs/cgroup" + group_of(sk.pid(name)) + "/memory.max").strip() == "67108864"
     shown = subprocess.run(["systemctl", "status", "--no-pager", os.path.basename(scope_of(sk, name))], capture_output=True).stdout.decode()
     assert "skink container %s (busybox" % name in shown and "sleep 1000" in shown

@@ -47,8 +47,8 @@ void pause_ns(long nanoseconds) {
   call(__NR_nanosleep, arg(&time), 0);
 }
 
-// The supervisor's arguments: skink supervise-internal GUARD_PID NAME; the name is for people who look at processes. Its
-// environment is empty on purpose (attack A55).
+// The supervisor's arguments: skink supervise-internal GUARD_PID NAME; the name is for people who look at processes.
+// Its environment is empty on purpose (attack A55).
 char pid_text[24];
 const char* supervisor_args[] = {"skink", "supervise-internal", pid_text, nullptr, nullptr};
 const char* const no_environment[] = {nullptr};
