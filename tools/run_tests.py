@@ -157,7 +157,7 @@ def pytest(directory, names, total, all_points, workers):
     if os.path.exists(results):
         os.unlink(results)
     command = ["/usr/bin/python3", "-m", "pytest", "-q", "-n", str(workers), "--dist", "load", "-p", "no:cacheprovider",
-               "--junitxml", results, "tests/system", "tests/attack"]
+               "--junitxml", results, "tests/system", "tests/attack"] + (["tests/bare"] if all_points else [])
     if names:
         command += ["-k", " or ".join(names)]
     before = (total.passed, total.failed, total.skipped)
