@@ -130,7 +130,7 @@ def test_a_supervisor_that_is_terminated_stops_its_container(sk):
     os.kill(keeper, signal.SIGTERM)
     wait_for(lambda: sk.state(name) == "exited")
     assert sk.row(name)["exit"]["status"] == 7
-    assert not alive(pid) and not alive(keeper)
+    wait_for(lambda: not alive(pid) and not alive(keeper))
     time.sleep(1)
     assert sk.state(name) == "exited"
 
