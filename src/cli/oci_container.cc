@@ -140,12 +140,13 @@ Result<HostRoot> mount_on_host(Made& made, state::Record record) {
 }
 
 Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const state::Record& record,
-                                         const CreateOptions& options, bool wait_for_start) {
+                                         const CreateOptions& options, bool wait_for_start, const OciLog& log) {
   UniqueFd listener;
   if (wait_for_start) listener = TRY(listen_for_start(made.container.dir_fd()));
   std::optional<UnitGroup> unit;
   if (record.unit) unit = TRY(make_unit_group(made.container, made.spec, limits_of(made.spec)));
   auto group = unit ? std::optional(std::move(unit->group)) : TRY(make_group(made.container, made.spec));
+  log.debug(group ? "control groups are made and limited" : "the container has no control groups");
   const UniqueFd resctrl = TRY(make_resctrl(record, made.spec));
   const auto cache = root.open_cache();
   const HostRoot host_root = TRY(mount_on_host(made, record));
@@ -163,6 +164,7 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   request.seccomp_cache_fd = cache ? cache->get() : -1;
   request.root_mount_fd = host_root.mount.get();
   request.root_is_attached = host_root.id != 0;
+  request.trace = trace_to(log);
   request.record = [&](const sys::ProcessIdentity& identity) -> Result<void> {
     state::Record with_pid = made.container.record();
     with_pid.init = identity;
@@ -218,6 +220,11 @@ Result<void> prepare_notify(Made& made, const OciGlobals& globals, bool wait_for
 
 }  // namespace
 
+launch::Trace trace_to(const OciLog& log) {
+  if (!log.debugs()) return {};
+  return [&log](const std::string& text) { log.debug(text); };
+}
+
 void warn_of_capabilities(const launch::Launched& launched, const OciLog& log) {
   if ((launched.withheld_capabilities & ~oci::kUnknownCapability) != 0)
     log.warning(
@@ -236,14 +243,17 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
   CreateOptions options = given;
   TRY(adapt(*bundle.spec.process, options, wait_for_start));
   TRY(launch::check_launch(bundle.spec));
+  globals.log.debug("bundle ", bundle.path, ": the configuration is valid");
   TRY(launch::become_root_of_own_namespace(bundle.spec));
   const state::Record record = TRY(new_record(globals, bundle, id.text()));
   Made made{TRY(root.create(id, record)), std::move(bundle.spec), {}, {}, {}};
   const auto finish = [&]() -> Result<void> {
     TRY(made.container.save_config(bundle.json));
+    globals.log.debug("state is in ", globals.root, '/', record.id,
+                      record.cgroup ? str(", control groups will be at ", record.cgroup->places.front().path) : "");
     add_home(*made.spec.process, record.rootfs);
     TRY(prepare_notify(made, globals, wait_for_start));
-    auto launched = TRY(launch_recorded(root, made, record, options, wait_for_start));
+    auto launched = TRY(launch_recorded(root, made, record, options, wait_for_start, globals.log));
     warn_of_capabilities(launched, globals.log);
     warn_of_unknown_capabilities(*made.spec.process, bundle.json, launched.withheld_capabilities, globals.log);
     made.pidfd = std::move(launched.pidfd);
@@ -258,6 +268,7 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
   auto done = finish();
   if (done) return made;
   Error error = std::move(done).error();
+  globals.log.debug("taking back what was made, since: ", error.text());
   auto undone = destroy_container(root, std::move(made.container), globals);
   if (!undone) error.also(undone.error());
   return error;
@@ -298,6 +309,7 @@ Result<void> destroy_container(state::Root& root, state::Container container, co
     if (auto parsed = container.spec()) spec = *std::move(parsed);
   const auto init = container.open_init();
   if (init) (void)sys::signal_pidfd(init->get(), SIGKILL);
+  if (init) globals.log.debug("process ", record.init.pid, " has been killed");
   if (record.cgroup && record.unit) {
     TRY(end_unit(record));
   } else if (record.cgroup && !cgroup::Group::remove_if_empty(*record.cgroup)) {
@@ -314,6 +326,7 @@ Result<void> destroy_container(state::Root& root, state::Container container, co
   }
   if (record.host_root != 0) TRY(detach_host_root(record.rootfs, record.host_root));
   TRY(root.remove(std::move(container)));
+  globals.log.debug("control groups and state are removed");
   if (!spec) return {};
   launch::HookState state;
   state.id = record.id;

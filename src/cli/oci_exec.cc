@@ -126,7 +126,8 @@ Result<oci::Process> make_process(const Command& command, const Target& target, 
   return process;
 }
 
-Result<launch::Launched> start(const Command& command, Target& target, oci::Process& process, bool relays) {
+Result<launch::Launched> start(const Command& command, Target& target, oci::Process& process, bool relays,
+                               const OciLog& log) {
   if (relays) add_window_size(process);
   launch::ExecRequest request;
   request.spec = &target.spec;
@@ -139,6 +140,9 @@ Result<launch::Launched> start(const Command& command, Target& target, oci::Proc
   request.plain_output = relays && wants_plain_output();
   request.reset_affinity = true;
   request.seccomp_cache_fd = target.seccomp_cache.get();
+  request.trace = trace_to(log);
+  log.debug("joining the container of process ", target.init.pid,
+            target.group ? ", also its control groups" : ", which has no control groups");
   if (target.resctrl)
     request.record = [&](const sys::ProcessIdentity& identity) -> Result<void> {
       const UniqueFd resctrl = TRY(cgroup::open_resctrl());
@@ -170,7 +174,7 @@ Result<int> oci_exec(const OciGlobals& globals, Arguments args) {
   // Order: signals are kept back before there is a process that they are meant for.
   std::optional<Foreground> foreground;
   if (!options.detach) foreground.emplace();
-  auto launched = TRY(start(command, target, process, relays));
+  auto launched = TRY(start(command, target, process, relays, globals.log));
   warn_of_capabilities(launched, globals.log);
   if (options.detach) return 0;
   if (!relays) launched.console.reset();

@@ -77,7 +77,7 @@ Result<void> check_created(const state::Container& container) {
                      to_text(status));
 }
 
-Result<void> start_opened(const state::Container& container) {
+Result<void> start_opened(const state::Container& container, const OciLog& log) {
   launch::StartRequest request;
   request.dir_fd = container.dir_fd();
   request.socket_name = state::kStartSocket;
@@ -85,6 +85,7 @@ Result<void> start_opened(const state::Container& container) {
   request.id = container.record().id;
   request.bundle = container.record().bundle;
   request.init = container.record().init;
+  request.trace = trace_to(log);
   TRY(launch::start_container(request));
   // Its absence says "started"; where we die before this, that nobody listens there says the same.
   (void)sys::unlink_at(container.dir_fd(), state::kStartSocket);
@@ -110,7 +111,7 @@ Result<int> oci_start(const OciGlobals& globals, Arguments args) {
     notify = TRY(open_notify(container, globals.log));
     init = container.record().init;
     if (notify) pidfd = TRY(container.open_init());
-    TRY(start_opened(container));
+    TRY(start_opened(container, globals.log));
   }
   // Order: without the lock, since a service may take as long as it likes, and then others must be able to end it.
   if (!notify) return 0;

@@ -108,6 +108,11 @@ void OciLog::warning(std::string_view raw) const {
   (void)sys::write_all(2, line, "standard error");
 }
 
-void OciLog::debug(std::string_view raw) const { write(LogLevel::debug, printable(raw)); }
+// As runc, in the form of the log: what people search for is level=debug.
+void OciLog::write_debug(std::string_view raw) const {
+  const std::string text = printable(raw);
+  write(LogLevel::debug, text);
+  if (!file_ && socket_.empty()) (void)sys::write_all(2, record(LogLevel::debug, text), "standard error");
+}
 
 }  // namespace skink::cli

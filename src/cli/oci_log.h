@@ -33,13 +33,19 @@ class OciLog {
   void error(std::string_view text) const;
   /// Anything else: in the log, or on standard error when there is none and it is a warning.
   void warning(std::string_view text) const;
-  /// Only in a log, and only with --debug or --log-level debug.
-  void debug(std::string_view text) const;
+  /// A step that was taken, only with --debug or --log-level debug: in the log, or on standard error when there is
+  /// none. The pieces are put together only then.
+  template <typename... Pieces>
+  void debug(const Pieces&... pieces) const {
+    if (debugs()) write_debug(str(pieces...));
+  }
+  [[nodiscard]] bool debugs() const { return takes(LogLevel::debug); }
 
  private:
   [[nodiscard]] bool takes(LogLevel level) const { return level <= options_.level; }
   [[nodiscard]] std::string record(LogLevel level, std::string_view text) const;
   void write(LogLevel level, std::string_view text) const;
+  void write_debug(std::string_view raw) const;
 
   LogOptions options_;
   UniqueFd file_;

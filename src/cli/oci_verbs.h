@@ -78,6 +78,9 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
 /// config.md "Linux Process": what cannot be granted "MUST be logged as a warning by the runtime".
 void warn_of_capabilities(const launch::Launched& launched, const OciLog& log);
 
+/// What launch tells of its steps, as debug messages; empty when nobody wants them. `log` outlives it.
+launch::Trace trace_to(const OciLog& log);
+
 /// Kills the init and waits until it has ended (bounded): what `state` says next is "stopped".
 void end_init(const state::Container& container);
 

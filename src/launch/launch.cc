@@ -28,6 +28,11 @@
 namespace skink::launch {
 namespace {
 
+template <typename... Pieces>
+void tell(const Trace& trace, const Pieces&... pieces) {
+  if (trace) trace(str(pieces...));
+}
+
 // The group knows the names of its hierarchies, the plan everything else.
 Error fault_error(const plan::Message& fault, const plan::LaunchPlan& plan, const cgroup::Group* group, int output_fd) {
   if (fault.step == static_cast<plan::U32>(plan::Step::join_group) && group != nullptr)
@@ -67,6 +72,7 @@ class Launch {
   cgroup::Group* group = nullptr;
   std::function<Result<void>(const sys::ProcessIdentity&)> record;
   bool waits_for_start = false;
+  Trace trace;
 
   Result<void> start(Descriptors& fds, const EncodeOptions& encoding, const Stdio& stdio);
   Result<void> follow();
@@ -145,6 +151,8 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
   process_ = TRY(std::move(spawned));
   // Order: our copy of the child's end is closed at once, so that end of file means its death or its execve.
   sockets_.theirs.reset();
+  tell(trace, "skink-init is process ", process_.pid,
+       two_stages ? ", which joins namespaces and clones the container's process" : "");
   if (!two_stages) return place();
   first_stage_ = std::move(process_.pidfd);
   return {};
@@ -160,6 +168,7 @@ Result<void> Launch::place() {
   if (!plan_.net_devices.empty()) TRY(give_net_devices());
   raise_hard_limits(process_.pid, plan_);
   if (plan_.oom_score_adj) TRY(write_oom_score(process_.pid, *plan_.oom_score_adj));
+  tell(trace, "process ", process_.pid, " is on record; it may set itself up");
   return send(sockets_.ours.get(), plan::Kind::placed);
 }
 
@@ -200,6 +209,8 @@ Result<void> Launch::on_hooks() {
   state.process_pidfd = process_.pidfd.get();
   TRY(run_hooks(spec->hooks.prestart, "prestart", state));
   TRY(run_hooks(spec->hooks.create_runtime, "createRuntime", state));
+  tell(trace, "hooks have run: ", spec->hooks.prestart.size(), " prestart, ", spec->hooks.create_runtime.size(),
+       " createRuntime");
   return send(sockets_.ours.get(), plan::Kind::proceed);
 }
 
@@ -230,7 +241,10 @@ Result<bool> Launch::on_message(Received& received) {
     case plan::Kind::hooks: TRY(on_hooks()); return false;
     case plan::Kind::map: TRY(on_map(received)); return false;
     case plan::Kind::listener: TRY(on_listener(received)); return false;
-    case plan::Kind::ready: ready_ = true; return waits_for_start;
+    case plan::Kind::ready:
+      ready_ = true;
+      tell(trace, "process ", process_.pid, " is set up", waits_for_start ? " and waits for start" : "");
+      return waits_for_start;
     case plan::Kind::fault: return fault_error(received.message, plan_, group, received.fd.get());
     default: return Error::make(Code::internal, "message ", received.message.kind, " from skink-init");
   }
@@ -249,7 +263,11 @@ Result<void> Launch::follow() {
   for (;;) {
     auto received = TRY(receive(sockets_.ours.get()));
     // End of file: after ready the program has been executed, before it the process has died.
-    if (!received) return ready_ ? Result<void>{} : died_early();
+    if (!received) {
+      if (!ready_) return died_early();
+      tell(trace, "process ", process_.pid, " has executed its program");
+      return {};
+    }
     if (TRY(on_message(*received))) return {};
   }
 }
@@ -346,6 +364,9 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   TRY(check_net_devices(plan.net_devices));
   UniqueFd root;
   Descriptors fds = TRY(open_sources(plan, request, root));
+  tell(request.trace, "the plan has ", plan.mounts.size(), " mounts, ", plan.devices.size(), " devices, ",
+       plan.masked.size(), " masked and ", plan.readonly.size(), " read-only paths, ",
+       plan.seccomp ? "a seccomp filter" : "no seccomp filter", "; all sources are open");
   const UniqueFd listener = TRY(lift_listener(request, fds));
   EncodeOptions encoding;
   encoding.no_pivot = request.no_pivot;
@@ -361,6 +382,7 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   launch.group = request.group;
   launch.record = request.record;
   launch.waits_for_start = request.start_listener_fd >= 0;
+  launch.trace = request.trace;
   return run(launch, fds, encoding, request.stdio);
 }
 
@@ -404,11 +426,13 @@ Result<Launched> exec_in_container(const ExecRequest& request) {
   launch.spec = request.spec;
   launch.group = request.group;
   launch.record = request.record;
+  launch.trace = request.trace;
   const std::string initial = initial_cpus(*request.process);
   if (initial.empty()) return run(launch, fds, encoding, request.stdio);
   // config.md: the runtime itself is to run there until the process is in the container's groups.
   const KeptAffinity kept;
   TRY(set_own_affinity(initial, "process.execCPUAffinity.initial"));
+  tell(request.trace, "until it is in its groups it runs on CPUs ", printable(initial));
   return run(launch, fds, encoding, request.stdio);
 }
 
@@ -437,9 +461,14 @@ Result<void> start_container(const StartRequest& request) {
   auto connected = connect_below(request.dir_fd, request.socket_name);
   if (!connected) return Error::make(Code::busy, "the container is not waiting to be started");
   TRY(send(connected->get(), plan::Kind::start));
+  tell(request.trace, "process ", request.init.pid, " has been told to go on");
   for (;;) {
     auto received = TRY(receive(connected->get()));
-    if (!received) return {};  // close-on-exec: the program has been executed
+    // Close-on-exec: the program has been executed.
+    if (!received) {
+      tell(request.trace, "process ", request.init.pid, " has executed its program");
+      return {};
+    }
     const oci::Spec spec = TRY(request.spec());
     if (received->message.kind != static_cast<plan::U32>(plan::Kind::listener) || !spec.linux.seccomp) {
       plan::LaunchPlan words;

@@ -22,6 +22,9 @@ struct Stdio {
   int err = 2;
 };
 
+/// Is told of each step that was taken, for people who look for a fault; empty: nobody wants to know.
+using Trace = std::function<void(const std::string&)>;
+
 /// A container to be made. Everything borrowed stays valid until the call returns.
 struct ContainerRequest {
   const oci::Spec* spec = nullptr;
@@ -48,6 +51,7 @@ struct ContainerRequest {
   int seccomp_cache_fd = -1;
   /// Called with the process's identity as soon as it exists and before it does anything that outlives us: store it.
   std::function<Result<void>(const sys::ProcessIdentity&)> record;
+  Trace trace;
 };
 
 /// A process that is running or, with start_listener_fd, ready to.
@@ -75,6 +79,7 @@ struct StartRequest {
   std::function<Result<oci::Spec>()> spec;  ///< asked only for a listener to hand over, or for the words of a failure
   std::string id, bundle;
   sys::ProcessIdentity init;
+  Trace trace;
 };
 
 /// Tells a container made with a start listener to go on; waits until its startContainer hooks have run and its program
@@ -99,6 +104,7 @@ struct ExecRequest {
   bool reset_affinity = false;  ///< likewise; process.execCPUAffinity comes before it
   int seccomp_cache_fd = -1;
   std::function<Result<void>(const sys::ProcessIdentity&)> record;
+  Trace trace;
 };
 
 /// Joins the namespaces of `target` and becomes a container process by the same code as launch_container (attack A83).

@@ -116,7 +116,7 @@ def test_options_end_at_the_id(oci, bundle, world):
 def test_options_that_have_no_effect_are_taken(oci, bundle, world):
     b = bundle(["true"])
     for words in (["--criu", "/x"], ["--criu=/x"], ["--rootless", "auto"], ["--rootless=true"], ["--rootless=false"],
-                  ["--log-level", "warning"], ["--cgroup-manager", "cgroupfs"], ["--cgroup-manager=cgroupfs"], ["--debug"]):
+                  ["--log-level", "warning"], ["--cgroup-manager", "cgroupfs"], ["--cgroup-manager=cgroupfs"]):
         result = oci(*words, "run", "--bundle", b.dir, world.name())
         assert (result.status, result.out, result.err) == (0, "", ""), words
     for words in (["--rootless", "maybe"], ["--log-level", "loud"], ["--log-format", "xml"], ["--cgroup-manager", "none"]):
@@ -227,6 +227,44 @@ def test_debug_tells_more_in_the_log_only(oci, bundle, world, log):
     result = oci("--debug", "run", "--bundle", bundle(["true"]).dir, world.name())
     assert (result.status, result.out, result.err) == (0, "", "")
     assert {record["level"] for record in records(log)} == {"debug"}
+
+
+def messages_of(text):
+    """The debug messages of a text log, each line in runc's form."""
+    found = [re.fullmatch(r'time="\d{4}-\d\d-\d\dT[^"]+Z" level=debug msg="(.*)"', line) for line in text.splitlines()]
+    assert all(found), text
+    return [one.group(1) for one in found]
+
+
+def test_debug_tells_each_step(oci, bundle, world):
+    """In the order in which they are taken, with the process that they are about; without a log on standard error."""
+    b, name = bundle(["sleep", "1000"]), world.name()
+    b.config["hooks"] = {"createRuntime": [{"path": "/bin/true"}]}
+    b.save()
+
+    def steps(*words):
+        result = oci("--debug", *words)
+        assert result.status == 0, result
+        return messages_of(result.err)
+
+    def in_order(messages, wanted):
+        rest = iter(messages)
+        assert all(any(re.search(one, message) for message in rest) for one in wanted), (wanted, messages)
+    create = steps("create", "--bundle", b.dir, name)
+    pid = json.loads(oci.ok("state", name))["pid"]
+    in_order(create, ["^skink-oci .*create", "bundle %s: the configuration is valid" % b.dir, "state is in %s/%s" % (world.oci_root, name),
+                      "control groups are made", "the plan has 6 mounts", "skink-init is process %d" % pid, "process %d is on record" % pid,
+                      "1 createRuntime", "process %d is set up and waits for start" % pid])
+    in_order(steps("start", name), ["process %d has been told to go on" % pid, "process %d has executed its program" % pid])
+    in_order(steps("exec", name, "true"), ["joining the container of process %d" % pid, "skink-init is process", "is set up$", "has executed"])
+    in_order(steps("delete", "--force", name), ["process %d has been killed" % pid, "control groups and state are removed"])
+
+
+def test_debug_tells_why_something_is_taken_back(oci, bundle, world):
+    result = oci("--debug", "run", "--bundle", bundle(["/no/such/program"]).dir, world.name())
+    lines = result.err.splitlines()
+    assert result.status == 1 and lines[-1].startswith("skink-oci: run: ") or lines[-1].startswith("skink-oci: exec: ")
+    assert any("taking back what was made" in message for message in messages_of("\n".join(lines[:-1])))
 
 
 def test_json_goes_to_standard_error_without_a_log(oci):
