@@ -163,10 +163,11 @@ Result<void> apply_unified(const Targets& targets, const std::map<std::string, s
     const std::string json = str("linux.resources.unified[", quoted(key), "]");
     TRY(check_unified_key(key, json));
     const Target* const target = targets.unified();
-    if (target == nullptr) return Error::make(Code::unsupported, json, ": this host has no cgroup v2 hierarchy");
+    if (target == nullptr)
+      return Error::make(Code::unsupported, json, ": invalid configuration: this host has no cgroup v2 hierarchy");
     const std::string controller = key.substr(0, key.find('.'));
     if (controller != "cgroup" && !TRY_CTX(enable(*target->place, target->fd, controller), json))
-      return Error::make(Code::unsupported, json, ": the cgroup v2 hierarchy at ",
+      return Error::make(Code::unsupported, json, ": invalid configuration: the cgroup v2 hierarchy at ",
                          printable(target->place->hierarchy.mount_point), " has no ", controller, " controller");
     // Files such as io.max take one line per write.
     for (const std::string_view line : split(value, '\n'))

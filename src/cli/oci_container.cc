@@ -309,7 +309,7 @@ Result<void> destroy_container(state::Root& root, state::Container container, co
     if (auto parsed = container.spec()) spec = *std::move(parsed);
   const auto init = container.open_init();
   if (init) (void)sys::signal_pidfd(init->get(), SIGKILL);
-  if (init) globals.log.debug("process ", record.init.pid, " has been killed");
+  if (init) globals.log.debug("process ", record.init.pid, " has been sent KILL");
   if (record.cgroup && record.unit) {
     TRY(end_unit(record));
   } else if (record.cgroup && !cgroup::Group::remove_if_empty(*record.cgroup)) {

@@ -225,11 +225,12 @@ constexpr Option<DeleteOptions> kDeleteOptions[] = {
 
 // Whatever works on the container and waits for its process (start, create) goes on when that is dead, and lets go of
 // the lock.
-void end_without_lock(const state::Root& root, const state::ContainerId& id) {
+void end_without_lock(const state::Root& root, const state::ContainerId& id, const OciLog& log) {
   const auto container = root.look(id);
   if (!container) return;
   const auto init = container->open_init();
-  if (init) (void)sys::signal_pidfd(init->get(), SIGKILL);
+  if (init && sys::signal_pidfd(init->get(), SIGKILL))
+    log.debug("process ", container->record().init.pid, " has been sent KILL");
   thaw(container->record());
 }
 
@@ -240,7 +241,7 @@ bool is_damage(const Error& error) {
 
 Result<void> delete_one(state::Root& root, const OciGlobals& globals, const std::string& text, bool force) {
   const auto id = TRY(state::ContainerId::parse(text));
-  if (force) end_without_lock(root, id);
+  if (force) end_without_lock(root, id, globals.log);
   auto container = root.find(id);
   if (!container && force && container.error().code() == Code::not_found) return {};
   if (!container && force && is_damage(container.error())) container = root.find_damaged(id);

@@ -68,20 +68,36 @@ std::optional<state::Listed> look(const state::Root& root, const std::string& na
   return std::nullopt;
 }
 
-std::string list_text(const state::Root& root, const std::vector<std::string>& names, const ListOptions& options,
+std::string list_text(const state::Root* root, const std::vector<std::string>& names, const ListOptions& options,
                       const OciLog& log) {
   std::vector<Row> rows;
   rows.reserve(names.size() + 1);
   rows.push_back({"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"});
   std::string json;
   for (const std::string& name : names) {
-    auto listed = look(root, name, log);
+    auto listed = look(*root, name, log);
     if (!listed) continue;
     if (!options.json) rows.push_back(row_of(*std::move(listed)));
     else json += str(json.empty() ? "[" : ",", state::dump_state(listed->record, listed->status, listed->owner, false));
   }
   if (!options.json) return table(rows);
   return json.empty() ? "null" : json + "]";
+}
+
+// As with runc no directory is made for a list: a default one that is not there has no container yet, one that was
+// named is mistyped.
+Result<std::string> whole_list(const OciGlobals& globals, const ListOptions& options) {
+  const auto found = sys::stat_at(AT_FDCWD, globals.root.c_str(), 0);
+  if (!found && globals.root_given)
+    return Error::from_errno(found.error().errnum(), "--root ", printable(globals.root));
+  std::optional<state::Root> root;
+  std::vector<std::string> names;
+  if (found) root = TRY(state::Root::open(globals.root));
+  if (root) names = TRY(root->list());
+  std::string text;
+  if (!options.quiet) return list_text(root ? &*root : nullptr, names, options, globals.log);
+  for (const std::string& name : names) text += name + "\n";
+  return text;
 }
 
 }  // namespace
@@ -91,13 +107,7 @@ Result<int> oci_list(const OciGlobals& globals, Arguments args) {
   const auto line = TRY(read_verb(std::span<const Option<ListOptions>>(kListOptions), args, options,
                                   "list [--format table|json] [--quiet]", {0, 0}));
   if (line.help) return 0;
-  const state::Root root = TRY(state::Root::open(globals.root));
-  const auto names = TRY(root.list());
-  std::string text;
-  if (options.quiet)
-    for (const std::string& name : names) text += name + "\n";
-  else text = list_text(root, names, options, globals.log);
-  TRY(sys::write_all(1, text, "standard output"));
+  TRY(sys::write_all(1, TRY(whole_list(globals, options)), "standard output"));
   return 0;
 }
 

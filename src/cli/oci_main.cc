@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <climits>
 #include <csignal>
@@ -117,7 +118,8 @@ std::string default_root() {
 }
 
 Result<void> settle_root(OciGlobals& globals) {
-  if (globals.root.empty()) globals.root = default_root();
+  globals.root_given = !globals.root.empty();
+  if (!globals.root_given) globals.root = default_root();
   if (globals.root.starts_with('/')) return {};
   std::array<char, PATH_MAX> here{};
   if (::getcwd(here.data(), here.size()) == nullptr) return Error::from_errno(errno, "--root: getcwd");
@@ -171,11 +173,17 @@ const OciVerb* find_verb(std::string_view name) {
   return nullptr;
 }
 
+bool is_help(std::string_view word) { return word == "-h" || word == "--help" || word == "-help"; }
+
 int run_verb(const OciGlobals& globals, const std::string& word, Arguments args) {
   const OciVerb* const verb = find_verb(word);
-  if (verb == nullptr)
+  if (verb == nullptr) {
+    // runc's words, where its users look for them.
+    const bool asks = std::any_of(args.begin(), args.end(), is_help);
     return report(globals,
-                  Error::make(Code::invalid_config, "there is no verb ", quoted(word), "; see skink-oci --help"));
+                  Error::make(Code::invalid_config, asks ? str("No help topic for '", printable(word), "': ") : "",
+                              "there is no verb ", quoted(word), "; see skink-oci --help"));
+  }
   auto status = verb->run(globals, args);
   if (status) return *status;
   // `exec: "foo": executable file not found` says what it is about already.

@@ -19,7 +19,8 @@ namespace skink::cli {
 
 /// What stands before the verb.
 struct OciGlobals {
-  std::string root;  ///< the state directory; main puts the default in
+  std::string root;         ///< the state directory; main puts the default in
+  bool root_given = false;  ///< by --root
   LogOptions log_options;
   bool systemd_cgroup = false;
   bool no_cgroup = false;  ///< --cgroup-manager disabled

@@ -47,7 +47,7 @@ Error describe_mount(const Message& fault, const LaunchPlan& plan) {
   const bool real =
       (mount.flags & plan::kMountTargetIsRealDir) != 0 && static_cast<Step>(fault.step) == Step::mount_target;
   if (real && (fault.err == ELOOP || fault.err == ENOTDIR))
-    error = Error::make(Code::denied, error.text(), "; it must be mounted on ordinary directory, not on a link");
+    error = Error::make(Code::denied, error.text(), "; ", mount.type, " must be mounted on ordinary directory, not on a link");
   if (fault.err == EROFS && static_cast<Step>(fault.step) == Step::mount_target)
     error = Error::make(Code::os, error.text(), "; it has to exist in the root file system");
   return error;
@@ -96,7 +96,7 @@ Error describe_hook(const Message& fault, const LaunchPlan& plan, int output_fd)
   if (fault.detail != 0) error = Error::make(Code::os, "exit status ", fault.detail, text.empty() ? "" : ": ", text);
   else if (fault.err == ETIMEDOUT)
     error = Error::make(Code::os, "ran past its timeout of ", hook.timeout_seconds.value_or(0), " s and was killed");
-  error.context("hooks.", kind, '[', fault.index, "]: ", printable(hook.path));
+  error.context(hook_name(kind, fault.index), ": ", printable(hook.path));
   return error;
 }
 

@@ -47,6 +47,10 @@ std::string shown(std::string text) {
 
 }  // namespace
 
+std::string hook_name(std::string_view kind, std::size_t index) {
+  return str("hooks.", kind, '[', index, "]: error running ", kind, " hook #", index);
+}
+
 std::string hook_output(int fd) {
   constexpr std::size_t kMost = plan::kHookOutput + 16;
   std::string text(kMost, '\0');
@@ -217,7 +221,7 @@ Result<void> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kin
     // A file and not a pipe: a hook that never reads its input gives no EPIPE, and each reads from the start.
     const UniqueFd input = TRY(sys::sealed_memfd("hook-state", json, false));
     if (::lseek(input.get(), 0, SEEK_SET) != 0) return Error::from_errno(errno, "lseek");
-    TRY_CTX(run_hook(hooks[i], state, input.get()), "hooks.", kind, "[", i, "]: ", printable(hooks[i].path));
+    TRY_CTX(run_hook(hooks[i], state, input.get()), hook_name(kind, i), ": ", printable(hooks[i].path));
   }
   return {};
 }

@@ -25,6 +25,9 @@ struct StateText {
 };
 StateText state_around_pid(const HookState& state);
 
+/// Which hook a message is about: its place in config.json, and the words that runc's users look for.
+std::string hook_name(std::string_view kind, std::size_t index);
+
 /// The state as one document.
 std::string state_json(const HookState& state);
 

@@ -143,12 +143,12 @@ def test_a_relative_root(oci, bundle, world):
 
 
 def default_root(oci, world, env, *before):
-    """The directory that `list` makes where no --root is given, of those it could be."""
+    """Whether a verb that looks for a container makes its directory below XDG_RUNTIME_DIR when no --root is given."""
     run = world.path("xdg")
     os.makedirs(run, exist_ok=True)
     env = {key: value.replace("XDG", run) for key, value in env.items()}
     env["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
-    trace = subprocess.run([*before, oci.path, "list", "-q"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    trace = subprocess.run([*before, oci.path, "delete", "--force", "none-" + world.id], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     found = os.path.isdir(run + "/skink-oci")
     if found:
         os.rmdir(run + "/skink-oci")
@@ -196,7 +196,7 @@ def log(oci, world):
 
 
 def test_the_log_is_made_and_has_one_record_a_failure(oci, bundle, world, log):
-    oci.ok("list")
+    oci.ok("delete", "--force", "none")
     assert read_text(log) == "" and os.stat(log).st_mode & 0o777 == 0o644
     result = oci.fails("state", "none", status=1)
     record, = records(log)
@@ -257,7 +257,7 @@ def test_debug_tells_each_step(oci, bundle, world):
                       "1 createRuntime", "process %d is set up and waits for start" % pid])
     in_order(steps("start", name), ["process %d has been told to go on" % pid, "process %d has executed its program" % pid])
     in_order(steps("exec", name, "true"), ["joining the container of process %d" % pid, "skink-init is process", "is set up$", "has executed"])
-    in_order(steps("delete", "--force", name), ["process %d has been killed" % pid, "control groups and state are removed"])
+    in_order(steps("delete", "--force", name), ["process %d has been sent KILL" % pid, "control groups and state are removed"])
 
 
 def test_debug_tells_why_something_is_taken_back(oci, bundle, world):

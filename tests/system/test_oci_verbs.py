@@ -253,7 +253,10 @@ def test_delete_force_of_one_whose_create_hangs(oci, bundle, world):
 
 # list
 
-def test_list_of_none(oci):
+def test_list_of_none(oci, world):
+    oci.fails("list", status=1, match=["--root", world.oci_root, "No such file"])
+    assert not os.path.exists(world.oci_root)
+    os.mkdir(world.oci_root, 0o700)
     assert oci.ok("list") == "ID          PID         STATUS      BUNDLE      CREATED     OWNER"
     assert oci.ok("list", "--format", "json") == "null"
     assert oci.ok("list", "-q") == ""

@@ -265,7 +265,7 @@ TEST(ApplyUnified, RefusesKeysThatAreNoLimits) {
 TEST(ApplyUnified, IsAnErrorWithoutAUnifiedHierarchy) {
   const FakeGroup group(false, "memory", {{"memory.high", ""}});
   EXPECT_EQ(failure(apply_unified(group.targets(), {{"memory.high", "1"}})),
-            "linux.resources.unified[\"memory.high\"]: this host has no cgroup v2 hierarchy");
+            "linux.resources.unified[\"memory.high\"]: invalid configuration: this host has no cgroup v2 hierarchy");
 }
 
 TEST(ApplyResources, NamesTheControllerThatTheHostLacks) {

@@ -57,11 +57,13 @@ TEST(DescribeFault, AHookInsideIsNamedWithItsStatus) {
   plan.create_container = {{"/bin/first", {}, {}, {}}, {"/bin/second", {}, {}, 3}};
 
   EXPECT_EQ(describe_fault(fault(Step::create_container_hook, EIO, 0, 7), plan).text(),
-            "hooks.createContainer[0]: /bin/first: exit status 7");
+            "hooks.createContainer[0]: error running createContainer hook #0: /bin/first: exit status 7");
   EXPECT_EQ(describe_fault(fault(Step::create_container_hook, ETIMEDOUT, 1), plan).text(),
-            "hooks.createContainer[1]: /bin/second: ran past its timeout of 3 s and was killed");
+            "hooks.createContainer[1]: error running createContainer hook #1: /bin/second: ran past its timeout of 3 s "
+            "and was killed");
   EXPECT_EQ(describe_fault(fault(Step::create_container_hook, ENOENT, 1), plan).text(),
-            "hooks.createContainer[1]: /bin/second: execute: No such file or directory");
+            "hooks.createContainer[1]: error running createContainer hook #1: /bin/second: execute: No such file or "
+            "directory");
   EXPECT_EQ(describe_fault(fault(Step::start_container_hook, EIO, 5, 7), plan).code(), Code::internal);
 }
 

@@ -65,7 +65,8 @@ TEST_F(Hooks, AFailureNamesTheHookItsStatusAndWhatItSaid) {
       run_hooks({shell("true"), shell("echo no disk >&2; exit 3"), shell("touch out")}, "createRuntime", state_);
 
   ASSERT_FALSE(ran);
-  EXPECT_EQ(ran.error().text(), "hooks.createRuntime[1]: /bin/sh: exit status 3: no disk");
+  EXPECT_EQ(ran.error().text(),
+            "hooks.createRuntime[1]: error running createRuntime hook #1: /bin/sh: exit status 3: no disk");
   EXPECT_EQ(output(), "") << "a hook after the failed one has run";
 }
 
@@ -76,13 +77,15 @@ TEST_F(Hooks, AHookThatOutlivesItsTimeoutIsKilled) {
   const auto ran = run_hooks({hook}, "prestart", state_);
 
   ASSERT_FALSE(ran);
-  EXPECT_EQ(ran.error().text(), "hooks.prestart[0]: /bin/sh: ran past its timeout of 1 s and was killed");
+  EXPECT_EQ(ran.error().text(),
+            "hooks.prestart[0]: error running prestart hook #0: /bin/sh: ran past its timeout of 1 s and was killed");
 }
 
 TEST_F(Hooks, AMissingProgramIsNamed) {
   const auto ran = run_hooks({{"/no/such/hook", {}, {}, {}}}, "poststop", state_);
 
-  EXPECT_EQ(ran.error().text(), "hooks.poststop[0]: /no/such/hook: execute: No such file or directory");
+  EXPECT_EQ(ran.error().text(),
+            "hooks.poststop[0]: error running poststop hook #0: /no/such/hook: execute: No such file or directory");
 }
 
 TEST_F(Hooks, TheStateOfAHookInsideHasAPlaceForItsProcessId) {
