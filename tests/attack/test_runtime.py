@@ -427,3 +427,52 @@ def test_a46_nodes_of_an_image_and_of_mknod(oci, bundle, world):
     for name, (kind, major, minor) in numbers.items():
         os.mknod(os.path.join(b.rootfs, "nodes", name), kind | 0o666, os.makedev(major, minor))
     assert sorted(oci.ok("run", "--bundle", b.save().dir, world.name()).split()) == sorted(numbers)
+
+
+V2_ONLY = ["unshare", "-m", "--propagation", "private", "sh", "-c",
+           "umount -R /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"", "sh"]
+NODES = {"mem": (1, 1), "kmsg": (1, 11), "tty0": (4, 0)}
+TRY = ["/bin/probe", "openw"] + ["/nodes/" + name for name in sorted(NODES)]
+DENIED = "".join("/nodes/%s: EPERM\n" % name for name in sorted(NODES)).strip()
+
+
+@pytest.mark.parametrize("before", [[], V2_ONLY], ids=["all hierarchies", "v2 only"])
+def test_a46_no_window_at_any_start(oci, bundle, world, before):
+    """Opening a device is the very first thing that each process does that comes into a container in any way, also while
+    update changes limits all the time."""
+    def new(args, **more):
+        b = bundle(args)
+        b.config["linux"]["cgroupsPath"] = "/skink-test-%s" % world.name("g")
+        b.config.update(more)
+        os.mkdir(os.path.join(b.rootfs, "nodes"))
+        for name, numbers in NODES.items():
+            os.mknod(os.path.join(b.rootfs, "nodes", name), stat.S_IFCHR | 0o666, os.makedev(*numbers))
+        return b.save().dir
+    rounds = 200 if ALL else 8
+    once, out = new(TRY), world.path("out")
+    for _ in range(rounds):
+        assert oci.ok("run", "--bundle", once, world.name(), before=before) == DENIED
+        name = world.name()
+        with open(out, "w+b") as file:
+            assert oci("create", "--bundle", once, name, before=before, stdout=file).status == 0
+            assert oci.ok("exec", name, *TRY, before=before) == DENIED
+            oci.ok("start", name, before=before)
+            wait_for(lambda: read_text(out).strip() == DENIED)
+        oci.ok("delete", "--force", name, before=before)
+    # A hook inside fails the start when it opens nothing, and its words tell what it was told.
+    said = oci("run", "--bundle", new(["true"], hooks={"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", " ".join(TRY) + "; exit 3"]}]}),
+               world.name(), before=before).err
+    assert said.count("EPERM") == len(NODES), said
+    name = world.name()
+    oci.ok("run", "--detach", "--bundle", new(["sleep", "1000"]), name, before=before)
+    document = world.write("resources", json.dumps(
+        {"devices": [{"allow": True, "access": "rwm"}]} | ({"unified": {"cgroup.max.descendants": "100"}} if before else {"pids": {"limit": 500}})))
+    with subprocess.Popen(["sh", "-c", "while :; do \"$@\" || exit; done", "sh"] + before + oci.command("update", "--resources", document, name),
+                          start_new_session=True, env=world.environment()) as updating:
+        try:
+            for _ in range(rounds):
+                assert oci.ok("exec", name, *TRY, before=before) == DENIED
+            assert updating.poll() is None
+        finally:
+            os.killpg(updating.pid, signal.SIGKILL)
+    oci.ok("delete", "--force", name, before=before)
