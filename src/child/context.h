@@ -101,7 +101,8 @@ void forget_own_mounts(Context& context);
 long set_attributes(int fd, unsigned flags, __u64 set, __u64 clear, __u64 propagation);
 /// Gives a bind the flags of its words instead of those of its source. `in_user_namespace`: of the container's own.
 long replace_flags(const plan::Mount& mount, int tree_fd, bool in_user_namespace);
-long make_target(int root_fd, const char* path, bool file, unsigned long resolve);
+/// Opens `path` inside the root, making what is missing; what a symlink leads to that leads nowhere only with `follow`.
+long make_target(int root_fd, const char* path, bool file, unsigned long resolve, bool follow);
 Fault make_devices(Context& context);
 Fault make_workdir(Context& context);
 Fault open_terminal(Context& context);

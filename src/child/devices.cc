@@ -28,7 +28,7 @@ class ParentDirectory {
     if (fd_ >= 0) close_fd(static_cast<int>(fd_));
     for (Size i = 0; i < slash; ++i) directory_[i] = path[i];
     directory_[slash] = 0;
-    fd_ = make_target(root_fd_, slash == 0 ? "/" : directory_, false, 0);
+    fd_ = make_target(root_fd_, slash == 0 ? "/" : directory_, false, 0, false);
     return fd_;
   }
 
@@ -96,7 +96,7 @@ Fault make_devices(Context& context) {
 
 Fault make_workdir(Context& context) {
   if (!context.has(plan::kMakeWorkdir)) return {};
-  const long fd = make_target(context.root_fd, context.text(context.plan().cwd), false, 0);
+  const long fd = make_target(context.root_fd, context.text(context.plan().cwd), false, 0, false);
   if (fd >= 0) close_fd(static_cast<int>(fd));
   // What cannot be made (a read-only root) or is no directory is said by chdir later, in better words.
   return {};

@@ -154,16 +154,32 @@ long check_link(int dir_fd, const char* name, const char* wanted) {
   return same(target, wanted) ? 0 : -EEXIST;
 }
 
+// A link of procfs, as /proc/self: what is mounted on it would be found in its place by everything that looks there.
+bool is_kernel_link(int fd) {
+  constexpr long kProcMagic = 0x9fa0;
+  FileStatus status;
+  struct {
+    long type;
+    char rest[248];
+  } system{};
+  return stat_fd(fd, status) >= 0 && (status.mode & kFileTypeMask) == kSymlink &&
+         call(__NR_fstatfs, fd, arg(&system)) >= 0 && system.type == kProcMagic;
+}
+
 // The target, made where it is missing. A symlink there is the target itself if the configuration says so.
 long open_target(const Context& context, const plan::Mount& mount) {
   const char* path = context.text(mount.target);
   if ((mount.flags & plan::kMountTargetNofollow) != 0) {
     const long fd = open_in_root(context.root_fd, path, kOpenPath | kOpenNofollow);
+    if (fd >= 0 && is_kernel_link(static_cast<int>(fd))) {
+      close_fd(static_cast<int>(fd));
+      return -ELOOP;
+    }
     if (fd != -ENOENT) return fd;
   }
   const bool file = (mount.flags & plan::kMountTargetIsFile) != 0;
   const unsigned long resolve = (mount.flags & plan::kMountTargetIsRealDir) != 0 ? RESOLVE_NO_SYMLINKS : 0;
-  return make_target(context.root_fd, path, file, resolve);
+  return make_target(context.root_fd, path, file, resolve, true);
 }
 
 Fault make_mount(Context& context, unsigned index) {

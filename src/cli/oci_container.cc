@@ -19,6 +19,7 @@
 #include "cli/oci_unit.h"
 #include "cli/oci_verbs.h"
 #include "launch/hooks.h"
+#include "launch/id_maps.h"
 #include "launch/launch.h"
 #include "launch/rootless.h"
 #include "oci/json.h"
@@ -242,6 +243,8 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
   if (!bundle.spec.process) return Error::make(Code::invalid_config, "config.json: process: is missing");
   CreateOptions options = given;
   TRY(adapt(*bundle.spec.process, options, wait_for_start));
+  launch::map_own_ids(bundle.spec);
+  launch::share_sysfs(bundle.spec);
   TRY(launch::check_launch(bundle.spec));
   globals.log.debug("bundle ", bundle.path, ": the configuration is valid");
   TRY(launch::become_root_of_own_namespace(bundle.spec));

@@ -31,6 +31,14 @@ std::string map_text(const std::vector<oci::IdMapping>& mappings) {
 
 }  // namespace
 
+void map_own_ids(oci::Spec& spec) {
+  const auto* space = spec.find_namespace(oci::NamespaceType::user);
+  if (space == nullptr || !space->path.empty()) return;
+  if (!spec.linux.uid_mappings.empty() || !spec.linux.gid_mappings.empty()) return;
+  spec.linux.uid_mappings = {{0, ::geteuid(), 1}};
+  spec.linux.gid_mappings = {{0, ::getegid(), 1}};
+}
+
 Result<void> write_id_maps(pid_t pid, const plan::LaunchPlan& plan) {
   if ((plan.clone_flags & CLONE_NEWUSER) == 0) return {};
   TRY_CTX(write_proc(pid, "uid_map", map_text(plan.uid_mappings)), "linux.uidMappings");

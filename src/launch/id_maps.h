@@ -10,6 +10,10 @@
 
 namespace skink::launch {
 
+/// A new user namespace without mappings, which the specification leaves open: as with crun its root is the caller, and
+/// nobody else is in it.
+void map_own_ids(oci::Spec& spec);
+
 /// Writes uid_map, setgroups and gid_map of `pid`. Without privilege over the parent namespace setgroups is denied
 /// first.
 Result<void> write_id_maps(pid_t pid, const plan::LaunchPlan& plan);

@@ -196,6 +196,22 @@ Result<void> become_root_of_own_namespace(oci::Spec& spec) {
   return {};
 }
 
+void share_sysfs(oci::Spec& spec) {
+  const auto* user = spec.find_namespace(oci::NamespaceType::user);
+  if (user == nullptr || !user->path.empty() || spec.find_namespace(oci::NamespaceType::network) != nullptr) return;
+  const auto has = [](const oci::Strings& words, std::string_view word) {
+    return std::find(words.begin(), words.end(), word) != words.end();
+  };
+  for (auto& mount : spec.mounts) {
+    if (mount.type != "sysfs" || has(mount.options, "bind") || has(mount.options, "rbind")) continue;
+    if (has(mount.options, "remount")) continue;
+    mount.source = "/sys";
+    // The type stays: as for a sysfs, no link of the image leads the target elsewhere (attack A13).
+    mount.options.emplace_back("rbind");
+    if (has(mount.options, "ro")) mount.options.emplace_back("rro");
+  }
+}
+
 bool setgroups_denied(std::string_view process) {
   const std::string path = str("/proc/", process, "/setgroups");
   const auto fd = sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY);

@@ -105,7 +105,12 @@ Result<void> open_devices(const plan::LaunchPlan& plan, unsigned preserve, Descr
       return Error::make(Code::invalid_config, "linux.devices: ", printable(device.path), " is ",
                          ::major(status.st_rdev), ':', ::minor(status.st_rdev), " on the host, not ", device.major, ':',
                          device.minor, ", and in a user namespace only the host's own node can be there");
-    out.devices.push_back(TRY(above(TRY(open_tree_of(node.get(), false, device.path)), preserve)));
+    UniqueFd tree = TRY(open_tree_of(node.get(), false, device.path));
+    sys::MountChange change;
+    change.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+    change.propagation = kMsPrivate;
+    TRY(sys::change_mount(tree.get(), change, device.path));
+    out.devices.push_back(TRY(above(std::move(tree), preserve)));
   }
   return {};
 }

@@ -34,15 +34,17 @@ void check_mapped(std::string_view path, std::uint32_t id, std::string_view map,
 }
 
 void check_user_namespace(const Spec& spec, Findings& findings) {
-  const auto& uids = spec.linux.uid_mappings;
-  const auto& gids = spec.linux.gid_mappings;
+  auto uids = spec.linux.uid_mappings;
+  auto gids = spec.linux.gid_mappings;
   check_mappings("linux.uidMappings", uids, findings);
   check_mappings("linux.gidMappings", gids, findings);
   const Namespace* space = spec.find_namespace(NamespaceType::user);
   if (space == nullptr && !(uids.empty() && gids.empty()))
     findings.add("linux", "has uidMappings or gidMappings and no user namespace to use them in");
   if (space == nullptr || !space->path.empty()) return;
-  // Without both maps every id in the namespace is the overflow id, and nothing can become root or a user.
+  // Without any, root inside is the caller and there is nobody else: launch::map_own_ids.
+  if (uids.empty() && gids.empty()) uids = gids = {{0, 0, 1}};
+  // With one map alone every id of the other kind is the overflow id, and nothing can become root or a user.
   if (uids.empty()) return findings.add("linux.uidMappings", "is missing; a new user namespace needs it");
   if (gids.empty()) return findings.add("linux.gidMappings", "is missing; a new user namespace needs it");
   if (!spec.process) return;

@@ -483,6 +483,8 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
       return Error::make(Code::invalid_config, "linux.rootfsPropagation: ", quoted(spec.linux.rootfs_propagation),
                          " is none of shared, slave, private, unbindable");
     plan.root_propagation = *word;
+    // All below the root is so already, unless a mount's own options say otherwise, and those are to hold.
+    if ((*word & (kMsPrivate | kMsSlave)) != 0) plan.root_propagation &= ~kMsRec;
     if ((*word & kMsPrivate) == 0) plan.propagation = kMsSlave;
   }
   TRY(plan_shared(spec, host, plan));

@@ -107,7 +107,8 @@ void replace_flags(MountOptions& out, const BindTimes& times) {
 bool apply_switch(MountOptions& out, std::string_view word) {
   if (word == "bind" || word == "rbind") {
     out.bind = true;
-    out.recursive = word == "rbind";
+    // "bind" beside it takes nothing back, as for mount(2), where it is the same flag and one more.
+    out.recursive = out.recursive || word == "rbind";
   } else if (word == "remount") {
     out.remount = true;
   } else if (word == "tmpcopyup") {

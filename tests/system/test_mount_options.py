@@ -179,8 +179,8 @@ def test_propagation_of_a_new_file_system(started):
 
 
 def test_a_bind_takes_submounts_only_when_asked(started, tree):
-    table = mounts_of(started(dict(bind(tree), options=["bind"]), bind(tree, to="/r")))
-    assert "/m/sub" not in table and "/r/sub" in table
+    table = mounts_of(started(dict(bind(tree), options=["bind"]), bind(tree, to="/r"), bind(tree, "bind", to="/both")))
+    assert "/m/sub" not in table and "/r/sub" in table and "/both/sub" in table
 
 
 def test_remount(started, tree):
@@ -368,6 +368,13 @@ def test_rootfs_propagation(oci, started, world, mode, shown):
         oci.ok("delete", "--force", started.name)
     finally:
         subprocess.run(["umount", "-R", "-l", outer], check=True)
+
+
+@pytest.mark.parametrize("mode", ["rprivate", "rslave"])
+def test_a_mounts_own_propagation_holds_whatever_the_roots_is(started, tree, mode):
+    subprocess.run(["mount", "--make-rshared", tree], check=True)
+    table = mounts_of(started(bind(tree, "rshared"), change=lambda b: b.config["linux"].update(rootfsPropagation=mode)))
+    assert table["/m"].peers("shared:") and table["/m/sub"].peers("shared:") and not table["/"].peers("shared:")
 
 
 def test_an_unknown_root_propagation(oci, bundle, world):

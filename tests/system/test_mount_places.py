@@ -80,6 +80,35 @@ def test_proc_and_sys_are_mounted_on_ordinary_directories_only(oci, bundle, worl
     assert not os.path.lexists(b.rootfs + "/not")
 
 
+def test_a_link_of_procfs_is_no_target(oci, bundle, world):
+    b = bundle()
+    os.symlink("x", world.path("link"))
+    b.config["mounts"].append(bind(world.path("link"), "/proc/self", "src-nofollow", "dest-nofollow"))
+    b.save()
+    oci.fails("run", "--bundle", b.dir, world.name(), match=[r"mounts\[6\]", "/proc/self", "symbolic links"])
+
+
+def test_a_dev_that_is_a_link_to_nowhere_is_an_error(oci, bundle, world):
+    b = bundle()
+    b.config["mounts"] = [m for m in b.config["mounts"] if not m["destination"].startswith("/dev")]
+    os.rmdir(b.rootfs + "/dev")
+    os.symlink("/made/for/it", b.rootfs + "/dev")
+    b.save()
+    oci.fails("run", "--bundle", b.dir, world.name(), match=["linux.devices", "No such file"])
+    assert not os.path.exists(b.rootfs + "/made")
+
+
+def test_nodes_bound_from_the_host_are_for_nothing_else(run, world):
+    os.chmod(world.base, 0o755)
+
+    def change(b):
+        b.config["linux"]["namespaces"].append({"type": "user"})
+        b.config["linux"]["uidMappings"] = b.config["linux"]["gidMappings"] = MAP
+        subprocess.run(["chown", "-R", "100000:100000", b.rootfs], check=True)
+    flags, optional = run(["sh", "-c", "grep ' /dev/null ' /proc/self/mountinfo"], [], change=change)[0].split()[5:7]
+    assert {"nosuid", "noexec"} <= set(flags.split(",")) and optional == "-"
+
+
 # Sources.
 
 MAP = [{"containerID": 0, "hostID": 100000, "size": 65536}]
@@ -192,3 +221,4 @@ def test_after_the_visit_masks_still_come_from_the_host(run, world):
         b.config["mounts"] = [m for m in b.config["mounts"] if not m["destination"].startswith("/dev")] + [bind(world.path("dev"), "/dev")]
         b.config["linux"]["maskedPaths"] = ["/etc/passwd"]
     assert run(["sh", "-c", "cat /dev/null; echo; stat -c %t:%T /etc/passwd"], [], change=change) == ["not the null device", "1:3"]
+

@@ -177,8 +177,7 @@ def test_a_mount_namespace_joined_by_path(oci, bundle, world, holder):
     (lambda spaces: spaces.extend([{"type": "mount"}, {"type": "time", "path": "/no/such"}]), "/no/such"),
     (lambda spaces: spaces.extend([{"type": "mount"}, {"type": "time", "path": "/etc/passwd"}]), "time.*/etc/passwd"),
     (lambda spaces: spaces.extend([{"type": "mount"}, {"type": "time", "path": "relative"}]), r"linux.namespaces\[6\].path"),
-    (lambda spaces: spaces.extend([{"type": "mount"}, {"type": "mount"}]), r"linux.namespaces\[6\].type"),
-    (lambda spaces: spaces.extend([{"type": "mount"}, {"type": "user"}]), "linux.uidMappings")])
+    (lambda spaces: spaces.extend([{"type": "mount"}, {"type": "mount"}]), r"linux.namespaces\[6\].type")])
 def test_namespaces_that_are_wrong(oci, bundle, world, change, wanted):
     b = bundle()
     change(without(b, "mount"))
@@ -197,6 +196,40 @@ def test_id_mappings_of_several_ranges(oci, bundle, world):
     assert read_text("/proc/%d/setgroups" % pid).strip() == "allow"
     status = status_of(pid)
     assert status["Uid"].split() == ["100005"] * 4 and status["Gid"].split() == ["300000"] * 4 and status["Groups"].split() == ["100007"]
+
+
+def test_without_mappings_the_caller_is_root_and_nobody_else_is_there(oci, bundle, world):
+    b = bundle(["sh", "-c", "cat /proc/self/uid_map /proc/self/gid_map; stat -c %u /proc/1; sleep 1000"])
+    b.config["linux"]["namespaces"].append({"type": "user"})
+    b.save()
+    name, pid = start(oci, world, b)
+    for kind in ("uid_map", "gid_map"):
+        assert read_text("/proc/%d/%s" % (pid, kind)).split() == ["0", "0", "1"]
+    assert oci.ok("exec", name, "cat", "/proc/self/uid_map").split() == ["0", "0", "1"]
+    b.config["process"]["user"] = {"uid": 1, "gid": 0}
+    b.save()
+    oci.fails("create", "--bundle", b.dir, world.name(), match=["process.user.uid", "uidMappings"])
+
+
+@pytest.mark.parametrize("ro", [True, False])
+def test_sysfs_with_a_user_namespace_and_the_hosts_network_is_the_hosts(oci, bundle, world, ro):
+    """The kernel gives a sysfs only to who owns the network namespace."""
+    b = bundle(["sh", "-c", "cat /proc/self/mountinfo; ls /sys/class/net"])
+    without(b, "network")
+    b.config["linux"]["namespaces"].append({"type": "user"})
+    for mount in b.config["mounts"]:
+        if mount["destination"] == "/sys":
+            mount["options"] = ["nosuid", "noexec", "nodev"] + (["ro"] if ro else [])
+    b.save()
+    out = oci.ok("run", "--bundle", b.dir, world.name()).splitlines()
+    lines = [line.split() for line in out if " - " in line]
+    below = [fields for fields in lines if fields[4] == "/sys" or (fields[4].startswith("/sys/") and " tmpfs " not in " ".join(fields))]
+    # /sys itself, and the host's mounts below it.
+    assert below[0][4] == "/sys" and len([fields for fields in below if fields[4].startswith("/sys/fs/cgroup")]) > 0
+    for fields in below:
+        assert not ro or "ro" in fields[5].split(","), fields
+    assert {"nosuid", "noexec", "nodev"} <= set(below[0][5].split(","))
+    assert sorted(out[-len(os.listdir("/sys/class/net")):]) == sorted(os.listdir("/sys/class/net"))
 
 
 def test_time_offsets(oci, bundle, world):

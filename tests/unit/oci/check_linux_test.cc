@@ -34,8 +34,13 @@ TEST(CheckUserNamespace, WantsMapsExactlyWhereTheyWork) {
 
   spec.linux.gid_mappings.clear();
   EXPECT_THAT(findings(spec), ElementsAre("linux.gidMappings: is missing; a new user namespace needs it"));
-  spec.linux.uid_mappings.clear();
+  std::swap(spec.linux.uid_mappings, spec.linux.gid_mappings);
   EXPECT_THAT(findings(spec), ElementsAre("linux.uidMappings: is missing; a new user namespace needs it"));
+  spec.linux.gid_mappings.clear();
+  EXPECT_THAT(findings(spec), IsEmpty()) << "root alone, as the caller";
+  spec.process->user.uid = 1;
+  EXPECT_THAT(findings(spec), ElementsAre("process.user.uid: 1 is not in linux.uidMappings"));
+  spec.process->user.uid = 0;
 
   spec.linux.namespaces.back().path = "/proc/7/ns/user";
   EXPECT_THAT(findings(spec), IsEmpty()) << "a joined one has its maps";
