@@ -41,17 +41,27 @@ void kill_now(Stepper& stepper) {
   for (const pid_t pid : stepper.tracees) kill(pid, SIGKILL);
 }
 
-// The others live on untraced: each has to be stopped for that.
-void release(Stepper& stepper) {
-  for (const pid_t pid : std::set<pid_t>(stepper.tracees)) {
-    if (ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr) != 0) continue;
+// The others live on untraced: each has to be stopped for that. Whoever stops first is let go first: one may be waiting
+// for another (vfork), and a child that came up meanwhile for all of us.
+void release(const Stepper& stepper) {
+  std::set<pid_t> left, released;
+  for (const pid_t pid : stepper.tracees)
+    if (ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr) == 0) left.insert(pid);
+  while (!left.empty()) {
     int status = 0;
-    while (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status)) {
-      const int signal = WSTOPSIG(status);
-      const bool real = (status >> 16) == 0 && signal != (SIGTRAP | 0x80) && signal != SIGTRAP;
-      if (ptrace(PTRACE_DETACH, pid, nullptr, reinterpret_cast<void*>(static_cast<long>(real ? signal : 0))) == 0)
-        break;
-    }
+    const pid_t pid = waitpid(-1, &status, __WALL);
+    if (pid < 0) return;
+    left.erase(pid);
+    if (!WIFSTOPPED(status)) continue;
+    const int event = status >> 16;
+    unsigned long child = 0;
+    if ((event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE) &&
+        ptrace(PTRACE_GETEVENTMSG, pid, nullptr, &child) == 0 && !released.contains(static_cast<pid_t>(child)))
+      left.insert(static_cast<pid_t>(child));
+    const int signal = WSTOPSIG(status);
+    const bool real = event == 0 && signal != (SIGTRAP | 0x80) && signal != SIGTRAP;
+    ptrace(PTRACE_DETACH, pid, nullptr, reinterpret_cast<void*>(static_cast<long>(real ? signal : 0)));
+    released.insert(pid);
   }
 }
 
