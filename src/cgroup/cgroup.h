@@ -112,7 +112,7 @@ class Group {
   [[nodiscard]] Result<bool> frozen() const;
   /// Every process in the group and below, as the caller sees the numbers.
   [[nodiscard]] Result<std::vector<pid_t>> processes() const;
-  /// SIGKILLs everything in the group and below until it is empty or `deadline` passes (cgroup.kill; on v1 freeze,
+  /// SIGKILLs everything in the group and below until it is empty or none of it has died for `deadline` (cgroup.kill; on v1 freeze,
   /// kill, thaw, again). Works on frozen groups. Processes that will not die are named in the error.
   Result<void> kill_all(std::chrono::milliseconds deadline);
   /// Removes the directories depth first, children that the container made too, retrying EBUSY within `deadline`; then

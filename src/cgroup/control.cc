@@ -9,6 +9,8 @@
 #include <array>
 #include <cerrno>
 #include <iterator>
+#include <limits>
+#include <utility>
 
 #include "base/text.h"
 #include "cgroup/cgroup.h"
@@ -22,7 +24,7 @@
 namespace skink::cgroup {
 namespace {
 
-constexpr std::chrono::milliseconds kFreezeTime{5000};
+constexpr std::chrono::milliseconds kFreezeTime{20000};
 constexpr std::chrono::milliseconds kLook{50};  // how long the dying are waited for before they are struck again
 
 bool has_v1(const Place& place, std::string_view controller) {
@@ -269,7 +271,8 @@ void Group::wait_for_deaths(const Deadline& end) const {
 }
 
 Result<void> Group::kill_all(std::chrono::milliseconds deadline) {
-  const Deadline end(deadline);
+  Deadline end(deadline);
+  std::size_t fewest = std::numeric_limits<std::size_t>::max();
   bool by_number = !strike_unified();
   if (!by_number) {
     // Tasks that the v1 freezer holds die only once they are let go.
@@ -279,6 +282,8 @@ Result<void> Group::kill_all(std::chrono::milliseconds deadline) {
   for (Pause pause;; pause.sleep(end)) {
     const std::vector<pid_t> left = TRY(processes());
     if (left.empty()) break;
+    // As long as they get fewer the time starts again: on a machine that is short of CPU dying takes long, too.
+    if (left.size() < std::exchange(fewest, std::min(fewest, left.size()))) end = Deadline(deadline);
     if (end.passed()) return undead(left, deadline);
     // Whoever is still there after the unified kill is a member on v1 only, or on its way out of the kernel.
     by_number = true;

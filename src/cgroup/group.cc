@@ -33,7 +33,7 @@ Result<void> take_over(const Place& place, Made& made) {
   TRY(refuse_members(place, made.fd.get()));
   if (!is_ours(place)) return {};
   made.fd.reset();
-  TRY(Group::remove(Location{Layout::v1, {place}}, std::chrono::milliseconds(100)));
+  TRY(Group::remove(Location{Layout::v1, {place}}, std::chrono::milliseconds(5000)));
   made = TRY(make_place(place));
   return refuse_members(place, made.fd.get());
 }

@@ -178,41 +178,75 @@ def test_f05_a_supervisor_that_is_killed_in_its_last_steps(sk, world):
 
 
 @pytest.fixture
-def frozen(world):
-    """The directory of a file system in which whoever writes cannot even be killed, and the end to that."""
-    image, place = world.path("frozen.img"), world.path("skink-test-keep")
-    with open(image, "wb") as file:
-        file.truncate(8 << 20)
-    os.mkdir(place)
-    subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    if subprocess.run(["mount", "-o", "loop", image, place]).returncode != 0:
-        pytest.skip("no loop devices")
-    subprocess.run(["fsfreeze", "-f", place], check=True)
-    yield place, lambda: subprocess.run(["fsfreeze", "-u", place], check=True)
-    subprocess.run(["fsfreeze", "-u", place], stderr=subprocess.DEVNULL)
-    subprocess.run(["umount", place], check=True)
+def stuck(world):
+    """Makes processes that even SIGKILL does not end, and the function that lets them go: they write to a frozen file system."""
+    made = []
+
+    def thaw(place):
+        return lambda: subprocess.run(["fsfreeze", "-u", place], stderr=subprocess.DEVNULL)
+
+    def make():
+        image, place = world.path("image%d" % len(made)), world.path("skink-test-keep%d" % len(made))
+        with open(image, "wb") as file:
+            file.truncate(8 << 20)
+        os.mkdir(place)
+        subprocess.run(["mkfs.ext4", "-q", image], check=True)
+        if subprocess.run(["mount", "-o", "loop", image, place]).returncode != 0:
+            pytest.skip("no loop devices")
+        made.append((place, None))
+        subprocess.run(["fsfreeze", "-f", place], check=True)
+        process = subprocess.Popen(["touch", os.path.join(place, "x")])
+        made[-1] = (place, process)
+        wait_for(lambda: status_of(process.pid)["State"].startswith("D"))
+        return process, thaw(place)
+    yield make
+    for place, process in made:
+        thaw(place)()
+        if process:
+            process.wait()
+        subprocess.run(["umount", place], check=True)
 
 
-def test_f05_a_group_that_cannot_be_removed_stays_on_record(sk, world, frozen):
+def enter(groups, process):
+    for path in groups:
+        with open(os.path.join(path, "cgroup.procs"), "w") as procs:
+            procs.write(str(process.pid))
+
+
+def test_f05_a_group_that_cannot_be_removed_stays_on_record(sk, world, stuck):
     """Somebody in the group of an ended --rm container does not die: it is not forgotten, and the look after that removes all."""
     name = sk.running("--rm")
     row = sk.row(name)
     groups = [path for path in world.cgroups() if row["id"] in path]
-    stuck = subprocess.Popen(["touch", os.path.join(frozen[0], "x")])
-    try:
-        wait_for(lambda: status_of(stuck.pid)["State"].startswith("D"))
-        for path in groups:
-            with open(os.path.join(path, "cgroup.procs"), "w") as procs:
-                procs.write(str(stuck.pid))
-        os.kill(row["pid"], signal.SIGKILL)
-        wait_for(lambda: not alive(row["guard_pid"]))
-        assert [path for path in groups if os.path.exists(path)]
-        assert sk.row(name)["state"] == "exited"
-    finally:
-        frozen[1]()
-        stuck.wait()
+    process, let_go = stuck()
+    enter(groups, process)
+    os.kill(row["pid"], signal.SIGKILL)
+    wait_for(lambda: not alive(row["guard_pid"]))
+    assert [path for path in groups if os.path.exists(path)]
+    assert sk.row(name)["state"] == "exited"
+    let_go()
+    process.wait()
     wait_for(lambda: sk.row(name) is None)
     assert world.leaks(10) == []
+
+
+def test_f24_many_that_die_slowly_are_waited_for(oci, world, stuck):
+    """Ten seconds without a death are the end of patience, not ten seconds."""
+    b, name = Bundle(world, ["sleep", "1000"]), world.name()
+    b.config["linux"]["cgroupsPath"] = "/skink-test-%s" % world.id
+    b.save()
+    oci.ok("create", "--bundle", b.dir, name)
+    groups = [path for path in world.cgroups()]
+    dying = [stuck(), stuck()]
+    for process, _ in dying:
+        enter(groups, process)
+    delete = oci.start("delete", "--force", name)
+    for process, let_go in dying:
+        time.sleep(7)
+        let_go()
+        process.wait()
+    out, err = delete.communicate(timeout=60)
+    assert delete.returncode == 0, err
 
 
 @pytest.mark.timeout(7200 if ALL else 400)
