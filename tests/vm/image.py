@@ -31,7 +31,9 @@ MASKED = ("apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_
           "systemd-update-utmp-runlevel.service systemd-hwdb-update.service ldconfig.service systemd-machine-id-commit.service "
           "systemd-boot-system-token.service systemd-pcrphase.service systemd-pcrphase-sysinit.service "
           "systemd-udevd.service systemd-udev-trigger.service systemd-udev-settle.service systemd-udevd-kernel.socket "
-          "systemd-udevd-control.socket").split()
+          "systemd-udevd-control.socket modprobe@dm_mod.service modprobe@efi_pstore.service modprobe@drm.service "
+          "modprobe@configfs.service sys-kernel-config.mount sys-kernel-tracing.mount sys-kernel-debug.mount "
+          "proc-sys-fs-binfmt_misc.automount systemd-binfmt.service systemd-network-generator.service").split()
 DISK_SIZE = "4G"
 # Images of older packages or scripts go when they have not been used for so long.
 KEEP_SECONDS = 7 * 86400
@@ -115,7 +117,7 @@ def make(say):
     with open(log, "wb") as out:
         status = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable,
                                  os.path.abspath(__file__), work], stdin=subprocess.DEVNULL, stdout=out,
-                                stderr=subprocess.STDOUT, env=dict(os.environ, LC_ALL="C"),
+                                stderr=subprocess.STDOUT, env=dict(os.environ, LC_ALL="C", INITRD="No"),
                                 preexec_fn=die_with_parent).returncode
     if status != 0:
         shutil.rmtree(work, ignore_errors=True)
@@ -188,6 +190,15 @@ def link(tree, path, target):
     os.symlink(target, full)
 
 
+def drop_old_packages(debs, listed):
+    """Those that this image has not, when they are old: other images share the directory."""
+    wanted = tuple("_".join(line.split("\t")).replace(":amd64", "").replace(":", "%3a") + "_" for line in listed.splitlines())
+    for name in os.listdir(debs):
+        path = os.path.join(debs, name)
+        if not name.startswith(wanted) and time.time() - os.stat(path).st_mtime > KEEP_SECONDS:
+            os.unlink(path)
+
+
 def take_kernel(tree, work):
     """The kernel out of the tree, and an initramfs with busybox and the drivers."""
     kernel = [name for name in os.listdir(tree + "/boot") if name.startswith("vmlinuz-")][0]
@@ -226,6 +237,7 @@ def main(work):
         work + "/disk", DISK_SIZE)
     with open(work + "/packages", "wb") as file:
         file.write(listed)
+    drop_old_packages(debs, listed.decode())
     open(work + "/used", "w").close()
 
 
