@@ -75,19 +75,20 @@ def test_f01_run_is_killed_at_every_call(sk, world, canary, which, shape):
 
 
 @pytest.mark.timeout(7200 if ALL else 400)
+@pytest.mark.parametrize("which", ["all", "one"])
 @pytest.mark.parametrize("verb", ["run", "create"])
-def test_f01_skink_oci_is_killed_at_every_call(oci, world, canary, verb):
+def test_f01_skink_oci_is_killed_at_every_call(oci, world, canary, verb, which):
     b = Bundle(world, ["true"])
     b.config["linux"]["cgroupsPath"] = "/skink-test-%s" % world.id
     b.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}}
     b.save()
     kill_at, name = KillAt(oci), world.name()
     command = [verb, "--bundle", b.dir, name]
-    seen, _, status = kill_at(0, "all", *command)
+    seen, _, status = kill_at(0, which, *command)
     assert status == 0
     oci("delete", "--force", name)
     for n in points(seen, 32):
-        kill_at(n, "all", *command)
+        kill_at(n, which, *command)
         wait_for(lambda: oci("delete", "--force", name).status == 0, 20)
         left = world.leaks(5)
         assert left == [], (n, left)
@@ -95,8 +96,9 @@ def test_f01_skink_oci_is_killed_at_every_call(oci, world, canary, verb):
 
 
 @pytest.mark.timeout(7200 if ALL else 400)
+@pytest.mark.parametrize("which", ["all", "one"])
 @pytest.mark.parametrize("verb", ["start", "kill", "delete", "delete-force", "pause", "resume", "update"])
-def test_f01_other_verbs_of_skink_oci_are_killed_at_every_call(oci, world, canary, verb):
+def test_f01_other_verbs_of_skink_oci_are_killed_at_every_call(oci, world, canary, verb, which):
     """Whatever is left, `delete --force` clears, and the state can be asked for meanwhile."""
     b = Bundle(world, ["sleep", "1000"])
     b.config["linux"]["cgroupsPath"] = "/skink-test-%s" % world.id
@@ -113,12 +115,12 @@ def test_f01_other_verbs_of_skink_oci_are_killed_at_every_call(oci, world, canar
         if verb == "resume":
             oci.ok("pause", name)
     make()
-    seen, _, status = kill_at(0, "all", *command)
+    seen, _, status = kill_at(0, which, *command)
     assert status == 0 and seen > 10
     oci.ok("delete", "--force", name)
     for n in points(seen, 12):
         make()
-        kill_at(n, "all", *command)
+        kill_at(n, which, *command)
         answer = oci("state", name)
         assert answer.status == 0 or "does not exist" in answer.err, (n, answer)
         oci.ok("delete", "--force", name)

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """F21 through skink-oci: system calls that fail."""
 
+import json
+import os
 import re
+import signal
+import subprocess
 
 import pytest
-from skinktest import ALL, Bundle, needs, read_text
+from skinktest import ALL, Bundle, needs, read_text, wait_for
 
 # What the kernel says about the program: where a failing call made a difference here, the container was weaker.
 WATCHED = ["/proc/self/status", "/proc/self/mountinfo", "/proc/self/cgroup", "/proc/self/limits", "/proc/self/oom_score_adj",
@@ -91,3 +95,101 @@ def test_f21_a_call_that_fails(oci, world, canary, call):
             assert world.leaks(5) == [], where
         if not hit:
             break
+
+
+class Traced:
+    """One command in which a call fails, of itself or of what it starts. What lives on is let go when the command has ended."""
+
+    def __init__(self, oci, world, words, call, error, number):
+        log, out, err = world.path("strace"), world.path("out"), world.path("err")
+        before = ["strace", "-f", "-q", "-I", "2", "-o", log, "-e", "trace=" + call, "-e", "signal=none",
+                  "-e", "inject=%s:error=%s:when=%d" % (call, error, number)]
+        if os.path.exists(log):
+            os.unlink(log)
+        with open(out, "ab") as stdout, open(err, "wb") as stderr:
+            process = subprocess.Popen(before + oci.command(*words), env=world.environment(), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
+        world.background.append(process)
+
+        # It may be long gone when we first look; what it left behind keeps strace.
+        def ended():
+            children = read_text("/proc/%d/task/%d/children" % (process.pid, process.pid), "").split()
+            lives = any("skink-oci" in read_text("/proc/%s/cmdline" % pid, "") for pid in children)
+            return process.poll() is not None or (not lives and "+++ exited" in read_text(log, ""))
+        wait_for(ended, 60)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+        text = read_text(log)
+        self.hit = "(INJECTED)" in text
+        self.err = read_text(err)
+
+
+# Those of F21 that skink-oci makes, and what else its other verbs do.
+VERB_CALLS = ["openat2", "openat", "mount_setattr", "move_mount", "fsopen", "clone3", "pidfd_open", "pidfd_send_signal", "unshare", "renameat2", "write",
+              "read", "close", "setgroups", "prctl", "keyctl", "mkdirat", "unlinkat", "bind", "listen", "connect", "accept4", "flock", "fchmod",
+              "memfd_create", "pipe2", "sendto", "recvmsg", "poll", "ppoll", "waitid", "getdents64", "newfstatat", "fstatfs", "execve", "lseek"]
+
+
+@pytest.mark.timeout(7200 if ALL else 400)
+@pytest.mark.parametrize("verb", ["create", "start", "delete", "delete-force"])
+def test_f21_a_call_of_the_other_verbs_fails(oci, world, canary, verb):
+    """It works all the same, or says why it does not; then delete --force clears whatever is there."""
+    needs("strace")
+    b, log = guarded(world), world.path("program")
+    b.config["mounts"].append({"destination": "/out", "type": "bind", "source": world.base, "options": ["bind"]})
+    b.config["process"]["user"] = {"uid": 0, "gid": 0}
+    b.config["process"]["args"] = ["sh", "-c", "cat %s >/out/program" % " ".join(WATCHED)]
+    b.config["hooks"] = {kind: [{"path": "/bin/true"}] for kind in ("createRuntime", "createContainer", "startContainer", "poststart", "poststop")}
+    b.save()
+
+    def make(name, steps):
+        for step in steps:
+            oci.ok(*{"create": ["create", "--bundle", b.dir, name]}.get(step, [step, name]))
+
+    def status(name):
+        answer = oci("state", name)
+        return json.loads(answer.out)["status"] if answer.status == 0 else None
+    first = world.name()
+    make(first, ["create", "start"])
+    wait_for(lambda: status(first) == "stopped")
+    reference = shown(read_text(log))
+    assert "7777" in reference
+    oci.ok("delete", first)
+    words = {"create": ["create", "--bundle", b.dir], "delete-force": ["delete", "--force"]}.get(verb, [verb])
+    runs = hits = 0
+    for call in VERB_CALLS:
+        for number in range(1, 1000) if ALL else (1, 2, 5, 12):
+            hit = False
+            for error in ERRORS if ALL else [ERRORS[(number + VERB_CALLS.index(call)) % len(ERRORS)]]:
+                name = world.name()
+                if os.path.exists(log):
+                    os.unlink(log)
+                make(name, {"create": [], "start": ["create"], "delete": ["create", "start"], "delete-force": ["create"]}[verb])
+                if verb == "delete":
+                    wait_for(lambda name=name: status(name) == "stopped")
+                one = Traced(oci, world, words + [name], call, error, number)
+                runs, hits, hit = runs + 1, hits + one.hit, hit or one.hit
+                where = (call, error, number, one.err)
+                after = status(name)
+                assert "AddressSanitizer" not in one.err, where
+                told = one.err.strip()
+                # A process that is lost when create has ended already is start's to tell about.
+                if verb == "create" and after is not None:
+                    told += oci("start", name).err.strip()
+                # A start that has said why it did nothing leaves the container as it was.
+                if verb == "start" and after == "created":
+                    assert one.err.strip(), where
+                elif verb in ("create", "start") and after in ("created", "running", "stopped"):
+                    wait_for(lambda name=name: status(name) in ("stopped", None), 30, message=where)
+                    # A container that ran was no weaker than the one in which nothing failed, as far as it came: a poststart
+                    # hook that fails ends it.
+                    got = shown(read_text(log, ""))
+                    assert got == reference or (told and got[:-1] == reference[:max(len(got) - 1, 0)]), where
+                if (verb == "create" and after is None) or (verb.startswith("delete") and after is not None):
+                    assert one.err.strip() or call in ("fcntl", "write"), where
+                oci.ok("delete", "--force", name)
+                assert world.leaks(5) == [], where
+            if not hit:
+                break
+    print("F21 %s: %d runs, %d with a call that failed" % (verb, runs, hits))
+    assert hits > (200 if ALL else 20)
