@@ -12,7 +12,9 @@
 namespace skink::cgroup {
 namespace {
 
-constexpr int kDeepest = 8;  // arrays of arrays; no property has more than two
+constexpr int kDeepest = 8;                        // arrays of arrays; no property has more than two
+constexpr std::size_t kLongestType = 255;          // D-Bus Specification, "Valid Signatures"
+constexpr std::string_view kBasic = "ybnqiuxtds";  // what else there is, object paths and such, no property has
 
 struct NumberType {
   std::string_view word;
@@ -38,14 +40,17 @@ class Parser {
  private:
   // `type` is what the value has to be, empty when nothing is known.
   Result<bus::Value> value(std::string_view type, int depth);
+  Result<bus::Value> any_value(std::string_view type, int depth);
   Result<bus::Value> typed(int depth);
-  Result<bus::Value> number(std::string_view type);
-  [[nodiscard]] Result<bus::Value> digits_of(std::string_view digits, std::string_view type) const;
-  Result<bus::Value> quoted_text(std::string_view type);
-  Result<bus::Value> items(std::string_view type, char close, int depth);
-  Result<std::string> string_between(char quote);
+  Result<bus::Value> quoted_text();
+  Result<bus::Value> number(std::string_view type, int depth);
+  [[nodiscard]] Result<bus::Value> real(std::string_view digits) const;
+  [[nodiscard]] Result<bus::Value> integer(std::string_view digits, char code) const;
+  Result<bus::Value> array(std::string_view type, int depth);
+  Result<bus::Value> tuple(std::string_view type, int depth);
+  Result<bool> goes_on(char close);
   void skip_spaces() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\t')) ++at_;
+    while (at_ < text_.size() && std::isspace(static_cast<unsigned char>(text_[at_])) != 0) ++at_;
   }
   [[nodiscard]] char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
   std::string_view word() {
@@ -55,7 +60,9 @@ class Parser {
     return text_.substr(start, at_ - start);
   }
   [[nodiscard]] Error wrong(std::string_view what) const {
-    return Error::make(Code::invalid_config, quoted(text_), " is no GVariant text: ", what, " at byte ", at_);
+    constexpr std::size_t kShown = 80;
+    return Error::make(Code::invalid_config, quoted(text_.substr(0, kShown)), text_.size() > kShown ? "..." : "",
+                       " is no GVariant text: ", what, " at byte ", at_);
   }
   std::string_view text_;
   std::size_t at_ = 0;
@@ -64,26 +71,27 @@ class Parser {
 char code_of(std::string_view word) {
   for (const NumberType& named : kNumbers)
     if (named.word == word) return named.code;
-  constexpr std::pair<std::string_view, char> kOthers[] = {
-      {"boolean", 'b'}, {"double", 'd'}, {"string", 's'}, {"objectpath", 'o'}, {"signature", 'g'}};
+  constexpr std::pair<std::string_view, char> kOthers[] = {{"boolean", 'b'}, {"double", 'd'}, {"string", 's'}};
   for (const auto& [name, code] : kOthers)
     if (name == word) return code;
   return '\0';
 }
 
-bool allows(std::string_view type, char code) { return type.empty() || (type.size() == 1 && type[0] == code); }
-
-bus::Value with_text(char type, std::string text) {
-  return {.type = std::string(1, type), .number = 0, .real = 0, .text = std::move(text), .items = {}};
-}
-
-// "a" and basic types, with structures of basic types in it: what properties have.
-bool is_type(std::string_view type) {
-  if (type.starts_with('a')) return is_type(type.substr(1));
-  if (type.starts_with('(') && type.ends_with(')') && type.size() > 2) type = type.substr(1, type.size() - 2);
-  else if (type.size() != 1) return false;
-  return std::ranges::all_of(type,
-                             [](char c) { return std::string_view("ybnqiuxtdsog").find(c) != std::string_view::npos; });
+// How much of `type` is its first complete type; 0 when it begins with none that is known here.
+std::size_t type_length(std::string_view type, int depth = 0) {
+  if (type.empty() || depth > kDeepest) return 0;
+  if (type[0] == 'a') {
+    const std::size_t element = type_length(type.substr(1), depth + 1);
+    return element == 0 ? 0 : element + 1;
+  }
+  if (type[0] != '(') return kBasic.find(type[0]) == std::string_view::npos ? 0 : 1;
+  std::size_t at = 1;
+  while (at < type.size() && type[at] != ')') {
+    const std::size_t member = type_length(type.substr(at), depth + 1);
+    if (member == 0) return 0;
+    at += member;
+  }
+  return at > 1 && at < type.size() ? at + 1 : 0;
 }
 
 Result<bus::Value> Parser::whole() {
@@ -95,104 +103,130 @@ Result<bus::Value> Parser::whole() {
 
 Result<bus::Value> Parser::value(std::string_view type, int depth) {
   skip_spaces();
-  if (depth > kDeepest) return wrong("too many brackets");
+  if (depth > kDeepest) return wrong("too many brackets or types");
+  bus::Value out = TRY(any_value(type, depth));
+  // Else what is sent has another form than its signature says, and the bus ends the connection.
+  if (!type.empty() && out.type != type) return wrong(str("a value of type ", type, " is expected"));
+  if (out.type.size() > kLongestType) return wrong("its type is too long");
+  return out;
+}
+
+Result<bus::Value> Parser::any_value(std::string_view type, int depth) {
   switch (peek()) {
     case '\'':
-    case '"': return quoted_text(type);
-    case '[': return items(type, ']', depth);
-    case '(': return items(type, ')', depth);
+    case '"': return quoted_text();
+    case '[': return array(type, depth);
+    case '(': return tuple(type, depth);
     case '@': return typed(depth);
     case '\0': return wrong("nothing is there");
-    default: return number(type);
+    default: return number(type, depth);
   }
 }
 
 Result<bus::Value> Parser::typed(int depth) {
   const std::size_t start = ++at_;
-  while (peek() != ' ' && peek() != '\0') ++at_;
+  while (at_ < text_.size() && text_[at_] != ' ') ++at_;
   const std::string_view type = text_.substr(start, at_ - start);
-  if (!is_type(type)) return wrong("the type after @ is none that is known here");
-  return value(type, depth);
+  if (type.empty() || type.size() > kLongestType || type_length(type) != type.size())
+    return wrong("the type after @ is none that is known here");
+  return value(type, depth + 1);
 }
 
-Result<bus::Value> Parser::quoted_text(std::string_view type) {
-  if (!type.empty() && type != "s" && type != "o" && type != "g") return wrong("a string is not expected");
-  const char quote = peek();
-  ++at_;
-  return with_text(type.empty() ? 's' : type[0], TRY(string_between(quote)));
-}
-
-Result<std::string> Parser::string_between(char quote) {
+Result<bus::Value> Parser::quoted_text() {
+  const char quote = text_[at_++];
   std::string out;
-  while (peek() != quote) {
-    if (at_ >= text_.size()) return wrong("a quote is not closed");
-    char c = text_[at_++];
+  for (; at_ < text_.size() && text_[at_] != quote; ++at_) {
+    char c = text_[at_];
+    if (c == '\0') return wrong("a NUL, which no string can have");
     if (c == '\\') {
-      c = peek();
-      if (std::string_view("\\'\"nt").find(c) == std::string_view::npos || c == '\0') return wrong("an unknown escape");
       ++at_;
+      c = peek();
+      if (c == '\0' || std::string_view("\\'\"nt").find(c) == std::string_view::npos) return wrong("an unknown escape");
       if (c == 'n') c = '\n';
       if (c == 't') c = '\t';
     }
     out += c;
   }
+  if (at_ == text_.size()) return wrong("a quote is not closed");
   ++at_;
-  return out;
+  return bus::text(std::move(out));
 }
 
-Result<bus::Value> Parser::number(std::string_view type) {
+Result<bus::Value> Parser::number(std::string_view type, int depth) {
   const std::string_view first = word();
-  if (first == "true" || first == "false") {
-    if (!allows(type, 'b')) return wrong("a boolean is not expected");
-    return bus::boolean(first == "true");
-  }
+  if (first == "true" || first == "false") return bus::boolean(first == "true");
   // A type in front, of which there can be one.
-  if (const char code = type.empty() ? code_of(first) : '\0'; code != '\0') return value(std::string_view(&code, 1), 1);
-  return digits_of(first, type);
+  if (const char code = type.empty() ? code_of(first) : '\0'; code != '\0')
+    return value(std::string_view(&code, 1), depth + 1);
+  const bool looks_real = type.empty() && first.find_first_of(".eE") != std::string_view::npos &&
+                          first.find("0x") == std::string_view::npos;
+  return type == "d" || looks_real ? real(first) : integer(first, type.empty() ? 'i' : type[0]);
 }
 
-Result<bus::Value> Parser::digits_of(std::string_view digits, std::string_view type) const {
-  const bool real = type == "d" || (type.empty() && digits.find_first_of(".eE") != std::string_view::npos &&
-                                    !digits.starts_with("0x"));
+Result<bus::Value> Parser::real(std::string_view digits) const {
   bus::Value out;
-  if (real) {
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out.real);
-    if (error != std::errc{} || end != digits.data() + digits.size()) return wrong("not a number");
-    out.type = "d";
-    return out;
-  }
-  const char code = type.empty() ? 'i' : type[0];
-  const auto* const known = std::ranges::find(kNumbers, code, &NumberType::code);
-  if (known == std::end(kNumbers) || type.size() > 1) return wrong("a number is not expected");
-  const bool hex = digits.starts_with("0x");
-  const auto negative = parse_int<std::int64_t>(digits);
-  const auto positive = parse_int<std::uint64_t>(hex ? digits.substr(2) : digits, hex ? 16 : 10);
-  if (positive ? *positive > known->most : !negative || *negative < known->least)
-    return wrong(positive || negative ? "a number too large or too small for its type" : "not a value");
-  out.type = std::string(1, code);
-  out.number = positive ? *positive : static_cast<std::uint64_t>(*negative);
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out.real);
+  if (error != std::errc{} || end != digits.data() + digits.size()) return wrong("not a value");
+  out.type = "d";
   return out;
 }
 
-Result<bus::Value> Parser::items(std::string_view type, char close, int depth) {
-  const bool is_array = close == ']';
-  if (!type.empty() && type[0] != (is_array ? 'a' : '(')) return wrong("a bracket is not expected");
-  std::string element(is_array && !type.empty() ? type.substr(1) : std::string_view{});
+// As strtoull(3) reads them: 0x17 is hexadecimal, 017 octal.
+Result<bus::Value> Parser::integer(std::string_view digits, char code) const {
+  const auto* const known = std::ranges::find(kNumbers, code, &NumberType::code);
+  if (known == std::end(kNumbers)) return wrong("a number is not expected");
+  const bool minus = digits.starts_with('-');
+  if (minus || digits.starts_with('+')) digits.remove_prefix(1);
+  const int base = digits.starts_with("0x") ? 16 : digits.size() > 1 && digits[0] == '0' ? 8 : 10;
+  if (base != 10) digits.remove_prefix(base == 16 ? 2 : 1);
+  const auto number = parse_int<std::uint64_t>(digits, base);
+  if (!number) return wrong("not a value");
+  if (*number > (minus ? 0 - static_cast<std::uint64_t>(known->least) : known->most))
+    return wrong("a number too large or too small for its type");
+  bus::Value out;
+  out.type = std::string(1, code);
+  out.number = minus ? 0 - *number : *number;
+  return out;
+}
+
+// After a value in brackets: true when another one is to come.
+Result<bool> Parser::goes_on(char close) {
+  skip_spaces();
+  if (peek() == ',') ++at_;
+  else if (peek() != close) return wrong("a comma is missing");
+  skip_spaces();
+  return peek() != close;
+}
+
+Result<bus::Value> Parser::array(std::string_view type, int depth) {
+  if (!type.empty() && type[0] != 'a') return wrong("an array is not expected");
+  std::string element(type.empty() ? type : type.substr(1));
   std::vector<bus::Value> out;
   ++at_;
-  for (skip_spaces(); peek() != close; skip_spaces()) {
-    const bool known = !is_array && !type.empty();
-    if (known && out.size() + 2 >= type.size()) return wrong("more values than its type has");
-    out.push_back(TRY(value(known ? type.substr(1 + out.size(), 1) : std::string_view(element), depth + 1)));
+  skip_spaces();
+  for (bool more = peek() != ']'; more; more = TRY(goes_on(']'))) {
+    out.push_back(TRY(value(element, depth + 1)));
     // The first one says what an array is of.
-    if (is_array && element.empty()) element = out.front().type;
-    skip_spaces();
-    if (peek() == ',') ++at_;
-    else if (peek() != close) return wrong("a comma is missing");
+    if (element.empty()) element = out.front().type;
   }
   ++at_;
-  if (is_array && element.empty()) return wrong("an empty array does not tell its type: put one such as @as in front");
-  if (is_array) return bus::array(element, std::move(out));
+  if (element.empty()) return wrong("an empty array does not tell its type: put one such as @as in front");
+  return bus::array(element, std::move(out));
+}
+
+Result<bus::Value> Parser::tuple(std::string_view type, int depth) {
+  if (!type.empty() && type[0] != '(') return wrong("a tuple is not expected");
+  std::string_view rest = type.empty() ? type : type.substr(1);  // the types that are still to come, and ")"
+  std::vector<bus::Value> out;
+  ++at_;
+  skip_spaces();
+  for (bool more = peek() != ')'; more; more = TRY(goes_on(')'))) {
+    const std::string_view member = rest.substr(0, type_length(rest));
+    if (!type.empty() && member.empty()) return wrong("more values than its type has");
+    out.push_back(TRY(value(member, depth + 1)));
+    rest.remove_prefix(member.size());
+  }
+  ++at_;
   if (out.empty()) return wrong("an empty tuple is no value of a property");
   return bus::structure(std::move(out));
 }
