@@ -4,13 +4,16 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 
 #include "base/text.h"
+#include "fs/dir.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -30,6 +33,17 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+// Other bytes than letters, digits and some signs are written as %XX there.
+std::string unescaped(std::string_view text) {
+  std::string out;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const auto byte = text[at] == '%' ? parse_int<unsigned char>(text.substr(at + 1, 2), 16) : std::nullopt;
+    out += byte ? static_cast<char>(*byte) : text[at];
+    if (byte) at += 2;
+  }
+  return out;
+}
+
 // "unix:path=/run/user/1000/bus,guid=...;..." (D-Bus Specification, "Server Addresses"); other transports are not for
 // us.
 std::string socket_path(std::string_view addresses) {
@@ -37,7 +51,7 @@ std::string socket_path(std::string_view addresses) {
   for (const std::string_view address : split(addresses, ';'))
     if (address.starts_with(kPrefix)) {
       const std::string_view path = address.substr(kPrefix.size());
-      return std::string(path.substr(0, path.find(',')));
+      return unescaped(path.substr(0, path.find(',')));
     }
   return "";
 }
@@ -47,12 +61,26 @@ struct Address {
   bool direct = false;
 };
 
+// As the host knows us: root of a user namespace that a user made is that user ("0 1000 1", man 7 user_namespaces).
+std::uint64_t outer_user() {
+  const std::uint64_t own = ::geteuid();
+  const auto map = fs::read_file(AT_FDCWD, "/proc/self/uid_map", 65536);
+  for (const auto line : split(map ? std::string_view(*map) : std::string_view{}, '\n')) {
+    std::uint64_t numbers[3] = {};  // first inside, first outside, how many
+    std::size_t count = 0;
+    for (const auto word : split(line, ' '))
+      if (!word.empty() && count < std::size(numbers)) numbers[count++] = parse_int<std::uint64_t>(word).value_or(0);
+    if (own >= numbers[0] && own - numbers[0] < numbers[2]) return numbers[1] + (own - numbers[0]);
+  }
+  return own;
+}
+
 // A bus that the environment names; else systemd's own socket, which systemctl takes too: half the time is the bus's;
 // and the bus where it always is, for a container into which only that was mounted.
 std::vector<Address> addresses_of(Manager manager) {
   const bool system = manager == Manager::system;
   std::string directory = environment("XDG_RUNTIME_DIR");
-  if (directory.empty()) directory = str("/run/user/", ::geteuid());
+  if (directory.empty()) directory = str("/run/user/", outer_user());
   const std::string named = socket_path(environment(system ? "DBUS_SYSTEM_BUS_ADDRESS" : "DBUS_SESSION_BUS_ADDRESS"));
   std::vector<Address> out;
   if (!named.empty()) out.push_back({named, false});
@@ -61,7 +89,19 @@ std::vector<Address> addresses_of(Manager manager) {
   return out;
 }
 
-Result<UniqueFd> connect_to(const std::string& path) {
+// A bus that hangs has a full queue sooner or later: neither connecting nor sending waits for ever.
+Result<void> bound_waiting(int socket_fd, std::chrono::milliseconds patience) {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(patience);
+  timeval limit{};
+  limit.tv_sec = seconds.count();
+  limit.tv_usec = std::chrono::microseconds(patience - seconds).count();
+  if (::setsockopt(socket_fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0) return {};
+  return Error::from_errno(errno, "SO_SNDTIMEO");
+}
+
+Error too_late() { return Error::make(Code::busy, "systemd did not answer in time; `systemctl list-jobs` tells why"); }
+
+Result<UniqueFd> connect_to(const std::string& path, std::chrono::milliseconds patience) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path)
@@ -69,9 +109,25 @@ Result<UniqueFd> connect_to(const std::string& path) {
   path.copy(address.sun_path, sizeof address.sun_path - 1);
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket) return Error::from_errno(errno, "socket");
-  while (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+  TRY(bound_waiting(socket.get(), patience));
+  while (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    if (errno == EAGAIN) return too_late();
     if (errno != EINTR) return Error::from_errno(errno, "connect to ", printable(path));
+  }
   return socket;
+}
+
+// We name processes to systemd by numbers. In another PID namespace these are other processes, which it would move and
+// kill; the kernel shows that by giving us no number for the other side.
+Result<void> check_same_pids(int socket_fd) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+    return Error::from_errno(errno, "SO_PEERCRED");
+  if (peer.pid > 0) return {};
+  return Error::make(Code::unsupported,
+                     "systemd is in another PID namespace, where the numbers of our processes mean others; run in its "
+                     "own one, or leave --systemd-cgroup out");
 }
 
 Error no_manager(Manager manager, const std::string& tried) {
@@ -96,15 +152,15 @@ Manager callers_manager() {
 Result<Connection> Connection::open(Manager manager, std::chrono::milliseconds patience) {
   std::string tried;
   for (const Address& address : addresses_of(manager)) {
-    auto socket = connect_to(address.path);
+    auto socket = connect_to(address.path, patience);
     if (!socket) {
       tried += str(tried.empty() ? "" : "; ", socket.error().text());
       continue;
     }
+    TRY(check_same_pids(socket->get()));
     Connection connection(*std::move(socket), address.direct, patience);
     connection.out_ = kAuthentication;
-    if (!address.direct)
-      connection.queue({"org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello", {}});
+    connection.ask_bus("Hello", {});
     return connection;
   }
   return no_manager(manager, tried);
@@ -120,14 +176,16 @@ std::uint32_t Connection::send(std::string member, std::vector<Value> arguments)
   return queue({kService, kObject, kManagerInterface, std::move(member), std::move(arguments)});
 }
 
-void Connection::watch_jobs() {
+// Without a bus between there is nothing to ask it.
+void Connection::ask_bus(std::string member, std::vector<Value> arguments) {
+  constexpr const char* kBus = "org.freedesktop.DBus";
   if (!direct_)
-    queue({"org.freedesktop.DBus",
-           "/org/freedesktop/DBus",
-           "org.freedesktop.DBus",
-           "AddMatch",
-           {text(str("type='signal',sender='", kService, "',interface='", kManagerInterface,
-                     "',member='JobRemoved',path='", kObject, "'"))}});
+    needed_.push_back(queue({kBus, "/org/freedesktop/DBus", kBus, std::move(member), std::move(arguments)}));
+}
+
+void Connection::watch_jobs() {
+  ask_bus("AddMatch", {text(str("type='signal',sender='", kService, "',interface='", kManagerInterface,
+                                "',member='JobRemoved',path='", kObject, "'"))});
   // Without a subscriber the manager sends no signals. Its answer is of no interest: it says so when we are one
   // already.
   send("Subscribe", {});
@@ -137,6 +195,7 @@ Result<void> Connection::flush() {
   while (!out_.empty()) {
     const ssize_t sent = ::send(socket_.get(), out_.data(), out_.size(), MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0 && errno == EAGAIN) return too_late();
     if (sent < 0) return Error::from_errno(errno, "send to systemd");
     out_.erase(0, static_cast<std::size_t>(sent));
   }
@@ -152,7 +211,7 @@ Result<std::size_t> Connection::receive() {
     const int ready = ::poll(&entry, 1, static_cast<int>(left));
     if (ready < 0 && errno == EINTR) continue;
     if (ready < 0) return Error::from_errno(errno, "poll");
-    if (ready == 0) return Error::make(Code::busy, "systemd did not answer in time; `systemctl list-jobs` tells why");
+    if (ready == 0) return too_late();
     char buffer[4096];
     const ssize_t count = ::recv(socket_.get(), buffer, sizeof buffer, 0);
     if (count < 0 && errno == EINTR) continue;
@@ -163,29 +222,51 @@ Result<std::size_t> Connection::receive() {
   }
 }
 
-// "Authentication Protocol": "DATA" asks for more, which we have sent already; "OK" and a GUID lets us in.
-Result<void> Connection::authenticated() {
-  while (!authenticated_) {
+Result<std::string> Connection::line() {
+  for (;; TRY(receive())) {
     const std::size_t end = in_.find("\r\n");
-    if (end == std::string::npos) {
-      constexpr std::size_t kLongestLine = 16384;
-      if (in_.size() > kLongestLine)
-        return Error::make(Code::corrupt, "the bus answers with something else than D-Bus");
-      TRY(receive());
-      continue;
-    }
-    const std::string line = in_.substr(0, end);
+    constexpr std::size_t kLongest = 16384;
+    if (end == std::string::npos && in_.size() < kLongest) continue;
+    if (end == std::string::npos) return Error::make(Code::corrupt, "the bus answers with something else than D-Bus");
+    std::string line = in_.substr(0, end);
     in_.erase(0, end + 2);
-    if (line.starts_with("OK")) authenticated_ = true;
-    else if (line != "DATA")
-      return Error::make(Code::denied, "the bus of systemd does not let this user in: ", printable(line));
+    return line;
   }
+}
+
+// "Authentication Protocol": AUTH is answered by "DATA", which asks for what we have sent already, and that by "OK" and
+// a GUID. Some let us in for each.
+Result<void> Connection::authenticate() {
+  constexpr int kAnswers = 2;
+  bool let_in = false;
+  for (int count = 0; count < kAnswers; ++count) {
+    const std::string said = TRY(line());
+    if (said.starts_with("OK")) let_in = true;
+    else if (!let_in && said != "DATA")
+      return Error::make(Code::denied, "the bus of systemd does not let this user in: ", printable(said));
+  }
+  if (!let_in) return Error::make(Code::denied, "the bus of systemd does not let this user in");
+  authenticated_ = true;
+  return {};
+}
+
+// Order: systemd itself (sd-bus) takes up to 256 bytes as authentication, and does not look at a message that came with
+// them before more comes. Where that is all, the message has to be sent later.
+Result<void> Connection::begin() {
+  constexpr std::size_t kTaken = 256;
+  std::string later;
+  if (direct_ && out_.size() <= kTaken) {
+    later = out_.substr(kAuthentication.size());
+    out_.resize(kAuthentication.size());
+  }
+  TRY(authenticate());
+  out_ += later;
   return {};
 }
 
 Result<Message> Connection::next() {
+  if (!authenticated_) TRY(begin());
   TRY(flush());
-  TRY(authenticated());
   for (;;) {
     const auto length = TRY(message_length(in_));
     if (length && in_.size() >= *length) {
@@ -200,9 +281,12 @@ Result<Message> Connection::next() {
 Result<Message> Connection::answer(std::uint32_t serial) {
   for (;;) {
     Message message = TRY(next());
-    if (message.kind == Kind::signal) kept_.push_back(std::move(message));
-    else if (message.answers == serial && message.kind == Kind::answer) return message;
-    else if (message.answers == serial && message.kind == Kind::error) {
+    const bool ours = message.answers == serial;
+    if (message.kind == Kind::signal && message.member == "JobRemoved") kept_.push_back(std::move(message));
+    else if (message.kind == Kind::answer && ours) {
+      manager_ = message.sender;
+      return message;
+    } else if (message.kind == Kind::error && (ours || std::ranges::count(needed_, message.answers) != 0)) {
       error_name_ = message.error;
       const auto words = message.signature.starts_with('s') ? Reader(message.body).text() : std::nullopt;
       return Error::make(Code::os, words ? printable(*words) : "", words ? " (" : "(", printable(message.error), ")");
@@ -214,17 +298,30 @@ Result<Message> Connection::call(std::string member, std::vector<Value> argument
   return answer(send(std::move(member), std::move(arguments)));
 }
 
-Result<std::string> Connection::manager_property(std::string name) {
+Result<std::string> Connection::property(std::string path, std::string interface, std::string name) {
   const Message message = TRY(answer(queue({kService,
-                                            kObject,
+                                            std::move(path),
                                             "org.freedesktop.DBus.Properties",
                                             "Get",
-                                            {text(kManagerInterface), text(std::move(name))}})));
+                                            {text(std::move(interface)), text(std::move(name))}})));
   Reader body(message.body);
   const auto type = body.signature();
   auto value = type && *type == "s" ? body.text() : std::nullopt;
   if (!value) return Error::make(Code::corrupt, "systemd answers with something else than a text");
   return *std::move(value);
+}
+
+Result<std::string> Connection::manager_property(std::string name) {
+  return property(kObject, kManagerInterface, std::move(name));
+}
+
+Result<std::string> Connection::unit_property(std::string unit, std::string name) {
+  auto found = call("GetUnit", {text(std::move(unit))});
+  if (!found && error_name_.ends_with(".NoSuchUnit")) return std::move(found).error().as(Code::not_found);
+  const Message message = TRY(std::move(found));
+  auto path = Reader(message.body).text();
+  if (!path) return Error::make(Code::corrupt, "systemd's answer names no unit");
+  return property(*std::move(path), "org.freedesktop.systemd1.Unit", std::move(name));
 }
 
 // JobRemoved: number, object path, unit and result.
@@ -237,7 +334,9 @@ Result<std::string> Connection::wait_for_job(const std::string& job) {
       message = std::move(kept_.front());
       kept_.pop_front();
     }
-    if (message.kind != Kind::signal || message.member != "JobRemoved" || message.interface != kManagerInterface)
+    // The bus lets every user send signals to us, under the sender's own name.
+    if (message.kind != Kind::signal || message.member != "JobRemoved" || message.interface != kManagerInterface ||
+        (!direct_ && message.sender != manager_))
       continue;
     Reader body(message.body);
     const auto number = body.u32();

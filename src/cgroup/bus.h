@@ -26,7 +26,7 @@ class Connection {
  public:
   /// Connects and authenticates by the socket's credentials, which hold in a user namespace too. What is sent first
   /// goes out with it, so that a whole exchange needs one wait. `patience` is for everything that is done with it.
-  /// Errors: unsupported when this host has no systemd of that kind.
+  /// Errors: unsupported when this host has no systemd of that kind, or it is in another PID namespace.
   static Result<Connection> open(Manager manager, std::chrono::milliseconds patience);
 
   /// Sends the call to systemd's manager object; the number names its answer.
@@ -38,6 +38,8 @@ class Connection {
 
   /// A property of the manager's that is a text, such as "Version".
   Result<std::string> manager_property(std::string name);
+  /// Likewise of a unit that is loaded, such as "Description". Errors: not_found when it is not.
+  Result<std::string> unit_property(std::string unit, std::string name);
 
   /// Asks for the signals that tell of finished jobs; to be called before a job is begun.
   void watch_jobs();
@@ -51,9 +53,13 @@ class Connection {
   Connection(UniqueFd socket, bool direct, std::chrono::milliseconds patience)
       : socket_(std::move(socket)), direct_(direct), deadline_(patience) {}
   std::uint32_t queue(Call call);
+  Result<std::string> property(std::string path, std::string interface, std::string name);
+  void ask_bus(std::string member, std::vector<Value> arguments);
   Result<void> flush();
   Result<std::size_t> receive();
-  Result<void> authenticated();
+  Result<std::string> line();
+  Result<void> authenticate();
+  Result<void> begin();
   Result<Message> next();
 
   UniqueFd socket_;
@@ -62,7 +68,9 @@ class Connection {
   std::uint32_t serial_ = 0;
   bool authenticated_ = false;
   std::string out_, in_;
-  std::deque<Message> kept_;  // what came while something else was waited for
+  std::deque<Message> kept_;           // what came while something else was waited for
+  std::vector<std::uint32_t> needed_;  // calls to the bus whose answers nobody waits for, but which must not fail
+  std::string manager_;                // systemd's name on the bus, which its answers tell
   std::string error_name_;
 };
 

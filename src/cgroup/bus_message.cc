@@ -20,6 +20,7 @@ enum Field : unsigned char {
   kErrorName = 4,
   kReplySerial = 5,
   kDestination = 6,
+  kSender = 7,
   kSignature = 8
 };
 
@@ -138,6 +139,7 @@ Result<void> read_field(Reader& reader, Message& message) {
     case kInterface: message.interface = *text; break;
     case kMember: message.member = *text; break;
     case kErrorName: message.error = *text; break;
+    case kSender: message.sender = *text; break;
     case kSignature: message.signature = *text; break;
     default: break;
   }
@@ -186,10 +188,10 @@ std::string encode_call(const Call& call, std::uint32_t serial) {
   Writer body;
   for (const Value& value : call.arguments) body.value(value);
   const std::string content = body.take();
-  std::vector<Value> fields = {header_field(kPath, typed_text("o", call.path)),
-                               header_field(kInterface, text(call.interface)),
-                               header_field(kMember, text(call.member))};
+  std::vector<Value> fields = {header_field(kPath, typed_text("o", call.path))};
   if (!call.destination.empty()) fields.push_back(header_field(kDestination, text(call.destination)));
+  fields.push_back(header_field(kInterface, text(call.interface)));
+  fields.push_back(header_field(kMember, text(call.member)));
   if (!call.arguments.empty())
     fields.push_back(header_field(kSignature, typed_text("g", signature_of(call.arguments))));
   Writer out;
@@ -209,8 +211,9 @@ Result<std::optional<std::size_t>> message_length(std::string_view bytes) {
   if (bytes[0] != kLittleEndian) return broken("it is not in this machine's byte order");
   if (bytes[3] != 1) return broken("its version is not 1");
   const std::size_t body = little_u32(bytes, 4), fields = little_u32(bytes, 12);
-  if (body > kLongest || fields > kLongest) return broken("it is longer than messages can be");
-  return std::optional<std::size_t>(padded(kFixedHeader + fields) + body);
+  const std::size_t length = padded(kFixedHeader + fields) + body;
+  if (length > kLongest) return broken("it is longer than messages can be");
+  return std::optional(length);
 }
 
 Result<Message> decode(std::string_view bytes) {

@@ -49,6 +49,7 @@ struct Message {
   Kind kind = Kind::call;
   std::uint32_t answers = 0;  ///< the serial of the call that this answers
   std::string path, interface, member, error, signature;
+  std::string sender;  ///< as the bus knows it, ":1.7"; nobody can choose it
   std::string body;
 };
 
