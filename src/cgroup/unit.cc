@@ -46,6 +46,13 @@ Result<void> check_slice(std::string_view slice) {
                      " is no slice: it ends in .slice, and its dashes stand between names");
 }
 
+// systemd-escape(1), for the one sign that container ids have and units have not.
+std::string unit_text_of(std::string_view id) {
+  std::string out;
+  for (const char c : id) out += c == '+' ? std::string("\\x2b") : std::string(1, c);
+  return out;
+}
+
 Result<bus::Connection> connect(bus::Manager manager) {
   return bus::Connection::open(manager, std::chrono::milliseconds(kPatience));
 }
@@ -137,7 +144,8 @@ std::string expand_slice(std::string_view slice) {
 }
 
 Result<Unit> parse_unit(std::string_view cgroups_path, std::string_view id, bus::Manager manager) {
-  std::vector<std::string_view> parts = {"", "skink", id};
+  const std::string name_of_id = unit_text_of(id);
+  std::vector<std::string_view> parts = {"", "skink", name_of_id};
   if (!cgroups_path.empty()) parts = split(cgroups_path, ':');
   if (parts.size() != 3 || parts[2].empty())
     return Error::make(Code::invalid_config, "linux.cgroupsPath: ", quoted(cgroups_path), ": ", kForm);

@@ -57,6 +57,8 @@ Result<void> add_set(Properties& out, const char* name, std::string_view list, s
 bus::Value quota_per_second(std::int64_t quota, std::uint64_t period) {
   if (quota < 0) return bus::u64(kNoLimit);
   const auto time = static_cast<std::uint64_t>(quota);
+  // More processors than there can be: the kernel refuses that for the group, and says so better.
+  if (time / period >= kNoLimit / kSecond) return bus::u64(kNoLimit);
   const std::uint64_t whole = time / period * kSecond, part = time % period * kSecond / period;
   constexpr std::uint64_t kHundredth = kSecond / 100;
   return bus::u64((whole + part + kHundredth - 1) / kHundredth * kHundredth);
@@ -125,6 +127,11 @@ Result<void> add_unified(Properties& out, const std::map<std::string, std::strin
       const auto period = pair ? parse_int<std::uint64_t>(pair->second) : std::nullopt;
       const auto quota = first == "max" ? std::optional<std::int64_t>(-1) : parse_int<std::int64_t>(first);
       add_quota(out, quota, period, {});
+    } else if (file == "io.weight") {
+      // A line for one device, "8:0 200", has no property.
+      constexpr std::string_view kDefault = "default ";
+      if (auto number = limit_of(text.starts_with(kDefault) ? text.substr(kDefault.size()) : text))
+        out.emplace_back("IOWeight", *std::move(number));
     } else if (file == "cpu.idle" && text == "1") {
       TRY(add_cpu(out,
                   {.shares = {},
