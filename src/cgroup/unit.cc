@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "cgroup/control_file.h"
 #include "cgroup/detect.h"
+#include "cgroup/tree.h"
 
 namespace skink::cgroup {
 namespace {
@@ -206,6 +207,29 @@ Result<void> stop_unit(const Unit& unit) {
   if (!answer) return Error(answer.error()).context("stop ", quoted(unit.name));
   TRY(connection.wait_for_job(TRY(job_of(*answer))));
   return {};
+}
+
+Result<bool> is_described(const Unit& unit, std::string_view description) {
+  bus::Connection connection = TRY(connect(unit.manager));
+  auto found = connection.unit_property(unit.name, "Description");
+  if (!found && found.error().code() == Code::not_found) return false;
+  return TRY_CTX(std::move(found), quoted(unit.name)) == description;
+}
+
+void drop_empty_slices(const Location& location) {
+  // cgroup.c of systemd: these it has, with all of their groups; and the unified one and name=systemd.
+  constexpr std::string_view kManaged[] = {"cpu", "cpuacct", "memory", "blkio", "devices", "pids", "name=systemd"};
+  for (const Place& place : location.places) {
+    const Hierarchy& hierarchy = place.hierarchy;
+    if (hierarchy.unified ||
+        std::ranges::any_of(kManaged, [&](std::string_view one) { return has_word(hierarchy.controllers, one); }))
+      continue;
+    const Result<UniqueFd> mount = open_mount(hierarchy);
+    if (!mount) continue;
+    std::string path = split_path(place.path).parent;
+    while (path.ends_with(".slice") && remove_group(mount->get(), path.c_str()) == 0)
+      path = split_path(str('/', path)).parent;
+  }
 }
 
 Result<unsigned> systemd_version(bus::Manager manager) {

@@ -73,6 +73,13 @@ Result<void> change_unit(const Unit& unit, std::vector<Property> properties);
 /// Kills what is in the unit, stops it and waits until it is gone. One that is not there is no error.
 Result<void> stop_unit(const Unit& unit);
 
+/// Whether a unit of that name is there and has this description.
+Result<bool> is_described(const Unit& unit, std::string_view description);
+
+/// On v1, takes away the directories of slices above `location` that are empty, on the hierarchies that systemd does
+/// not manage: it makes slices and removes them elsewhere, and these were made by us on the way to a unit's group.
+void drop_empty_slices(const Location& location);
+
 /// The version of the systemd that is asked, 252.
 Result<unsigned> systemd_version(bus::Manager manager);
 

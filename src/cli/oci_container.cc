@@ -315,6 +315,8 @@ Result<void> destroy_container(state::Root& root, state::Container container, co
   if (init) globals.log.debug("process ", record.init.pid, " has been sent KILL");
   if (record.cgroup && record.unit) {
     TRY(end_unit(record));
+  } else if (container.record().unit) {
+    TRY(end_unrecorded_unit(container));
   } else if (record.cgroup && !cgroup::Group::remove_if_empty(*record.cgroup)) {
     // Everything that is left, by the groups and not by the process: it may have died before its children (attack A89).
     auto group = cgroup::Group::open(*record.cgroup);

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/oci_unit.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <chrono>
 
 #include "base/text.h"
+#include "sys/file.h"
 
 namespace skink::cli {
 namespace {
@@ -23,6 +26,23 @@ Result<std::vector<cgroup::Property>> limits(const oci::Resources& resources, co
   return cgroup::limit_properties(resources, host.layout, version, now);
 }
 
+// For people; and a slice, which outlives its maker, is told from one of the same name by it.
+std::string description_of(const state::Container& container) {
+  const state::Record& record = container.record();
+  std::string text = str("skink container ", record.id);
+  if (!record.unit->is_slice()) return text;
+  const auto directory = sys::readlink_at(AT_FDCWD, str("/proc/self/fd/", container.dir_fd()).c_str());
+  return str(text, " in ", directory ? printable(*directory) : "");
+}
+
+// systemd does not say which property it does not like; it is seldom one of ours.
+Error with_annotations(Error error, const std::vector<cgroup::Property>& annotated) {
+  if (annotated.empty() || error.code() != Code::os) return error;
+  std::string names;
+  for (const auto& property : annotated) names += str(names.empty() ? "" : ", ", property.first);
+  return Error::make(Code::os, error.text(), "; annotations ask for ", names);
+}
+
 }  // namespace
 
 bool is_unit_path(std::string_view cgroups_path) {
@@ -36,17 +56,20 @@ Result<cgroup::Unit> unit_of(std::string_view cgroups_path, std::string_view id)
 Result<UnitGroup> make_unit_group(state::Container& container, const oci::Spec& spec, oci::Resources resources) {
   state::Record record = container.record();
   const cgroup::Unit& unit = *record.unit;
-  // Where one process is all that is allowed, the container's would not come in beside the placeholder.
+  // Until the container's own process is there, the placeholder and, where a namespace is joined, the stage that joins
+  // count as well.
+  constexpr std::int64_t kForLaunch = 3;
   std::optional<std::int64_t> pids_limit;
-  if (resources.pids_limit && (*resources.pids_limit == 0 || *resources.pids_limit == 1))
-    pids_limit = std::exchange(resources.pids_limit, 2);
+  if (resources.pids_limit && *resources.pids_limit >= 0 && *resources.pids_limit < kForLaunch)
+    pids_limit = std::exchange(resources.pids_limit, kForLaunch);
   auto properties = TRY(limits(resources, unit, {}));
-  for (auto& property : TRY(cgroup::annotated_properties(spec.annotations))) properties.push_back(std::move(property));
+  const auto annotated = TRY(cgroup::annotated_properties(spec.annotations));
+  properties.insert(properties.end(), annotated.begin(), annotated.end());
   auto placeholder = TRY(cgroup::Placeholder::start());
   // Killed from here on, we leave nothing: the placeholder ends with us, and with it the scope.
-  record.cgroup =
-      TRY_CTX(cgroup::start_unit(unit, placeholder.pid(), str("skink container ", record.id), std::move(properties)),
-              "linux.cgroupsPath");
+  auto started = cgroup::start_unit(unit, placeholder.pid(), description_of(container), std::move(properties));
+  if (!started) return with_annotations(std::move(started).error(), annotated).context("linux.cgroupsPath");
+  record.cgroup = *std::move(started);
   TRY(container.save(record));
   auto group = TRY(cgroup::Group::adopt(*record.cgroup));
   TRY(group.apply(resources));
@@ -70,12 +93,24 @@ Result<void> change_limits(const state::Record& record, cgroup::Group& group, co
   return group.apply(resources);
 }
 
+Result<void> end_unrecorded_unit(const state::Container& container) {
+  const cgroup::Unit& unit = *container.record().unit;
+  // A scope has ended with its placeholder.
+  if (!unit.is_slice()) return {};
+  const auto ours = cgroup::is_described(unit, description_of(container));
+  if (!ours && ours.error().code() == Code::unsupported) return {};
+  return TRY(ours) ? cgroup::stop_unit(unit) : Result<void>{};
+}
+
 Result<void> end_unit(const state::Record& record) {
   if (auto group = cgroup::Group::open(*record.cgroup)) TRY(group->kill_all(kKillDeadline));
   const auto stopped = cgroup::stop_unit(*record.unit);
-  // Without a systemd to ask there is no unit either, and the groups are only directories.
-  if (!stopped && stopped.error().code() != Code::unsupported) return stopped;
-  return cgroup::Group::remove(*record.cgroup, kKillDeadline);
+  // A scope without processes ends by itself, as soon as there is a systemd that sees it: that it cannot be asked now
+  // does not keep the container. A slice would stay, unless it is gone with systemd.
+  if (!stopped && record.unit->is_slice() && stopped.error().code() != Code::unsupported) return stopped;
+  TRY(cgroup::Group::remove(*record.cgroup, kKillDeadline));
+  cgroup::drop_empty_slices(*record.cgroup);
+  return {};
 }
 
 }  // namespace skink::cli

@@ -38,6 +38,10 @@ Result<void> leave_to_container(UnitGroup& made, cgroup::Group& group, const cgr
 /// rounds.
 Result<void> change_limits(const state::Record& record, cgroup::Group& group, const oci::Resources& resources);
 
+/// For a create that ended before the groups were on record: stops a unit that can have stayed, if it is this
+/// container's.
+Result<void> end_unrecorded_unit(const state::Container& container);
+
 /// Kills everything in the unit, stops it, and removes what is left of its groups.
 Result<void> end_unit(const state::Record& record);
 
