@@ -85,6 +85,10 @@ class Group {
   /// Moves a process in, on every hierarchy. Slow: the kernel waits for a grace period before it moves a process that
   /// is not the writer. A process that is about to be made gets in by clone_fd() and open_join_files().
   Result<void> add(pid_t pid);
+  /// Whether the kernel lets the caller put a process of its own into the unified hierarchy's group: it asks for write
+  /// permission on the group that both are below, which a user in a login session has not (cgroup-v2.rst, "Delegation
+  /// Containment").
+  [[nodiscard]] bool lets_in() const;
   /// A descriptor of the unified hierarchy's group for CLONE_INTO_CGROUP; -1 on v1.
   [[nodiscard]] int clone_fd() const;
   /// One file for each v1 hierarchy, open for writing: a process with one thread that writes "0" into each has moved

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A container's groups: making, opening, joining and removing them.
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -9,6 +10,7 @@
 #include "cgroup/cgroup.h"
 #include "cgroup/control_file.h"
 #include "cgroup/controllers.h"
+#include "cgroup/detect.h"
 #include "cgroup/tree.h"
 #include "cgroup/wait.h"
 #include "sys/file.h"
@@ -182,6 +184,24 @@ Result<void> Group::add(pid_t pid) {
 int Group::clone_fd() const {
   const auto unified = std::find_if(dirs_.begin(), dirs_.end(), [](const Dir& d) { return d.place.hierarchy.unified; });
   return unified == dirs_.end() ? -1 : unified->fd.get();
+}
+
+bool Group::lets_in() const {
+  std::string groups;
+  if (read_control(AT_FDCWD, "/proc/self/cgroup", groups) != 0) return true;
+  const auto own = own_group(groups, "");
+  for (const Dir& dir : dirs_) {
+    const Place& place = dir.place;
+    if (!place.hierarchy.unified || !own) continue;
+    // Up to the last "/" that both have at the same place, with the same before it.
+    const std::string here = str(*own, '/'), there = place.path + "/";
+    std::size_t common = 0;
+    for (std::size_t at = 0; at < here.size() && at < there.size() && here[at] == there[at]; ++at)
+      if (here[at] == '/') common = at;
+    const std::string file = str(place.hierarchy.mount_point, there.substr(0, common), "/cgroup.procs");
+    return ::faccessat(AT_FDCWD, file.c_str(), W_OK, AT_EACCESS) == 0;
+  }
+  return true;
 }
 
 // "tasks" and not "cgroup.procs": for one thread that moves itself the kernel takes no lock that keeps every fork and

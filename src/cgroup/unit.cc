@@ -187,6 +187,14 @@ Result<Location> start_unit(const Unit& unit, pid_t pid, std::string_view descri
   return locate_below(TRY(detect()), TRY(group_of_slice(unit, connection)), {});
 }
 
+Result<void> move_into_unit(const Unit& unit, std::string_view below, pid_t pid) {
+  bus::Connection connection = TRY(connect(unit.manager));
+  TRY_CTX(connection.call("AttachProcessesToUnit", {bus::text(unit.name), bus::text(std::string(below)),
+                                                    bus::array("u", {bus::u32(static_cast<std::uint32_t>(pid))})}),
+          "move process ", pid, " into ", quoted(unit.name));
+  return {};
+}
+
 Result<void> change_unit(const Unit& unit, std::vector<Property> properties) {
   if (properties.empty()) return {};
   bus::Connection connection = TRY(connect(unit.manager));

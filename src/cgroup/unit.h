@@ -67,6 +67,9 @@ Result<std::vector<Property>> annotated_properties(const std::map<std::string, s
 Result<Location> start_unit(const Unit& unit, pid_t pid, std::string_view description,
                             std::vector<Property> properties);
 
+/// Has systemd move a process into the unit, or into the group `below` it ("/a", or empty).
+Result<void> move_into_unit(const Unit& unit, std::string_view below, pid_t pid);
+
 /// Changes limits of a unit that is there, until it ends.
 Result<void> change_unit(const Unit& unit, std::vector<Property> properties);
 

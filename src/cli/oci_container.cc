@@ -156,6 +156,7 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   request.id = record.id;
   request.bundle = record.bundle;
   request.group = group ? &*group : nullptr;
+  if (group) request.attach = attach_by_systemd(made.container.record(), *group);
   request.preserve_fds = options.preserve_fds;
   request.plain_output = options.relays && wants_plain_output();
   request.reset_affinity = true;

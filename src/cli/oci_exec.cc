@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "cli/oci_exec_process.h"
 #include "cli/oci_foreground.h"
+#include "cli/oci_unit.h"
 #include "cli/oci_verbs.h"
 #include "launch/launch.h"
 
@@ -82,6 +83,7 @@ struct Target {
   std::string id, bundle;
   sys::ProcessIdentity init;
   std::optional<cgroup::Group> group;
+  std::function<Result<void>(pid_t)> attach;
   std::optional<cgroup::ResctrlGroup> resctrl;
   UniqueFd seccomp_cache;
 };
@@ -108,6 +110,8 @@ Result<Target> open_target(const OciGlobals& globals, const Command& command) {
   target.bundle = container.record().bundle;
   target.init = container.record().init;
   target.group = TRY(open_group(container.record(), command.options.cgroups));
+  if (target.group && !target.group->location().places.empty())
+    target.attach = attach_by_systemd(container.record(), *target.group);
   target.resctrl = container.record().resctrl;
   auto cache = root.open_cache();
   if (cache) target.seccomp_cache = std::move(*cache);
@@ -136,6 +140,7 @@ Result<launch::Launched> start(const Command& command, Target& target, oci::Proc
   request.id = target.id;
   request.bundle = target.bundle;
   request.group = target.group ? &*target.group : nullptr;
+  request.attach = target.attach;
   request.preserve_fds = TRY(preserved_descriptors(command.options.preserve_fds, nullptr));
   request.plain_output = relays && wants_plain_output();
   request.reset_affinity = true;

@@ -76,6 +76,14 @@ Result<UnitGroup> make_unit_group(state::Container& container, const oci::Spec& 
   return UnitGroup{std::move(group), std::move(placeholder), pids_limit};
 }
 
+std::function<Result<void>(pid_t)> attach_by_systemd(const state::Record& record, const cgroup::Group& group) {
+  if (!record.unit || record.unit->is_slice() || !record.cgroup || record.cgroup->layout != cgroup::Layout::v2)
+    return {};
+  const std::string top = record.cgroup->places.front().path, path = group.location().places.front().path;
+  const std::string below = path.starts_with(top + "/") ? path.substr(top.size()) : "";
+  return [unit = *record.unit, below](pid_t pid) { return cgroup::move_into_unit(unit, below, pid); };
+}
+
 Result<void> leave_to_container(UnitGroup& made, cgroup::Group& group, const cgroup::Unit& unit) {
   made.placeholder.end();
   if (!made.pids_limit) return {};

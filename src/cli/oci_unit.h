@@ -2,6 +2,7 @@
 // Control groups by systemd for skink-oci (--systemd-cgroup): the unit of a container from create to delete.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -30,6 +31,10 @@ struct UnitGroup {
 /// Starts the unit of the container's record, puts its groups on record, and sets the limits, in systemd and in the
 /// groups.
 Result<UnitGroup> make_unit_group(state::Container& container, const oci::Spec& spec, oci::Resources resources);
+
+/// How a process gets into `group` of the container's, which the kernel does not let us put it into: systemd does it.
+/// Empty for a container that is no scope.
+std::function<Result<void>(pid_t)> attach_by_systemd(const state::Record& record, const cgroup::Group& group);
 
 /// Ends the placeholder; the unit lives as long as the container does.
 Result<void> leave_to_container(UnitGroup& made, cgroup::Group& group, const cgroup::Unit& unit);

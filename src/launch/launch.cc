@@ -70,6 +70,7 @@ class Launch {
   const oci::Spec* spec = nullptr;
   const sys::ProcessIdentity* container = nullptr;  // exec: the init that it joins
   cgroup::Group* group = nullptr;
+  std::function<Result<void>(pid_t)> attach;
   std::function<Result<void>(const sys::ProcessIdentity&)> record;
   bool waits_for_start = false;
   Trace trace;
@@ -127,7 +128,8 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
   if (group != nullptr)
     for (auto& file : TRY(group->open_join_files(joins)))
       fds.groups.push_back(TRY(above(std::move(file), fds.preserve)));
-  if (has_clone_fd(group) && !joins) {
+  if (attach && (group == nullptr || group->lets_in())) attach = nullptr;
+  if (has_clone_fd(group) && !joins && !attach) {
     cgroup_fd = TRY(sys::dup_fd(group->clone_fd(), 3 + static_cast<int>(fds.preserve)));
     if (two_stages && !is_watched(plan_)) fds.cgroup = cgroup_fd.get();
   }
@@ -164,6 +166,8 @@ Result<void> Launch::place() {
   if (!identity) return Error::make(Code::not_found, "the container's process ended at once");
   launched_.identity = *std::move(identity);
   if (record) TRY(record(launched_.identity));
+  // Order: before its cgroup namespace, which it makes once it is placed.
+  if (attach) TRY(attach(process_.pid));
   TRY(write_id_maps(process_.pid, plan_));
   if (!plan_.net_devices.empty()) TRY(give_net_devices());
   raise_hard_limits(process_.pid, plan_);
@@ -380,6 +384,7 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   launch.bundle = request.bundle;
   launch.spec = request.spec;
   launch.group = request.group;
+  launch.attach = request.attach;
   launch.record = request.record;
   launch.waits_for_start = request.start_listener_fd >= 0;
   launch.trace = request.trace;
@@ -425,6 +430,7 @@ Result<Launched> exec_in_container(const ExecRequest& request) {
   launch.container = &request.target;
   launch.spec = request.spec;
   launch.group = request.group;
+  launch.attach = request.attach;
   launch.record = request.record;
   launch.trace = request.trace;
   const std::string initial = initial_cpus(*request.process);

@@ -37,6 +37,8 @@ struct ContainerRequest {
   std::string bundle;  ///< absolute; cwd of hooks, base of a relative root.path
   /// Groups made and limited by the caller, or nullptr for none (--cgroup-manager disabled).
   cgroup::Group* group = nullptr;
+  /// Moves a process into the group where the kernel does not let us (cgroup::Group::lets_in); empty: nobody can.
+  std::function<Result<void>(pid_t)> attach;
   Stdio stdio;
   unsigned preserve_fds = 0;  ///< 3 .. 3+N-1 are passed on
   /// A listening SOCK_SEQPACKET socket on which `start` comes in; -1: go on to execve without waiting.
@@ -96,6 +98,7 @@ struct ExecRequest {
   sys::ProcessIdentity target;            ///< the container's init
   std::string id, bundle;                 ///< for the state that a seccomp supervisor is sent
   cgroup::Group* group = nullptr;
+  std::function<Result<void>(pid_t)> attach;  ///< as in ContainerRequest
   Stdio stdio;
   unsigned preserve_fds = 0;
   bool as_sibling = false;

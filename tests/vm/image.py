@@ -20,7 +20,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GUEST = os.path.join(HERE, "guest")
 SUITE = "bookworm"
 PACKAGES = ("systemd systemd-sysv dbus linux-image-cloud-amd64 busybox-static iproute2 procps kmod util-linux mount "
-            "python3 python3-pytest python3-pytest-xdist python3-pytest-timeout").split()
+            "libpam-systemd dbus-user-session python3 python3-pytest python3-pytest-xdist python3-pytest-timeout").split()
 # Drivers of the disks and of the agent's port, in the order in which they need each other.
 MODULES = ("virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk virtio_console").split()
 # What nobody needs in a machine that lives for a minute.
