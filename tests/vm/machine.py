@@ -63,8 +63,10 @@ def payload_parts(build):
     parts = [(name, os.path.join(TOP, name)) for name in
              ("tests", "tools", "images", "docs", "src", "include", "bench", "README.md", "HACKING.md", "LICENSE", "meson.build",
               "meson_options.txt", "conformance", "packaging", "units")]
+    parts += [(BUILT + "/" + name, os.path.join(build, name)) for name in ("units", "docs")]
     for directory, subdirs, names in os.walk(build):
-        subdirs[:] = [name for name in subdirs if not name.endswith(".p") and name not in ("logs", "meson-logs", "meson-private")]
+        subdirs[:] = [name for name in subdirs if not name.endswith(".p") and
+                      name not in ("logs", "meson-logs", "meson-private", "units", "docs")]
         for name in names:
             path = os.path.join(directory, name)
             if os.access(path, os.X_OK) and not name.endswith(".so"):
