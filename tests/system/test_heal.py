@@ -10,6 +10,8 @@ import subprocess
 import pytest
 from skinktest import alive, kill_quietly, listdir, read_text, starttime, wait_for
 
+pytestmark = pytest.mark.vm
+
 OTHER_BOOT = "00000000-1111-2222-3333-444444444444"
 
 

@@ -15,6 +15,8 @@ import subprocess
 import pytest
 from skinktest import alive, kill_quietly, wait_for
 
+pytestmark = pytest.mark.vm
+
 SOCKET = "/run/systemd/journal/socket"
 
 

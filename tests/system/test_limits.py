@@ -3,7 +3,10 @@
 
 import os
 
+import pytest
 from skinktest import cgroup_dir, cgroup_value, read_text, wait_for
+
+pytestmark = pytest.mark.vm
 
 
 def test_memory_limit(sk):

@@ -7,6 +7,8 @@ import subprocess
 import pytest
 from skinktest import busybox_image, wait_for
 
+pytestmark = pytest.mark.vm
+
 
 def test_the_root_is_read_only(sk):
     result = sk("run", "--rm", "busybox", "sh", "-c", "echo x >/etc/new")

@@ -14,6 +14,8 @@ from skinktest import cgroup_dir, cgroup_value, read_text, v2_alone
 from test_oci import state
 from test_spec_process import SLEEP, output, real_time_left, refused, started
 
+pytestmark = pytest.mark.vm
+
 MIB = 1 << 20
 
 

@@ -8,6 +8,8 @@ import time
 import pytest
 from skinktest import alive, kill_quietly, read_text, starttime, wait_for
 
+pytestmark = pytest.mark.vm
+
 
 def relaunched(sk, name, old):
     return wait_for(lambda: sk.pid(name) not in (0, old) and sk.state(name) == "running" and sk.pid(name),

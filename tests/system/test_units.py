@@ -10,6 +10,8 @@ import subprocess
 import pytest
 from skinktest import BUILD, SKINK, needs, read_text
 
+pytestmark = pytest.mark.vm
+
 UNITS = ("skink-heal.service", "skink-shutdown.service", "skink@.service")
 
 
