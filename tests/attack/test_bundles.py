@@ -214,6 +214,22 @@ def test_a16_a_source_that_is_swapped(oci, world, canary):
     swap.wait()
 
 
+def test_a16_a_source_inside_the_root_that_is_swapped(oci, world, canary):
+    """One that is named by the root's place on the host is looked up inside the root, whatever becomes of it meanwhile."""
+    b = Bundle(world, ["cat", "/m/secret"])
+    b.config["root"]["readonly"] = False
+    os.makedirs(b.rootfs + "/vol/sub")
+    os.symlink(canary.top, b.rootfs + "/vol/link")
+    b.config["mounts"] += [bind(b.rootfs + "/vol/sub", "/m"), bind(world.path("plain"), "/n")]
+    os.makedirs(world.path("plain"))
+    swap = subprocess.Popen([support("swapper"), b.rootfs + "/vol/sub", b.rootfs + "/vol/link", "600"])
+    world.background.append(swap)
+    for _ in range(ROUNDS):
+        assert canary.token not in run(oci, world, b).out
+    kill_quietly(swap.pid)
+    swap.wait()
+
+
 def test_a18_annotations_steer_nothing_on_the_host(oci, world, canary):
     """Engines copy labels of images into annotations: those that other runtimes obey are only handed on."""
     out = world.path("written")
