@@ -402,7 +402,8 @@ def test_other_commands_while_a_program_runs(oci, running):
     name = running()
     process = oci.start("exec", name, "sleep", "1000")
     directory, _ = cgroup_dir(state(oci, name)["pid"], "pids")
-    wait_for(lambda: len(read_text(directory + "/cgroup.procs").split()) == 2)
+    # In the group it is before it is the program.
+    wait_for(lambda: [read_text("/proc/%s/comm" % pid, "") for pid in read_text(directory + "/cgroup.procs").split()] == ["sleep\n"] * 2)
     assert state(oci, name)["status"] == "running" and oci.ok("exec", name, "echo", "x") == "x"
     oci.ok("kill", name, "KILL")
     assert process.wait(60) == 137
