@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(config, items):
     items[:] = order + fast
 
 
-# An exit status of its own, so that a failed test that passes by itself later does not hide it.
+# An exit status of its own: what a run leaves behind is a failure beside those of its tests.
 LEAKED = 6
 
 

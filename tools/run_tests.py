@@ -15,7 +15,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(TOP, "tests", "vm"))
 import suite  # noqa: E402
-from suite import MOST_RUN_AGAIN, failed_cases, node_id  # noqa: E402
+from suite import node_id  # noqa: E402
 
 SANITIZED = "build-sanitize"
 
@@ -138,19 +138,6 @@ def unit(directory, names, total):
     stage.end("%d passed, %d failed" % (total.passed - before[0], total.failed - before[1]))
 
 
-def run_again(directory, suspects, all_points):
-    """Runs these tests one after the other, with nothing beside them; their cases by node id."""
-    results = os.path.join(TOP, directory, "logs", "system-again.xml")
-    if os.path.exists(results):
-        os.unlink(results)
-    # The names are relative to tests/, where pytest.ini is.
-    paths = [os.path.join("tests", suspect) for suspect in suspects]
-    run(directory, "system-again", ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml", results]
-        + paths, {"SKINK_BUILD": os.path.join(TOP, directory), "SKINK_TEST_ALL": "1" if all_points else "",
-                         "PYTHONDONTWRITEBYTECODE": "1"})
-    return cases_of(results)
-
-
 def pytest(directory, names, total, all_points, workers):
     stage = Stage("system and attack tests (%s)" % directory)
     results = os.path.join(TOP, directory, "logs", "system.xml")
@@ -164,13 +151,9 @@ def pytest(directory, names, total, all_points, workers):
     status, log = run(directory, "system", command,
                       {"SKINK_BUILD": os.path.join(TOP, directory), "SKINK_TEST_ALL": "1" if all_points else "",
                        "PYTHONDONTWRITEBYTECODE": "1"})
-    suspects = failed_cases(results)
-    again = {}
-    if 0 < len(suspects) <= MOST_RUN_AGAIN:
-        again = run_again(directory, suspects, all_points)
-    failed = total.read(results, directory, again)
+    failed = total.read(results, directory)
     # 1: tests failed, each counted by itself; 5: nothing matched the names; 6: the run left something behind.
-    if status not in (0, 1, 5) or (status == 1 and failed <= 0 and not again):
+    if status not in (0, 1, 5) or (status == 1 and failed <= 0):
         total.fail("%s: pytest ended with status %d, see %s" % (directory, status, log))
     if total.failed != before[1]:
         tail(log, 80)
