@@ -70,12 +70,13 @@ Result<void> Supervisor::adopt_running() {
     if (auto opened = sys::open_identified(status_.init)) init_pidfd_ = std::move(*opened);
   if (terminal_) TRY(watch(terminal_.get(), Source::terminal, EPOLLIN));
   if (init_pidfd_) TRY(watch(init_pidfd_.get(), Source::init, EPOLLIN));
-  save();
-  if (init_pidfd_) return {};
-  // It ended while nobody looked: what is known of that is known now.
-  init_gone_ = true;
-  init_gone_ns_ = fs::monotonic_ns();
-  check_init();
+  if (!init_pidfd_) {
+    // It ended while nobody looked: what is known of that is known now, and it is not said to run until then.
+    init_gone_ = true;
+    init_gone_ns_ = fs::monotonic_ns();
+    check_init();
+  }
+  if (status_.step == Step::running) save();
   return {};
 }
 
