@@ -62,7 +62,6 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
 /// True for the error of a connection whose other end has died.
 bool is_hang_up(const Error& error);
 
-
 /// Whether a supervisor could read what it needs; the error tells what is damaged.
 Result<void> check_files(int store_dir_fd, const std::string& id);
 
