@@ -192,7 +192,7 @@ def virtual_machine(image, names, total, everything, all_points):
         total.fail("virtual machine: %s, see %s" % (problem, log))
     if total.failed != before[1]:
         tail(log, 80)
-    stage.end("in the virtual machine: %d passed, %d failed, %d skipped" % (
+    stage.end("%d passed, %d failed, %d skipped" % (
         total.passed - before[0], total.failed - before[1], total.skipped - before[2]))
 
 
