@@ -15,7 +15,6 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(TOP, "tests", "vm"))
 import suite  # noqa: E402
-from suite import node_id  # noqa: E402
 
 SANITIZED = "build-sanitize"
 
@@ -43,36 +42,21 @@ class Sum:
         self.failed += 1
         self.failures.append(what)
 
-    def read(self, path, where, again=None):
-        """Returns how many failed cases the file had, -1 when there is no readable file. What a case in `again` gave
-        when it was run by itself counts instead of its failure here, and is told."""
+    def read(self, path, where):
+        """Returns how many failed cases the file had, -1 when there is no readable file."""
         before = self.failed
         try:
             root = ElementTree.parse(path).getroot()
         except (OSError, ElementTree.ParseError):
             return -1
         for case in root.iter("testcase"):
-            second = (again or {}).get(node_id(case))
-            if second is not None and case.find("skipped") is None:
-                case = second
-                if case.find("failure") is None and case.find("error") is None:
-                    print("   failed beside others, passed by itself: %s" % node_id(case), flush=True)
             self.add_case(case, where)
         return self.failed - before
 
     def read_directory(self, directory, where):
-        """All junit files of a directory but again.xml, whose cases count instead of their first failures."""
-        again = cases_of(os.path.join(directory, "again.xml"))
         for name in sorted(os.listdir(directory) if os.path.isdir(directory) else []):
-            if name.endswith(".xml") and name != "again.xml":
-                self.read(os.path.join(directory, name), where, again)
-
-
-def cases_of(path):
-    try:
-        return {node_id(case): case for case in ElementTree.parse(path).getroot().iter("testcase")}
-    except (OSError, ElementTree.ParseError):
-        return {}
+            if name.endswith(".xml"):
+                self.read(os.path.join(directory, name), where)
 
 
 def log_path(build, name):
@@ -185,7 +169,7 @@ def virtual_machine(image, names, total, everything, all_points):
         try:
             problems = suite.run_suite(os.path.join(TOP, "build"), out, results, everything, all_points, names,
                                        VM_SECONDS[everything])
-        except (suite.MachineError, TimeoutError, OSError) as error:
+        except (suite.MachineError, suite.ImageError, TimeoutError, OSError) as error:
             problems = [str(error)]
     total.read_directory(results, "virtual machine")
     for problem in problems:

@@ -7,15 +7,13 @@ or vm_only, and the unit tests of control groups, which look at the real hierarc
 
 import os
 import sys
-import xml.etree.ElementTree as ElementTree
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from machine import Machine, MachineError  # noqa: E402,F401
+from machine import ImageError, Machine, MachineError  # noqa: E402,F401
 
 # Fork and exec take fifteen times as long as outside where the processor is emulated; half of a test is waiting.
 SLOWER = "8"
 WORKERS = "2"
-MOST_RUN_AGAIN = 8
 KERNEL_PROGRAMS = ("test-cgroup-kernel",)
 
 
@@ -69,10 +67,6 @@ class Suite:
                                                   *chosen_tests(self.everything, self.names), "tests/system", "tests/attack"),
                           timeout)
         machine.fetch("/out", self.results)
-        suspects = failed_cases(os.path.join(self.results, "system.xml"))
-        if 0 < len(suspects) <= MOST_RUN_AGAIN:
-            self.run(machine, pytest_command("again.xml", *["tests/" + one for one in suspects]), timeout)
-            machine.fetch("/out", self.results)
         return status
 
     def __call__(self, machine, timeout):
@@ -84,18 +78,6 @@ class Suite:
         if status not in (0, 1, 5) or (status == 5 and not self.names):
             problems.append("pytest ended with status %d" % status)
         return problems
-
-
-def node_id(case):
-    return "%s.py::%s" % (case.get("classname", "").replace(".", "/"), case.get("name", ""))
-
-
-def failed_cases(path):
-    try:
-        cases = ElementTree.parse(path).getroot().iter("testcase")
-    except (OSError, ElementTree.ParseError):
-        return []
-    return [node_id(case) for case in cases if case.find("failure") is not None or case.find("error") is not None]
 
 
 def run_suite(build, log, results, everything=False, all_points=False, names=(), timeout=1200, say=print):
