@@ -47,7 +47,8 @@ Error describe_mount(const Message& fault, const LaunchPlan& plan) {
   const bool real =
       (mount.flags & plan::kMountTargetIsRealDir) != 0 && static_cast<Step>(fault.step) == Step::mount_target;
   if (real && (fault.err == ELOOP || fault.err == ENOTDIR))
-    error = Error::make(Code::denied, error.text(), "; ", mount.type, " must be mounted on ordinary directory, not on a link");
+    error = Error::make(Code::denied, error.text(), "; ", mount.type,
+                        " must be mounted on ordinary directory, not on a link");
   if (fault.err == EROFS && static_cast<Step>(fault.step) == Step::mount_target)
     error = Error::make(Code::os, error.text(), "; it has to exist in the root file system");
   return error;

@@ -14,8 +14,8 @@ namespace skink::launch {
 Result<void> become_root_of_own_namespace(oci::Spec& spec);
 
 /// The kernel mounts a sysfs only for who is privileged over the network namespace, which a container in a new user
-/// namespace that shares its network is not: as with crun it has the host's /sys then, read-only with all below it where
-/// it was to be read-only. Before become_root_of_own_namespace.
+/// namespace that shares its network is not: as with crun it has the host's /sys then, read-only with all below it
+/// where it was to be read-only. Before become_root_of_own_namespace.
 void share_sysfs(oci::Spec& spec);
 
 /// True when setgroups(2) is denied in the user namespace of a process ("self" or its number).
