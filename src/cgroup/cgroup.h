@@ -53,8 +53,9 @@ struct Location {
   std::vector<Place> places;
 };
 
-/// The places that `cgroups_path` (linux.cgroupsPath; absolute, or relative to the caller's own group, where v2 is alone
-/// to that group's parent, as runc has it) means on this host. Each component is checked; ".." is refused (attack A47).
+/// The places that `cgroups_path` (linux.cgroupsPath; absolute, or relative to the caller's own group, where v2 is
+/// alone to that group's parent, as runc has it) means on this host. Each component is checked; ".." is refused (attack
+/// A47).
 Result<Location> locate(const Host& host, const std::string& cgroups_path);
 
 /// Statistics, in bytes, nanoseconds and counts; absent where the host does not tell.
@@ -116,8 +117,8 @@ class Group {
   [[nodiscard]] Result<bool> frozen() const;
   /// Every process in the group and below, as the caller sees the numbers.
   [[nodiscard]] Result<std::vector<pid_t>> processes() const;
-  /// SIGKILLs everything in the group and below until it is empty or none of it has died for `deadline` (cgroup.kill; on v1 freeze,
-  /// kill, thaw, again). Works on frozen groups. Processes that will not die are named in the error.
+  /// SIGKILLs everything in the group and below until it is empty or none of it has died for `deadline` (cgroup.kill;
+  /// on v1 freeze, kill, thaw, again). Works on frozen groups. Processes that will not die are named in the error.
   Result<void> kill_all(std::chrono::milliseconds deadline);
   /// Removes the directories depth first, children that the container made too, retrying EBUSY within `deadline`; then
   /// parents named "skink" at the top if they are empty. Idempotent. Never outside `location`.
