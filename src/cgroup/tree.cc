@@ -71,7 +71,8 @@ Result<UniqueFd> step_up(int dir_fd, ino_t expected) {
   return up;
 }
 
-// cpuset of v1: nothing may join a group whose cpus or mems are empty, and new groups start that way.
+// cpuset of v1: nothing may join a group whose cpus or mems are empty, and new groups start that way. ENODATA: so is
+// the parent.
 int copy_cpuset(int parent_fd, int dir_fd, bool fresh) {
   for (const char* name : {"cpuset.cpus", "cpuset.mems"}) {
     std::string text;
@@ -80,6 +81,7 @@ int copy_cpuset(int parent_fd, int dir_fd, bool fresh) {
     if (!chomp(text).empty() && fresh) return 0;
     if (!chomp(text).empty()) continue;
     if (const int err = read_control(parent_fd, name, text); err != 0) return err;
+    if (chomp(text).empty()) return ENODATA;
     if (const int err = write_control(dir_fd, name, chomp(text)); err != 0) return err;
   }
   return 0;
@@ -94,12 +96,12 @@ Result<UniqueFd> make_parent(const Place& place, int above_fd, const std::string
   made = ::mkdirat(above_fd, name.c_str(), 0755) == 0;
   if (!made && errno != EEXIST) return Error::from_errno(errno, "mkdir ", printable(name));
   UniqueFd fd = TRY(open_below(above_fd, name));
-  if (made && has_cpuset_v1(place.hierarchy)) {
+  if (has_cpuset_v1(place.hierarchy)) {
     if (const int err = copy_cpuset(above_fd, fd.get(), made); err != 0)
       return Error::from_errno(err, "copy cpuset.cpus");
     // Groups below then start with copies and need no reads or writes. Only in our own parent: elsewhere the
     // administrator decides.
-    if (name == kOwnParent) (void)write_control(fd.get(), "cgroup.clone_children", "1");
+    if (made && name == kOwnParent) (void)write_control(fd.get(), "cgroup.clone_children", "1");
   }
   return fd;
 }
@@ -142,6 +144,11 @@ Result<UniqueFd> make_once(const Place& place, const PathParts& parts, std::vect
     parent = make_parents(place, mount.get(), parts.parent, made);
   }
   if (!parent) return std::move(parent).error();
+  Result<UniqueFd> leaf = make_leaf(place, parent->get(), parts, made);
+  if (leaf || leaf.error().errnum() != ENODATA) return leaf;
+  // Another one is making the shared parent, or was killed while it did: made, and still without processors.
+  const UniqueFd mount = TRY(open_mount(place.hierarchy));
+  parent = TRY(make_parents(place, mount.get(), parts.parent, made));
   return make_leaf(place, parent->get(), parts, made);
 }
 

@@ -90,7 +90,7 @@ class KernelTest : public ::testing::Test {
 
   void TearDown() override {
     if (!ready_) return;
-    for (const Location* one : {&location_, other_ ? &*other_ : nullptr}) {
+    for (const Location* one : {other_ ? &*other_ : nullptr, &location_}) {
       if (one == nullptr) continue;
       if (auto group = Group::open(*one)) (void)group->kill_all(5s);
       for (const pid_t pid : children_) {

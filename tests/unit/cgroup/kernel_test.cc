@@ -42,6 +42,19 @@ TEST_F(KernelTest, AFailedCreateTakesBackWhatItMade) {
   for (const Place& one : location_.places) EXPECT_FALSE(exists(dir(one))) << dir(one);
 }
 
+TEST_F(KernelTest, AParentThatItsMakerHasNotGivenProcessorsGetsThem) {
+  const Place* const cpuset = place("cpuset");
+  if (cpuset == nullptr || cpuset->hierarchy.unified) GTEST_SKIP() << "no cpuset hierarchy of cgroup v1";
+  ASSERT_EQ(::mkdir(dir(*cpuset).c_str(), 0755), 0);  // as its maker would be caught in the middle
+  other_ = *locate(host_, str("/skink-test-cg-", ::getpid(), "/container"));
+
+  auto group = Group::create(*other_);
+
+  ASSERT_TRUE(group) << group.error().text();
+  (void)member(*group);
+  EXPECT_THAT(text("cpuset", "container/cpuset.mems"), ::testing::Optional(::testing::Not("")));
+}
+
 TEST_F(KernelTest, SurvivesOthersRemovingTheSharedParentAllTheTime) {
   constexpr int kWorkers = 4, kRounds = 40;
   std::vector<pid_t> workers;
