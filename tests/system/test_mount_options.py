@@ -63,6 +63,18 @@ def tree(world):
     subprocess.run(["umount", "-R", "-l", top], check=True)
 
 
+@pytest.fixture
+def mappable(world):
+    """The same of directories on the disk: a tmpfs has idmapped mounts from Linux 6.3 on."""
+    top = world.path("top")
+    for name in ("top/sub", "below"):
+        os.makedirs(world.path(name))
+    subprocess.run(["mount", "--bind", "--make-private", top, top], check=True)
+    subprocess.run(["mount", "--bind", world.path("below"), top + "/sub"], check=True)
+    yield top
+    subprocess.run(["umount", "-R", "-l", top], check=True)
+
+
 def bind(source, *options, to="/m", **more):
     return dict({"destination": to, "type": "bind", "source": source, "options": ["rbind"] + list(options)}, **more)
 
@@ -262,43 +274,43 @@ LOOK = "stat -c %u:%g /m/of-0 /m/of-1000 /m/sub/of-0"
 
 
 @pytest.mark.parametrize("option, sub", [("idmap", "0:0"), ("ridmap", "70000:70000")])
-def test_idmap_with_mappings_of_its_own(oci, bundle, world, tree, option, sub):
-    owned(tree)
+def test_idmap_with_mappings_of_its_own(oci, bundle, world, mappable, option, sub):
+    owned(mappable)
     b = bundle(["sh", "-c", LOOK])
     b.config["root"]["readonly"] = False
-    b.config["mounts"].append(bind(tree, option, uidMappings=MAP, gidMappings=MAP))
+    b.config["mounts"].append(bind(mappable, option, uidMappings=MAP, gidMappings=MAP))
     b.save()
     assert oci.ok("run", "--bundle", b.dir, world.name()).split() == ["70000:70000", "71000:71000", sub]
     # What is made through it is the mapped owner's on the host.
     b.config["process"]["args"] = ["sh", "-c", "touch /m/made"]
     b.config["process"]["user"] = {"uid": 70007, "gid": 70007}
-    os.chmod(tree, 0o777)
+    os.chmod(mappable, 0o777)
     os.chmod(world.base, 0o755)
     b.save()
     oci.ok("run", "--bundle", b.dir, world.name())
-    assert os.stat(tree + "/made").st_uid == 7
+    assert os.stat(mappable + "/made").st_uid == 7
 
 
-def test_mappings_without_the_option_count_too(oci, bundle, world, tree):
-    owned(tree)
+def test_mappings_without_the_option_count_too(oci, bundle, world, mappable):
+    owned(mappable)
     b = bundle(["sh", "-c", LOOK])
     b.config["root"]["readonly"] = False
-    b.config["mounts"].append(bind(tree, uidMappings=MAP, gidMappings=MAP))
+    b.config["mounts"].append(bind(mappable, uidMappings=MAP, gidMappings=MAP))
     b.save()
     assert oci.ok("run", "--bundle", b.dir, world.name()).split() == ["70000:70000", "71000:71000", "0:0"]
 
 
-def test_idmap_with_cruns_words(oci, bundle, world, tree):
-    owned(tree)
+def test_idmap_with_cruns_words(oci, bundle, world, mappable):
+    owned(mappable)
     b = bundle(["sh", "-c", LOOK])
     b.config["root"]["readonly"] = False
-    b.config["mounts"].append(bind(tree, "idmap=uids=0-70000-1#1000-50-1;gids=0-60000-2000"))
+    b.config["mounts"].append(bind(mappable, "idmap=uids=0-70000-1#1000-50-1;gids=0-60000-2000"))
     b.save()
     assert oci.ok("run", "--bundle", b.dir, world.name()).split() == ["70000:60000", "50:61000", "0:0"]
 
 
-def test_idmap_in_a_user_namespace(oci, bundle, world, tree):
-    owned(tree)
+def test_idmap_in_a_user_namespace(oci, bundle, world, mappable):
+    owned(mappable)
     os.chmod(world.base, 0o755)
 
     def run(option, **more):
@@ -306,7 +318,7 @@ def test_idmap_in_a_user_namespace(oci, bundle, world, tree):
         subprocess.run(["chown", "-R", "100000:100000", b.rootfs], check=True)
         b.config["linux"]["namespaces"].append({"type": "user"})
         b.config["linux"]["uidMappings"] = b.config["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
-        b.config["mounts"].append(bind(tree, option, **more))
+        b.config["mounts"].append(bind(mappable, option, **more))
         b.save()
         return oci.ok("run", "--bundle", b.dir, world.name()).split()
     assert run("rw") == ["65534:65534"] * 3
