@@ -34,6 +34,7 @@ MASKED = ("apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_
           "systemd-udevd-control.socket modprobe@dm_mod.service modprobe@efi_pstore.service modprobe@drm.service "
           "modprobe@configfs.service sys-kernel-config.mount sys-kernel-tracing.mount sys-kernel-debug.mount "
           "proc-sys-fs-binfmt_misc.automount systemd-binfmt.service systemd-network-generator.service").split()
+DAEMONS = ("docker", "containerd", "podman", "buildah", "netavark")
 DISK_SIZE = "4G"
 # Images of older packages or scripts go when they have not been used for so long.
 KEEP_SECONDS = 7 * 86400
@@ -56,9 +57,9 @@ def version_of(program):
     return said.stdout.split(b"\n")[0]
 
 
-def key():
-    """A hash of all that decides what the image is."""
-    content = hashlib.sha256()
+def key(extra=()):
+    """A hash of all that decides what the image is; `extra`: more packages."""
+    content = hashlib.sha256(" ".join(sorted(extra)).encode())
     names = [os.path.join(GUEST, name) for name in sorted(os.listdir(GUEST)) if not name.startswith("__")]
     for path in names + [os.path.abspath(__file__)]:
         with open(path, "rb") as file:
@@ -88,26 +89,26 @@ def prune(top, keep):
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def find():
+def find(extra=()):
     """The directory of the image when there is one: disk, vmlinuz, initrd, packages."""
-    path = os.path.join(cache_top(), key())
+    path = os.path.join(cache_top(), key(extra))
     return path if os.path.exists(os.path.join(path, "used")) else None
 
 
-def ensure(say=lambda text: None):
+def ensure(say=lambda text: None, extra=()):
     """The directory of the image; makes it when there is none."""
-    path = find()
+    path = find(extra)
     if path is None:
         if os.geteuid() != 0:
             raise ImageError("making the image needs root")
         with locked(cache_top()):
-            path = find() or make(say)
+            path = find(extra) or make(say, extra)
     os.utime(os.path.join(path, "used"))
     return path
 
 
-def make(say):
-    top, name = cache_top(), key()
+def make(say, extra):
+    top, name = cache_top(), key(extra)
     prune(top, name)
     begin = time.monotonic()
     say("making the image of the virtual machine (Debian %s; once, about a minute)" % SUITE)
@@ -116,7 +117,7 @@ def make(say):
     os.makedirs(top + "/debs", exist_ok=True)
     with open(log, "wb") as out:
         status = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable,
-                                 os.path.abspath(__file__), work], stdin=subprocess.DEVNULL, stdout=out,
+                                 os.path.abspath(__file__), work, *extra], stdin=subprocess.DEVNULL, stdout=out,
                                 stderr=subprocess.STDOUT, env=dict(os.environ, LC_ALL="C", INITRD="No"),
                                 preexec_fn=die_with_parent).returncode
     if status != 0:
@@ -139,9 +140,9 @@ def run(*command, **more):
     subprocess.run(command, check=True, **more)
 
 
-def debootstrap(tree, debs):
+def debootstrap(tree, debs, extra):
     mirror = os.environ.get("SKINK_VM_MIRROR")
-    run("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", "--include=" + ",".join(PACKAGES),
+    run("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", "--include=" + ",".join([*PACKAGES, *extra]),
         "--aptopt=APT::Install-Recommends \"false\"", "--aptopt=APT::Sandbox::User \"root\"",
         "--aptopt=Acquire::Retries \"3\"", "--aptopt=Acquire::Languages \"none\"",
         # Documentation is nobody's reading here.
@@ -172,6 +173,11 @@ def configure(tree):
           "[Manager]\nDefaultTimeoutStartSec=300s\nDefaultTimeoutStopSec=60s\nStatusUnitFormat=name\n")
     for unit in MASKED:
         link(tree, "etc/systemd/system/" + unit, "/dev/null")
+    # Daemons of extra packages start when somebody asks for them.
+    for directory, _, names in os.walk(tree + "/etc/systemd/system"):
+        for name in names:
+            if directory.endswith(".wants") and name.startswith(DAEMONS):
+                os.unlink(os.path.join(directory, name))
     os.makedirs(tree + "/usr/local/lib/skink-vm")
     shutil.copy(os.path.join(GUEST, "agent.py"), tree + "/usr/local/lib/skink-vm/agent.py")
     shutil.copy(os.path.join(GUEST, "skink-vm-agent.service"), tree + "/etc/systemd/system/")
@@ -222,11 +228,11 @@ def take_kernel(tree, work):
             os.unlink(os.path.join(tree, "boot", name))
 
 
-def main(work):
+def main(work, *extra):
     # Mount propagation is private already: unshare sees to it.
     run("mount", "-t", "tmpfs", "-o", "mode=755,size=4g", "scratch", "/mnt")
     tree, debs = "/mnt/tree", os.path.join(os.path.dirname(work), "debs")
-    debootstrap(tree, debs)
+    debootstrap(tree, debs, extra)
     listed = subprocess.run(["chroot", tree, "dpkg-query", "-W"], check=True, stdout=subprocess.PIPE).stdout
     configure(tree)
     take_kernel(tree, work)
@@ -242,4 +248,4 @@ def main(work):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

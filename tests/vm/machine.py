@@ -155,9 +155,9 @@ def accelerator(directory):
 
 
 class Machine:
-    def __init__(self, disk=None, memory=2048, cpus=2, kernel_args="", build=None, say=lambda text: None):
+    def __init__(self, disk=None, memory=2048, cpus=2, kernel_args="", build=None, packages=(), say=lambda text: None):
         self.memory, self.cpus, self.kernel_args, self.say = memory, cpus, kernel_args, say
-        self.image = image.ensure(say)
+        self.image = image.ensure(say, packages)
         self.disk = disk
         if disk is not None and not os.path.exists(disk):
             copy_sparse(os.path.join(self.image, "disk"), disk)

@@ -6,10 +6,11 @@ or vm_only, and the unit tests of control groups, which look at the real hierarc
 """
 
 import os
+import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from machine import ImageError, Machine, MachineError  # noqa: E402,F401
+from machine import TOP, ImageError, Machine, MachineError  # noqa: E402,F401
 
 # Fork and exec take fifteen times as long as outside where the processor is emulated; half of a test is waiting.
 SLOWER = "8"
@@ -80,9 +81,18 @@ class Suite:
         return problems
 
 
+def packages(everything):
+    """The programs that call an OCI runtime or make images, by the list of tools/deps, for the tests that need them."""
+    if not everything:
+        return []
+    with open(os.path.join(TOP, "tools", "deps")) as file:
+        text = file.read()
+    return " ".join(re.search(r"^%s='([^']*)'" % name, text, re.M).group(1) for name in ("peers", "engines")).split()
+
+
 def run_suite(build, log, results, everything=False, all_points=False, names=(), timeout=1200, say=print):
     suite = Suite(log, results, everything, all_points, list(names))
-    with Machine(build=build, memory=3072, say=say) as machine:
+    with Machine(build=build, memory=3072, packages=packages(everything and not names), say=say) as machine:
         problems = suite(machine, timeout)
         suite.write(b"-- console of the machine --\n" + machine.console_text().encode())
     return problems
