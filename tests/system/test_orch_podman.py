@@ -18,6 +18,8 @@ default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 netns = "none"
 [engine]
 events_logger = "file"
+# A cell has no systemd, though its host may have one.
+cgroup_manager = "cgroupfs"
 infra_image = "localhost/pause:latest"
 """
 
