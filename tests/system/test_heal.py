@@ -112,6 +112,7 @@ def test_a_program_that_had_ended_by_itself_is_not_run_again(sk, world):
     assert sk.state(never) == "created"
 
 
+@pytest.mark.vm
 def test_both_keepers_are_brought_back_without_disturbing_the_program(sk):
     name = sk.running("--restart", "no", command=["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"])
     pid, born = sk.pid(name), starttime(sk.pid(name))

@@ -200,6 +200,7 @@ def own_groups(pid):
         yield mounts.get(controllers) or mounts.get(controllers.split(",")[0]), path
 
 
+@pytest.mark.vm
 def test_f37_keepers_leave_the_groups_of_their_caller(sk, world):
     """The session's groups are killed, on every hierarchy; what was started from it lives on and is still kept."""
     name, groups = world.name(), []
