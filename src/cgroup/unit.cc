@@ -2,7 +2,9 @@
 #include "cgroup/unit.h"
 
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -250,10 +252,16 @@ Result<unsigned> systemd_version(bus::Manager manager) {
   return *number;
 }
 
-Result<Placeholder> Placeholder::start() {
+Result<Placeholder> Placeholder::start(int group_fd) {
   const pid_t parent = ::getpid();
-  const pid_t pid = ::fork();
-  if (pid < 0) return Error::from_errno(errno, "fork");
+  clone_args args{};
+  args.exit_signal = SIGCHLD;
+  if (group_fd >= 0) {
+    args.flags = CLONE_INTO_CGROUP;
+    args.cgroup = static_cast<__u64>(group_fd);
+  }
+  const auto pid = static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof args));
+  if (pid < 0) return Error::from_errno(errno, "clone3");
   if (pid > 0) return Placeholder(pid);
   // Nothing of the caller's stays open in it, and it never outlives the caller.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -90,7 +90,8 @@ Result<unsigned> systemd_version(bus::Manager manager);
 /// container's process can be made in it. It ends when its maker ends.
 class Placeholder {
  public:
-  static Result<Placeholder> start();
+  /// With `group_fd`, a directory of cgroup v2, it is made in that group.
+  static Result<Placeholder> start(int group_fd = -1);
   Placeholder(Placeholder&& other) noexcept : pid_(std::exchange(other.pid_, -1)) {}
   Placeholder& operator=(Placeholder&& other) noexcept;
   Placeholder(const Placeholder&) = delete;

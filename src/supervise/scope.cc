@@ -91,6 +91,9 @@ Result<GuardGroup> enter_scope(const Container& container, const cgroup::Locatio
   }
   scope->path += kKeepersGroup;
   entered.group = TRY(cgroup::Group::adopt({cgroup::Layout::v2, {*scope}}));
+  // Order: out of the scope's own group before there is a guard, or the supervisor finds a process there and can switch
+  // no controller on for the container.
+  if (entered.placeholder) entered.placeholder = TRY(cgroup::Placeholder::start(entered.group->clone_fd()));
   return entered;
 }
 

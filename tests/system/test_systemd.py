@@ -3,11 +3,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 
 import pytest
-from skinktest import listdir, read_text, status_of, wait_for
+from skinktest import listdir, read_text, support, wait_for
 
 pytestmark = [pytest.mark.vm_only, pytest.mark.timeout(300)]
 TOP = "/sys/fs/cgroup"
@@ -478,22 +479,17 @@ def test_a_process_in_another_pid_namespace(driver, oci, world):
     assert units(world) == []
 
 
-@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_killed_create(driver, oci, world):
     """F01 with the real systemd, at some points; delete is enough afterwards."""
-    from skinktest import support
     b, name = driver.prepared(resources={"pids": {"limit": 20}})
-    command = oci.command("--systemd-cgroup", "create", "--bundle", b.dir, name)
 
     def create(number):
-        # Output away from any pipe: what survives keeps it open.
-        done = subprocess.run([support("killat"), str(number), "one"] + command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.PIPE, env=world.environment())
-        return int(done.stderr.split(b"seen ")[-1].split(b",")[0])
+        result = oci("--systemd-cgroup", "create", "--bundle", b.dir, name, before=[support("killat"), str(number), "one"])
+        return int(re.search(r"killat: seen (\d+)", result.err).group(1))
     count = create(0)
     oci.ok("delete", "--force", name)
-    for number in range(count - 1, 60, -max(1, (count - 60) // 12)):
+    for number in range(count - 1, count // 4, -max(1, count // 8)):
         create(number)
         oci.ok("delete", "--force", name)
         wait_for(lambda: units(world) == [], message="killed at call %d of %d: %s" % (number, count, units(world)))
