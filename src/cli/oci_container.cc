@@ -227,14 +227,17 @@ launch::Trace trace_to(const OciLog& log) {
   return [&log](const std::string& text) { log.debug(text); };
 }
 
-void warn_of_capabilities(const launch::Launched& launched, const OciLog& log) {
+void warn_of_capabilities(const launch::Launched& launched, const OciLog& log, bool for_engine) {
   if ((launched.withheld_capabilities & ~oci::kUnknownCapability) != 0)
     log.warning(
         str("process.capabilities: this host cannot grant ", oci::capability_names(launched.withheld_capabilities)));
-  for (int number = 0; number < 64; ++number)
-    if ((launched.withheld_ambient >> number & 1U) != 0)
-      log.warning(str("process.capabilities.ambient: can't raise ambient capability ", oci::capability_name(number),
-                      ": it is not among the permitted and inheritable ones"));
+  for (int number = 0; number < 64; ++number) {
+    if ((launched.withheld_ambient >> number & 1U) == 0) continue;
+    const std::string words = str("process.capabilities.ambient: can't raise ambient capability ",
+                                  oci::capability_name(number), ": it is not among the permitted and inheritable ones");
+    if (for_engine) log.debug(words);
+    else log.warning(words);
+  }
 }
 
 Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& given,
@@ -258,7 +261,7 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
     add_home(*made.spec.process, record.rootfs);
     TRY(prepare_notify(made, globals, wait_for_start));
     auto launched = TRY(launch_recorded(root, made, record, options, wait_for_start, globals.log));
-    warn_of_capabilities(launched, globals.log);
+    warn_of_capabilities(launched, globals.log, wait_for_start);
     warn_of_unknown_capabilities(*made.spec.process, bundle.json, launched.withheld_capabilities, globals.log);
     made.pidfd = std::move(launched.pidfd);
     made.console = std::move(launched.console);

@@ -180,7 +180,7 @@ Result<int> oci_exec(const OciGlobals& globals, Arguments args) {
   std::optional<Foreground> foreground;
   if (!options.detach) foreground.emplace();
   auto launched = TRY(start(command, target, process, relays, globals.log));
-  warn_of_capabilities(launched, globals.log);
+  warn_of_capabilities(launched, globals.log, command.options.detach);
   if (options.detach) return 0;
   if (!relays) launched.console.reset();
   return TRY(foreground->wait(launched.pidfd.get(), std::move(launched.console))).shell_status();

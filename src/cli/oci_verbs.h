@@ -76,8 +76,10 @@ struct Made {
 Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& options,
                             const std::string& id, bool wait_for_start);
 
-/// config.md "Linux Process": what cannot be granted "MUST be logged as a warning by the runtime".
-void warn_of_capabilities(const launch::Launched& launched, const OciLog& log);
+/// config.md "Linux Process": what cannot be granted "MUST be logged as a warning by the runtime". Of ambient ones an
+/// engine (`for_engine`: create, exec --detach) hears with --debug only: buildah asks for all of them each time, and
+/// our standard error is the container's then.
+void warn_of_capabilities(const launch::Launched& launched, const OciLog& log, bool for_engine);
 
 /// What launch tells of its steps, as debug messages; empty when nobody wants them. `log` outlives it.
 launch::Trace trace_to(const OciLog& log);

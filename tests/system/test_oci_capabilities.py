@@ -52,3 +52,14 @@ def test_an_ambient_capability_that_cannot_be_raised_is_a_warning(oci, bundle, w
     oci.options += ["--log", log]
     logged = oci("exec", name, "true")
     assert before == 0 and logged.err == "" and words in read_text(log) and "level=warning" in read_text(log)
+
+
+def test_an_engine_is_not_told_of_ambient_capabilities(oci, bundle, world):
+    """Its create and exec have the container's standard error, and buildah asks for all of them each time."""
+    b = bundle(["sleep", "1000"])
+    b.config["process"]["capabilities"].update(inheritable=[], ambient=["CAP_CHOWN"])
+    b.save()
+    name = world.name()
+    assert oci("create", "--bundle", b.dir, name).err == ""
+    oci.ok("start", name)
+    assert oci("exec", "--detach", name, "true").err == ""
