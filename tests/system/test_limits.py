@@ -66,7 +66,8 @@ def test_the_cgroup_is_named_by_the_id_on_every_hierarchy(sk):
     ident, pid = sk.inspect(name)["id"], sk.pid(name)
     paths = {line.split(":", 2)[2] for line in read_text("/proc/%d/cgroup" % pid).splitlines()
              if "cpu" in line or "memory" in line or "pids" in line or line.startswith("0::")}
-    assert all(path.startswith("/skink/" + ident) for path in paths), paths
+    places = ("/skink/" + ident, "/skink.slice/skink-%s.scope/container" % ident)
+    assert all(path.startswith(places) for path in paths), paths
 
 
 def test_the_container_sees_itself_at_the_root_of_its_cgroup(sk):

@@ -7,7 +7,7 @@ import os
 
 import pytest
 from skinktest import read_text, wait_for
-from test_systemd import Driver, MIB, SLEEP, TOP, driver, scope, shown, systemctl, units  # noqa: F401
+from test_systemd import Driver, MIB, REEXEC, SLEEP, TOP, driver, scope, shown, systemctl, units  # noqa: F401
 
 # The machine that tools/test starts has cgroup v2 alone.
 if os.path.exists(TOP + "/cgroup.controllers"):
@@ -78,7 +78,7 @@ def test_devices_stay_as_they_are(driver, oci):
     denied = driver.running()
     allowed = driver.running(resources={"devices": [{"allow": True, "access": "rwm"}]})
     before = value(driver, denied, "devices", "devices.list")
-    for step in ([], ["daemon-reload"], ["set-property", "--runtime", scope(denied), "CPUShares=50"], ["daemon-reexec"]):
+    for step in ([], ["daemon-reload"], ["set-property", "--runtime", scope(denied), "CPUShares=50"], *REEXEC):
         if step:
             systemctl(*step)
         result = oci("exec", denied, "sh", "-c", use)

@@ -14,6 +14,7 @@ from machine import TOP, ImageError, Machine, MachineError  # noqa: E402,F401
 
 # Fork and exec take fifteen times as long as outside where the processor is emulated; half of a test is waiting.
 SLOWER = "8"
+# Tests of one file share a user with a session, or a service: one worker has all of them.
 WORKERS = "2"
 KERNEL_PROGRAMS = ("test-cgroup-kernel",)
 
@@ -64,7 +65,7 @@ class Suite:
         return broken
 
     def run_system(self, machine, timeout):
-        status = self.run(machine, pytest_command("system.xml", "-n", WORKERS, "--dist", "load",
+        status = self.run(machine, pytest_command("system.xml", "-n", WORKERS, "--dist", "loadfile",
                                                   *chosen_tests(self.everything, self.names), "tests/system", "tests/attack"),
                           timeout)
         machine.fetch("/out", self.results)
