@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import pytest
-from skinktest import Bundle, alive, cgroup_dir, kill_quietly, read_text, starttime, wait_for
+from skinktest import Bundle, alive, cgroup_dir, kill_quietly, older_stranger, read_text, starttime, wait_for
 
 SLEEP = ["sleep", "1000"]
 USER = 1000
@@ -47,7 +47,7 @@ class Record:
 
 @pytest.fixture
 def stranger():
-    process = subprocess.Popen(SLEEP, stdin=subprocess.DEVNULL, env={"PATH": "/bin:/usr/bin"}, start_new_session=True)
+    process = older_stranger()
     yield process
     assert process.poll() is None, "a stranger was killed"
     process.kill()

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from skinktest import ALL, alive, cgroup_dir, kill_quietly, read_text, wait_for
+from skinktest import ALL, alive, cgroup_dir, kill_quietly, older_stranger, read_text, wait_for
 
 SLEEP = ["sleep", "1000"]
 
@@ -255,7 +255,7 @@ def test_f04_dies_in_a_hook(oci, bundle, world, kind):
 # F10: numbers that are somebody else's by now
 
 def test_f10_a_record_whose_number_is_a_strangers(oci, bundle, world):
-    stranger = subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, env={"PATH": "/bin:/usr/bin"})
+    stranger = older_stranger()
     try:
         name = running(oci, world, bundle(SLEEP))
         record = os.path.join(world.oci_root, name, "state.json")

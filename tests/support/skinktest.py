@@ -701,6 +701,14 @@ def starttime(pid):
     return text.rsplit(")", 1)[1].split()[19] if text else ""
 
 
+def older_stranger():
+    """A process of nobody's, with a start time (it counts in ticks of 10 ms) that nothing started from now on shares."""
+    process = subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, env={"PATH": "/bin:/usr/bin"}, start_new_session=True)
+    born = int(starttime(process.pid))
+    wait_for(lambda: int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")) > born)
+    return process
+
+
 def sweep():
     """Removes what a crashed run left: only below our prefix, only when its owner is dead."""
     for name in os.listdir("/var/tmp"):
