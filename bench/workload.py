@@ -98,12 +98,13 @@ class Workload:
             shutil.rmtree(directory, ignore_errors=True)
         groups = pathlib.Path("/sys/fs/cgroup")
         for directory in [*groups.glob(f"{self.tag}*"), *groups.glob(f"*/{self.tag}*")]:
-            if (directory / "cgroup.procs").exists():
+            if directory.stat().st_dev != groups.stat().st_dev:
                 _remove_empty_tree(directory)
                 continue
-            # podman makes plain directories on the tmpfs for a controller that this host does not have.
+            # podman and crun make plain directories on the tmpfs for a controller or a version that is not there.
             shutil.rmtree(directory, ignore_errors=True)
-            _remove_empty_tree(directory.parent)
+            if directory.parent.name != "unified":
+                _remove_empty_tree(directory.parent)
 
     def _make_rootfs(self, programs):
         for name in ("bin", "proc", "sys", "dev", "tmp", "run", "etc", "stamps"):

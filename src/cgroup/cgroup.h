@@ -20,6 +20,11 @@ namespace skink::cgroup {
 
 class Deadline;
 
+/// The parent of the groups that `skink` names itself; it goes with the last of them.
+inline constexpr std::string_view kOwnParent = "skink";
+/// How the groups at the top begin that `skink-oci` names itself.
+inline constexpr std::string_view kOwnPrefix = "skink-";
+
 enum class Layout { v1, v2, hybrid };
 
 /// One mounted hierarchy: where, and which controllers (v1) or "" for the unified one.

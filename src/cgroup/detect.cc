@@ -137,10 +137,12 @@ Result<std::string> own_path(const Host& host, std::size_t index, std::string_vi
 }  // namespace
 
 std::optional<std::string_view> own_group(std::string_view groups, std::string_view controllers) {
-  for (const std::string_view line : split(groups, '\n')) {
+  // Asked for each hierarchy of a launch: no list of the lines is made.
+  while (!groups.empty()) {
+    const std::string_view line = groups.substr(0, groups.find('\n'));
+    groups.remove_prefix(std::min(line.size() + 1, groups.size()));
     const auto number = split_once(line, ':');
-    if (!number) continue;
-    const auto rest = split_once(number->second, ':');
+    const auto rest = number ? split_once(number->second, ':') : std::nullopt;
     if (rest && rest->first == controllers) return rest->second;
   }
   return std::nullopt;
@@ -239,27 +241,26 @@ namespace {
 
 enum class Mounted { nothing, v1, unified };
 
-Mounted mounted_on(int dir_fd) {
+Mounted mounted_on(const std::string& dir) {
   struct statfs info {};
-  if (::fstatfs(dir_fd, &info) != 0) return Mounted::nothing;
+  if (::statfs(dir.c_str(), &info) != 0) return Mounted::nothing;
   const auto magic = static_cast<long>(info.f_type);
   return magic == CGROUP2_SUPER_MAGIC ? Mounted::unified : magic == CGROUP_SUPER_MAGIC ? Mounted::v1 : Mounted::nothing;
 }
 
 std::optional<Host> look_at_usual_place() {
-  const auto top = sys::open_at(AT_FDCWD, kUsualPlace, O_RDONLY | O_DIRECTORY);
-  if (!top) return std::nullopt;
-  const Mounted what = mounted_on(top->get());
+  const Mounted what = mounted_on(kUsualPlace);
   if (what == Mounted::unified) return Host{Layout::v2, {{kUsualPlace, "", true}}, {}};
   if (what == Mounted::v1) return std::nullopt;
+  const auto top = sys::open_at(AT_FDCWD, kUsualPlace, O_RDONLY | O_DIRECTORY);
+  if (!top) return std::nullopt;
   std::string own;
   const auto entries = fs::list(top->get());
   if (!entries || read_control(AT_FDCWD, "/proc/self/cgroup", own) != 0) return std::nullopt;
   std::vector<MountedAt> mounted;
   for (const auto& entry : *entries) {
     if (entry.type != DT_DIR) continue;  // "cpu" is a link to "cpu,cpuacct"
-    const auto dir = sys::open_at(top->get(), entry.name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW);
-    const Mounted here = dir ? mounted_on(dir->get()) : Mounted::nothing;
+    const Mounted here = mounted_on(str(kUsualPlace, '/', entry.name));
     if (here != Mounted::nothing) mounted.push_back({entry.name, here == Mounted::unified});
   }
   return match_directories(mounted, own);

@@ -18,8 +18,11 @@
 namespace skink::cgroup {
 namespace {
 
-// A group below /skink is nobody's but ours; what an administrator made elsewhere stays as it is.
-bool is_ours(const Place& place) { return split_path(place.path).parent == kOwnParent; }
+// A group by a name that we choose is nobody's but ours; what an administrator made elsewhere stays as it is.
+bool is_ours(const Place& place) {
+  const PathParts parts = split_path(place.path);
+  return parts.parent == kOwnParent || (parts.parent.empty() && parts.name.starts_with(kOwnPrefix));
+}
 
 Result<void> refuse_members(const Place& place, int dir_fd) {
   std::vector<pid_t> pids;

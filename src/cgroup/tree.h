@@ -15,9 +15,6 @@
 
 namespace skink::cgroup {
 
-/// The parent of the groups that skink names itself; it goes with the last of them.
-inline constexpr std::string_view kOwnParent = "skink";
-
 /// Parent path and last name of a checked path: "/a/b" is {"a", "b"}, "/b" is {"", "b"}.
 struct PathParts {
   std::string parent, name;

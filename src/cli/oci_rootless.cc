@@ -38,14 +38,18 @@ const char* first_limit(const oci::Resources& resources) {
 
 }  // namespace
 
-// A user's session gives groups away below the parent of the one that we are in; the one itself has processes, so that
-// no limit could be set below it (cgroup-v2.rst "No Internal Process Constraint").
+// One level, as a common parent would be made and removed with each first and last container: on v1 that is a second
+// group on each hierarchy. A user's session gives groups away below the parent of the one that we are in; the one
+// itself has processes, so that no limit could be set below it (cgroup-v2.rst "No Internal Process Constraint").
 std::string default_group(const std::string& id) {
-  if (!sys::in_user_namespace()) return str("/skink/", id);
+  constexpr std::size_t kLongestName = 255;
+  const std::string flat = str("/", cgroup::kOwnPrefix, id);
+  if (flat.size() > kLongestName + 1) return str("/", cgroup::kOwnParent, "/", id);
+  if (!sys::in_user_namespace()) return flat;
   const auto text = fs::read_file(AT_FDCWD, "/proc/self/cgroup", 65536);
   for (const auto line : split(text ? std::string_view(*text) : std::string_view{}, '\n'))
-    if (line.starts_with("0::")) return str(line.substr(3, line.rfind('/') - 3), "/skink-", id);
-  return str("/skink-", id);
+    if (line.starts_with("0::")) return str(line.substr(3, line.rfind('/') - 3), flat);
+  return flat;
 }
 
 Result<std::optional<cgroup::Location>> place_for_caller(const std::string& path, const oci::Resources* resources) {

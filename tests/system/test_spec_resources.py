@@ -419,7 +419,15 @@ def test_a_relative_cgroups_path_is_below_the_callers_group(oci, bundle, world):
 
 def test_without_a_cgroups_path_each_container_has_one(oci, bundle, world):
     one, two = started(oci, world, bundle(SLEEP)), started(oci, world, bundle(SLEEP))
-    assert places(one) != places(two) and any(place.startswith("/skink/") for place in places(one))
+    assert places(one) != places(two) and any(place.startswith("/skink-") for place in places(one))
+
+
+def test_an_id_too_long_for_a_name_of_its_own_has_a_group_too(oci, bundle, world):
+    name = (world.name() + "-").ljust(253, "x")
+    oci.ok("create", "--bundle", bundle(SLEEP).dir, name)
+    assert "/skink/" + name in places(json.loads(oci.ok("state", name))["pid"])
+    oci.ok("delete", "--force", name)
+    assert world.leaks(3) == []
 
 
 @pytest.mark.parametrize("path", ["/", "/../x", "a/../../b", "/a/..", "..", "/a\nb", "/a\x07b", "/" + "x" * 256, "/." , "/a/./b"])
