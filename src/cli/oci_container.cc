@@ -14,6 +14,7 @@
 
 #include "base/text.h"
 #include "cli/oci_foreground.h"
+#include "cli/oci_groups.h"
 #include "cli/oci_host_root.h"
 #include "cli/oci_rootless.h"
 #include "cli/oci_unit.h"
@@ -307,6 +308,23 @@ Result<state::Record> known(const state::Container& container, const OciGlobals&
   return record;
 }
 
+Result<void> remove_groups(const state::Root& root, const state::Container& container, const state::Record& record,
+                           bool lives, const OciLog& log) {
+  if (record.cgroup && !record.unit && cgroup::Group::remove_if_empty(*record.cgroup)) return {};
+  const bool is_guess = record.cgroup && record.cgroup->places.empty();  // a unit by its name alone
+  if (!owns_its_groups(root, record, lives) && (is_guess || has_processes(record))) {
+    log.debug("what is in the container's control groups is not its own, and stays");
+    return {};
+  }
+  if (record.cgroup && record.unit) return end_unit(record);
+  if (container.record().unit) return end_unrecorded_unit(container);
+  if (!record.cgroup) return {};
+  // Everything that is left, by the groups and not by the process: it may have died before its children (attack A89).
+  auto group = cgroup::Group::open(*record.cgroup);
+  if (group) TRY(group->kill_all(kKillDeadline));
+  return cgroup::Group::remove(*record.cgroup, kKillDeadline);
+}
+
 }  // namespace
 
 Result<void> destroy_container(state::Root& root, state::Container container, const OciGlobals& globals) {
@@ -317,16 +335,7 @@ Result<void> destroy_container(state::Root& root, state::Container container, co
   const auto init = container.open_init();
   if (init) (void)sys::signal_pidfd(init->get(), SIGKILL);
   if (init) globals.log.debug("process ", record.init.pid, " has been sent KILL");
-  if (record.cgroup && record.unit) {
-    TRY(end_unit(record));
-  } else if (container.record().unit) {
-    TRY(end_unrecorded_unit(container));
-  } else if (record.cgroup && !cgroup::Group::remove_if_empty(*record.cgroup)) {
-    // Everything that is left, by the groups and not by the process: it may have died before its children (attack A89).
-    auto group = cgroup::Group::open(*record.cgroup);
-    if (group) TRY(group->kill_all(kKillDeadline));
-    TRY(cgroup::Group::remove(*record.cgroup, kKillDeadline));
-  }
+  TRY(remove_groups(root, container, record, init.has_value(), globals.log));
   if (init) TRY(wait_for_end(init->get(), record.init.pid));
   if (record.resctrl) {
     // Unmounted since: then its groups are gone with it.

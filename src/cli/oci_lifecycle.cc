@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "cli/oci_groups.h"
 #include "cli/oci_verbs.h"
 #include "launch/hooks.h"
 #include "launch/launch.h"
@@ -173,21 +174,23 @@ void thaw(const state::Record& record) {
   if (group) (void)group->thaw();
 }
 
-Result<void> kill_all(const state::Container& container, int signal) {
+Result<void> kill_all(const state::Root& root, const state::Container& container, int signal) {
   const auto& record = container.record();
   const auto init = container.open_init();
+  if (!owns_its_groups(root, record, init.has_value())) return {};
   (void)TRY(signal_group(record, signal));
   // Without control groups its first process is all that is known of it.
   if (init && (!record.cgroup || signal == SIGKILL)) (void)sys::signal_pidfd(init->get(), signal);
   return {};
 }
 
-Result<void> kill_init(const state::Container& container, int signal) {
+Result<void> kill_init(const state::Root& root, const state::Container& container, int signal) {
   const auto& record = container.record();
   const auto init = container.open_init();
   // A container that shares its pid namespace does not end with its first process: its group does.
   if (signal == SIGKILL && record.shares_pids && record.cgroup) {
-    const std::size_t count = TRY(signal_group(record, signal));
+    const bool owns = owns_its_groups(root, record, init.has_value());
+    const std::size_t count = owns ? TRY(signal_group(record, signal)) : 0;
     if (count == 0 && !init) return not_running(record.id);
     return {};
   }
@@ -206,7 +209,7 @@ Result<int> oci_kill(const OciGlobals& globals, Arguments args) {
   if (line.help) return 0;
   const auto [root, container] = TRY(look_at_container(globals, line.operands[0]));
   const int signal = TRY(signal_of(line));
-  TRY(options.all ? kill_all(container, signal) : kill_init(container, signal));
+  TRY(options.all ? kill_all(root, container, signal) : kill_init(root, container, signal));
   return 0;
 }
 

@@ -137,6 +137,37 @@ def test_a23_groups_that_are_not_the_containers(oci, world, canary, stranger, pl
     world.leaks_expected = True  # what is not known any more cannot be removed
 
 
+@pytest.mark.parametrize("pids", ["own", "host"])
+@pytest.mark.parametrize("known", ["record", "torn record"])
+def test_a23_groups_that_another_container_has_now(oci, world, known, pids):
+    """Two containers are given one place: the second may take it when the first is dead, and then it is the second's."""
+    path = "/shared-" + world.id
+    names, found = [], []
+    for _ in range(2):
+        b = Bundle(world, SLEEP)
+        b.config["linux"]["cgroupsPath"] = path
+        if pids == "host":
+            b.config["linux"]["namespaces"] = [one for one in b.config["linux"]["namespaces"] if one["type"] != "pid"]
+        names.append(running(oci, world, b.save()))
+        found.append(pid_of(oci, names[-1]))
+        if len(names) == 1:
+            kill_quietly(found[0])
+            wait_for(lambda: status_of(oci, names[0]) == "stopped")
+    first, second = names
+    if known == "torn record":
+        with open(Record(world, first).path, "w") as file:
+            file.write("{")
+    else:
+        for command in (["kill", "--all", first, "9"], ["kill", first, "9"], ["delete", first]):
+            oci(*command, timeout=20)
+    oci.ok("delete", "--force", first)
+    assert alive(found[1]) and status_of(oci, second) == "running"
+    group = cgroup_dir(found[1], "pids")[0]
+    assert group.endswith(path) and os.path.isdir(group)
+    oci.ok("delete", "--force", second)
+    assert not alive(found[1]) and world.leaks(3) == []
+
+
 # A36: a state directory that others can write
 
 def change_owner(path):
