@@ -151,9 +151,11 @@ Manager callers_manager() {
 
 Result<Connection> Connection::open(Manager manager, std::chrono::milliseconds patience) {
   std::string tried;
+  bool refused = false;
   for (const Address& address : addresses_of(manager)) {
     auto socket = connect_to(address.path, patience);
     if (!socket) {
+      refused = refused || socket.error().errnum() == ECONNREFUSED;
       tried += str(tried.empty() ? "" : "; ", socket.error().text());
       continue;
     }
@@ -163,6 +165,8 @@ Result<Connection> Connection::open(Manager manager, std::chrono::milliseconds p
     connection.ask_bus("Hello", {});
     return connection;
   }
+  if (refused)  // the socket is there: systemd was a moment ago, and will be again
+    return Error::from_errno(ECONNREFUSED, "systemd has stopped to listen (", tried, ")").as(Code::unsupported);
   return no_manager(manager, tried);
 }
 
@@ -216,6 +220,7 @@ Result<std::size_t> Connection::receive() {
     const ssize_t count = ::recv(socket_.get(), buffer, sizeof buffer, 0);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return Error::from_errno(errno, "receive from systemd");
+    if (count == 0 && authenticated_) return Error::from_errno(ECONNRESET, "systemd closed the connection");
     if (count == 0) return Error::make(Code::denied, "systemd closed the connection");
     in_.append(buffer, static_cast<std::size_t>(count));
     return static_cast<std::size_t>(count);
@@ -289,7 +294,12 @@ Result<Message> Connection::answer(std::uint32_t serial) {
     } else if (message.kind == Kind::error && (ours || std::ranges::count(needed_, message.answers) != 0)) {
       error_name_ = message.error;
       const auto words = message.signature.starts_with('s') ? Reader(message.body).text() : std::nullopt;
-      return Error::make(Code::os, words ? printable(*words) : "", words ? " (" : "(", printable(message.error), ")");
+      const std::string said = str(words ? printable(*words) : "", words ? " (" : "(", printable(message.error), ")");
+      // The bus, of a systemd that left it before it answered, or that it tried to start.
+      const bool gone = message.error == "org.freedesktop.DBus.Error.NoReply" ||
+                        message.error == "org.freedesktop.DBus.Error.Spawn.ChildExited";
+      if (gone) return Error::from_errno(ECONNRESET, said);
+      return Error::make(Code::os, said);
     }
   }
 }

@@ -31,7 +31,8 @@ class Connection {
 
   /// Sends the call to systemd's manager object; the number names its answer.
   std::uint32_t send(std::string member, std::vector<Value> arguments);
-  /// The answer to that call. An error of the other side is an Error: its text has the error's name and words.
+  /// The answer to that call. An error of the other side is an Error: its text has the error's name and words. One with
+  /// ECONNRESET or EPIPE: systemd has dropped its connections, as it does when it executes itself anew.
   Result<Message> answer(std::uint32_t serial);
   /// send() and answer().
   Result<Message> call(std::string member, std::vector<Value> arguments);

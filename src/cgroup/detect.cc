@@ -232,7 +232,8 @@ std::optional<Host> match_directories(const std::vector<MountedAt>& mounted, std
   }
   if (host.hierarchies.empty() || unified > 1) return std::nullopt;
   // As the kernel lists them elsewhere, the unified one last.
-  std::ranges::stable_partition(host.hierarchies, [](const Hierarchy& h) { return !h.unified; });
+  std::stable_partition(host.hierarchies.begin(), host.hierarchies.end(),
+                        [](const Hierarchy& h) { return !h.unified; });
   host.layout = unified == 0 ? Layout::v1 : Layout::hybrid;
   return host;
 }

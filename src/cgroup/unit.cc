@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <thread>
 
 #include "base/text.h"
 #include "cgroup/control_file.h"
@@ -58,6 +59,28 @@ std::string unit_text_of(std::string_view id) {
 
 Result<bus::Connection> connect(bus::Manager manager) {
   return bus::Connection::open(manager, std::chrono::milliseconds(kPatience));
+}
+
+bool is_lost(const Error& error) {
+  return error.errnum() == ECONNRESET || error.errnum() == EPIPE || error.errnum() == ECONNREFUSED;
+}
+
+// systemd drops its connections while it executes itself anew (daemon-reexec, as at each of its updates), and for a
+// moment is not there. What was asked for has been done by then or never will be: `work` is told that it is not the
+// first time.
+template <typename Work>
+auto through_reexec(const Work& work) {
+  constexpr std::chrono::seconds kReexec{10};
+  const Deadline deadline(kReexec);
+  for (bool again = false;; again = true) {
+    auto result = work(again);
+    if (result || deadline.passed()) return result;
+    const Code code = result.error().code();
+    // A unit that systemd was asked for before is there, and its job is not done yet.
+    const bool may_pass = is_lost(result.error()) || (again && (code == Code::unsupported || code == Code::exists));
+    if (!may_pass) return result;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
 }
 
 Value property_value(const Property& property) {
@@ -167,16 +190,23 @@ Result<Unit> parse_unit(std::string_view cgroups_path, std::string_view id, bus:
   return unit;
 }
 
-Result<Location> start_unit(const Unit& unit, pid_t pid, std::string_view description,
-                            std::vector<Property> properties) {
-  bus::Connection connection = TRY(connect(unit.manager));
-  const auto all = complete(unit, pid, description, std::move(properties));
+namespace {
+
+// Whether the unit that is there is the one that was asked for before the connection was lost.
+Result<bool> is_started(const Unit& unit, pid_t pid, std::string_view description) {
+  if (unit.is_slice()) return is_described(unit, description);
+  const Result<Location> there = location_of(unit, pid);
+  return there.has_value();
+}
+
+// Waits for the job too.
+Result<void> start_once(bus::Connection& connection, const Unit& unit, const std::vector<Property>& properties) {
   connection.watch_jobs();
-  auto answer = connection.call("StartTransientUnit", start_arguments(unit, all));
+  auto answer = connection.call("StartTransientUnit", start_arguments(unit, properties));
   if (!answer && connection.error_name().ends_with(".UnitExists")) {
     // One that failed is only remembered. One that lives stays what it is, and the second try says so.
     (void)connection.call("ResetFailedUnit", {bus::text(unit.name)});
-    answer = connection.call("StartTransientUnit", start_arguments(unit, all));
+    answer = connection.call("StartTransientUnit", start_arguments(unit, properties));
     if (!answer && connection.error_name().ends_with(".UnitExists"))
       return Error::make(Code::exists, "unit ", quoted(unit.name),
                          " exists already: a container of another name uses it; `systemctl status ", unit.name,
@@ -184,39 +214,56 @@ Result<Location> start_unit(const Unit& unit, pid_t pid, std::string_view descri
   }
   if (!answer) return std::move(answer).error().context("start ", quoted(unit.name));
   const std::string result = TRY(connection.wait_for_job(TRY(job_of(*answer))));
-  if (result != "done") return job_failed(unit, result);
-  if (!unit.is_slice()) return location_of(unit, pid);
-  return locate_below(TRY(detect()), TRY(group_of_slice(unit, connection)), {});
+  return result == "done" ? Result<void>{} : job_failed(unit, result);
+}
+
+}  // namespace
+
+Result<Location> start_unit(const Unit& unit, pid_t pid, std::string_view description,
+                            std::vector<Property> properties) {
+  const auto all = complete(unit, pid, description, std::move(properties));
+  return through_reexec([&](bool again) -> Result<Location> {
+    bus::Connection connection = TRY(connect(unit.manager));
+    if (!again || !TRY(is_started(unit, pid, description))) TRY(start_once(connection, unit, all));
+    if (!unit.is_slice()) return location_of(unit, pid);
+    return locate_below(TRY(detect()), TRY(group_of_slice(unit, connection)), {});
+  });
 }
 
 Result<void> move_into_unit(const Unit& unit, std::string_view below, pid_t pid) {
-  bus::Connection connection = TRY(connect(unit.manager));
-  TRY_CTX(connection.call("AttachProcessesToUnit", {bus::text(unit.name), bus::text(std::string(below)),
-                                                    bus::array("u", {bus::u32(static_cast<std::uint32_t>(pid))})}),
-          "move process ", pid, " into ", quoted(unit.name));
-  return {};
+  return through_reexec([&](bool) -> Result<void> {
+    bus::Connection connection = TRY(connect(unit.manager));
+    TRY_CTX(connection.call("AttachProcessesToUnit", {bus::text(unit.name), bus::text(std::string(below)),
+                                                      bus::array("u", {bus::u32(static_cast<std::uint32_t>(pid))})}),
+            "move process ", pid, " into ", quoted(unit.name));
+    return {};
+  });
 }
 
 Result<void> change_unit(const Unit& unit, std::vector<Property> properties) {
   if (properties.empty()) return {};
-  bus::Connection connection = TRY(connect(unit.manager));
-  constexpr bool kUntilItEnds = true;
-  TRY_CTX(connection.call("SetUnitProperties",
-                          {bus::text(unit.name), bus::boolean(kUntilItEnds), property_list(properties)}),
-          "change ", quoted(unit.name));
-  return {};
+  return through_reexec([&](bool) -> Result<void> {
+    bus::Connection connection = TRY(connect(unit.manager));
+    constexpr bool kUntilItEnds = true;
+    TRY_CTX(connection.call("SetUnitProperties",
+                            {bus::text(unit.name), bus::boolean(kUntilItEnds), property_list(properties)}),
+            "change ", quoted(unit.name));
+    return {};
+  });
 }
 
 Result<void> stop_unit(const Unit& unit) {
-  bus::Connection connection = TRY(connect(unit.manager));
-  connection.watch_jobs();
-  // Order: killed before it is stopped, which would say SIGTERM first and wait. Nothing is in it, or it is not there.
-  if (!unit.is_slice()) connection.send("KillUnit", {bus::text(unit.name), bus::text("all"), bus::i32(SIGKILL)});
-  const auto answer = connection.call("StopUnit", {bus::text(unit.name), bus::text("replace")});
-  if (!answer && connection.error_name().ends_with(".NoSuchUnit")) return {};
-  if (!answer) return Error(answer.error()).context("stop ", quoted(unit.name));
-  TRY(connection.wait_for_job(TRY(job_of(*answer))));
-  return {};
+  return through_reexec([&](bool) -> Result<void> {
+    bus::Connection connection = TRY(connect(unit.manager));
+    connection.watch_jobs();
+    // Order: killed before it is stopped, which would say SIGTERM first and wait. Nothing is in it, or it is not there.
+    if (!unit.is_slice()) connection.send("KillUnit", {bus::text(unit.name), bus::text("all"), bus::i32(SIGKILL)});
+    const auto answer = connection.call("StopUnit", {bus::text(unit.name), bus::text("replace")});
+    if (!answer && connection.error_name().ends_with(".NoSuchUnit")) return {};
+    if (!answer) return Error(answer.error()).context("stop ", quoted(unit.name));
+    TRY(connection.wait_for_job(TRY(job_of(*answer))));
+    return {};
+  });
 }
 
 Result<bool> is_described(const Unit& unit, std::string_view description) {

@@ -60,6 +60,8 @@ Result<std::vector<Property>> limit_properties(const oci::Resources& resources, 
 /// that names the annotation.
 Result<std::vector<Property>> annotated_properties(const std::map<std::string, std::string>& annotations);
 
+// All of these stand a systemd that executes itself anew meanwhile.
+
 /// Starts the unit and waits until it is there. A scope has to have a process from its beginning and ends with its last
 /// one: `pid` is moved into it. A unit of that name that has failed is forgotten first. Returns its groups, on every
 /// hierarchy; those that systemd does not manage are not made yet. Errors: exists when there is a living unit of that
