@@ -19,7 +19,6 @@ SHORT = [(["run", "--rm", "busybox", "sh", "-c", "echo out; exit 7"], 7, "out\n"
          (["run", "--rm", "busybox", "nothing-there"], 127, ""), (["run", "-d", "busybox", "nothing-there"], 127, "")]
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("who", ["first", "others"])
 @pytest.mark.parametrize("args,status,out", SHORT, ids=lambda value: "-".join(value[:3]) if isinstance(value, list) else "")
 def test_f24_a_program_that_is_over_before_anybody_looks(sk, world, who, args, status, out):
