@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "base/unique_fd.h"
+#include "sys/file.h"
 
 namespace skink::cgroup {
 
@@ -35,7 +36,7 @@ int read_control(int dir_fd, const char* name, std::string& text) {
   }
 }
 
-bool has_control(int dir_fd, const char* name) { return ::faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0; }
+bool has_control(int dir_fd, const char* name) { return sys::stat_at(dir_fd, name, AT_SYMLINK_NOFOLLOW).has_value(); }
 
 std::string_view chomp(std::string_view text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);

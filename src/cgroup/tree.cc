@@ -258,7 +258,7 @@ int remove_group(int parent_fd, const char* name) {
   if (answer == 0 || errno == ENOENT) return 0;
   const int err = errno;
   // On a read-only file system the kernel says so before it looks for the name.
-  if (err == EROFS && ::faccessat(parent_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT) return 0;
+  if (err == EROFS && !sys::is_there(parent_fd, name)) return 0;
   return err;
 }
 

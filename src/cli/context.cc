@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/text.h"
+#include "security/security.h"
 
 namespace skink::cli {
 
@@ -49,7 +50,7 @@ void Context::note(std::string_view text) {
 }
 
 int Context::fail(const Error& error, int status) {
-  if (error.errnum() != EPIPE) note(error.text());
+  if (error.errnum() != EPIPE) note(str(error.text(), security::lacking_here(error)));
   return status;
 }
 

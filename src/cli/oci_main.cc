@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "cli/oci_verbs.h"
 #include "oci/json.h"
+#include "security/security.h"
 
 namespace skink::cli {
 namespace {
@@ -144,7 +145,7 @@ void find_log(Arguments args, OciGlobals& globals) {
 }
 
 int report(const OciGlobals& globals, const Error& error) {
-  globals.log.error(error.text());
+  globals.log.error(str(error.text(), security::lacking_here(error)));
   return 1;
 }
 

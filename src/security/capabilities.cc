@@ -5,6 +5,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 #include "base/text.h"
 #include "security/security.h"
 #include "sys/file.h"
@@ -40,6 +42,15 @@ std::uint64_t permitted_capabilities() {
   __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
   if (::syscall(SYS_capget, &header, data) != 0) return ~std::uint64_t{0};
   return data[0].permitted | static_cast<std::uint64_t>(data[1].permitted) << 32;
+}
+
+std::string lacking_here(const Error& error) {
+  if (error.text().find(errno_text(ENOSYS)) != std::string::npos)
+    return "; this kernel has not the call (Linux 5.14 or newer is needed), or a filter around this process refuses it";
+  if (error.code() != Code::denied || ::geteuid() != 0) return {};
+  constexpr std::uint64_t kNeeded = kDefault | bit(CAP_SYS_ADMIN) | bit(CAP_NET_ADMIN) | bit(CAP_DAC_READ_SEARCH);
+  const std::uint64_t missing = kNeeded & ~permitted_capabilities();
+  return missing == 0 ? std::string() : str("; this process has not ", oci::capability_names(missing));
 }
 
 std::uint64_t default_capabilities() { return kDefault; }

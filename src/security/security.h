@@ -32,6 +32,10 @@ std::string seccomp_library_version();
 /// ENOSYS; TIOCSTI and TIOCLINUX are refused whatever the high 32 bits say (attacks A40 to A43).
 oci::Seccomp default_seccomp(std::uint64_t capabilities);
 
+/// What a host (or a container that we run in) lacks, where that can be the cause of `error`: "; this process has not
+/// CAP_SYS_ADMIN". Empty where it is not.
+std::string lacking_here(const Error& error);
+
 /// docker's default capability set without CAP_NET_RAW.
 std::uint64_t default_capabilities();
 /// What this process has itself: more than that it cannot give to a child (root in a container or under systemd's

@@ -103,7 +103,10 @@ Result<bool> Attachment::on_control() {
     if (launched_) return false;  // the answer to a signal that came too late
     return error_of(message->json);
   }
-  if (message->json.contains("ok")) launched_ = true;
+  if (message->json.contains("ok")) {
+    launched_ = true;
+    front_.patience = nullptr;
+  }
   take_event(*message);
   return over_;
 }
@@ -153,9 +156,10 @@ Result<int> Attachment::run() {
   front_.next_output = [this] { return next_output(); };
   front_.on_signal = [this](int signal) { on_signal(signal); };
   front_.output_fds = {output_event_.get()};
+  Patience patience(roots_, id_);
+  front_.patience = [&patience] { return patience.check(); };
   auto done = front_.run(signals);
   raw_.reset();
-  Patience patience(roots_, id_);
   // Only so that it can be removed or started at once; how it ended is known.
   if (done || !launched_) (void)await_no_supervisor(supervised_.alive.get(), patience);
   if (!done) return std::move(done).error();

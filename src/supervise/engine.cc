@@ -194,9 +194,7 @@ Result<std::string> Engine::resolve(std::string_view text) const {
   const std::string name(text);
   const auto none = [&] { return Error::make(Code::not_found, "no such container: ", skink::quoted(text)); };
   const Roots& roots = impl_->roots;
-  const auto exists = [&](const std::string& id) {
-    return ::faccessat(roots.store_containers.get(), id.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-  };
+  const auto exists = [&](const std::string& id) { return sys::is_there(roots.store_containers.get(), id.c_str()); };
   if (is_id(name) && exists(name)) return name;
   if (const auto id = find_name(roots, name); id && exists(*id)) return *id;
   const bool hex = !name.empty() && name.size() <= 64 && name.find_first_not_of("0123456789abcdef") == name.npos;

@@ -351,6 +351,9 @@ Result<void> Engine::start(const std::string& id) {
     Patience patience(impl_->roots, id);
     auto done = hear(supervised.socket.get(), patience);
     if (done || !is_hang_up(done.error()) || attempt >= 8) {
+      if (!done && is_hang_up(done.error()))
+        if (const auto run_dir = open_run_dir(impl_->roots, id))
+          if (auto said = last_complaint(run_dir->get())) done = *std::move(said);
       // After a launch that failed nothing is left, not even the supervisor that tried.
       if (!done) (void)await_no_supervisor(supervised.alive.get(), patience);
       return done;
@@ -479,7 +482,7 @@ Result<void> Engine::remove(const std::string& id, bool force) {
   if (!lock && lock.error().code() == Code::not_found) {
     // Killed on the way: what a removal that went before has left is finished, without complaint.
     const std::string gone = str(kGonePrefix, id);
-    const bool half = is_id(id) && ::faccessat(roots.store_containers.get(), gone.c_str(), F_OK, 0) == 0;
+    const bool half = is_id(id) && sys::is_there(roots.store_containers.get(), gone.c_str());
     if (!half) return std::move(lock).error();
     sweep(roots.store_containers.get(), roots.names.get(), gone);
     return {};

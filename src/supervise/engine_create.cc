@@ -75,9 +75,7 @@ Result<void> write_file(int dir_fd, const char* name, std::string_view text, boo
 
 // Whether anything stands behind a name: a container, or one that another process is making right now.
 bool is_taken(const Roots& roots, const std::string& id) {
-  const auto exists = [&] {
-    return ::faccessat(roots.store_containers.get(), id.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-  };
+  const auto exists = [&] { return sys::is_there(roots.store_containers.get(), id.c_str()); };
   if (exists()) return true;
   auto draft =
       sys::open_at(roots.store_containers.get(), str(kNewPrefix, id).c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);

@@ -142,7 +142,7 @@ void sweep_names(const Roots& roots) {
     const auto id = find_name(roots, entry.name);
     if (!id) continue;
     const auto there = [&](const std::string& name) {
-      return ::faccessat(roots.store_containers.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+      return sys::is_there(roots.store_containers.get(), name.c_str());
     };
     if (!there(str(kNewPrefix, *id)) && !there(*id)) (void)remove_name(roots.names.get(), entry.name, *id);
   }

@@ -155,7 +155,10 @@ Result<void> Front::run(const ForwardedSignals& signals) {
     const std::size_t target_at = input_target_ && !input_.empty() ? add(input_target_.get(), POLLOUT) : kNone;
     if (!output_)
       for (const int fd : output_fds) add(fd, POLLIN);
-    if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return Error::from_errno(errno, "poll");
+    constexpr int kBetweenLooksMs = 500;
+    const int timeout = patience && !over_ ? kBetweenLooksMs : -1;
+    if (::poll(fds.data(), fds.size(), timeout) < 0 && errno != EINTR) return Error::from_errno(errno, "poll");
+    if (patience && !over_) TRY(patience());
     const auto ready = [&](std::size_t at) { return at != kNone && fds[at].revents != 0; };
     if (ready(signal_at)) handle_signals(signals.fd());
     if (ready(in_at)) read_input();

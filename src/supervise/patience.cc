@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <ctime>
 
+#include "base/text.h"
 #include "fs/dir.h"
 
 namespace skink::supervise {
@@ -39,8 +40,30 @@ Patience::Look Patience::look() const {
     now.text += str(identity->pid, '=', process->cpu_ticks, ' ');
     if (process->state == 'R') now.moves = true;
     if (process->state == 'T') now.stopped = identity->pid;
+    if (identity == &status_.supervisor) now.supervised = true;
   }
   return now;
+}
+
+std::optional<Error> last_complaint(int run_dir) {
+  const auto text = fs::read_file(run_dir, kComplaintsFile, kRecordLimit);
+  if (!text || text->empty()) return std::nullopt;
+  const auto lines = split(*text, '\n');
+  const std::string_view last = lines.size() > 1 ? lines[lines.size() - 2] : lines.back();
+  return Error::make(Code::busy, "its supervisors fail as soon as they start (", printable(last),
+                     "); skink rm -f ends it");
+}
+
+// The guard starts another one each time, a little later each time: that is no progress.
+Result<void> Patience::check_complaints(int run_dir) {
+  constexpr int kMostFailures = 4;
+  const auto text = fs::read_file(run_dir, kComplaintsFile, kRecordLimit);
+  const std::size_t size = text ? text->size() : 0;
+  if (last_.supervised) failures_ = 0;
+  else if (size > complained_) ++failures_;
+  complained_ = size;
+  if (failures_ < kMostFailures) return {};
+  return *last_complaint(run_dir);
 }
 
 Result<void> Patience::check() {
@@ -54,6 +77,7 @@ Result<void> Patience::check() {
   // Of two, one may run on while the other is held: that is no progress.
   if (now.stopped == 0 ? busy : now.stopped != last_.stopped) moved_at_ns_ = time;
   last_ = std::move(now);
+  if (const auto run_dir = open_run_dir(roots_, id_)) TRY(check_complaints(run_dir->get()));
   const std::int64_t quiet = time - moved_at_ns_;
   if (last_.stopped != 0 && quiet >= limits_.stopped_ns) return stopped_error(last_.stopped);
   if (quiet >= limits_.quiet_ns)

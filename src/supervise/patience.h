@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -24,7 +25,8 @@ class Patience {
   Patience(const Roots& roots, std::string id) : Patience(roots, std::move(id), Limits{}) {}
 
   /// Asked again and again while waiting; looks at the processes at most twice a second. Success: there is hope. busy,
-  /// with the reason and the way out, when a limit was reached. A launch may take as long as it likes (hooks).
+  /// with the reason and the way out, when a limit was reached or each supervisor fails as soon as it starts. A launch
+  /// may take as long as it likes (hooks).
   Result<void> check();
 
  private:
@@ -32,8 +34,10 @@ class Patience {
     std::string text;    // changes when either of them has run
     pid_t stopped = 0;   // a process that SIGSTOP or a terminal holds
     bool moves = false;  // one is running or waits for a CPU
+    bool supervised = false;
   };
   [[nodiscard]] Look look() const;
+  Result<void> check_complaints(int run_dir);
 
   const Roots& roots_;
   std::string id_;
@@ -41,7 +45,12 @@ class Patience {
   Status status_;  // the last that was there: at its end a supervisor removes it
   Look last_;
   std::int64_t next_look_ns_ = 0, moved_at_ns_ = 0;
+  std::size_t complained_ = 0;  // bytes in the supervisors' log
+  int failures_ = 0;            // looks at which it had grown and no supervisor lived
 };
+
+/// What the last supervisor said before it ended by itself, as an error with the way out; nothing when none has.
+std::optional<Error> last_complaint(int run_dir);
 
 /// Waits for one message. Errors as receive_message, and busy when patience is at its end.
 Result<Message> await_answer(int socket_fd, Patience& patience);

@@ -113,6 +113,8 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
     TRY(watch(kFdErrRead, Source::err, EPOLLIN));
   }
   auto guard = sys::open_pidfd(guard_pid);
+  // Order: only what says that it is dead is taken for its death. A new guard's supervisor would see the same.
+  if (!guard && guard.error().errnum() != ESRCH) return std::move(guard).error();
   if (!guard || ::getppid() != guard_pid) {
     // It died before we could hold it: what we are about to be, the next guard's supervisor will be.
     guard_died();

@@ -94,6 +94,12 @@ Result<struct stat> stat_fd(int fd, std::string_view what) {
   return status;
 }
 
+bool is_there(int dir_fd, const char* name) {
+  // Not faccessat(3): with flags it is a call that filters of older container engines refuse.
+  const auto found = stat_at(dir_fd, name, AT_SYMLINK_NOFOLLOW);
+  return found || (found.error().errnum() != ENOENT && found.error().errnum() != ENOTDIR);
+}
+
 Result<struct stat> stat_at(int dir_fd, const char* path, int flags) {
   struct stat status {};
   if (::fstatat(dir_fd, path, &status, flags) != 0) return Error::from_errno(errno, "stat ", path);

@@ -38,6 +38,8 @@ Result<std::string> readlink_at(int dir_fd, const char* path);
 Result<struct stat> stat_fd(int fd, std::string_view what);
 /// fstatat(2); flags such as AT_SYMLINK_NOFOLLOW.
 Result<struct stat> stat_at(int dir_fd, const char* path, int flags);
+/// Whether `name` exists, links not followed. What the kernel will not tell may: then it is for the next step to fail.
+bool is_there(int dir_fd, const char* name);
 
 /// Reads until the end of the file or `most` bytes; a longer file is an error of kind invalid_config. `what` names it.
 Result<std::string> read_all(int fd, std::size_t most, std::string_view what);

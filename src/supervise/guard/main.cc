@@ -68,6 +68,8 @@ long start_supervisor() {
   const long pid = call(__NR_clone, kSigchld);
   if (pid != 0) return pid;
   call(__NR_execveat, kFdProgram, arg(""), arg(supervisor_args), arg(no_environment), kEmptyPath);
+  constexpr char kComplaint[] = "skink: guard: the supervisor cannot be executed\n";
+  call(__NR_write, kFdComplaints, arg(kComplaint), sizeof kComplaint - 1);
   for (;;) call(__NR_exit_group, 127);
 }
 

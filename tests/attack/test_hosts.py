@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""F22, F39 and F42: hosts that lack something. What is optional is done in another way or left out with a word; what is
+not is an error that names it; no container is ever weaker than it was asked to be."""
+
+import os
+import re
+
+import pytest
+from skinktest import support, wait_for
+
+# How a container is seen from inside: what confines it, and what it sees.
+LOOK = ["sh", "-c", "grep -E 'NoNewPrivs|Cap|Groups|Uid' /proc/self/status; cut -d' ' -f5,6 /proc/self/mountinfo | sort; "
+                    "for n in mnt pid net ipc uts cgroup; do readlink /proc/self/ns/$n | cut -d: -f1; done; ls /dev; id"]
+
+# What a newer kernel has, as an older one answers to it.
+NEWER = {
+    "6.15: how a process ended, by its descriptor": ["ioctl:1&0xffff=0xff0b:ENOTTY"],
+    "6.13: layers of an overlay by descriptor": ["fsconfig:1=5:EINVAL"],
+    "6.7: layers one by one": ["fsconfig:1=5:EINVAL", "fsconfig:2~lowerdir+:EINVAL"],
+    "6.5: overlay by the new calls": ["fsconfig:1=5:EOPNOTSUPP", "fsconfig:2~lowerdir+:EINVAL"],
+    "6.3: memory files that cannot be executed": ["memfd_create:1&0x8=0x8:EINVAL"],
+    "6.3: memory files that can be executed": ["memfd_create:1&0x10=0x10:EINVAL"],
+    "a filter older than access by descriptor": ["faccessat2:EPERM"],
+    "a kernel without keys": ["keyctl:ENOSYS", "add_key:ENOSYS"],
+}
+# Without these there is no container.
+NEEDED = ["openat2", "clone3", "mount_setattr", "open_tree", "move_mount", "fsopen", "fsmount", "memfd_create", "close_range", "capset",
+          "pivot_root"]
+READ_ONLY = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+             "for p in $(awk '$5 ~ \"^/sys/fs/cgroup\" {print $5}' /proc/self/mountinfo); do mount -o remount,ro,bind $p || exit 77; done; exec \"$@\"", "sh"]
+
+
+def lacking(*rules):
+    return [support("lacking"), *rules, "--"]
+
+
+def run(sk, *args, **more):
+    return sk("run", "--rm", "--hostname", "h", "busybox", *(args or LOOK), **more)
+
+
+def nothing_is_left(sk, world):
+    assert sk.ok("ps", "-a", "-q") == ""
+    assert world.leaks() == []
+
+
+@pytest.mark.parametrize("what", NEWER, ids=[re.sub(r"[^a-z0-9.]+", "-", what) for what in NEWER])
+def test_f22_an_older_kernel(oci, sk, bundle, world, what):
+    before = lacking(*NEWER[what])
+    b = bundle(LOOK)
+    assert oci.ok("run", "--bundle", b.dir, world.name(), before=before) == oci.ok("run", "--bundle", b.dir, world.name())
+    assert run(sk, before=before).out == run(sk).out != ""
+    name = world.name()
+    sk.ok("run", "--name", name, "-d", "--writable", "--restart", "always", "busybox", "sh", "-c", "touch /made; exec sleep 1000", before=before)
+    wait_for(lambda: sk("exec", name, "ls", "/made", before=before).out == "/made\n")
+    sk.ok("rm", "-f", name, before=before)
+    nothing_is_left(sk, world)
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+@pytest.mark.parametrize("call", NEEDED)
+def test_f39_a_call_is_not_there(oci, sk, bundle, world, call, error):
+    """By the kernel, or by the filter of a container that we are in."""
+    before = lacking(call + ":" + error)
+    wanted = run(sk).out
+    for result in (oci("run", "--bundle", bundle(LOOK).dir, world.name(), before=before), run(sk, before=before)):
+        if call == "openat2" and result.status == 0:
+            assert result.out == wanted  # nothing to look for in the layers of busybox
+            continue
+        assert result.status in (1, 125, 126) and result.out == "" and result.err.count("\n") == 1, result
+        assert ("Linux 5.14 or newer" in result.err) == (error == "ENOSYS"), result
+    nothing_is_left(sk, world)
+
+
+@pytest.mark.parametrize("options", [(), ("-d",)])
+@pytest.mark.parametrize("call", ["pidfd_open", "execveat"])
+def test_f39_no_supervisor_can_live(sk, world, call, options):
+    """One that fails at once is not started anew in a circle, and the command says what its trouble is."""
+    result = sk("run", *options, "--name", world.name(), "busybox", "true", before=lacking(call + ":EPERM"), timeout=30)
+    assert result.status == 125 and "fail as soon as they start" in result.err, result
+    assert "pidfd_open" in result.err if call == "pidfd_open" else "cannot be executed" in result.err
+    nothing_is_left(sk, world)
+
+
+@pytest.mark.parametrize("capability", ["sys_admin", "net_admin", "setpcap"])
+def test_f39_a_capability_is_missing(oci, sk, bundle, world, capability):
+    before = ["setpriv", "--bounding-set=-" + capability, "--inh-caps=-" + capability, "--"]
+    for result in (oci("run", "--bundle", bundle(LOOK).dir, world.name(), before=before), run(sk, before=before)):
+        assert result.status in (1, 125) and result.out == "" and result.err.count("\n") == 1, result
+        assert "this process has not CAP_" + capability.upper() in result.err or "without root" in result.err, result
+    nothing_is_left(sk, world)
+
+
+def test_f39_read_only_groups(sk, world):
+    result = run(sk, before=READ_ONLY)
+    if result.status == 77:
+        pytest.skip("cannot make it read-only")
+    assert result.status == 125 and "Read-only file system" in result.err and "/sys/fs/cgroup" in result.err, result
+    nothing_is_left(sk, world)
+
+
+@pytest.mark.parametrize("error", ["ENODEV", "EPERM"])
+def test_f42_no_overlay(sk, world, error):
+    """No module, or a user namespace that may not mount it: never another kind of root in its place."""
+    result = run(sk, before=lacking("fsopen:0~overlay:" + error))
+    assert result.status == 125 and "overlay" in result.err and result.err.count("\n") == 1, result
+    nothing_is_left(sk, world)
+
+
+def test_f42_a_store_on_an_overlay(sk, world):
+    """As in a container: overlay takes no upper layer from an overlay."""
+    top = world.path("top")
+    os.mkdir(top)
+    script = ("mount -t tmpfs t {top} && mkdir -m 700 {top}/up {top}/work && mount -t overlay -o lowerdir={store},upperdir={top}/up,workdir={top}/work o {store} "
+              "&& exec \"$@\"").format(top=top, store=sk.world.store)
+    before = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    assert run(sk, "echo", "ran", before=before).out == "ran\n"
+    result = sk("run", "--rm", "--writable", "busybox", "touch", "/made", before=before)
+    assert result.status == 0 or (result.status == 125 and "overlay" in result.err and result.err.count("\n") == 1), result
+    nothing_is_left(sk, world)
