@@ -170,7 +170,7 @@ struct SubGroup {
 Result<Location> below(const Location& base, const std::vector<SubGroup>& groups);
 
 /// The groups for a process that shall outlive the session, service or container of its caller: at the top of each
-/// hierarchy, where the caller is not there itself.
+/// hierarchy, where the caller is not there itself; on cgroup v2 not at the top of a container's own namespace.
 struct Home {
   UniqueFd unified;                  ///< the group's directory, for CLONE_INTO_CGROUP
   std::vector<UniqueFd> join_files;  ///< as Group::open_join_files

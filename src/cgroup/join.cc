@@ -108,6 +108,9 @@ Result<Home> open_home() {
     if (!path || *path == "/") continue;
     auto mount = open_mount(hierarchy);
     if (!mount) continue;
+    // Order: only the real root has no type. The top of a container's own namespace is a group like others: with a
+    // process in it, it could give no controllers to ours.
+    if (hierarchy.unified && has_control(mount->get(), "cgroup.type")) continue;
     if (hierarchy.unified) {
       home.unified = std::move(*mount);
       continue;
