@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from skinktest import ALL, alive, cgroup_dir, kill_quietly, older_stranger, read_text, wait_for
+from skinktest import ALL, alive, cgroup_dir, group_lines, kill_quietly, older_stranger, read_text, wait_for
 
 SLEEP = ["sleep", "1000"]
 
@@ -53,7 +53,7 @@ def test_a47_the_container_is_where_it_was_sent(oci, bundle, world):
     assert oci("create", "--bundle", b.dir, name, stdout=out).status == 0
     oci.ok("start", name)
     pid = state(oci, name)["pid"]
-    for line in read_text("/proc/%d/cgroup" % pid).splitlines():
+    for line in group_lines(pid):
         assert line.split(":", 2)[2] == own, line
     wait_for(lambda: "/" in read_text(world.path("out")))
     out.close()

@@ -637,6 +637,20 @@ def cgroup_dir(pid, controller):
     pytest.skip("no %s controller on this host" % controller)
 
 
+def unified_top():
+    """Where cgroup v2 is mounted."""
+    for path in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+        if os.path.exists(path + "/cgroup.controllers"):
+            return path
+    return pytest.skip("cgroup v1 is all there is")
+
+
+def group_lines(pid):
+    """/proc/PID/cgroup, of the hierarchies that are mounted."""
+    lines = read_text("/proc/%d/cgroup" % pid).splitlines()
+    return lines if " - cgroup2 " in read_text("/proc/self/mountinfo") else [line for line in lines if not line.startswith("0::")]
+
+
 def v2_alone():
     """Whether this host has cgroup v2 and nothing else, as most have."""
     return os.path.exists("/sys/fs/cgroup/cgroup.controllers")

@@ -4,7 +4,7 @@
 import os
 
 import pytest
-from skinktest import cgroup_dir, cgroup_value, read_text, wait_for
+from skinktest import cgroup_dir, cgroup_value, group_lines, read_text, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -64,7 +64,7 @@ def test_limits_are_back_after_a_relaunch(sk):
 def test_the_cgroup_is_named_by_the_id_on_every_hierarchy(sk):
     name = sk.running()
     ident, pid = sk.inspect(name)["id"], sk.pid(name)
-    paths = {line.split(":", 2)[2] for line in read_text("/proc/%d/cgroup" % pid).splitlines()
+    paths = {line.split(":", 2)[2] for line in group_lines(pid)
              if "cpu" in line or "memory" in line or "pids" in line or line.startswith("0::")}
     places = ("/skink/" + ident, "/skink.slice/skink-%s.scope/container" % ident)
     assert all(path.startswith(places) for path in paths), paths

@@ -10,7 +10,7 @@ import socket
 import subprocess
 
 import pytest
-from skinktest import alive, cgroup_dir, read_text, status_of, wait_for
+from skinktest import alive, cgroup_dir, read_text, status_of, unified_top, wait_for
 from test_tty import Terminal
 
 
@@ -497,6 +497,7 @@ V2 = ["unshare", "-m", "--propagation", "private", "sh", "-c",
 @pytest.fixture
 def paused_v2(oci, bundle, world):
     """A paused container of a host with nothing but cgroup v2, and its group."""
+    top = unified_top()
     b, name, group = bundle(["sleep", "1000"]), world.name(), "/skink-test-%s" % world.id
     b.config["linux"]["cgroupsPath"] = group
     b.save()
@@ -504,7 +505,6 @@ def paused_v2(oci, bundle, world):
         assert oci("run", "-d", "--bundle", b.dir, name, before=V2, stdout=sink, stderr=sink).status == 0
     oci.ok("pause", name, before=V2)
     assert json.loads(oci.ok("state", name, before=V2))["status"] == "paused"
-    top = "/sys/fs/cgroup/unified" if os.path.isdir("/sys/fs/cgroup/unified") else "/sys/fs/cgroup"
     assert read_text(top + group + "/cgroup.freeze") == "1\n"
     yield name, top + group
     oci("delete", "--force", name, before=V2)
@@ -563,7 +563,7 @@ def test_an_exec_that_waits_can_be_killed(oci, world, paused_v2):
 
 def test_init_in_a_group_below_its_own(oci, bundle, world):
     """cgroup v2: what systemd and nested engines do. Nobody may join a group that gives controllers to groups below."""
-    top = "/sys/fs/cgroup/unified" if os.path.isdir("/sys/fs/cgroup/unified") else "/sys/fs/cgroup"
+    top = unified_top()
     controllers = [one for one in read_text(top + "/cgroup.controllers").split() if one not in ("cpu", "cpuset", "pids", "perf_event")]
     if not controllers:
         pytest.skip("no domain controller in the unified hierarchy")

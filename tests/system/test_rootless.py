@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from skinktest import Bundle, Program, read_text, status_of, wait_for
+from skinktest import Bundle, Program, read_text, status_of, unified_top, wait_for
 
 USER = 54321
 FIRST = 20_0000_0000  # of ids that nobody has on this host
@@ -236,7 +236,7 @@ def test_groups_that_cannot_be_made_are_done_without_unless_limits_need_them(ins
 
 def test_groups_that_were_given_to_the_user_are_used(inside, world):
     """On cgroup v2 alone, a group that belongs to the user and has the controllers switched on."""
-    top = "/sys/fs/cgroup/unified" if os.path.isdir("/sys/fs/cgroup/unified") else "/sys/fs/cgroup"
+    top = unified_top()
     group = "%s/skink-test-%s" % (top, world.id)
     with open(top + "/cgroup.subtree_control", "w") as file:
         file.write("+hugetlb")

@@ -9,7 +9,7 @@ import re
 import stat
 
 import pytest
-from skinktest import cgroup_dir, cgroup_value, read_text, v2_alone
+from skinktest import cgroup_dir, cgroup_value, read_text, unified_top, v2_alone
 
 from test_oci import state
 from test_spec_process import SLEEP, output, real_time_left, refused, started
@@ -172,6 +172,8 @@ def test_block_io_that_makes_no_sense(oci, bundle, world, block_io, words):
 
 @pytest.mark.parametrize("size", ["2MB", "1GB"])
 def test_hugepage_limits(oci, bundle, world, size):
+    if "hugetlb" not in os.listdir("/sys/fs/cgroup"):
+        unified_top()
     pid = limited(oci, world, bundle, hugepageLimits=[{"pageSize": size, "limit": 4 << 30}])
     for file in ("hugetlb.%s.%s", "hugetlb.%s.rsvd.%s"):
         assert cgroup_value(pid, "hugetlb", file % (size, "limit_in_bytes"), file % (size, "max")) == str(4 << 30)
@@ -208,9 +210,9 @@ def test_other_resources_that_make_no_sense(oci, bundle, world, resources, words
 # unified
 
 def test_unified(oci, bundle, world):
+    top = unified_top()
     pid = limited(oci, world, bundle, unified={"hugetlb.2MB.max": str(8 * MIB), "cgroup.max.depth": "7"})
     place = [line.split(":", 2)[2] for line in read_text("/proc/%d/cgroup" % pid).splitlines() if line.startswith("0::")][0]
-    top = "/sys/fs/cgroup/unified" if os.path.isdir("/sys/fs/cgroup/unified") else "/sys/fs/cgroup"
     assert read_text(top + place + "/hugetlb.2MB.max").strip() == str(8 * MIB)
     assert read_text(top + place + "/cgroup.max.depth").strip() == "7"
 
@@ -452,6 +454,7 @@ def v2(oci, *args):
 
 def test_on_v2_alone(oci, bundle, world):
     """The group is joined by the clone itself, limits and device rules are there, and delete takes all away."""
+    top = unified_top()
     b = bundle(SLEEP)
     path = b.config["linux"]["cgroupsPath"] = "/skink-test-" + world.id
     b.config["linux"]["resources"] = {"hugepageLimits": [{"pageSize": "2MB", "limit": 6 * MIB}], "unified": {"hugetlb.1GB.max": "0"},
@@ -460,7 +463,7 @@ def test_on_v2_alone(oci, bundle, world):
     v2(oci, "create", "--bundle", b.save().dir, name)
     pid = json.loads(v2(oci, "state", name))["pid"]
     assert "0::" + path in read_text("/proc/%d/cgroup" % pid).splitlines()
-    directory = ("/sys/fs/cgroup/unified" if os.path.isdir("/sys/fs/cgroup/unified") else "/sys/fs/cgroup") + path
+    directory = top + path
     assert read_text(directory + "/hugetlb.2MB.max").strip() == str(6 * MIB) == read_text(directory + "/hugetlb.2MB.rsvd.max").strip()
     assert read_text(directory + "/hugetlb.1GB.max").strip() == "0"
     v2(oci, "start", name)

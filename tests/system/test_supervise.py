@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from skinktest import alive, kill_quietly, read_text, starttime, wait_for
+from skinktest import alive, group_lines, kill_quietly, read_text, starttime, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -195,7 +195,7 @@ def own_groups(pid):
             mounts[""] = words[4]
         elif kind == "cgroup":
             mounts.update({option: words[4] for option in options})
-    for line in read_text("/proc/%d/cgroup" % pid).splitlines():
+    for line in group_lines(pid):
         _, controllers, path = line.split(":", 2)
         yield mounts.get(controllers) or mounts.get(controllers.split(",")[0]), path
 

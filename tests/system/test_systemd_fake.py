@@ -12,7 +12,7 @@ import time
 import fake_systemd
 import pytest
 from fake_systemd import NAME, Systemd
-from skinktest import ALL, Bundle, alive, listdir, read_text, support, wait_for
+from skinktest import ALL, Bundle, alive, group_lines, listdir, read_text, support, wait_for
 
 pytestmark = pytest.mark.not_vm(reason="moves processes behind the real systemd's back")
 SLEEP = ["sleep", "1000"]
@@ -90,7 +90,7 @@ def test_what_systemd_is_told(oci, systemd, prepared, world):
     group = "/skinktest%s.slice/%s" % (world.id, scope(name))
     pid = pid_of(oci, name)
     # On every hierarchy, those that systemd leaves alone too; and alone there.
-    places = {line.split(":", 2)[2] for line in read_text("/proc/%d/cgroup" % pid).splitlines()}
+    places = {line.split(":", 2)[2] for line in group_lines(pid)}
     assert places == {group}
     assert systemd.units[scope(name)].processes() == {pid}
     del systemd.calls[:]
@@ -357,7 +357,7 @@ def test_a_slice(oci, systemd, prepared, world):
     properties = systemd.properties()
     assert properties["Wants"] == ["system.slice"] and properties["TasksMax"] == 9
     assert not {"PIDs", "Delegate", "Slice"} & set(properties)
-    assert {line.split(":", 2)[2] for line in read_text("/proc/%d/cgroup" % pid_of(oci, name)).splitlines()} == {"/" + unit}
+    assert {line.split(":", 2)[2] for line in group_lines(pid_of(oci, name))} == {"/" + unit}
     oci.ok("delete", "--force", name)
     assert systemd.units == {}
 
