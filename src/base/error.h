@@ -80,6 +80,12 @@ class [[nodiscard]] Error {
     return std::move(*this);
   }
 
+  /// For an error that came as a message, and its number with it.
+  Error&& numbered(int errnum) && {
+    errnum_ = errnum;
+    return std::move(*this);
+  }
+
   [[nodiscard]] Code code() const { return code_; }
   /// errno of the failing call, or 0.
   [[nodiscard]] int errnum() const { return errnum_; }

@@ -130,6 +130,9 @@ Result<void> check_same_pids(int socket_fd) {
                      "own one, or leave --systemd-cgroup out");
 }
 
+// man 3 sd_booted: whether there is one that can come back.
+bool is_systemd_here() { return sys::is_there(AT_FDCWD, "/run/systemd/system"); }
+
 Error no_manager(Manager manager, const std::string& tried) {
   if (manager == Manager::system)
     return Error::make(Code::unsupported, "systemd does not answer (", tried,
@@ -165,7 +168,7 @@ Result<Connection> Connection::open(Manager manager, std::chrono::milliseconds p
     connection.ask_bus("Hello", {});
     return connection;
   }
-  if (refused)  // the socket is there: systemd was a moment ago, and will be again
+  if (refused && is_systemd_here())  // it listened a moment ago, and will again
     return Error::from_errno(ECONNREFUSED, "systemd has stopped to listen (", tried, ")").as(Code::unsupported);
   return no_manager(manager, tried);
 }
@@ -190,6 +193,10 @@ void Connection::ask_bus(std::string member, std::vector<Value> arguments) {
 void Connection::watch_jobs() {
   ask_bus("AddMatch", {text(str("type='signal',sender='", kService, "',interface='", kManagerInterface,
                                 "',member='JobRemoved',path='", kObject, "'"))});
+  // systemd that executes itself anew leaves the bus, and what it says of our job later comes under another name.
+  ask_bus("AddMatch", {text(str("type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+                                "member='NameOwnerChanged',arg0='",
+                                kService, "'"))});
   // Without a subscriber the manager sends no signals. Its answer is of no interest: it says so when we are one
   // already.
   send("Subscribe", {});
@@ -277,6 +284,10 @@ Result<Message> Connection::next() {
     if (length && in_.size() >= *length) {
       Message message = TRY(decode(std::string_view(in_).substr(0, *length)));
       in_.erase(0, *length);
+      // Only the bus itself can have this sender.
+      if (message.kind == Kind::signal && message.member == "NameOwnerChanged" &&
+          message.sender == "org.freedesktop.DBus")
+        return Error::from_errno(ECONNRESET, "systemd has left the bus");
       return message;
     }
     TRY(receive());
@@ -295,10 +306,12 @@ Result<Message> Connection::answer(std::uint32_t serial) {
       error_name_ = message.error;
       const auto words = message.signature.starts_with('s') ? Reader(message.body).text() : std::nullopt;
       const std::string said = str(words ? printable(*words) : "", words ? " (" : "(", printable(message.error), ")");
-      // The bus, of a systemd that left it before it answered, or that it tried to start.
-      const bool gone = message.error == "org.freedesktop.DBus.Error.NoReply" ||
-                        message.error == "org.freedesktop.DBus.Error.Spawn.ChildExited";
-      if (gone) return Error::from_errno(ECONNRESET, said);
+      // The bus, of a systemd that left it before it answered, or that is not there just now.
+      constexpr std::string_view kGone[] = {
+          "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Spawn.ChildExited",
+          "org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.ServiceUnknown"};
+      if (std::ranges::find(kGone, message.error) != std::end(kGone) && is_systemd_here())
+        return Error::from_errno(ECONNRESET, said);
       return Error::make(Code::os, said);
     }
   }

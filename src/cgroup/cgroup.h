@@ -22,9 +22,6 @@ class Deadline;
 
 /// The parent of the groups that `skink` names itself; it goes with the last of them.
 inline constexpr std::string_view kOwnParent = "skink";
-/// How the groups at the top begin that `skink-oci` names itself.
-inline constexpr std::string_view kOwnPrefix = "skink-";
-
 enum class Layout { v1, v2, hybrid };
 
 /// One mounted hierarchy: where, and which controllers (v1) or "" for the unified one.
@@ -56,7 +53,11 @@ struct Place {
 struct Location {
   Layout layout = Layout::v2;
   std::vector<Place> places;
+  bool named_by_us = false;  ///< by no configuration: what is left there of a former life is made anew; not kept
 };
+/// The number of the location's first directory, which no other directory of that hierarchy has had or will have until
+/// the host boots anew (kernfs). 0: it is not there.
+std::uint64_t identity_of(const Location& location);
 
 /// The places that `cgroups_path` (linux.cgroupsPath; absolute, or relative to the caller's own group, where v2 is
 /// alone to that group's parent, as runc has it) means on this host. Each component is checked; ".." is refused (attack
@@ -106,7 +107,7 @@ class Group {
 
   /// Where it is.
   [[nodiscard]] Location location() const {
-    Location location{layout_, {}};
+    Location location{layout_, {}, false};
     for (const auto& dir : dirs_) location.places.push_back(dir.place);
     return location;
   }

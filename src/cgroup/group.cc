@@ -18,12 +18,6 @@
 namespace skink::cgroup {
 namespace {
 
-// A group by a name that we choose is nobody's but ours; what an administrator made elsewhere stays as it is.
-bool is_ours(const Place& place) {
-  const PathParts parts = split_path(place.path);
-  return parts.parent == kOwnParent || (parts.parent.empty() && parts.name.starts_with(kOwnPrefix));
-}
-
 Result<void> refuse_members(const Place& place, int dir_fd) {
   std::vector<pid_t> pids;
   TRY_CTX(read_tree(dir_fd, pids), show(place));
@@ -32,13 +26,14 @@ Result<void> refuse_members(const Place& place, int dir_fd) {
                      " exists and has processes (container's cgroup is not empty), the first is ", pids.front());
 }
 
-// A group that was there before: with processes it is somebody's. One of ours is made anew, so that no limit of its
-// former life stays behind; removing fails for a group in use, so a race with its owner is lost safely.
-Result<void> take_over(const Place& place, Made& made) {
+// A group that was there before: with processes it is somebody's. One by a name that we choose is nobody's but ours and
+// made anew, so that no limit of its former life stays behind (removing fails for a group in use, so a race with its
+// owner is lost safely); what an administrator has named stays as it is.
+Result<void> take_over(const Place& place, bool named_by_us, Made& made) {
   TRY(refuse_members(place, made.fd.get()));
-  if (!is_ours(place)) return {};
+  if (!named_by_us && split_path(place.path).parent != kOwnParent) return {};
   made.fd.reset();
-  TRY(Group::remove(Location{Layout::v1, {place}}, std::chrono::milliseconds(5000)));
+  TRY(Group::remove(Location{Layout::v1, {place}, false}, std::chrono::milliseconds(5000)));
   made = TRY(make_place(place));
   return refuse_members(place, made.fd.get());
 }
@@ -60,11 +55,11 @@ Result<void> check_usable(const Place& place, int dir_fd) {
   return {};
 }
 
-Result<Made> make_usable(const Place& place) {
+Result<Made> make_usable(const Place& place, bool named_by_us) {
   Made made = TRY(make_place(place));
   const bool fresh = !made.paths.empty() && place.path.ends_with(made.paths.back());
   Result<void> good;
-  if (!fresh) good = take_over(place, made);
+  if (!fresh) good = take_over(place, named_by_us, made);
   if (good) good = check_usable(place, made.fd.get());
   if (good) return made;
   undo_place(place, made.paths);
@@ -137,7 +132,7 @@ Result<Group> Group::create(const Location& location) {
   group.layout_ = location.layout;
   std::vector<std::vector<std::string>> made_paths;
   for (const Place& place : location.places) {
-    Result<Made> made = make_usable(place);
+    Result<Made> made = make_usable(place, location.named_by_us);
     if (!made) {
       for (std::size_t i = made_paths.size(); i-- > 0;) undo_place(location.places[i], made_paths[i]);
       return std::move(made).error().context("make control group");
@@ -162,6 +157,13 @@ Result<void> Group::check_unused(const Location& location) {
   for (const Place& place : location.places)
     if (const auto dir = open_place(place)) TRY(refuse_members(place, dir->get()));
   return {};
+}
+
+std::uint64_t identity_of(const Location& location) {
+  if (location.places.empty()) return 0;
+  const auto dir = open_place(location.places.front());
+  const auto status = dir ? sys::stat_fd(dir->get(), "control group") : Result<struct stat>(dir.error());
+  return status ? status->st_ino : 0;
 }
 
 Result<Group> Group::open(const Location& location) {

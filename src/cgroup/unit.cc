@@ -71,14 +71,15 @@ bool is_lost(const Error& error) {
 template <typename Work>
 auto through_reexec(const Work& work) {
   constexpr std::chrono::seconds kReexec{10};
-  const Deadline deadline(kReexec);
+  std::optional<Deadline> deadline;  // from when it was lost: a job may take longer
   for (bool again = false;; again = true) {
     auto result = work(again);
-    if (result || deadline.passed()) return result;
+    if (result || (deadline && deadline->passed())) return result;
     const Code code = result.error().code();
     // A unit that systemd was asked for before is there, and its job is not done yet.
     const bool may_pass = is_lost(result.error()) || (again && (code == Code::unsupported || code == Code::exists));
     if (!may_pass) return result;
+    if (!deadline) deadline.emplace(kReexec);
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
 }
@@ -194,7 +195,12 @@ namespace {
 
 // Whether the unit that is there is the one that was asked for before the connection was lost.
 Result<bool> is_started(const Unit& unit, pid_t pid, std::string_view description) {
-  if (unit.is_slice()) return is_described(unit, description);
+  if (unit.is_slice()) {
+    bus::Connection connection = TRY(connect(unit.manager));
+    const auto described = connection.unit_property(unit.name, "Description");
+    const auto state = connection.unit_property(unit.name, "ActiveState");
+    return described && state && *described == description && *state == "active";
+  }
   const Result<Location> there = location_of(unit, pid);
   return there.has_value();
 }
@@ -267,10 +273,12 @@ Result<void> stop_unit(const Unit& unit) {
 }
 
 Result<bool> is_described(const Unit& unit, std::string_view description) {
-  bus::Connection connection = TRY(connect(unit.manager));
-  auto found = connection.unit_property(unit.name, "Description");
-  if (!found && found.error().code() == Code::not_found) return false;
-  return TRY_CTX(std::move(found), quoted(unit.name)) == description;
+  return through_reexec([&](bool) -> Result<bool> {
+    bus::Connection connection = TRY(connect(unit.manager));
+    auto found = connection.unit_property(unit.name, "Description");
+    if (!found && found.error().code() == Code::not_found) return false;
+    return TRY_CTX(std::move(found), quoted(unit.name)) == description;
+  });
 }
 
 void drop_empty_slices(const Location& location) {
@@ -290,8 +298,10 @@ void drop_empty_slices(const Location& location) {
 }
 
 Result<unsigned> systemd_version(bus::Manager manager) {
-  bus::Connection connection = TRY(connect(manager));
-  const std::string text = TRY(connection.manager_property("Version"));  // "252 (252.30-1~deb12u2)", "v256.1"
+  const std::string text = TRY(through_reexec([&](bool) -> Result<std::string> {
+    bus::Connection connection = TRY(connect(manager));
+    return connection.manager_property("Version");
+  }));  // "252 (252.30-1~deb12u2)", "v256.1"
   const std::size_t start = std::min(text.find_first_of("0123456789"), text.size());
   const std::size_t end = std::min(text.find_first_not_of("0123456789", start), text.size());
   const auto number = parse_int<unsigned>(std::string_view(text).substr(start, end - start));

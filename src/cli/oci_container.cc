@@ -117,9 +117,8 @@ Result<state::Record> new_record(const OciGlobals& globals, const Bundle& bundle
     record.unit = TRY(unit_of(bundle.spec.linux.cgroups_path, id));
     return record;
   }
-  const std::string path = bundle.spec.linux.cgroups_path.empty() ? default_group(id) : bundle.spec.linux.cgroups_path;
   const auto& resources = bundle.spec.linux.resources;
-  record.cgroup = TRY(place_for_caller(path, resources ? &*resources : nullptr));
+  record.cgroup = TRY(place_for_caller(bundle.spec.linux.cgroups_path, id, resources ? &*resources : nullptr));
   if (record.cgroup) TRY_CTX(cgroup::Group::check_unused(*record.cgroup), "linux.cgroupsPath");
   return record;
 }
@@ -171,6 +170,7 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   request.record = [&](const sys::ProcessIdentity& identity) -> Result<void> {
     state::Record with_pid = made.container.record();
     with_pid.init = identity;
+    if (with_pid.cgroup) with_pid.group_id = cgroup::identity_of(*with_pid.cgroup);
     TRY(made.container.save(with_pid));
     if (record.resctrl) TRY(cgroup::Resctrl{resctrl.get()}.add(*record.resctrl, identity.pid));
     return {};
@@ -302,18 +302,16 @@ Result<state::Record> known(const state::Container& container, const OciGlobals&
     record.cgroup = cgroup::Location{};
     return record;
   }
-  const bool by_id = !spec || spec->linux.cgroups_path.empty();
-  record.cgroup = TRY(place_for_caller(by_id ? default_group(record.id) : spec->linux.cgroups_path, nullptr));
+  record.cgroup = TRY(place_for_caller(spec ? spec->linux.cgroups_path : "", record.id, nullptr));
   record.has_poststop = spec && !spec->hooks.poststop.empty();
   return record;
 }
 
 Result<void> remove_groups(const state::Root& root, const state::Container& container, const state::Record& record,
-                           bool lives, const OciLog& log) {
+                           bool lived, const OciLog& log) {
   if (record.cgroup && !record.unit && cgroup::Group::remove_if_empty(*record.cgroup)) return {};
-  const bool is_guess = record.cgroup && record.cgroup->places.empty();  // a unit by its name alone
-  if (!owns_its_groups(root, record, lives) && (is_guess || has_processes(record))) {
-    log.debug("what is in the container's control groups is not its own, and stays");
+  if (!owns_its_groups(root, record, lived)) {
+    log.debug("what is in the container's control groups is another container's, and stays");
     return {};
   }
   if (record.cgroup && record.unit) return end_unit(record);
@@ -327,7 +325,7 @@ Result<void> remove_groups(const state::Root& root, const state::Container& cont
 
 }  // namespace
 
-Result<void> destroy_container(state::Root& root, state::Container container, const OciGlobals& globals) {
+Result<void> destroy_container(state::Root& root, state::Container container, const OciGlobals& globals, bool lived) {
   const state::Record record = TRY(known(container, globals));
   std::optional<oci::Spec> spec;
   if (record.has_poststop)
@@ -335,7 +333,7 @@ Result<void> destroy_container(state::Root& root, state::Container container, co
   const auto init = container.open_init();
   if (init) (void)sys::signal_pidfd(init->get(), SIGKILL);
   if (init) globals.log.debug("process ", record.init.pid, " has been sent KILL");
-  TRY(remove_groups(root, container, record, init.has_value(), globals.log));
+  TRY(remove_groups(root, container, record, lived || init.has_value(), globals.log));
   if (init) TRY(wait_for_end(init->get(), record.init.pid));
   if (record.resctrl) {
     // Unmounted since: then its groups are gone with it.

@@ -6,24 +6,28 @@
 namespace skink::cli {
 namespace {
 
+// A unit counts once its groups are on record: before, it may be another's still.
 bool same_place(const state::Record& one, const state::Record& other) {
+  if (!other.cgroup) return false;
   if (one.unit || other.unit) return one.unit == other.unit;
-  if (!one.cgroup || !other.cgroup) return false;
+  if (!one.cgroup) return false;
   return std::ranges::equal(
       one.cgroup->places, other.cgroup->places, [](const cgroup::Place& mine, const cgroup::Place& theirs) {
         return mine.path == theirs.path && mine.hierarchy.mount_point == theirs.hierarchy.mount_point;
       });
 }
 
-// Reads every record, but only where a dead container's groups have processes.
-bool is_named_by_another(const state::Root& root, const state::Record& record) {
+// A place with processes in it is given to nobody: what is there now is the youngest one's. Of a record that cannot be
+// read nobody knows.
+bool is_anothers(const state::Root& root, const state::Record& record) {
   const auto names = root.list();
   if (!names) return true;
   return std::ranges::any_of(*names, [&](const std::string& name) {
     const auto id = state::ContainerId::parse(name);
     if (!id || name == record.id) return false;
     const auto other = root.look(*id);
-    return other && same_place(record, other->record());
+    if (!other) return other.error().code() != Code::not_found;
+    return same_place(record, other->record()) && other->record().created > record.created;
   });
 }
 
@@ -36,8 +40,14 @@ bool has_processes(const state::Record& record) {
   return !pids || !pids->empty();
 }
 
-bool owns_its_groups(const state::Root& root, const state::Record& record, bool lives) {
-  return lives || !is_named_by_another(root, record);
+bool owns_its_groups(const state::Root& root, const state::Record& record, bool lived) {
+  if (lived) return true;
+  if (record.cgroup && record.group_id != 0) {
+    const std::uint64_t now = cgroup::identity_of(*record.cgroup);
+    if (now == 0) return true;  // nothing is there
+    if (now != record.group_id) return false;
+  }
+  return !is_anothers(root, record);
 }
 
 }  // namespace skink::cli

@@ -177,8 +177,7 @@ void thaw(const state::Record& record) {
 Result<void> kill_all(const state::Root& root, const state::Container& container, int signal) {
   const auto& record = container.record();
   const auto init = container.open_init();
-  if (!owns_its_groups(root, record, init.has_value())) return {};
-  (void)TRY(signal_group(record, signal));
+  if (has_processes(record) && owns_its_groups(root, record, init.has_value())) (void)TRY(signal_group(record, signal));
   // Without control groups its first process is all that is known of it.
   if (init && (!record.cgroup || signal == SIGKILL)) (void)sys::signal_pidfd(init->get(), signal);
   return {};
@@ -189,7 +188,7 @@ Result<void> kill_init(const state::Root& root, const state::Container& containe
   const auto init = container.open_init();
   // A container that shares its pid namespace does not end with its first process: its group does.
   if (signal == SIGKILL && record.shares_pids && record.cgroup) {
-    const bool owns = owns_its_groups(root, record, init.has_value());
+    const bool owns = has_processes(record) && owns_its_groups(root, record, init.has_value());
     const std::size_t count = owns ? TRY(signal_group(record, signal)) : 0;
     if (count == 0 && !init) return not_running(record.id);
     return {};
@@ -227,14 +226,15 @@ constexpr Option<DeleteOptions> kDeleteOptions[] = {
 };
 
 // Whatever works on the container and waits for its process (start, create) goes on when that is dead, and lets go of
-// the lock.
-void end_without_lock(const state::Root& root, const state::ContainerId& id, const OciLog& log) {
+// the lock. Whether that process was alive.
+bool end_without_lock(const state::Root& root, const state::ContainerId& id, const OciLog& log) {
   const auto container = root.look(id);
-  if (!container) return;
+  if (!container) return false;
   const auto init = container->open_init();
-  if (init && sys::signal_pidfd(init->get(), SIGKILL))
-    log.debug("process ", container->record().init.pid, " has been sent KILL");
+  if (!init || !sys::signal_pidfd(init->get(), SIGKILL)) return false;
+  log.debug("process ", container->record().init.pid, " has been sent KILL");
   thaw(container->record());
+  return true;
 }
 
 // Of a record that cannot be read, unlike one that must not be or is in use.
@@ -244,7 +244,7 @@ bool is_damage(const Error& error) {
 
 Result<void> delete_one(state::Root& root, const OciGlobals& globals, const std::string& text, bool force) {
   const auto id = TRY(state::ContainerId::parse(text));
-  if (force) end_without_lock(root, id, globals.log);
+  const bool lived = force && end_without_lock(root, id, globals.log);
   auto container = root.find(id);
   if (!container && force && container.error().code() == Code::not_found) return {};
   if (!container && force && is_damage(container.error())) container = root.find_damaged(id);
@@ -253,7 +253,7 @@ Result<void> delete_one(state::Root& root, const OciGlobals& globals, const std:
   if (!force && (status == Status::running || status == Status::paused))
     return Error::make(Code::busy, "container ", quoted(id.text()), ": cannot delete a container that is ",
                        to_text(status), "; kill it first or use --force");
-  return destroy_container(root, std::move(found), globals);
+  return destroy_container(root, std::move(found), globals, lived);
 }
 
 Result<std::vector<std::string>> matching(const state::Root& root, const std::string& expression) {

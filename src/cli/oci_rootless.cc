@@ -36,14 +36,12 @@ const char* first_limit(const oci::Resources& resources) {
   return resources.unified.empty() ? nullptr : "unified";
 }
 
-}  // namespace
-
 // One level, as a common parent would be made and removed with each first and last container: on v1 that is a second
 // group on each hierarchy. A user's session gives groups away below the parent of the one that we are in; the one
 // itself has processes, so that no limit could be set below it (cgroup-v2.rst "No Internal Process Constraint").
 std::string default_group(const std::string& id) {
   constexpr std::size_t kLongestName = 255;
-  const std::string flat = str("/", cgroup::kOwnPrefix, id);
+  const std::string flat = str("/skink-", id);
   if (flat.size() > kLongestName + 1) return str("/", cgroup::kOwnParent, "/", id);
   if (!sys::in_user_namespace()) return flat;
   const auto text = fs::read_file(AT_FDCWD, "/proc/self/cgroup", 65536);
@@ -52,8 +50,13 @@ std::string default_group(const std::string& id) {
   return flat;
 }
 
-Result<std::optional<cgroup::Location>> place_for_caller(const std::string& path, const oci::Resources* resources) {
+}  // namespace
+
+Result<std::optional<cgroup::Location>> place_for_caller(const std::string& named, const std::string& id,
+                                                         const oci::Resources* resources) {
+  const std::string path = named.empty() ? default_group(id) : named;
   auto location = TRY_CTX(cgroup::locate(TRY(cgroup::detect()), path), "linux.cgroupsPath");
+  location.named_by_us = named.empty();
   if (!sys::in_user_namespace() || may_make_all(location)) return std::optional(std::move(location));
   if (const char* const limit = resources != nullptr ? first_limit(*resources) : nullptr)
     return Error::make(Code::denied, "linux.resources.", limit, ": no control group is delegated to this user at ",

@@ -11,11 +11,10 @@
 
 namespace skink::cli {
 
-/// Where the groups of a container without linux.cgroupsPath are.
-std::string default_group(const std::string& id);
-
-/// The groups at `path`, or nothing for who may not make them: a user of a host that delegates none to him. Then
-/// limits in `resources` are an error, and device rules are not needed: nobody in a user namespace makes device nodes.
-Result<std::optional<cgroup::Location>> place_for_caller(const std::string& path, const oci::Resources* resources);
+/// The groups at `named` (linux.cgroupsPath; empty: /skink-ID, in a user's session beside its own group), or nothing
+/// for who may not make them: a user of a host that delegates none to him. Then limits in `resources` are an error, and
+/// device rules are not needed: nobody in a user namespace makes device nodes.
+Result<std::optional<cgroup::Location>> place_for_caller(const std::string& named, const std::string& id,
+                                                         const oci::Resources* resources);
 
 }  // namespace skink::cli

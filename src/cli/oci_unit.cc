@@ -60,6 +60,11 @@ Result<UnitGroup> make_unit_group(state::Container& container, const oci::Spec& 
   // count as well.
   constexpr std::int64_t kForLaunch = 3;
   std::optional<std::int64_t> pids_limit;
+  if (const auto file = resources.unified.find("pids.max"); file != resources.unified.end())
+    if (const auto number = parse_int<std::int64_t>(file->second); number && *number >= 0 && *number < kForLaunch) {
+      resources.unified.erase(file);
+      resources.pids_limit = number;
+    }
   if (resources.pids_limit && *resources.pids_limit >= 0 && *resources.pids_limit < kForLaunch)
     pids_limit = std::exchange(resources.pids_limit, kForLaunch);
   auto properties = TRY(limits(resources, unit, {}));
@@ -106,13 +111,17 @@ Result<void> end_unrecorded_unit(const state::Container& container) {
   // A scope has ended with its placeholder.
   if (!unit.is_slice()) return {};
   const auto ours = cgroup::is_described(unit, description_of(container));
-  if (!ours && ours.error().code() == Code::unsupported) return {};
+  if (!ours && ours.error().code() == Code::unsupported && ours.error().errnum() != ECONNREFUSED) return {};
   return TRY(ours) ? cgroup::stop_unit(unit) : Result<void>{};
 }
 
 Result<void> end_unit(const state::Record& record) {
   if (auto group = cgroup::Group::open(*record.cgroup)) TRY(group->kill_all(kKillDeadline));
-  const auto stopped = cgroup::stop_unit(*record.unit);
+  // A scope ends with its group, and its name is free for somebody else's then. Without a record of it there is only
+  // the name.
+  const bool is_over =
+      !record.unit->is_slice() && !record.cgroup->places.empty() && cgroup::identity_of(*record.cgroup) == 0;
+  const auto stopped = is_over ? Result<void>{} : cgroup::stop_unit(*record.unit);
   // A scope without processes ends by itself, as soon as there is a systemd that sees it: that it cannot be asked now
   // does not keep the container. A slice would stay, unless it is gone with systemd.
   if (!stopped && record.unit->is_slice() && stopped.error().code() != Code::unsupported) return stopped;

@@ -89,7 +89,8 @@ void end_init(const state::Container& container);
 
 /// Ends whatever is left of a container, removes its groups and its directory, and runs its poststop hooks, of which a
 /// failing one is a warning.
-Result<void> destroy_container(state::Root& root, state::Container container, const OciGlobals& globals);
+Result<void> destroy_container(state::Root& root, state::Container container, const OciGlobals& globals,
+                               bool lived = false);
 
 /// A number of descriptors (--preserve-fds).
 template <auto Member, typename T>

@@ -45,11 +45,14 @@ std::uint64_t permitted_capabilities() {
 }
 
 std::string lacking_here(const Error& error) {
-  if (error.text().find(errno_text(ENOSYS)) != std::string::npos)
+  if (error.errnum() == ENOSYS)
     return "; this kernel has not the call (Linux 5.14 or newer is needed), or a filter around this process refuses it";
-  if (error.code() != Code::denied || ::geteuid() != 0) return {};
-  constexpr std::uint64_t kNeeded = kDefault | bit(CAP_SYS_ADMIN) | bit(CAP_NET_ADMIN) | bit(CAP_DAC_READ_SEARCH);
-  const std::uint64_t missing = kNeeded & ~permitted_capabilities();
+  const bool denied = error.errnum() == EPERM || error.errnum() == EACCES;
+  if (!denied || ::geteuid() != 0) return {};
+  constexpr std::uint64_t kPlaces = bit(CAP_DAC_OVERRIDE) | bit(CAP_DAC_READ_SEARCH);
+  constexpr std::uint64_t kSteps = bit(CAP_SYS_ADMIN) | bit(CAP_NET_ADMIN) | bit(CAP_SETPCAP) | bit(CAP_SETUID) |
+                                   bit(CAP_SETGID) | bit(CAP_SYS_CHROOT) | bit(CAP_MKNOD);
+  const std::uint64_t missing = (error.errnum() == EACCES ? kPlaces : kSteps) & ~permitted_capabilities();
   return missing == 0 ? std::string() : str("; this process has not ", oci::capability_names(missing));
 }
 

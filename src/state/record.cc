@@ -18,6 +18,7 @@ std::string dump_record(const Record& record) {
   json["startTime"] = record.init.start_time;
   json["bootId"] = record.init.boot_id;
   if (record.host_root != 0) json["hostRoot"] = record.host_root;
+  if (record.group_id != 0) json["groupId"] = record.group_id;
   json["cgroupManager"] = record.manager;
   if (record.cgroup) json["cgroup"] = cgroup::dump_location(*record.cgroup);
   if (record.unit) {
@@ -65,6 +66,7 @@ Record read_members(const Document& document) {
   record.init.start_time = static_cast<std::uint64_t>(document.get_int("startTime"));
   record.init.boot_id = document.get_string("bootId");
   record.host_root = static_cast<std::uint64_t>(document.get_int("hostRoot"));
+  record.group_id = static_cast<std::uint64_t>(document.get_int("groupId"));
   cgroup::Unit unit;
   unit.name = document.get_string("unit");
   unit.slice = document.get_string("slice");

@@ -45,6 +45,7 @@ struct Record {
   std::optional<cgroup::ResctrlGroup> resctrl;
   /// The id of the mount that is the root of a container without a mount namespace; 0 with one.
   std::uint64_t host_root = 0;
+  std::uint64_t group_id = 0;  ///< cgroup::identity_of() what was made, from the first process on
   /// Who made its control groups: "cgroupfs", "systemd" or "disabled". Decided at create: engines repeat the flag on
   /// some of the later commands and forget it on others.
   std::string manager = "cgroupfs";

@@ -169,7 +169,12 @@ oci::Json error_json(const Error& error) {
 Error error_of(const oci::Json& json) {
   const std::int64_t code = oci::get_int(json, "code", static_cast<int>(Code::internal));
   const bool known = code >= 0 && code <= static_cast<int>(Code::not_executable);
-  return {known ? static_cast<Code>(code) : Code::internal, oci::get_string(json, "error", "no reason was given")};
+  Error error = Error::make(known ? static_cast<Code>(code) : Code::internal,
+                            oci::get_string(json, "error", "no reason was given"));
+  // Others mean something to the caller about what it has called itself.
+  const std::int64_t errnum = oci::get_int(json, "errno", 0);
+  const bool tells_of_host = errnum == EPERM || errnum == EACCES || errnum == ENOSYS;
+  return std::move(error).numbered(tells_of_host ? static_cast<int>(errnum) : 0);
 }
 
 }  // namespace skink::supervise

@@ -342,18 +342,17 @@ Result<void> steer(const Roots& roots, const std::string& id, const oci::Json& r
 using namespace supervise;
 
 Result<void> Engine::start(const std::string& id) {
+  Patience patience(impl_->roots, id);
   for (int attempt = 0;; ++attempt) {
     auto supervised = TRY(ensure_supervisor(
         impl_->roots, id, [](int) -> Result<void> { return {}; },
         [](int socket) {
           return send_message(socket, {{"op", "start"}});
         }));
-    Patience patience(impl_->roots, id);
     auto done = hear(supervised.socket.get(), patience);
     if (done || !is_hang_up(done.error()) || attempt >= 8) {
       if (!done && is_hang_up(done.error()))
-        if (const auto run_dir = open_run_dir(impl_->roots, id))
-          if (auto said = last_complaint(run_dir->get())) done = *std::move(said);
+        if (auto said = patience.complaint()) done = *std::move(said);
       // After a launch that failed nothing is left, not even the supervisor that tried.
       if (!done) (void)await_no_supervisor(supervised.alive.get(), patience);
       return done;

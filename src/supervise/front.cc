@@ -157,8 +157,10 @@ Result<void> Front::run(const ForwardedSignals& signals) {
       for (const int fd : output_fds) add(fd, POLLIN);
     constexpr int kBetweenLooksMs = 500;
     const int timeout = patience && !over_ ? kBetweenLooksMs : -1;
-    if (::poll(fds.data(), fds.size(), timeout) < 0 && errno != EINTR) return Error::from_errno(errno, "poll");
-    if (patience && !over_) TRY(patience());
+    const int events = ::poll(fds.data(), fds.size(), timeout);
+    if (events < 0 && errno != EINTR) return Error::from_errno(errno, "poll");
+    // Order: what has come is read first.
+    if (events == 0 && patience) TRY(patience());
     const auto ready = [&](std::size_t at) { return at != kNone && fds[at].revents != 0; };
     if (ready(signal_at)) handle_signals(signals.fd());
     if (ready(in_at)) read_input();

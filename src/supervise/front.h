@@ -56,9 +56,9 @@ struct Output {
 /// The loop. The callbacks are the difference between a container and an exec.
 class Front {
  public:
-  std::function<int()> control_fd;                             ///< readable: on_control is called
-  std::function<Result<bool>()> on_control;                    ///< true: it is over, drain and return
-  std::function<Result<void>()> patience;                      ///< while it is set: asked twice a second; an error ends
+  std::function<int()> control_fd;           ///< readable: on_control is called
+  std::function<Result<bool>()> on_control;  ///< true: it is over, drain and return
+  std::function<Result<void>()> patience;    ///< while it is set: asked when nothing comes; an error ends
   std::function<Result<std::optional<Output>>()> next_output;  ///< nothing: none now
   std::function<void(int)> on_signal;                          ///< SIGWINCH excepted
   std::vector<int> output_fds;                                 ///< readable: there may be output again

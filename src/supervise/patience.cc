@@ -23,13 +23,42 @@ Error stopped_error(pid_t pid) {
                      pid, " lets it go on, skink rm -f ends it");
 }
 
+// What supervisors that ended by themselves have said.
+struct Complaints {
+  std::int64_t size = 0;
+  std::string last;  // line
+};
+
+Complaints read_complaints(int run_dir) {
+  constexpr std::int64_t kTail = 4096;
+  Complaints found;
+  const auto file = sys::open_at(run_dir, kComplaintsFile, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  const auto status = file ? sys::stat_fd(file->get(), kComplaintsFile) : Result<struct stat>(file.error());
+  if (!status) return found;
+  found.size = status->st_size;
+  std::string text(static_cast<std::size_t>(std::min(kTail, found.size)), '\0');
+  const ssize_t got =
+      ::pread(file->get(), text.data(), text.size(), found.size - static_cast<std::int64_t>(text.size()));
+  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  while (text.ends_with('\n')) text.pop_back();
+  found.last = text.substr(text.rfind('\n') + 1);
+  return found;
+}
+
+Error complaint_error(const Complaints& complaints) {
+  return Error::make(Code::busy, "its supervisors fail as soon as they start (", printable(complaints.last),
+                     "); skink rm -f ends it");
+}
+
 }  // namespace
 
 Patience::Patience(const Roots& roots, std::string id, Limits limits)
     : roots_(roots), id_(std::move(id)), limits_(limits), moved_at_ns_(fs::monotonic_ns()) {
   next_look_ns_ = moved_at_ns_ + kBetweenLooksNs;
-  if (const auto run_dir = open_run_dir(roots_, id_))
-    if (auto status = read_status(run_dir->get())) status_ = std::move(*status);
+  const auto run_dir = open_run_dir(roots_, id_);
+  if (!run_dir) return;
+  if (auto status = read_status(run_dir->get())) status_ = std::move(*status);
+  complained_ = complained_before_ = read_complaints(run_dir->get()).size;
 }
 
 Patience::Look Patience::look() const {
@@ -45,30 +74,32 @@ Patience::Look Patience::look() const {
   return now;
 }
 
-std::optional<Error> last_complaint(int run_dir) {
-  const auto text = fs::read_file(run_dir, kComplaintsFile, kRecordLimit);
-  if (!text || text->empty()) return std::nullopt;
-  const auto lines = split(*text, '\n');
-  const std::string_view last = lines.size() > 1 ? lines[lines.size() - 2] : lines.back();
-  return Error::make(Code::busy, "its supervisors fail as soon as they start (", printable(last),
-                     "); skink rm -f ends it");
+std::optional<Error> Patience::complaint() const {
+  const auto run_dir = open_run_dir(roots_, id_);
+  if (!run_dir) return std::nullopt;
+  const Complaints now = read_complaints(run_dir->get());
+  if (now.size <= complained_before_ || now.last.empty()) return std::nullopt;
+  return complaint_error(now);
 }
 
 // The guard starts another one each time, a little later each time: that is no progress.
-Result<void> Patience::check_complaints(int run_dir) {
+Result<void> Patience::check_complaints() {
   constexpr int kMostFailures = 4;
-  const auto text = fs::read_file(run_dir, kComplaintsFile, kRecordLimit);
-  const std::size_t size = text ? text->size() : 0;
+  const auto run_dir = open_run_dir(roots_, id_);
+  if (!run_dir) return {};
+  const Complaints now = read_complaints(run_dir->get());
   if (last_.supervised) failures_ = 0;
-  else if (size > complained_) ++failures_;
-  complained_ = size;
+  else if (now.size > complained_) ++failures_;
+  complained_ = now.size;
   if (failures_ < kMostFailures) return {};
-  return *last_complaint(run_dir);
+  return complaint_error(now);
 }
 
 Result<void> Patience::check() {
   const std::int64_t time = fs::monotonic_ns();
   if (time < next_look_ns_) return {};
+  // It is we who were stopped meanwhile.
+  if (time - next_look_ns_ > 10 * kBetweenLooksNs) moved_at_ns_ = time;
   next_look_ns_ = time + kBetweenLooksNs;
   if (const auto run_dir = open_run_dir(roots_, id_))
     if (auto status = read_status(run_dir->get())) status_ = std::move(*status);
@@ -77,7 +108,7 @@ Result<void> Patience::check() {
   // Of two, one may run on while the other is held: that is no progress.
   if (now.stopped == 0 ? busy : now.stopped != last_.stopped) moved_at_ns_ = time;
   last_ = std::move(now);
-  if (const auto run_dir = open_run_dir(roots_, id_)) TRY(check_complaints(run_dir->get()));
+  TRY(check_complaints());
   const std::int64_t quiet = time - moved_at_ns_;
   if (last_.stopped != 0 && quiet >= limits_.stopped_ns) return stopped_error(last_.stopped);
   if (quiet >= limits_.quiet_ns)

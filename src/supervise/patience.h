@@ -28,6 +28,8 @@ class Patience {
   /// with the reason and the way out, when a limit was reached or each supervisor fails as soon as it starts. A launch
   /// may take as long as it likes (hooks).
   Result<void> check();
+  /// What a supervisor has said that ended by itself since this was made, as an error with the way out.
+  [[nodiscard]] std::optional<Error> complaint() const;
 
  private:
   struct Look {
@@ -37,7 +39,7 @@ class Patience {
     bool supervised = false;
   };
   [[nodiscard]] Look look() const;
-  Result<void> check_complaints(int run_dir);
+  Result<void> check_complaints();
 
   const Roots& roots_;
   std::string id_;
@@ -45,12 +47,9 @@ class Patience {
   Status status_;  // the last that was there: at its end a supervisor removes it
   Look last_;
   std::int64_t next_look_ns_ = 0, moved_at_ns_ = 0;
-  std::size_t complained_ = 0;  // bytes in the supervisors' log
-  int failures_ = 0;            // looks at which it had grown and no supervisor lived
+  std::int64_t complained_before_ = 0, complained_ = 0;  // bytes in the supervisors' log
+  int failures_ = 0;                                     // looks at which it had grown and no supervisor lived
 };
-
-/// What the last supervisor said before it ended by itself, as an error with the way out; nothing when none has.
-std::optional<Error> last_complaint(int run_dir);
 
 /// Waits for one message. Errors as receive_message, and busy when patience is at its end.
 Result<Message> await_answer(int socket_fd, Patience& patience);

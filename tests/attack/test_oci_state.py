@@ -137,35 +137,104 @@ def test_a23_groups_that_are_not_the_containers(oci, world, canary, stranger, pl
     world.leaks_expected = True  # what is not known any more cannot be removed
 
 
+def shared(world, args=SLEEP, pids="own"):
+    """A bundle in a place that others are given too."""
+    b = Bundle(world, args)
+    b.config["linux"]["cgroupsPath"] = "/shared-" + world.id
+    if pids == "host":
+        b.config["linux"]["namespaces"] = [one for one in b.config["linux"]["namespaces"] if one["type"] != "pid"]
+    return b.save()
+
+
+def end_init(oci, name):
+    pid = pid_of(oci, name)
+    kill_quietly(pid)
+    wait_for(lambda: status_of(oci, name) == "stopped")
+    return pid
+
+
 @pytest.mark.parametrize("pids", ["own", "host"])
-@pytest.mark.parametrize("known", ["record", "torn record"])
+@pytest.mark.parametrize("known", ["record", "torn record", "the other's record is torn"])
 def test_a23_groups_that_another_container_has_now(oci, world, known, pids):
     """Two containers are given one place: the second may take it when the first is dead, and then it is the second's."""
-    path = "/shared-" + world.id
-    names, found = [], []
-    for _ in range(2):
-        b = Bundle(world, SLEEP)
-        b.config["linux"]["cgroupsPath"] = path
-        if pids == "host":
-            b.config["linux"]["namespaces"] = [one for one in b.config["linux"]["namespaces"] if one["type"] != "pid"]
-        names.append(running(oci, world, b.save()))
-        found.append(pid_of(oci, names[-1]))
-        if len(names) == 1:
-            kill_quietly(found[0])
-            wait_for(lambda: status_of(oci, names[0]) == "stopped")
-    first, second = names
+    first = running(oci, world, shared(world, pids=pids))
+    end_init(oci, first)
+    second = running(oci, world, shared(world, pids=pids))
+    pid, record = pid_of(oci, second), Record(world, second)
     if known == "torn record":
         with open(Record(world, first).path, "w") as file:
             file.write("{")
-    else:
-        for command in (["kill", "--all", first, "9"], ["kill", first, "9"], ["delete", first]):
-            oci(*command, timeout=20)
+    elif known == "the other's record is torn":
+        with open(record.path, "w") as file:
+            file.write("{")
+    for command in (["kill", "--all", first, "9"], ["kill", first, "9"], ["delete", first]):
+        oci(*command, timeout=20)
     oci.ok("delete", "--force", first)
-    assert alive(found[1]) and status_of(oci, second) == "running"
-    group = cgroup_dir(found[1], "pids")[0]
-    assert group.endswith(path) and os.path.isdir(group)
+    record.restore()
+    assert alive(pid) and status_of(oci, second) == "running"
+    group = cgroup_dir(pid, "pids")[0]
+    assert group.endswith("/shared-" + world.id) and os.path.isdir(group)
     oci.ok("delete", "--force", second)
-    assert not alive(found[1]) and world.leaks(3) == []
+    assert not alive(pid) and world.leaks(3) == []
+
+
+@pytest.mark.parametrize("verb", [["kill", "--all", "NAME", "9"], ["delete", "NAME"], ["delete", "--force", "NAME"]], ids="-".join)
+def test_a23_what_the_younger_one_left(oci, world, verb):
+    """Both are dead: what is left can only be the second's, and goes with it."""
+    first = running(oci, world, shared(world))
+    end_init(oci, first)
+    second = running(oci, world, shared(world, ["sh", "-c", "sleep 999 & exec sleep 1000"], "host"))
+    group = cgroup_dir(pid_of(oci, second), "pids")[0]
+    wait_for(lambda: len(read_text(group + "/cgroup.procs").split()) == 2)
+    end_init(oci, second)
+    left = int(wait_for(lambda: read_text(group + "/cgroup.procs").split())[0])
+    oci.ok(*[second if word == "NAME" else word for word in verb])
+    wait_for(lambda: not alive(left))
+    for name in (second, first):
+        oci.ok("delete", "--force", name)
+    assert world.leaks(3) == []
+
+
+def test_a23_one_id_in_two_places(oci, world):
+    """--root tells them apart; the group by the id is one, and who has it now keeps it."""
+    name = running(oci, world)
+    end_init(oci, name)
+    mine, other = world.oci_root, world.path("other")
+    oci.ok("--root", other, "create", "--bundle", Bundle(world, SLEEP).dir, name)
+    oci.ok("--root", other, "start", name)
+    pid = json.loads(oci.ok("--root", other, "state", name))["pid"]
+    oci("--root", mine, "kill", "--all", name, "9")
+    oci.ok("--root", mine, "delete", "--force", name)
+    assert alive(pid) and json.loads(oci.ok("--root", other, "state", name))["status"] == "running"
+    oci.ok("--root", other, "delete", "--force", name)
+    assert not alive(pid) and world.leaks(3) == []
+
+
+def test_a23_another_containers_sleep(oci, world):
+    first = running(oci, world, shared(world))
+    end_init(oci, first)
+    second = running(oci, world, shared(world))
+    oci.ok("pause", second)
+    oci.ok("delete", "--force", first)
+    assert status_of(oci, second) == "paused"
+    oci.ok("delete", "--force", second)
+    assert world.leaks(3) == []
+
+
+def test_a_group_of_the_administrators_stays_what_it_is(oci, world):
+    """Also where its name looks like one of ours."""
+    group = "/sys/fs/cgroup/pids/skink-" + world.id
+    if not os.path.isdir("/sys/fs/cgroup/pids"):
+        pytest.skip("cgroup v1 only")
+    os.mkdir(group)
+    with open(group + "/pids.max", "w") as file:
+        file.write("77")
+    b = Bundle(world, SLEEP)
+    b.config["linux"]["cgroupsPath"] = "/skink-" + world.id
+    name = running(oci, world, b.save())
+    assert read_text(group + "/pids.max") == "77\n"
+    oci.ok("delete", "--force", name)
+    assert world.leaks(3) == []
 
 
 # A36: a state directory that others can write

@@ -355,7 +355,8 @@ class Systemd:
                 raise Failure(NAME + ".NoSuchUnit", "Unit %s not loaded." % arguments[0])
             return "o", ["/unit/" + arguments[0].encode().hex()], None
         elif member == "Get" and arguments[0] == NAME + ".Unit":
-            return "v", [("s", self.units[bytes.fromhex(path[len("/unit/"):]).decode()].properties[arguments[1]])], None
+            properties = dict(self.units[bytes.fromhex(path[len("/unit/"):]).decode()].properties, ActiveState="active")
+            return "v", [("s", properties[arguments[1]])], None
         elif member == "Get":
             return "v", [("s", {"Version": "252.30-1~deb12u2", "ControlGroup": ""}[arguments[1]])], None
         elif member != "Subscribe":
@@ -442,7 +443,7 @@ class Client:
         if member in self.systemd.silent:
             return True
         if member in self.systemd.raw:
-            self.send(self.systemd.raw[member])
+            self.send(self.systemd.raw.pop(member))
             return True
         out, removed = b"", None
         if destination == BUS:

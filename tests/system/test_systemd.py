@@ -115,6 +115,7 @@ LIMITS = {
               {"cpu.max": "20000 100000", "cpu.max.burst": 10000}),
     "pids": ({"pids": {"limit": 20}}, {"TasksMax": 20}, {"pids.max": 20}),
     "one process": ({"pids": {"limit": 1}}, {"TasksMax": 1}, {"pids.max": 1}),
+    "one process, by its file": ({"unified": {"pids.max": "1"}}, {"TasksMax": 1}, {"pids.max": 1}),
     "any pids": ({"pids": {"limit": -1}}, {"TasksMax": "infinity"}, {"pids.max": "max"}),
     "block I/O": ({"blockIO": {"weight": 500}}, {"IOWeight": 4950}, {"io.weight": "default 4950"}),
     "huge pages": ({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}]}, {}, {"hugetlb.2MB.max": 4 * MIB}),
@@ -329,6 +330,20 @@ def test_a_container_that_is_a_slice(driver, oci, world):
     assert driver.status(name) == "running"
     oci.ok("delete", "--force", name)
     assert not os.path.exists(TOP + "/" + unit) and units(world) == []
+
+
+def test_a_unit_that_another_container_has_now(driver, oci, world):
+    """A scope ends with its last process; the next container may have its name, and is not ended with the first."""
+    first = driver.running()
+    unit = ":skinktest:" + first
+    os.kill(driver.pid(first), signal.SIGKILL)
+    wait_for(lambda: driver.status(first) == "stopped" and units(world) == [])
+    second = driver.running(path=unit)
+    for command in (["kill", "--all", first, "9"], ["delete", first], ["delete", "--force", first]):
+        oci(*command)
+    assert driver.status(second) == "running" and shown(scope(first), "ActiveState") == {"ActiveState": "active"}
+    oci.ok("delete", "--force", second)
+    assert units(world) == []
 
 
 def test_a_unit_that_is_somebody_elses(driver, oci, world):
