@@ -44,7 +44,8 @@ long make_node(int parent_fd, const char* name, const plan::DeviceNode& device) 
     // There already: good if it is the same device (a bind of the host's /dev), else the image must not choose.
     FileStatus status;
     rc = stat_at(parent_fd, name, status);
-    if (rc < 0) return rc;
+    // What the configuration has mounted there is what it wants there.
+    if (rc < 0 || status.is_mount) return rc;
     const bool same_type = (status.mode & kFileTypeMask) == (device.mode & kFileTypeMask);
     const __u64 dev = (status.rdev_minor & 0xffU) | (static_cast<__u64>(status.rdev_major & 0xfffU) << 8) |
                       (static_cast<__u64>(status.rdev_minor & ~0xffU) << 12) |

@@ -100,7 +100,7 @@ Fault start_hook(const Context& context, const Run& run, long& pid, int& pidfd) 
   if (pid != 0) return {};
   const Fault fault = become_hook(context, run);
   write_bytes(run.failure[1], &fault.err, sizeof fault.err);
-  for (;;) call(__NR_exit_group, 127);
+  end_process(127);
 }
 
 struct ChildInfo {

@@ -172,9 +172,7 @@ bool reap(long program, int& status) {
   constexpr int kTerminalStops[] = {20, 21, 22};  // TSTP, TTIN, TTOU are for the program's own group
   for (;;) {
     int status = 0;
-    if (reap(program, status)) {
-      for (;;) call(__NR_exit_group, status);
-    }
+    if (reap(program, status)) end_process(status);
     char info[128];
     const long signal = call(__NR_rt_sigtimedwait, arg(&all), arg(info), 0, 8);
     if (signal <= 0 || signal == kChild) continue;

@@ -24,6 +24,7 @@ long stat_path(int dir_fd, const char* path, int flags, FileStatus& status) {
   status.mtime_nanoseconds = raw.stx_mtime.tv_nsec;
   status.atime_seconds = raw.stx_atime.tv_sec;
   status.atime_nanoseconds = raw.stx_atime.tv_nsec;
+  status.is_mount = (raw.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
   return 0;
 }
 

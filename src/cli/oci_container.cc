@@ -253,6 +253,7 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
   TRY(launch::check_launch(bundle.spec));
   globals.log.debug("bundle ", bundle.path, ": the configuration is valid");
   TRY(launch::become_root_of_own_namespace(bundle.spec));
+  TRY(root.check_free(id));
   const state::Record record = TRY(new_record(globals, bundle, id.text()));
   Made made{TRY(root.create(id, record)), std::move(bundle.spec), {}, {}, {}};
   const auto finish = [&]() -> Result<void> {

@@ -68,7 +68,7 @@ Result<OciLog> OciLog::open(const LogOptions& options) {
   if (target.starts_with("file:")) target.remove_prefix(5);
   if (target.empty()) return log;
   log.file_ = TRY(sys::open_at(AT_FDCWD, std::string(target).c_str(),
-                               O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0644));
+                               O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK, 0644));
   return log;
 }
 

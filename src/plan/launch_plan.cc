@@ -11,6 +11,7 @@
 #include <set>
 
 #include "base/text.h"
+#include "plan/run_mounts.h"
 
 namespace skink::plan {
 
@@ -228,6 +229,8 @@ Result<void> plan_mount(const oci::Spec& spec, const HostFacts& host, std::size_
   MountStep step;
   step.config_index = index;
   step.destination = mount.destination.starts_with('/') ? mount.destination : str('/', mount.destination);
+  // A file can be mounted there too, over which the kernel would have no slash.
+  while (step.destination.size() > 1 && step.destination.ends_with('/')) step.destination.pop_back();
   step.type = mount.type;
   step.source = mount.source;
   step.options = parse_mount_options(mount);
@@ -468,7 +471,11 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
   for (const auto& path : spec.linux.masked_paths)
     if (std::find(plan.masked.begin(), plan.masked.end(), path) == plan.masked.end()) plan.masked.push_back(path);
   plan.readonly = spec.linux.readonly_paths;
-  if (spec.root.readonly) plan.flags |= kRootReadonly;
+  const auto is_root = [](const std::string& path) {
+    const auto clean = clean_path(path);
+    return clean && *clean == "/";
+  };
+  if (spec.root.readonly || std::erase_if(plan.readonly, is_root) > 0) plan.flags |= kRootReadonly;
   if (!spec.hooks.prestart.empty() || !spec.hooks.create_runtime.empty()) plan.flags |= kHooks;
   plan.create_container = spec.hooks.create_container;
   plan.start_container = spec.hooks.start_container;

@@ -88,10 +88,14 @@ void Container::mark_started() const { (void)::fchmod(dir_fd(), S_ISVTX | 0700);
 
 Result<Root> Root::open(const std::string& path) { return Root(TRY(fs::open_private(path))); }
 
+Result<void> Root::check_free(const ContainerId& id) const {
+  if (!sys::is_there(dir_.get(), id.text().c_str())) return {};
+  return Error::make(Code::exists, "container ", quoted(id.text()), ": container with given ID already exists");
+}
+
 Result<Container> Root::create(const ContainerId& id, const Record& record) {
   auto made = sys::mkdir_at(dir_.get(), id.text().c_str(), 0700);
-  if (!made && made.error().errnum() == EEXIST)
-    return Error::make(Code::exists, "container ", quoted(id.text()), ": container with given ID already exists");
+  if (!made && made.error().errnum() == EEXIST) TRY(check_free(id));
   TRY(std::move(made));
   UniqueFd dir = TRY(sys::open_at(dir_.get(), id.text().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   Container container(TRY(fs::Lock::take(std::move(dir), fs::Lock::Mode::exclusive, id.text())), Record{});
@@ -211,7 +215,8 @@ std::string dump_state(const Record& record, Status status, std::string_view own
   json["status"] = to_text(status);
   json["bundle"] = record.bundle;
   json["rootfs"] = record.rootfs;
-  json["created"] = record.created;
+  // One that is being made, or whose record is lost, has none, and clients parse it as a time.
+  json["created"] = record.created.empty() ? "0001-01-01T00:00:00Z" : record.created;
   if (!record.annotations.empty()) json["annotations"] = record.annotations;
   json["owner"] = owner;
   return oci::dump_json(json, pretty);

@@ -99,6 +99,8 @@ class Root {
  public:
   /// Opens or makes it; it has to be ours alone (attack A36).
   static Result<Root> open(const std::string& path);
+  /// exists: "container with given ID already exists".
+  Result<void> check_free(const ContainerId& id) const;
   /// Makes the directory of a new container. exists: "container with given ID already exists".
   Result<Container> create(const ContainerId& id, const Record& record);
   /// not_found: "container does not exist". A directory without a record (its maker was killed) has an empty one.
