@@ -67,8 +67,15 @@ Result<OciLog> OciLog::open(const LogOptions& options) {
   }
   if (target.starts_with("file:")) target.remove_prefix(5);
   if (target.empty()) return log;
+  // Names of what is open already; no other link is followed (attack A38).
+  constexpr std::string_view kStreams[] = {"/dev/stdout", "/dev/stderr"};
+  for (int i = 0; i < 2; ++i)
+    if (target == kStreams[i]) {
+      log.file_ = TRY(sys::dup_fd(i + 1, 3));
+      return log;
+    }
   log.file_ = TRY(sys::open_at(AT_FDCWD, std::string(target).c_str(),
-                               O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK, 0644));
+                               O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0644));
   return log;
 }
 

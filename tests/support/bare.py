@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import tempfile
 
+from skinktest import starttime
+
 # How this machine gets its packages; a bare one of the same network needs no more.
 APT = ("etc/apt/sources.list", "etc/apt/sources.list.d", "etc/apt/apt.conf.d", "etc/apt/auth.conf", "etc/apt/auth.conf.d",
        "etc/apt/keyrings", "etc/apt/trusted.gpg.d", "etc/ssl/certs", "usr/local/share/ca-certificates", "etc/resolv.conf", "etc/hosts")
@@ -21,6 +23,9 @@ exec "$@"
 class Bare:
     def __init__(self):
         self.top = tempfile.mkdtemp(prefix="skink-test-bare-", dir="/var/tmp")
+        # Other runs of the tests sweep away what has no living owner.
+        with open(os.path.join(self.top, "owner"), "w") as file:
+            file.write("%d %s" % (os.getpid(), starttime(os.getpid())))
         self.tree = os.path.join(self.top, "tree")
         # A tree is a root of its own for mounts too, so that removing it by a wrong path cannot leave it.
         try:
