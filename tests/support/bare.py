@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -62,7 +63,9 @@ class Bare:
                            TERM="dumb", DEBIAN_FRONTEND="noninteractive")
         done = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, self.tree, directory,
                                "bash", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              env=environment, timeout=timeout)
+                              env=environment, timeout=timeout,
+                              # What a shell starts in the background begins with ^C ignored.
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         said = done.stdout.decode("utf-8", "replace")
         assert done.returncode == 0, "%s\nended with %d:\n%s" % (script, done.returncode, said[-5000:])
         return said
