@@ -63,6 +63,10 @@ void sweep(int store_containers_fd, int names_fd, const std::string& entry) {
   if (!dir) return;
   const auto lock = fs::Lock::try_take(std::move(*dir), fs::Lock::Mode::exclusive, entry);
   if (!lock) return;
+  // Order: only with the lock can be told that it is a draft still, and not the container that it has become since.
+  const auto ours = sys::stat_fd(lock->fd(), entry);
+  const auto there = sys::stat_at(store_containers_fd, entry.c_str(), AT_SYMLINK_NOFOLLOW);
+  if (!ours || !there || ours->st_ino != there->st_ino) return;
   // Killed between taking its name and its last step: the name goes with it.
   if (const auto text = fs::read_file(lock->fd(), kContainerFile, kRecordLimit))
     if (const auto container = parse_container(*text)) (void)remove_name(names_fd, container->name, container->id);
