@@ -55,7 +55,8 @@ class Cgroup {
   }
 
   void join(pid_t pid) const {
-    Path text, file;
+    Path text;
+    std::array<char, 160> file{};
     std::snprintf(text.data(), text.size(), "%d", pid);
     for (int i = 0; i < count_; ++i) {
       std::snprintf(file.data(), file.size(), "%s/cgroup.procs", at(i));
@@ -83,7 +84,7 @@ class Cgroup {
   void inherit(const char* name) const {
     for (int i = 0; i < count_; ++i) {
       if (!std::strstr(at(i), "/cpuset/")) continue;
-      Path file;
+      std::array<char, 160> file{};
       std::snprintf(file.data(), file.size(), "%s/%s", at(i), name);
       write_file(file.data(), "0");
     }
