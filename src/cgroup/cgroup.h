@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -76,6 +77,11 @@ class Group {
   /// Makes every directory of `location` (parents too), empty. A leftover of ours that has no process is reused; one
   /// with processes is busy. On failure what was made is removed again.
   static Result<Group> create(const Location& location);
+  /// The first half of create(): the unified hierarchy's, which a process is made in. On v2 that is all of it.
+  static Result<Group> begin(const Location& location);
+  /// The other half: those of v1, which a process enters by itself and so may be made while it is at work already. On
+  /// failure what was made here is removed again; what begin() has made stays.
+  Result<void> complete(const Location& location);
   /// busy when a group of `location` exists and has processes: to be asked before the location goes on record, since
   /// from then on whoever cleans up ends what is in it.
   static Result<void> check_unused(const Location& location);
@@ -142,6 +148,9 @@ class Group {
     Place place;
     UniqueFd fd;
   };
+  using MadePaths = std::vector<std::vector<std::string>>;  // of each place, as tree.h has it
+  Result<MadePaths> make_places(const Location& location, bool unified);
+  static void undo(std::span<const Place* const> places, const MadePaths& made);
   void thaw_quietly();
   bool strike_unified();
   void strike_members();

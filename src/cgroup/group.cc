@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
+#include <span>
 
 #include "base/text.h"
 #include "cgroup/cgroup.h"
@@ -127,22 +129,55 @@ Result<void> remove_place(const Place& place, const Deadline& deadline) {
 
 }  // namespace
 
-Result<Group> Group::create(const Location& location) {
-  Group group;
-  group.layout_ = location.layout;
-  std::vector<std::vector<std::string>> made_paths;
-  for (const Place& place : location.places) {
-    Result<Made> made = make_usable(place, location.named_by_us);
+void Group::undo(std::span<const Place* const> places, const MadePaths& made) {
+  for (std::size_t i = made.size(); i-- > 0;) undo_place(*places[i], made[i]);
+}
+
+// In the order of the location, in which the kernel has the unified one last.
+Result<Group::MadePaths> Group::make_places(const Location& location, bool unified) {
+  std::vector<const Place*> places;
+  for (const Place& place : location.places)
+    if (place.hierarchy.unified == unified) places.push_back(&place);
+  MadePaths made_paths;
+  std::vector<Dir> dirs;
+  for (const Place* place : places) {
+    Result<Made> made = make_usable(*place, location.named_by_us);
     if (!made) {
-      for (std::size_t i = made_paths.size(); i-- > 0;) undo_place(location.places[i], made_paths[i]);
+      undo(places, made_paths);
       return std::move(made).error().context("make control group");
     }
     made_paths.push_back(std::move(made->paths));
     // On hybrid hosts the unified one has little or nothing, and a limit that needs it asks for it.
-    if (location.layout == Layout::v2) enable_all(place, made->fd.get());
-    group.dirs_.push_back({place, std::move(made->fd)});
+    if (location.layout == Layout::v2) enable_all(*place, made->fd.get());
+    dirs.push_back({*place, std::move(made->fd)});
   }
+  dirs_.insert(unified ? dirs_.end() : dirs_.begin(), std::make_move_iterator(dirs.begin()),
+               std::make_move_iterator(dirs.end()));
+  return made_paths;
+}
+
+Result<Group> Group::begin(const Location& location) {
+  Group group;
+  group.layout_ = location.layout;
+  TRY(group.make_places(location, true));
   return group;
+}
+
+Result<void> Group::complete(const Location& location) {
+  TRY(make_places(location, false));
+  return {};
+}
+
+Result<Group> Group::create(const Location& location) {
+  Group group;
+  group.layout_ = location.layout;
+  const MadePaths unified = TRY(group.make_places(location, true));
+  auto completed = group.complete(location);
+  if (completed) return group;
+  std::vector<const Place*> places;
+  for (const Dir& dir : group.dirs_) places.push_back(&dir.place);
+  undo(places, unified);
+  return std::move(completed).error();
 }
 
 Result<Group> Group::adopt(const Location& location) {

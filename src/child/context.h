@@ -52,6 +52,8 @@ class Context {
   bool in_directory = false;
   /// True once this process, or the stage before it, has joined its control groups.
   bool grouped = false;
+  /// True once this process has made its own cgroup namespace, or was to.
+  bool in_cgroup_namespace = false;
   /// Our own mount namespace and our root in it, while another one is visited for sources; -1: it is not needed.
   int own_mounts_fd = -1;
   int old_root_fd = -1;
@@ -80,6 +82,10 @@ Fault ensure_placed(Context& context);
 Fault join_namespaces(Context& context);
 /// Moves this process into its control groups; those of the unified hierarchy are entered by clone3.
 Fault join_groups(Context& context);
+/// Puts this process into the groups that these files belong to, and closes them.
+Fault enter_groups(const int* files, unsigned count);
+/// Once we are placed: the namespace whose root our groups are, if there is to be one. The first time it is called.
+Fault make_cgroup_namespace(Context& context);
 Fault set_cpus(const Context& context);
 /// Joins, then clones the second stage: `pid` is 0 in it.
 Fault first_stage(Context& context, long& pid);

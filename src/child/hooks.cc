@@ -120,7 +120,7 @@ void finish_output(Run& run) {
   }
 }
 
-// The hook's status as a shell has it; -ETIMEDOUT when it had to be killed.
+// The hook's status, or kHookSignal and the signal that ended it; -ETIMEDOUT when it had to be killed.
 long wait_hook(Run& run, long pid, int pidfd) {
   constexpr short kReadable = 1;  // POLLIN
   struct {
@@ -149,7 +149,7 @@ long wait_hook(Run& run, long pid, int pidfd) {
   if (rc < 0) return rc;
   finish_output(run);
   if (ready == 0) return -ETIMEDOUT;
-  return info.code == kCodeExited ? info.status : 128 + info.status;
+  return info.code == kCodeExited ? info.status : static_cast<long>(plan::kHookSignal) + info.status;
 }
 
 // As a file that goes to the launcher with the fault; -1 when that cannot be: the fault itself is what matters.

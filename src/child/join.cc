@@ -13,12 +13,26 @@ Fault join_groups(Context& context) {
   if (context.grouped) return {};
   context.grouped = true;
   const auto& groups = context.plan().groups_to_join;
-  const auto* files = context.array<int>(groups);
-  for (unsigned i = 0; i < groups.count; ++i) {
+  return enter_groups(context.array<int>(groups), groups.count);
+}
+
+Fault enter_groups(const int* files, unsigned count) {
+  for (unsigned i = 0; i < count; ++i) {
     CHILD_TRY(check(write_bytes(files[i], "0", 1), Step::join_group, i));
     close_fd(files[i]);
   }
   return {};
+}
+
+// Order: on cgroup v1 the namespace takes the groups of its maker as its root, so we have to be in ours by then; the
+// mounts of cgroup file systems come after it. Not before they are due: until then the launcher, which records us, and
+// we work side by side.
+Fault make_cgroup_namespace(Context& context) {
+  CHILD_TRY(ensure_placed(context));
+  if (!context.has(plan::kNewCgroupNamespace) || context.in_cgroup_namespace) return {};
+  context.in_cgroup_namespace = true;
+  constexpr unsigned long kNewCgroup = 0x02000000;  // CLONE_NEWCGROUP
+  return check(call(__NR_unshare, kNewCgroup), Step::cgroup_namespace);
 }
 
 // Order: after the groups, whose cpuset bounds it and, on old kernels, replaces it.

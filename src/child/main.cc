@@ -39,15 +39,6 @@ Fault become_root(Context& context) {
   return protect_self(context);
 }
 
-// Order: on cgroup v1 the namespace takes the groups of its maker as its root, so we have to be in ours by then; the
-// mounts of cgroup file systems come after it.
-Fault make_cgroup_namespace(Context& context) {
-  if (!context.has(plan::kNewCgroupNamespace)) return {};
-  CHILD_TRY(ensure_placed(context));
-  constexpr unsigned long kNewCgroup = 0x02000000;  // CLONE_NEWCGROUP
-  return check(call(__NR_unshare, kNewCgroup), Step::cgroup_namespace);
-}
-
 // Order: the way to the root file system may be open to the caller's ids only, so before they change.
 void open_attach_point(Context& context) {
   if (context.plan().attach_path == 0) return;
@@ -78,6 +69,8 @@ Fault build_root(Context& context) {
     context.root_fd = static_cast<int>(root);
     return open_terminal(context);
   }
+  // Order: what outlives us, mounts among those of others, comes when we are on record.
+  if (context.has(plan::kHostMounts) || context.has(plan::kJoinedMounts)) CHILD_TRY(ensure_placed(context));
   CHILD_TRY(make_private_and_attach_root(context));
   CHILD_TRY(make_mounts(context, false));
   CHILD_TRY(make_devices(context));
@@ -85,9 +78,9 @@ Fault build_root(Context& context) {
   CHILD_TRY(open_terminal(context));
   CHILD_TRY(make_mounts(context, true));
   // Order: sysctls before /proc/sys is made read-only; hooks see all mounts; the root is entered last.
+  CHILD_TRY(make_cgroup_namespace(context));
   CHILD_TRY(write_sysctls(context));
   CHILD_TRY(hide_paths(context));
-  CHILD_TRY(ensure_placed(context));
   CHILD_TRY(run_create_hooks(context));
   return enter_root(context);
 }
@@ -98,10 +91,9 @@ Fault become_container(Context& context, const char*& path, char* buffer, Size s
   if (session != -EPERM) CHILD_TRY(check(session, Step::new_session));
   open_attach_point(context);
   CHILD_TRY(become_root(context));
-  CHILD_TRY(make_cgroup_namespace(context));
   if (context.has(plan::kNewNetwork)) CHILD_TRY(bring_loopback_up());
   CHILD_TRY(build_root(context));
-  CHILD_TRY(ensure_placed(context));
+  CHILD_TRY(make_cgroup_namespace(context));
   CHILD_TRY(set_names_and_limits(context));
   CHILD_TRY(write_label(context));
   // Order: before the ids change. Engines count on runc's way: a directory that only root may enter is entered as root,
@@ -144,7 +136,7 @@ Fault start(Context& context) {
     CHILD_TRY(join_namespaces(context));
   }
   CHILD_TRY(join_groups(context));
-  CHILD_TRY(set_cpus(context));
+  if (!context.has(plan::kGroupsFollow)) CHILD_TRY(set_cpus(context));
   return become_container(context, path, path_buffer, sizeof path_buffer);
 }
 

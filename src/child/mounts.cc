@@ -184,7 +184,7 @@ long open_target(const Context& context, const plan::Mount& mount) {
 
 Fault make_mount(Context& context, unsigned index) {
   const auto& mount = context.array<plan::Mount>(context.plan().mounts)[index];
-  if ((mount.flags & plan::kMountNeedsCgroup) != 0) CHILD_TRY(ensure_placed(context));
+  if ((mount.flags & plan::kMountNeedsCgroup) != 0) CHILD_TRY(make_cgroup_namespace(context));
   if ((mount.flags & plan::kMountOfHost) != 0) CHILD_TRY(clone_host_sources(context, index));
   if ((mount.flags & plan::kMountOfRoot) != 0) CHILD_TRY(clone_root_source(context, index));
   // Order: before the target is made.

@@ -28,7 +28,9 @@ struct FdControl {
 };
 constexpr int kSolSocket = 1;
 constexpr int kScmRights = 1;
-constexpr int kNoSignal = 0x4000;  // MSG_NOSIGNAL
+constexpr int kNoSignal = 0x4000;          // MSG_NOSIGNAL
+constexpr int kCloseOnExec = 0x40000000;   // MSG_CMSG_CLOEXEC
+constexpr unsigned kControlTruncated = 8;  // MSG_CTRUNC
 
 long send_on(int socket_fd, const plan::Message& message, int fd) {
   IoVec vec{const_cast<plan::Message*>(&message), sizeof message};
@@ -82,10 +84,47 @@ void send_fault(int socket_fd, const Fault& fault) {
   else write_bytes(socket_fd, &message, sizeof message);
 }
 
+namespace {
+
+// The files of the groups, which were made while we were at work.
+Fault receive_groups(const Context& context) {
+  plan::Message message{};
+  IoVec vec{&message, sizeof message};
+  struct {
+    Size length;
+    int level, type;
+    int fds[plan::kMostGroups];
+  } control{};
+  MsgHdr header{};
+  header.vec = &vec;
+  header.vec_count = 1;
+  header.control = &control;
+  header.control_length = sizeof control;
+  long got = 0;
+  do {
+    got = call(__NR_recvmsg, context.plan().sync_fd, arg(&header), kCloseOnExec);
+  } while (got == -EINTR);
+  if (got == 0) got = -EPIPE;
+  CHILD_TRY(check(got, Step::protocol));
+  if (got != sizeof message || message.kind != static_cast<unsigned>(plan::Kind::placed) ||
+      (header.flags & kControlTruncated) != 0)
+    return {Step::protocol, 0, EPROTO};
+  constexpr Size kHead = sizeof(Size) + 2 * sizeof(int);
+  if (header.control_length < kHead) return {};
+  return enter_groups(control.fds, static_cast<unsigned>((control.length - kHead) / sizeof(int)));
+}
+
+}  // namespace
+
 // 2
 Fault ensure_placed(Context& context) {
   if (context.placed) return {};
-  CHILD_TRY(check(await_message(context, plan::Kind::placed), Step::protocol));
+  if (context.has(plan::kGroupsFollow)) {
+    CHILD_TRY(receive_groups(context));
+    CHILD_TRY(set_cpus(context));
+  } else {
+    CHILD_TRY(check(await_message(context, plan::Kind::placed), Step::protocol));
+  }
   context.placed = true;
   return {};
 }

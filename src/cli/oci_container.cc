@@ -79,20 +79,30 @@ oci::Resources limits_of(const oci::Spec& spec) {
   return resources;
 }
 
-Result<std::optional<cgroup::Group>> make_group(state::Container& container, const oci::Spec& spec) {
+// Order: off the record before anything is undone. What could not be made has undone itself, and what is there belongs
+// to somebody, whose processes must not be ended with us.
+Error forget_groups(state::Container& container, bool unified_too, Error error) {
+  state::Record without = container.record();
+  std::erase_if(without.cgroup->places,
+                [&](const cgroup::Place& place) { return unified_too || !place.hierarchy.unified; });
+  if (without.cgroup->places.empty()) without.cgroup.reset();
+  auto saved = container.save(without);
+  if (!saved) return std::move(saved).error();
+  return std::move(error.context("linux.cgroupsPath"));
+}
+
+// What the process is made in; the others follow with complete_group().
+Result<std::optional<cgroup::Group>> begin_group(state::Container& container) {
   if (!container.record().cgroup) return std::optional<cgroup::Group>{};
-  auto created = cgroup::Group::create(*container.record().cgroup);
-  if (!created) {
-    // Order: off the record before anything is undone. What could not be made has undone itself, and what is there
-    // belongs to somebody, whose processes must not be ended with us.
-    state::Record without = container.record();
-    without.cgroup.reset();
-    TRY(container.save(without));
-    return std::move(created).error().context("linux.cgroupsPath");
-  }
-  cgroup::Group group = *std::move(created);
-  TRY(group.apply(limits_of(spec)));
-  return std::optional<cgroup::Group>(std::move(group));
+  auto begun = cgroup::Group::begin(*container.record().cgroup);
+  if (!begun) return forget_groups(container, true, std::move(begun).error());
+  return std::optional<cgroup::Group>(*std::move(begun));
+}
+
+Result<void> complete_group(state::Container& container, cgroup::Group& group, const oci::Spec& spec) {
+  auto completed = group.complete(*container.record().cgroup);
+  if (!completed) return forget_groups(container, false, std::move(completed).error());
+  return group.apply(limits_of(spec));
 }
 
 Result<state::Record> new_record(const OciGlobals& globals, const Bundle& bundle, const std::string& id) {
@@ -146,8 +156,7 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   if (wait_for_start) listener = TRY(listen_for_start(made.container.dir_fd()));
   std::optional<UnitGroup> unit;
   if (record.unit) unit = TRY(make_unit_group(made.container, made.spec, limits_of(made.spec)));
-  auto group = unit ? std::optional(std::move(unit->group)) : TRY(make_group(made.container, made.spec));
-  log.debug(group ? "control groups are made and limited" : "the container has no control groups");
+  auto group = unit ? std::optional(std::move(unit->group)) : TRY(begin_group(made.container));
   const UniqueFd resctrl = TRY(make_resctrl(record, made.spec));
   const auto cache = root.open_cache();
   const HostRoot host_root = TRY(mount_on_host(made, record));
@@ -156,6 +165,17 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   request.id = record.id;
   request.bundle = record.bundle;
   request.group = group ? &*group : nullptr;
+  const auto complete = [&]() -> Result<void> {
+    TRY(complete_group(made.container, *group, made.spec));
+    log.debug("control groups are made and limited");
+    return {};
+  };
+  const auto& place = made.container.record().cgroup;
+  // Where v2 is alone there is nothing to follow: the process is made in a group that is limited.
+  if (group && !unit && place->layout == cgroup::Layout::v2) TRY(complete());
+  else if (group && !unit) request.complete_group = complete;
+  if (group && !unit) request.location = &*place;
+  if (!group) log.debug("the container has no control groups");
   if (group) request.attach = attach_by_systemd(made.container.record(), *group);
   request.preserve_fds = options.preserve_fds;
   request.plain_output = options.relays && wants_plain_output();
@@ -199,11 +219,16 @@ Result<void> wait_for_end(int pidfd, pid_t pid) {
   return Error::make(Code::busy, "the container's process ", pid, " did not die within ", kKillDeadline.count(), " ms");
 }
 
-void warn_of_unknown_capabilities(const oci::Process& process, std::string_view json, std::uint64_t withheld,
-                                  const OciLog& log) {
-  if (!process.capabilities || (withheld & oci::kUnknownCapability) == 0) return;
-  for (const auto& name : oci::unknown_capabilities(json))
-    log.warning(str("process.capabilities: ", quoted(name), " is not a capability, such as CAP_NET_BIND_SERVICE"));
+// In runc's words, which test suites know. Order: before the launch, which may fail for the want of them.
+void warn_of_unknown_capabilities(const oci::Process& process, std::string_view json, const OciLog& log) {
+  if (!process.capabilities) return;
+  const auto& sets = *process.capabilities;
+  const std::uint64_t asked = sets.bounding | sets.effective | sets.inheritable | sets.permitted | sets.ambient;
+  if ((asked & oci::kUnknownCapability) == 0) return;
+  std::string names;
+  for (const auto& name : oci::unknown_capabilities(json)) names += str(names.empty() ? "" : " ", printable(name));
+  log.warning(str("process.capabilities: ignoring unknown or unavailable capabilities: [", names,
+                  "]: one is called such as CAP_NET_BIND_SERVICE"));
 }
 
 // The service manager, where one has started us, learns from the program when it is ready. That it cannot be told is no
@@ -262,9 +287,9 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
                       record.cgroup ? str(", control groups will be at ", record.cgroup->places.front().path) : "");
     add_home(*made.spec.process, record.rootfs);
     TRY(prepare_notify(made, globals, wait_for_start));
+    warn_of_unknown_capabilities(*made.spec.process, bundle.json, globals.log);
     auto launched = TRY(launch_recorded(root, made, record, options, wait_for_start, globals.log));
     warn_of_capabilities(launched, globals.log, wait_for_start);
-    warn_of_unknown_capabilities(*made.spec.process, bundle.json, launched.withheld_capabilities, globals.log);
     made.pidfd = std::move(launched.pidfd);
     made.console = std::move(launched.console);
     TRY(hand_over(options, launched.identity.pid, made.pidfd.get(), made.console.get()));

@@ -17,12 +17,30 @@ Result<SocketPair> make_socket_pair() {
   return SocketPair{UniqueFd(fds[0]), UniqueFd(fds[1])};
 }
 
-Result<void> send(int socket_fd, plan::Kind kind) {
+Result<void> send(int socket_fd, plan::Kind kind, const std::vector<UniqueFd>& files) {
   plan::Message message{};
   message.kind = static_cast<plan::U32>(kind);
+  iovec vec{&message, sizeof message};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(plan::kMostGroups * sizeof(int))> control{};
+  msghdr header{};
+  header.msg_iov = &vec;
+  header.msg_iovlen = 1;
+  if (files.size() > plan::kMostGroups) return Error::from_errno(E2BIG, "send to the container's process");
+  if (!files.empty()) {
+    header.msg_control = control.data();
+    header.msg_controllen = CMSG_SPACE(files.size() * sizeof(int));
+    cmsghdr* part = CMSG_FIRSTHDR(&header);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(files.size() * sizeof(int));
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      const int fd = files[i].get();
+      std::memcpy(CMSG_DATA(part) + i * sizeof fd, &fd, sizeof fd);
+    }
+  }
   ssize_t put = 0;
   do {
-    put = ::send(socket_fd, &message, sizeof message, MSG_NOSIGNAL);
+    put = ::sendmsg(socket_fd, &header, MSG_NOSIGNAL);
   } while (put < 0 && errno == EINTR);
   if (put < 0 && (errno == EPIPE || errno == ECONNRESET))
     return Error::make(Code::not_found, "the container's process is gone");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -21,8 +22,8 @@ struct SocketPair {
 };
 Result<SocketPair> make_socket_pair();
 
-/// Sends one message. A peer that is gone is an error of kind not_found.
-Result<void> send(int socket_fd, plan::Kind kind);
+/// Sends one message, with these descriptors beside it. A peer that is gone is an error of kind not_found.
+Result<void> send(int socket_fd, plan::Kind kind, const std::vector<UniqueFd>& files = {});
 
 /// The next message, or nothing at end of file. Blocks.
 Result<std::optional<Received>> receive(int socket_fd);

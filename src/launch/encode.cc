@@ -186,6 +186,7 @@ std::string encode(const plan::LaunchPlan& plan, const Descriptors& fds, const E
   out.version = plan::kVersion;
   out.flags = plan.flags;
   if (options.no_pivot) out.flags |= plan::kNoPivot;
+  if (options.groups_follow) out.flags |= plan::kGroupsFollow;
   if (options.plain_output) out.flags |= plan::kPlainOutput;
   if (!options.keyring.empty()) out.flags |= plan::kNewKeyring;
   out.keyring = blob.text_or_none(options.keyring);

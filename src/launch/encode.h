@@ -34,6 +34,7 @@ struct EncodeOptions {
   std::string attach_path;          ///< where hooks find the root; empty: over "/"
   StateText creating, created;      ///< for createContainer and startContainer hooks
   std::vector<unsigned long> cpus;  ///< for sched_setaffinity(2); empty: as the caller's
+  bool groups_follow = false;       ///< the files of v1 groups are sent with `placed`
   bool plain_output = false;        ///< the terminal does not turn line ends into CR LF
 };
 

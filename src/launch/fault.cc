@@ -94,7 +94,7 @@ Error describe_hook(const Message& fault, const LaunchPlan& plan, int output_fd)
   const auto& hook = hooks[fault.index];
   const std::string text = output_fd >= 0 ? hook_output(output_fd) : std::string();
   Error error = Error::from_errno(fault.err, "execute");
-  if (fault.detail != 0) error = Error::make(Code::os, "exit status ", fault.detail, text.empty() ? "" : ": ", text);
+  if (fault.detail != 0) error = hook_failure(fault.detail, text);
   else if (fault.err == ETIMEDOUT)
     error = Error::make(Code::os, "ran past its timeout of ", hook.timeout_seconds.value_or(0), " s and was killed");
   error.context(hook_name(kind, fault.index), ": ", printable(hook.path));

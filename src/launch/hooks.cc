@@ -59,6 +59,13 @@ std::string hook_output(int fd) {
   return shown(std::move(text));
 }
 
+Error hook_failure(unsigned status, const std::string& output) {
+  const std::string text = output.empty() ? "" : ": " + output;
+  if (status < plan::kHookSignal) return Error::make(Code::os, "exit status ", status, text);
+  const auto signal = static_cast<int>(status - plan::kHookSignal);
+  return Error::make(Code::os, "was ended by signal ", sys::signal_name(signal), text);
+}
+
 namespace {
 
 // The end of what a hook prints, however much that is.
@@ -209,7 +216,8 @@ Result<void> run_hook(const oci::Hook& hook, const HookState& state, int in_fd) 
   if (end == End::timeout)
     return Error::make(Code::os, "ran past its timeout of ", *hook.timeout_seconds, " s and was killed");
   if (status.shell_status() == 0) return {};
-  return Error::make(Code::os, "exit status ", status.shell_status(), text.empty() ? "" : ": ", text);
+  const bool exited = status.code == CLD_EXITED;
+  return hook_failure(static_cast<unsigned>(status.status) + (exited ? 0 : plan::kHookSignal), text);
 }
 
 }  // namespace

@@ -34,6 +34,10 @@ std::string state_json(const HookState& state);
 /// What skink-init has kept of what a hook has printed, for the error message.
 std::string hook_output(int fd);
 
+/// How a hook has failed: with this exit status, or by the signal above plan::kHookSignal; `output` is what it has
+/// printed.
+Error hook_failure(unsigned status, const std::string& output);
+
 /// Runs hooks in their order, each with exactly its own environment (attack A24), the bundle as working directory and
 /// the state on standard input; stops at the first failure. `kind` is the member name in config.json, for messages. A
 /// hook that outlives its timeout is killed with its process group. Of what it prints the end is kept for the message;

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 
@@ -71,6 +72,7 @@ class Launch {
   const sys::ProcessIdentity* container = nullptr;  // exec: the init that it joins
   cgroup::Group* group = nullptr;
   std::function<Result<void>(pid_t)> attach;
+  std::function<Result<void>()> complete_group;  // only if that comes after the process
   std::function<Result<void>(const sys::ProcessIdentity&)> record;
   bool waits_for_start = false;
   Trace trace;
@@ -125,7 +127,7 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
   const bool two_stages = (plan_.flags & plan::kTwoStages) != 0;
   const bool joins = as_sibling_ && is_cramped(spec);
   UniqueFd cgroup_fd;
-  if (group != nullptr)
+  if (group != nullptr && !complete_group)
     for (auto& file : TRY(group->open_join_files(joins)))
       fds.groups.push_back(TRY(above(std::move(file), fds.preserve)));
   if (attach && (group == nullptr || group->lets_in())) attach = nullptr;
@@ -165,6 +167,11 @@ Result<void> Launch::place() {
   auto identity = sys::identify(process_.pid);
   if (!identity) return Error::make(Code::not_found, "the container's process ended at once");
   launched_.identity = *std::move(identity);
+  std::vector<UniqueFd> files;
+  if (complete_group) {
+    TRY(complete_group());
+    files = TRY(group->open_join_files(false));
+  }
   if (record) TRY(record(launched_.identity));
   // Order: before its cgroup namespace, which it makes once it is placed.
   if (attach) TRY(attach(process_.pid));
@@ -173,7 +180,7 @@ Result<void> Launch::place() {
   raise_hard_limits(process_.pid, plan_);
   if (plan_.oom_score_adj) TRY(write_oom_score(process_.pid, *plan_.oom_score_adj));
   tell(trace, "process ", process_.pid, " is on record; it may set itself up");
-  return send(sockets_.ours.get(), plan::Kind::placed);
+  return send(sockets_.ours.get(), plan::Kind::placed, files);
 }
 
 Result<void> Launch::give_net_devices() {
@@ -342,6 +349,15 @@ Result<CpuMask> final_cpus(const ExecRequest& request) {
   return request.reset_affinity && initial_cpus(*request.process).empty() ? all_cpus() : CpuMask{};
 }
 
+// As the kernel shows a mask, the highest CPUs first.
+std::string as_hex(const CpuMask& mask) {
+  std::string text = "0x";
+  for (std::size_t i = mask.size(); i-- > 0;)
+    for (int shift = 60; shift >= 0; shift -= 4)
+      if (const auto digit = mask[i] >> shift & 15U; digit != 0 || text.size() > 2) text += "0123456789abcdef"[digit];
+  return text;
+}
+
 // Only the namespaces that the container has of its own; joining a user namespace that is ours already fails.
 Result<std::uint32_t> namespaces_to_join(const oci::Spec& spec, pid_t target) {
   std::uint32_t flags = 0;
@@ -355,10 +371,26 @@ Result<std::uint32_t> namespaces_to_join(const oci::Spec& spec, pid_t target) {
 
 }  // namespace
 
+namespace {
+
+// Groups of v1 can be made while the process is at work, which enters them by itself: unless that makes another one of
+// it first, or binds them into the container.
+bool can_follow(const plan::LaunchPlan& plan, const ContainerRequest& request) {
+  const auto binds = [](const plan::MountStep& mount) {
+    return (mount.flags & plan::kMountNeedsCgroup) != 0 && mount.kind == plan::MountKind::tree;
+  };
+  return !request.as_sibling && (plan.flags & plan::kTwoStages) == 0 && std::ranges::none_of(plan.mounts, binds);
+}
+
+}  // namespace
+
 Result<Launched> launch_container(const ContainerRequest& request) {
   std::optional<cgroup::Location> location;
-  if (request.group != nullptr) location = request.group->location();
+  if (request.location != nullptr) location = *request.location;
+  else if (request.group != nullptr) location = request.group->location();
   plan::LaunchPlan plan = TRY(plan::make_plan(*request.spec, TRY(host_facts(location ? &*location : nullptr))));
+  const bool follows = request.complete_group && can_follow(plan, request);
+  if (request.complete_group && !follows) TRY(request.complete_group());
   if ((plan.flags & plan::kHostMounts) != 0 && !request.root_is_attached)
     return Error::make(Code::unsupported,
                        "linux.namespaces: a container without a mount namespace would change the host's mounts; add "
@@ -375,6 +407,7 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   EncodeOptions encoding;
   encoding.no_pivot = request.no_pivot;
   encoding.plain_output = request.plain_output;
+  encoding.groups_follow = follows;
   if (request.reset_affinity) encoding.cpus = all_cpus();
   if (request.new_keyring) encoding.keyring = str("_ses.", request.id);
   prepare_hooks(request, plan.flags, encoding);
@@ -384,6 +417,7 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   launch.bundle = request.bundle;
   launch.spec = request.spec;
   launch.group = request.group;
+  if (follows) launch.complete_group = request.complete_group;
   launch.attach = request.attach;
   launch.record = request.record;
   launch.waits_for_start = request.start_listener_fd >= 0;
@@ -438,7 +472,9 @@ Result<Launched> exec_in_container(const ExecRequest& request) {
   // config.md: the runtime itself is to run there until the process is in the container's groups.
   const KeptAffinity kept;
   TRY(set_own_affinity(initial, "process.execCPUAffinity.initial"));
-  tell(request.trace, "until it is in its groups it runs on CPUs ", printable(initial));
+  if (const auto mask = parse_cpus(initial, "process.execCPUAffinity.initial"); mask)
+    tell(request.trace, "until it is in its groups it runs on CPUs ", printable(initial),
+         ", affinity: ", as_hex(*mask));
   return run(launch, fds, encoding, request.stdio);
 }
 

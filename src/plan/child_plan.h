@@ -100,7 +100,8 @@ enum class Step : U32 {
 ///   skink-init                                    launcher
 ///   ----------                                    --------
 ///   [1 inner {arg: pid, fd: pidfd}] ------------>            only when it had to clone again to join namespaces
-///                                   <------------ [2 placed] the process is recorded and mapped
+///                                   <------------ [2 placed {fds}] the process is recorded and mapped; with
+///                                                 kGroupsFollow the files of groups_to_join come here
 ///   [9 map {arg: index, fd: tree}]  ------------>            only for idmapped binds of what is inside the root
 ///                                   <------------ [5 proceed]
 ///   [3 console {fd: master}]        ------------>            only with a terminal
@@ -208,6 +209,9 @@ struct Hook {
 /// As much of what a hook has printed is kept: its end.
 inline constexpr U32 kHookOutput = 4096;
 
+/// Fault::detail of a hook that a signal has ended: this and the signal.
+inline constexpr U32 kHookSignal = 256;
+
 inline constexpr U32 kHasUserNamespace = 1;
 inline constexpr U32 kNewCgroupNamespace = 2;
 inline constexpr U32 kTerminal = 4;
@@ -231,16 +235,20 @@ inline constexpr U32 kSetMemoryPolicy = 1U << 20;
 inline constexpr U32 kJoinedMounts = 1U << 21;  // the mount namespace is somebody else's: its root stays where it is
 inline constexpr U32 kPlainOutput = 1U << 22;   // the terminal does not turn line ends into CR LF
 inline constexpr U32 kBindDevices = 1U << 23;   // of the host's, for none can be made
+inline constexpr U32 kGroupsFollow = 1U << 24;  // the files of its v1 groups come with `placed`
 
 // Two flags with one bit would make one step of isolation turn another off.
 static_assert((kHasUserNamespace + kNewCgroupNamespace + kTerminal + kNewNetwork + kRootReadonly + kNoPivot + kHooks +
                kNoNewPrivileges + kNewKeyring + kInit + kExec + kTwoStages + kSetgroupsDenied + kDeathSignal +
                kHostMounts + kSetScheduler + kSetIoPriority + kSetPersonality + kMakeWorkdir + kSetMemoryPolicy +
-               kJoinedMounts + kPlainOutput + kBindDevices) ==
+               kJoinedMounts + kPlainOutput + kBindDevices + kGroupsFollow) ==
               (kHasUserNamespace | kNewCgroupNamespace | kTerminal | kNewNetwork | kRootReadonly | kNoPivot | kHooks |
                kNoNewPrivileges | kNewKeyring | kInit | kExec | kTwoStages | kSetgroupsDenied | kDeathSignal |
                kHostMounts | kSetScheduler | kSetIoPriority | kSetPersonality | kMakeWorkdir | kSetMemoryPolicy |
-               kJoinedMounts | kPlainOutput | kBindDevices));
+               kJoinedMounts | kPlainOutput | kBindDevices | kGroupsFollow));
+
+/// At most so many hierarchies of v1 (the kernel has 14 controllers, and names without one).
+inline constexpr U32 kMostGroups = 64;
 
 struct Plan {
   U32 magic, version, size, flags;

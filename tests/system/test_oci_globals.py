@@ -202,7 +202,7 @@ def test_the_log_is_made_and_has_one_record_a_failure(oci, bundle, world, log):
     record, = records(log)
     assert set(record) == {"level", "msg", "time"} and record["level"] == "error"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", record["time"])
-    assert result.err == "skink-oci: %s\n" % record["msg"], "plain on standard error, the same words"
+    assert result.err == "skink-oci: error: %s\n" % record["msg"], "plain on standard error, the same words"
     oci.fails("create", "--bundle", world.path("none"), world.name(), status=1)
     assert len(records(log)) == 2, "appended"
 
@@ -253,8 +253,9 @@ def test_debug_tells_each_step(oci, bundle, world):
     create = steps("create", "--bundle", b.dir, name)
     pid = json.loads(oci.ok("state", name))["pid"]
     in_order(create, ["^skink-oci .*create", "bundle %s: the configuration is valid" % b.dir, "state is in %s/%s" % (world.oci_root, name),
-                      "control groups are made", "the plan has 6 mounts", "skink-init is process %d" % pid, "process %d is on record" % pid,
+                      "the plan has 6 mounts", "skink-init is process %d" % pid, "process %d is on record" % pid,
                       "1 createRuntime", "process %d is set up and waits for start" % pid])
+    assert "control groups are made and limited" in create
     in_order(steps("start", name), ["process %d has been told to go on" % pid, "process %d has executed its program" % pid])
     in_order(steps("exec", name, "true"), ["joining the container of process %d" % pid, "skink-init is process", "is set up$", "has executed"])
     in_order(steps("delete", "--force", name), ["process %d has been sent KILL" % pid, "control groups and state are removed"])
@@ -263,7 +264,7 @@ def test_debug_tells_each_step(oci, bundle, world):
 def test_debug_tells_why_something_is_taken_back(oci, bundle, world):
     result = oci("--debug", "run", "--bundle", bundle(["/no/such/program"]).dir, world.name())
     lines = result.err.splitlines()
-    assert result.status == 1 and lines[-1].startswith("skink-oci: run: ") or lines[-1].startswith("skink-oci: exec: ")
+    assert result.status == 1 and re.match("skink-oci: error: (run|exec): ", lines[-1])
     assert any("taking back what was made" in message for message in messages_of("\n".join(lines[:-1])))
 
 
@@ -272,7 +273,7 @@ def test_json_goes_to_standard_error_without_a_log(oci):
     record = json.loads(oci("state", "none").err)
     assert record["level"] == "error" and "container does not exist" in record["msg"]
     oci.options[:] = oci.options[:-2]
-    assert oci("state", "none").err.startswith("skink-oci: state: ")
+    assert oci("state", "none").err.startswith("skink-oci: error: state: ")
 
 
 def test_a_text_log(oci, world):
