@@ -93,6 +93,31 @@ bool wants_start(int peer) {
   return got == sizeof message && message.kind == static_cast<unsigned>(plan::Kind::start);
 }
 
+// A PID 1 drops every signal that it has no handler for. What asks a process to end ends one that waits for `start`, as
+// it ends runc's; execve sets all of it back.
+constexpr int kEnding[] = {1, 2, 3, 15};  // HUP, INT, QUIT, TERM
+
+void end_by_signal(int signal) { end_process(128 + signal); }
+
+void end_on_signals(bool allow) {
+  struct {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)(int);
+    unsigned long mask;
+  } action{};
+  constexpr unsigned long kRestorer = 0x04000000;  // x86-64 wants one; the handler never returns to it
+  action.handler = end_by_signal;
+  action.restorer = end_by_signal;
+  action.flags = kRestorer;
+  unsigned long set = 0;
+  for (const int signal : kEnding) {
+    if (allow) call(__NR_rt_sigaction, signal, arg(&action), 0, 8);
+    set |= 1UL << (signal - 1);
+  }
+  call(__NR_rt_sigprocmask, allow ? 1 /* SIG_UNBLOCK */ : 0 /* SIG_BLOCK */, arg(&set), 0, 8);
+}
+
 }  // namespace
 
 // start connects, says so and keeps the connection: it ends by our execve (close-on-exec) or carries the fault.
@@ -100,11 +125,13 @@ bool wants_start(int peer) {
 Fault await_start(Context& context) {
   const int listener = context.plan().listener_fd;
   if (listener < 0) return {};
+  end_on_signals(true);
   for (;;) {
     const long peer = call(__NR_accept4, listener, 0, 0, kOpenCloexec);
     if (peer == -EINTR || peer == -ECONNABORTED) continue;
     CHILD_TRY(check(peer, Step::listen_start));
     if (wants_start(static_cast<int>(peer))) {
+      end_on_signals(false);
       // Faults from here on go to the one who said start.
       CHILD_TRY(check(call(__NR_dup3, peer, context.plan().sync_fd, kOpenCloexec), Step::listen_start));
       close_fd(static_cast<int>(peer));

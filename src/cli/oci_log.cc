@@ -103,7 +103,8 @@ void OciLog::write(LogLevel level, std::string_view text) const {
 void OciLog::error(std::string_view raw) const {
   const std::string text = printable(raw);
   const bool json = options_.json && !file_;
-  (void)sys::write_all(2, json ? record(LogLevel::error, text) : str("skink-oci: ", text, "\n"), "standard error");
+  (void)sys::write_all(2, json ? record(LogLevel::error, text) : str("skink-oci: error: ", text, "\n"),
+                       "standard error");
   write(LogLevel::error, text);
 }
 

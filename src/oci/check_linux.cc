@@ -69,8 +69,8 @@ void check_devices(const std::vector<Device>& devices, Findings& findings) {
   for (std::size_t i = 0; i < devices.size(); ++i) {
     const std::string path = at("linux.devices", i) + ".path";
     check_absolute(path, devices[i].path, findings);
-    if (has_dotdot(devices[i].path) || devices[i].path.ends_with('/'))
-      findings.add(path, brief(devices[i].path), " does not end in a name or has .. in it");
+    if (has_dotdot(devices[i].path) || devices[i].path.find_first_not_of('/') == std::string::npos)
+      findings.add(path, brief(devices[i].path), " has no name or has .. in it");
   }
 }
 
@@ -95,6 +95,13 @@ void check_net_devices(const Spec& spec, Findings& findings) {
 void check_paths(std::string_view list, const Strings& paths, Findings& findings) {
   for (std::size_t i = 0; i < paths.size(); ++i)
     if (!paths[i].starts_with('/')) check_absolute(at(list, i), paths[i], findings);
+}
+
+// One without a slash in front is meant from "/", as runc, crun and youki have it: the paths become no weaker by that.
+void check_readonly_paths(const Strings& paths, Findings& findings) {
+  for (std::size_t i = 0; i < paths.size(); ++i)
+    if (paths[i].empty() || (!paths[i].starts_with('/') && has_dotdot(paths[i])))
+      check_absolute(at("linux.readonlyPaths", i), paths[i], findings);
 }
 
 // The cgroup is looked up below the delegated root; ".." would leave it again (attack A47).
@@ -145,7 +152,7 @@ void check_linux(const Spec& spec, Findings& findings) {
   check_sysctl(spec, findings);
   if (linux.seccomp) check_seccomp(*linux.seccomp, findings);
   check_paths("linux.maskedPaths", linux.masked_paths, findings);
-  check_paths("linux.readonlyPaths", linux.readonly_paths, findings);
+  check_readonly_paths(linux.readonly_paths, findings);
 }
 
 }  // namespace skink::oci

@@ -314,7 +314,8 @@ void plan_devices(const oci::Spec& spec, LaunchPlan& plan) {
   if (!configured("/dev/tty")) plan.devices.push_back({"/dev/tty", S_IFCHR | 0666, 0, 0, 5, 0});
   for (const auto& device : spec.linux.devices) {
     const std::uint32_t type = device.type == 'b' ? S_IFBLK : device.type == 'p' ? S_IFIFO : S_IFCHR;
-    plan.devices.push_back({device.path, type | device.file_mode.value_or(0666), device.uid, device.gid,
+    const std::string path = device.path.substr(0, device.path.find_last_not_of('/') + 1);
+    plan.devices.push_back({path, type | device.file_mode.value_or(0666), device.uid, device.gid,
                             static_cast<std::uint32_t>(device.major), static_cast<std::uint32_t>(device.minor)});
   }
   for (const auto& [target, path] :
@@ -470,7 +471,8 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
   // One mount is enough for a path that is named twice.
   for (const auto& path : spec.linux.masked_paths)
     if (std::find(plan.masked.begin(), plan.masked.end(), path) == plan.masked.end()) plan.masked.push_back(path);
-  plan.readonly = spec.linux.readonly_paths;
+  for (const auto& path : spec.linux.readonly_paths)
+    plan.readonly.push_back(path.starts_with('/') ? path : str('/', path));
   const auto is_root = [](const std::string& path) {
     const auto clean = clean_path(path);
     return clean && *clean == "/";

@@ -414,7 +414,7 @@ def test_hidden_and_read_only_paths(oci, bundle, world):
     result = oci("run", "--bundle", b.dir, world.name())
     assert result.status == 0 and "secret text" not in result.out
     assert result.out.splitlines()[-5:] == ["0", "no", "yes", "no"] or result.out.split()[-5:] == ["end", "0", "no", "yes", "no"], result
-    for change, wanted in (({"maskedPaths": ["relative"]}, r"linux.maskedPaths\[0\]"), ({"readonlyPaths": ["relative"]}, r"linux.readonlyPaths\[0\]")):
+    for change, wanted in (({"maskedPaths": ["relative"]}, r"linux.maskedPaths\[0\]"), ({"readonlyPaths": ["../relative"]}, r"linux.readonlyPaths\[0\]")):
         b.config["linux"].update(change)
         b.save()
         oci.fails("create", "--bundle", b.dir, world.name(), match=wanted)

@@ -6,6 +6,7 @@ import os
 import stat
 
 import pytest
+from skinktest import read_text, wait_for
 
 SLEEP = ["sleep", "1000"]
 
@@ -79,3 +80,71 @@ def test_times_can_be_read_by_everybody(oci, bundle, world):
 def test_a_log_that_is_a_standard_stream(oci, bundle, world, number):
     result = oci("--log", {1: "/dev/stdout", 2: "/dev/stderr"}[number], "--debug", "run", "--bundle", bundle(["echo", "ran"]).dir, world.name())
     assert result.status == 0 and "ran\n" in result.out and "level=debug" in {1: result.out, 2: result.err}[number]
+
+
+@pytest.mark.parametrize("signal,status", [("TERM", 143), ("HUP", 129), ("INT", 130)])
+@pytest.mark.parametrize("shared", [False, True], ids=["own-pids", "host-pids"])
+def test_a_signal_ends_a_container_that_waits_for_start(oci, bundle, world, signal, status, shared):
+    """Also one that is a PID 1, which drops what it has no handler for."""
+    b, name = bundle(SLEEP), world.name()
+    if shared:
+        b.config["linux"]["namespaces"] = [one for one in b.config["linux"]["namespaces"] if one["type"] != "pid"]
+    oci.ok("create", "--bundle", b.save().dir, name)
+    oci.ok("kill", name, signal)
+    wait_for(lambda: json.loads(oci.ok("state", name))["status"] == "stopped")
+    oci.fails("start", name, status=1, match="cannot start a container that is stopped")
+    oci.ok("delete", name)
+    assert status > 128 and world.leaks(3) == []
+
+
+@pytest.mark.parametrize("signal", ["USR1", "WINCH"])
+def test_other_signals_leave_it_waiting(oci, bundle, world, signal):
+    b, name, out = bundle(["echo", "ran"]), world.name(), world.path("out")
+    with open(out, "wb") as file:
+        oci.ok("create", "--bundle", b.dir, name, stdout=file)
+    oci.ok("kill", name, signal)
+    oci.ok("start", name)
+    wait_for(lambda: read_text(out) == "ran\n")
+
+
+def test_the_streams_belong_to_the_user(oci, bundle, world):
+    """/dev/stdout of an image whose program is not root; engines make their pipes for root."""
+    b = bundle(["sh", "-c", "echo one >>/dev/stdout; echo two >>/proc/self/fd/2; stat -L -c %u:%g /proc/self/fd/1 >>/dev/stdout"])
+    b.config["process"]["user"] = {"uid": 1000, "gid": 1001}
+    result = oci("run", "--bundle", b.save().dir, world.name())
+    assert result.status == 0 and result.out == "one\n1000:1001\n" and result.err == "two\n", result
+    name, out, given = world.name(), world.path("out"), world.write("in", "text")
+    oci.ok("run", "--detach", "--bundle", bundle(SLEEP).dir, name)
+    with open(out, "ab") as file, open(given, "rb") as source:
+        oci.ok("exec", "--user", "1000:1001", name, "sh", "-c", "cat; echo again >>/dev/stdout", stdout=file, stdin=source)
+    assert read_text(out) == "textagain\n"
+    owners = [(found.st_uid, found.st_gid) for found in map(os.stat, (out, given, "/dev/null"))]
+    assert owners == [(1000, 1001), (0, 0), (0, 0)], owners
+
+
+def test_a_hook_that_a_signal_ends_is_told_as_that(oci, bundle, world):
+    for kind in ("createRuntime", "createContainer"):
+        b = bundle(SLEEP)
+        b.config["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", "echo said; kill -9 $$"]}]}
+        oci.fails("create", "--bundle", b.save().dir, world.name(), status=1, match="was ended by signal SIGKILL: said")
+
+
+def test_a_device_path_with_a_slash_at_its_end(oci, bundle, world):
+    b = bundle(["stat", "-c", "%F %t:%T", "/dev/foo"])
+    b.config["linux"]["devices"] = [{"path": "/dev/foo/", "type": "b", "major": 10, "minor": 229}]
+    assert oci.ok("run", "--bundle", b.save().dir, world.name()) == "block special file a:e5"
+
+
+def test_a_read_only_path_without_a_slash_in_front(oci, bundle, world):
+    b = bundle(["sh", "-c", "touch /tmp/new && touch /etc/new"])
+    b.config["root"]["readonly"] = False
+    b.config["linux"]["readonlyPaths"] = ["etc", "not/there"]
+    result = oci("run", "--bundle", b.save().dir, world.name())
+    assert result.status == 1 and "/etc/new: Read-only file system" in result.err, result
+
+
+def test_debug_tells_the_affinity_of_an_exec(oci, bundle, world):
+    b, name = bundle(SLEEP), world.name()
+    b.config["process"]["execCPUAffinity"] = {"initial": "0"}
+    oci.ok("run", "--detach", "--bundle", b.save().dir, name)
+    assert "runs on CPUs 0, affinity: 0x1" in oci("--debug", "exec", name, "true").err

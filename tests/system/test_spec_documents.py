@@ -148,12 +148,12 @@ WORDS = {"process.rlimits[0].type": ["RLIMIT_WAT", "rlimit core", ""], "process.
          "linux.personality.domain": ["BSD", ""], "process.cwd": ["", "relative"], "process.args[0]": [""],
          "process.env[0]": ["", "=x", "novalue", "A=\0"], "process.apparmorProfile": ["a\nb"], "process.selinuxLabel": ["a\0b"],
          "process.execCPUAffinity.initial": ["0-", "x"], "process.execCPUAffinity.final": ["1-0"], "hooks.prestart[0].path": ["relative", ""],
-         "linux.cgroupsPath": ["/../x", "a/../../b", "a\nb"], "linux.devices[0].path": ["relative", "/dev/../../etc/x", "/dev/x/", "/dev/\0"],
+         "linux.cgroupsPath": ["/../x", "a/../../b", "a\nb"], "linux.devices[0].path": ["relative", "/dev/../../etc/x", "//", "/dev/\0"],
          "linux.resources.hugepageLimits[0].pageSize": ["", "2M", "../2MB", "2MB/../x"], "linux.resources.cpu.cpus": ["x", "1-0"],
          "linux.resources.cpu.mems": ["-1"], "linux.resources.network.priorities[0].name": ["", "a/b", "x" * 300],
          "linux.intelRdt.closID": ["..", "a/b", "x" * 300, "a\0b"], "linux.intelRdt.schemata[0]": ["L3:0=f\nL3:1=f"],
          "linux.intelRdt.memBwSchema": ["L3:0=f"], "linux.memoryPolicy.nodes": ["x", "0-"], "ociVersion": ["", "x", "2.0.0", "1"],
-         "linux.namespaces[1].path": ["relative"], "linux.maskedPaths[0]": ["relative"], "linux.readonlyPaths[0]": ["relative"]}
+         "linux.namespaces[1].path": ["relative"], "linux.maskedPaths[0]": ["relative"], "linux.readonlyPaths[0]": ["../relative"]}
 NUMBERS = {"process.user.uid": [-1, 2**32 - 1, 2**32], "process.user.gid": [-1, 2**32 - 1], "process.user.umask": [-1, 512],
            "process.user.additionalGids[0]": [-1, 2**32 - 1], "process.consoleSize.height": [-1, 65536], "process.consoleSize.width": [-1, 65536],
            "process.rlimits[0].soft": [-1, 3], "process.rlimits[0].hard": [-1], "process.oomScoreAdj": [-1001, 1001],
