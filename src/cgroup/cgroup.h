@@ -153,6 +153,7 @@ class Group {
   static void undo(std::span<const Place* const> places, const MadePaths& made);
   void thaw_quietly();
   bool strike_unified();
+  void take_back(const std::vector<pid_t>& members);
   void strike_members();
   void wait_for_deaths(const Deadline& end) const;
   Layout layout_ = Layout::v2;

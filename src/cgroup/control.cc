@@ -261,6 +261,18 @@ void Group::strike_members() {
   thaw_quietly();
 }
 
+// Somebody may have put a member into a freezer of his own, where no signal ends it: in ours, which is thawed, one
+// does.
+void Group::take_back(const std::vector<pid_t>& members) {
+  for (const Dir& dir : dirs_) {
+    if (!has_v1(dir.place, "freezer")) continue;
+    std::vector<pid_t> here;
+    if (!read_tree(dir.fd.get(), here)) continue;
+    for (const pid_t pid : members)
+      if (std::ranges::find(here, pid) == here.end()) (void)write_control(dir.fd.get(), "cgroup.procs", str(pid));
+  }
+}
+
 void Group::wait_for_deaths(const Deadline& end) const {
   const Deadline look(std::min(kLook, std::chrono::duration_cast<std::chrono::milliseconds>(end.left())));
   for (const Dir& dir : dirs_) {
@@ -283,7 +295,9 @@ Result<void> Group::kill_all(std::chrono::milliseconds deadline) {
     const std::vector<pid_t> left = TRY(processes());
     if (left.empty()) break;
     // As long as they get fewer the time starts again: on a machine that is short of CPU dying takes long, too.
-    if (left.size() < std::exchange(fewest, std::min(fewest, left.size()))) end = Deadline(deadline);
+    const bool fewer = left.size() < std::exchange(fewest, std::min(fewest, left.size()));
+    if (fewer) end = Deadline(deadline);
+    else take_back(left);
     if (end.passed()) return undead(left, deadline);
     // Whoever is still there after the unified kill is a member on v1 only, or on its way out of the kernel.
     by_number = true;

@@ -91,11 +91,7 @@ Result<void> start_opened(const state::Container& container, const OciLog& log) 
   // Its absence says "started"; where we die before this, that nobody listens there says the same.
   (void)sys::unlink_at(container.dir_fd(), state::kStartSocket);
   container.mark_started();
-  if (!container.record().has_poststart) return {};
-  auto ran = run_poststart(container);
-  // Runtime-spec 1.3: a failing poststart hook stops the container; it stays until it is deleted.
-  if (!ran) end_init(container);
-  return ran;
+  return {};
 }
 
 }  // namespace
@@ -107,12 +103,19 @@ Result<int> oci_start(const OciGlobals& globals, Arguments args) {
   sys::ProcessIdentity init;
   UniqueFd pidfd;
   {
-    const auto [root, container] = TRY(open_container(globals, line.operands[0]));
+    auto [root, container] = TRY(open_container(globals, line.operands[0]));
     TRY(check_created(container));
     notify = TRY(open_notify(container, globals.log));
     init = container.record().init;
     if (notify) pidfd = TRY(container.open_init());
     TRY(start_opened(container, globals.log));
+    auto ran = container.record().has_poststart ? run_poststart(container) : Result<void>{};
+    if (!ran) {
+      // runtime.md "Lifecycle": a failing poststart hook stops the container, which is destroyed then.
+      auto undone = destroy_container(root, std::move(container), globals);
+      if (!undone) ran.error().also(undone.error());
+      return std::move(ran).error();
+    }
   }
   // Order: without the lock, since a service may take as long as it likes, and then others must be able to end it.
   if (!notify) return 0;

@@ -35,6 +35,11 @@ std::string_view word_of(NamespaceType type) {
   return type == NamespaceType::ipc ? "ipc" : "uts";
 }
 
+std::string_view line_of(std::string_view value) {
+  if (value.ends_with('\n')) value.remove_suffix(1);
+  return value;
+}
+
 void check_parameter(const Spec& spec, const std::string& key, const std::string& value, Findings& findings) {
   const std::string path = sysctl_path(key);
   const auto components = split(path, '/');
@@ -47,8 +52,11 @@ void check_parameter(const Spec& spec, const std::string& key, const std::string
                  " namespace of its own");
   else if (path == "kernel/hostname")
     findings.add(at("linux.sysctl", key), "is what the field hostname sets: use that");
-  // The kernel reads one line; what follows it would be a second write.
-  if (value.find_first_of("\r\n") != std::string::npos)
+  else if (path == "kernel/domainname" && !spec.domainname.empty() && line_of(value) != spec.domainname)
+    findings.add(at("linux.sysctl", key), brief(value),
+                 " is not what the field domainname sets: leave one of them out");
+  // The kernel reads one line, with or without its end; what follows it would be a second write.
+  if (line_of(value).find_first_of("\r\n") != std::string_view::npos)
     findings.add(at("linux.sysctl", key), brief(value), " is more than one line");
 }
 

@@ -148,3 +148,35 @@ def test_debug_tells_the_affinity_of_an_exec(oci, bundle, world):
     b.config["process"]["execCPUAffinity"] = {"initial": "0"}
     oci.ok("run", "--detach", "--bundle", b.save().dir, name)
     assert "runs on CPUs 0, affinity: 0x1" in oci("--debug", "exec", name, "true").err
+
+
+def test_a_kernel_parameter_with_the_end_of_its_line(oci, bundle, world):
+    b = bundle(["cat", "/proc/sys/kernel/msgmax"])
+    b.config["linux"]["sysctl"] = {"kernel.msgmax": "4711\n"}
+    assert oci.ok("run", "--bundle", b.save().dir, world.name()) == "4711"
+
+
+def test_a_domain_name_that_is_given_twice(oci, bundle, world):
+    b = bundle(["cat", "/proc/sys/kernel/domainname"])
+    b.config["domainname"], b.config["linux"]["sysctl"] = "one", {"kernel.domainname": "two"}
+    oci.fails("run", "--bundle", b.save().dir, world.name(), status=1, match=[r'linux.sysctl\["kernel.domainname"\]', "leave one of them out"])
+    b.config["linux"]["sysctl"] = {"kernel.domainname": "one"}
+    assert oci.ok("run", "--bundle", b.save().dir, world.name()) == "one"
+
+
+@pytest.mark.skipif(not os.path.exists("/sys/fs/cgroup/freezer"), reason="no freezer of cgroup v1")
+def test_delete_gets_a_process_out_of_anothers_freezer(oci, bundle, world):
+    name, foreign = world.name(), "/sys/fs/cgroup/freezer/" + world.name()
+    oci.ok("run", "--detach", "--bundle", bundle(SLEEP).dir, name)
+    os.mkdir(foreign)
+    try:
+        for file, text in (("tasks", str(json.loads(oci.ok("state", name))["pid"])), ("freezer.state", "FROZEN")):
+            with open(os.path.join(foreign, file), "w") as control:
+                control.write(text)
+        oci.ok("delete", "--force", name, timeout=8)
+    finally:
+        with open(foreign + "/freezer.state", "w") as control:
+            control.write("THAWED")
+        wait_for(lambda: read_text(foreign + "/tasks") == "")
+        os.rmdir(foreign)
+    assert world.leaks(3) == []
