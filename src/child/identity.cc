@@ -100,27 +100,6 @@ Fault write_label(Context& context) {
 
 namespace {
 
-bool is_null_device(const FileStatus& status) {
-  return (status.mode & kFileTypeMask) == kCharacter && status.rdev_major == 1 && status.rdev_minor == 3;
-}
-
-// A program that opens /dev/stdout opens the file again, and engines make their pipes for root: so the streams belong
-// to the user, as runc and crun have it. A file that can only be read stays its owner's, a terminal its group's. What a
-// user namespace or a read-only file system refuses stays as it is.
-void own_streams(const plan::Plan& plan) {
-  if (plan.uid == 0) return;
-  constexpr int kGetFlags = 3;  // F_GETFL
-  constexpr long kAccessMode = 3;
-  for (int fd = 0; fd < 3; ++fd) {
-    FileStatus status;
-    if (stat_fd(fd, status) < 0 || is_null_device(status) || status.uid == plan.uid) continue;
-    const unsigned type = status.mode & kFileTypeMask;
-    if (type == kDirectory) continue;
-    if (type == kRegular && (call(__NR_fcntl, fd, kGetFlags) & kAccessMode) == kOpenRead) continue;
-    call(__NR_fchown, fd, plan.uid, type == kCharacter ? ~0U : plan.gid);
-  }
-}
-
 Fault drop_bounding(const plan::Plan& plan) {
   for (unsigned number = 0; number <= plan.last_capability; ++number)
     if ((plan.bounding >> number & 1) == 0) CHILD_TRY(prctl(PR_CAPBSET_DROP, number, 0, Step::drop_bounding, number));
@@ -180,7 +159,6 @@ Fault set_capabilities(const Context& context) {
 Fault change_identity(Context& context) {
   const auto& plan = context.plan();
   CHILD_TRY(drop_bounding(plan));
-  own_streams(plan);
   // Order: capabilities are kept over the change of uid, so that exactly the configured ones can be set after it; the
   // flag is cleared by execve.
   CHILD_TRY(prctl(PR_SET_KEEPCAPS, 1, 0, Step::set_uid));

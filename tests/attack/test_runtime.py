@@ -75,7 +75,7 @@ def test_a47_a_link_in_the_hierarchy_is_not_followed(oci, bundle, world):
     for directory, subdirs, _ in os.walk("/sys/fs/cgroup"):
         for one in [one for one in subdirs if one == "skink-test-" + world.id]:
             os.rmdir(os.path.join(directory, one))
-    assert done.returncode == 1 and b"skink-oci: create" in done.stderr
+    assert done.returncode == 1 and b"skink-oci: error: create" in done.stderr
 
 
 # A81: strings that become names of files

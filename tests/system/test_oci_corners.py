@@ -107,21 +107,6 @@ def test_other_signals_leave_it_waiting(oci, bundle, world, signal):
     wait_for(lambda: read_text(out) == "ran\n")
 
 
-def test_the_streams_belong_to_the_user(oci, bundle, world):
-    """/dev/stdout of an image whose program is not root; engines make their pipes for root."""
-    b = bundle(["sh", "-c", "echo one >>/dev/stdout; echo two >>/proc/self/fd/2; stat -L -c %u:%g /proc/self/fd/1 >>/dev/stdout"])
-    b.config["process"]["user"] = {"uid": 1000, "gid": 1001}
-    result = oci("run", "--bundle", b.save().dir, world.name())
-    assert result.status == 0 and result.out == "one\n1000:1001\n" and result.err == "two\n", result
-    name, out, given = world.name(), world.path("out"), world.write("in", "text")
-    oci.ok("run", "--detach", "--bundle", bundle(SLEEP).dir, name)
-    with open(out, "ab") as file, open(given, "rb") as source:
-        oci.ok("exec", "--user", "1000:1001", name, "sh", "-c", "cat; echo again >>/dev/stdout", stdout=file, stdin=source)
-    assert read_text(out) == "textagain\n"
-    owners = [(found.st_uid, found.st_gid) for found in map(os.stat, (out, given, "/dev/null"))]
-    assert owners == [(1000, 1001), (0, 0), (0, 0)], owners
-
-
 def test_a_hook_that_a_signal_ends_is_told_as_that(oci, bundle, world):
     for kind in ("createRuntime", "createContainer"):
         b = bundle(SLEEP)

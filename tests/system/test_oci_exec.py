@@ -638,7 +638,7 @@ def test_f29_a_group_that_was_removed_and_an_init_that_was_moved(oci, running, w
     os.rmdir(directory)
     lines = [line for line in oci.ok("exec", name, "sleep", "0").splitlines()]
     process = oci.start("exec", name, "sleep", "1000")
-    wait_for(lambda: len(read_text(elsewhere + "/cgroup.procs").split()) == 2)
+    wait_for(lambda: [read_text("/proc/%s/comm" % one, "") for one in read_text(elsewhere + "/cgroup.procs").split()] == ["sleep\n"] * 2)
     assert lines == []
     oci.ok("delete", "--force", name)
     assert process.wait(60) == 137

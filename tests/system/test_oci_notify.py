@@ -76,6 +76,8 @@ def manager(world):
 
 
 def say(pid, *texts, uid=0):
+    # Until it is executed, the process has skink-init's environment.
+    wait_for(lambda: "NOTIFY_SOCKET=" in read_text("/proc/%d/environ" % pid, ""))
     subprocess.run([sys.executable, "-c", SAY, str(pid), str(uid), *texts], check=True, timeout=60)
 
 
