@@ -28,6 +28,15 @@ struct EngineOptions {
 enum class Phase { created, running, paused, restarting, exited, unknown };
 std::string_view to_text(Phase phase);
 
+/// Exit statuses, both ends included; 128 + N is a death by signal N.
+struct StatusRange {
+  int first = 0, last = 0;
+  bool operator==(const StatusRange&) const = default;
+};
+using StatusRanges = std::vector<StatusRange>;
+Result<StatusRanges> parse_status_ranges(std::string_view text);  ///< "75,100-110"; "" for none
+std::string to_text(const StatusRanges& ranges);
+
 /// When a failed container is relaunched.
 struct RestartPolicy {
   enum class Kind { no, on_failure, always, unless_stopped } kind = Kind::no;
@@ -36,7 +45,14 @@ struct RestartPolicy {
   std::int64_t longest_delay_ns = 60'000'000'000;
   double factor = 2.0;
   std::int64_t reset_after_ns = 10'000'000'000;  ///< a run that lasted this long counts as stable
+  double jitter = 0.1;         ///< each delay is longer or shorter by up to this part of it, so that many do not meet
+  StatusRanges at_once;        ///< after these it is relaunched at once, whatever the policy says of success and delay
+  StatusRanges never;          ///< after these it stays down
+  std::uint32_t budget = 0;    ///< give up when it has ended so often ...
+  std::int64_t budget_ns = 0;  ///< ... within this time; 0: as often as it likes
 };
+/// "5/1m": at most so many ends in a time; "0" takes the budget off.
+Result<void> parse_restart_budget(std::string_view text, RestartPolicy& policy);
 Result<RestartPolicy> parse_restart_policy(std::string_view text);  ///< docker's form: on-failure:3
 std::string to_text(const RestartPolicy& policy);
 
@@ -62,7 +78,16 @@ struct LastExit {
   bool oom = false;        ///< the kernel's OOM killer struck in its group
   bool known = true;       ///< false: nobody was there to see it
   std::string error;       ///< why it could not be launched, when it could not
+  std::string cause;       ///< what is known of why it ended: whose memory limit, which probe, who sent the signal
   std::int64_t at_ns = 0;  ///< Unix time
+};
+
+/// One run of a container that is over.
+struct PastRun {
+  std::uint64_t incarnation = 0;  ///< 1 is the first since it was started
+  std::int64_t started_ns = 0;    ///< Unix time
+  LastExit exit;
+  std::string outcome;  ///< what came of it: "relaunched at once", "relaunched after 400ms", or why not
 };
 
 struct ContainerInfo {
@@ -79,11 +104,19 @@ struct ContainerInfo {
   std::uint64_t restarts = 0;
   std::int64_t next_try_ns = 0;  ///< Unix time of the next launch while restarting
   std::optional<LastExit> last_exit;
+  std::vector<PastRun> history;  ///< the latest ones, oldest first; of Engine::info() alone
   RestartPolicy restart;
   std::map<std::string, std::string> labels;
   bool remove_at_end = false;
   bool tty = false;
   std::string problem;  ///< not empty: its files are damaged, and how ("corrupt")
+};
+
+/// What `update` changes of a container; what is not given stays.
+struct UpdateRequest {
+  std::optional<RestartPolicy> restart;
+  std::optional<std::int64_t> stop_timeout_ns;
+  plan::RunOptions limits;  ///< those that plan::change_limits() names
 };
 
 /// Whether a container that is stopped stays so, or is one that heal() starts again when its policy says so.
@@ -152,6 +185,9 @@ class Engine {
   Result<void> stop(const std::string& id, std::int64_t timeout_ns, StopKind kind = StopKind::for_good);
   Result<void> restart(const std::string& id, std::int64_t timeout_ns);
   Result<void> kill(const std::string& id, int signal);
+  /// Changes the restart policy and limits, whether it runs or not; what runs has them at once. All or nothing: limits
+  /// that the kernel refuses leave everything as it was.
+  Result<void> update(const std::string& id, const UpdateRequest& request);
   Result<void> pause(const std::string& id);
   Result<void> unpause(const std::string& id);
   /// Removes a container that is not running; `force` kills it first. Works from any half state that a crash left.

@@ -164,6 +164,27 @@ Result<std::int64_t> parse_duration_ns(std::string_view text) {
   return static_cast<std::int64_t>(std::llround(total));
 }
 
+std::string duration_text(std::int64_t ns) {
+  struct Unit {
+    std::string_view name;
+    std::int64_t ns;
+  };
+  constexpr std::array<Unit, 6> kUnits{{{"h", 3'600'000'000'000},
+                                        {"m", 60'000'000'000},
+                                        {"s", 1'000'000'000},
+                                        {"ms", 1'000'000},
+                                        {"us", 1'000},
+                                        {"ns", 1}}};
+  std::string text;
+  int left = 2;
+  for (const auto& unit : kUnits) {
+    if (!text.empty()) --left;
+    if (left > 0 && ns >= unit.ns) text += str(ns / unit.ns, unit.name);
+    ns %= unit.ns;
+  }
+  return text.empty() ? "0s" : text;
+}
+
 std::string to_hex(const std::uint8_t* bytes, std::size_t count) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string out;

@@ -47,6 +47,9 @@ template <std::integral T>
 /// A duration in nanoseconds: Go's form ("1m30s", "100ms", "1.5h") or plain seconds ("10"). Not negative.
 [[nodiscard]] Result<std::int64_t> parse_duration_ns(std::string_view text);
 
+/// The same the other way round, to the two largest units that say something: "1h5m", "12s", "1s500ms", "400ms".
+[[nodiscard]] std::string duration_text(std::int64_t ns);
+
 /// Lower-case hexadecimal of bytes.
 [[nodiscard]] std::string to_hex(const std::uint8_t* bytes, std::size_t count);
 

@@ -142,6 +142,12 @@ class Group {
   /// How often the kernel's OOM killer has ended a process of the group (memory.events oom_kill; v1
   /// memory.oom_control).
   [[nodiscard]] std::uint64_t oom_kills() const;
+  /// The nearest group, from this one to the top, whose memory limit has ever been hit; nothing when none was.
+  struct MemoryLimit {
+    std::string path;  ///< below the mount point
+    std::uint64_t bytes = 0;
+  };
+  [[nodiscard]] std::optional<MemoryLimit> memory_limit_hit() const;
 
  private:
   struct Dir {

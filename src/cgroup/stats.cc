@@ -77,6 +77,34 @@ Result<Stats> Group::stats() const {
   return stats;
 }
 
+namespace {
+
+// The limit of the group at `dir_fd`, if it has one and it was hit: v1 counts failures, v2 what it has killed for.
+std::optional<std::uint64_t> hit_limit(int dir_fd, bool unified) {
+  std::string limit, count;
+  if (read_control(dir_fd, unified ? "memory.max" : "memory.limit_in_bytes", limit) != 0) return std::nullopt;
+  if (read_control(dir_fd, unified ? "memory.events.local" : "memory.failcnt", count) != 0) return std::nullopt;
+  const auto bytes = number(chomp(limit));
+  const auto hits = unified ? number(keyed(count, "oom")) : number(chomp(count));
+  constexpr std::uint64_t kNoLimit = std::uint64_t{1} << 62;  // v1 shows the largest multiple of a page
+  return bytes && *bytes < kNoLimit && hits.value_or(0) > 0 ? bytes : std::nullopt;
+}
+
+}  // namespace
+
+std::optional<Group::MemoryLimit> Group::memory_limit_hit() const {
+  for (const Dir& dir : dirs_) {
+    const bool unified = dir.place.hierarchy.unified;
+    if (!unified && !has_word(dir.place.hierarchy.controllers, "memory")) continue;
+    for (Place place = dir.place; place.path.size() > 1; place.path.resize(place.path.rfind('/'))) {
+      const auto group = open_place(place);
+      if (!group) break;
+      if (const auto bytes = hit_limit(group->get(), unified)) return MemoryLimit{place.path, *bytes};
+    }
+  }
+  return std::nullopt;
+}
+
 std::uint64_t Group::oom_kills() const {
   std::uint64_t most = 0;
   for (const Dir& dir : dirs_) {

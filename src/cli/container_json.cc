@@ -28,6 +28,7 @@ Json exit_json(const std::optional<LastExit>& last) {
   json["signal"] = last->signal;
   json["oom"] = last->oom;
   json["error"] = last->error;
+  json["cause"] = last->cause;
   json["at"] = time_or_null(last->at_ns);
   return json;
 }
@@ -39,7 +40,22 @@ Json policy_json(const RestartPolicy& policy) {
   json["factor"] = policy.factor;
   json["max_delay_ns"] = policy.longest_delay_ns;
   json["reset_ns"] = policy.reset_after_ns;
+  json["jitter"] = policy.jitter;
+  json["now_on"] = to_text(policy.at_once);
+  json["never_on"] = to_text(policy.never);
+  json["budget"] = policy.budget;
+  json["budget_ns"] = policy.budget_ns;
   return json;
+}
+
+Json history_json(const std::vector<PastRun>& history) {
+  Json list = Json::array();
+  for (const auto& run : history)
+    list.push_back(Json{{"run", run.incarnation},
+                        {"started", time_or_null(run.started_ns)},
+                        {"exit", exit_json(run.exit)},
+                        {"outcome", run.outcome}});
+  return list;
 }
 
 std::string labels_text(const std::map<std::string, std::string>& labels) {
@@ -118,6 +134,7 @@ Json docker_ps_json(const ContainerInfo& container, std::int64_t now_ns, bool wh
 
 Json inspect_json(const ContainerInfo& container, const Json& spec, std::int64_t now_ns) {
   Json json = container_json(container, now_ns);
+  json["history"] = history_json(container.history);
   json["spec"] = spec;
   return json;
 }

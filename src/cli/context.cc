@@ -82,7 +82,7 @@ Result<void> check_count(const std::vector<std::string>& operands, const Count& 
 }
 
 int for_each_container(Context& context, const std::vector<std::string>& names,
-                       const std::function<Result<void>(Engine&, const std::string& id)>& act) {
+                       const std::function<Result<void>(Engine&, const std::string& id)>& act, Echo echo) {
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error());
   int status = 0;
@@ -92,8 +92,8 @@ int for_each_container(Context& context, const std::vector<std::string>& names,
       TRY_CTX(act(*engine, id), name);
       return {};
     }();
-    if (done) context.say(name);
-    else status = context.fail(done.error());
+    if (done && echo == Echo::name) context.say(name);
+    else if (!done) status = context.fail(done.error());
   }
   return status;
 }

@@ -96,9 +96,12 @@ std::optional<int> read_arguments(Context& context, std::span<const Option<T>> t
   return std::nullopt;
 }
 
+/// Whether for_each_container() prints the name of what it has done.
+enum class Echo { name, nothing };
+
 /// Does something to each of the containers named and prints the name as given; one that fails is reported and the
 /// next is taken. The exit status: 1 if any failed.
 int for_each_container(Context& context, const std::vector<std::string>& names,
-                       const std::function<Result<void>(Engine&, const std::string& id)>& act);
+                       const std::function<Result<void>(Engine&, const std::string& id)>& act, Echo echo = Echo::name);
 
 }  // namespace skink::cli

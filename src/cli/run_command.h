@@ -35,6 +35,8 @@ struct RunCommand {
 /// Every option of `run`; `create` leaves the last two out (--detach and --sig-proxy).
 std::span<const Option<RunCommand>> run_options();
 std::span<const Option<RunCommand>> create_options();
+/// Those that may change later: limits and supervision.
+std::span<const Option<RunCommand>> update_options();
 
 /// Reads the arguments. Pure: nothing on the host is looked at. The line that comes back tells whether help was wanted.
 Result<CommandLine> parse_run(std::span<const Option<RunCommand>> table, Arguments args, RunCommand& command);

@@ -69,6 +69,13 @@ Result<void> set_restart_factor(RunCommand& command, std::string_view value) {
   return {};
 }
 
+Result<void> set_restart_jitter(RunCommand& command, std::string_view value) {
+  const double jitter = TRY(plan::parse_cpus(value));
+  if (jitter < 0 || jitter > 1) return bad_value(value, "a number from 0 to 1");
+  command.request.restart.jitter = jitter;
+  return {};
+}
+
 Result<void> set_platform(RunCommand& command, std::string_view value) {
   command.platform = TRY(oci::parse_platform(value));
   return {};

@@ -72,6 +72,12 @@ Result<void> set_policy_time(RunCommand& command, std::string_view value) {
   return {};
 }
 
+template <auto Member>
+Result<void> set_statuses(RunCommand& command, std::string_view value) {
+  command.request.restart.*Member = TRY(parse_status_ranges(value));
+  return {};
+}
+
 inline constexpr char kNoLinks[] = "networks are not there yet; --network host shares the host's";
 inline constexpr char kNoVolumes[] = "named volumes are not there yet; -v /DIR:/DST binds a directory of the host";
 inline constexpr char kNoProbes[] = "health checks are not there yet; --restart relaunches a program that ends";
@@ -95,6 +101,7 @@ Result<void> not_published(RunCommand& command, std::string_view value);
 Result<void> set_userns(RunCommand& command, std::string_view value);
 Result<void> set_restart(RunCommand& command, std::string_view value);
 Result<void> set_restart_factor(RunCommand& command, std::string_view value);
+Result<void> set_restart_jitter(RunCommand& command, std::string_view value);
 Result<void> set_log_driver(RunCommand& command, std::string_view value);
 Result<void> set_stop_signal(RunCommand& command, std::string_view value);
 Result<void> set_stop_timeout(RunCommand& command, std::string_view value);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The options of `run` and `create`.
+#include <algorithm>
+
 #include "cli/run_command.h"
 #include "cli/run_setters.h"
 
@@ -102,6 +104,12 @@ constexpr Option<C> kTable[] = {
      set_policy_time<&RestartPolicy::longest_delay_ns>},
     {{"restart-reset", 0, "T", "a run this long is stable: delays start anew (default 10s)"},
      set_policy_time<&RestartPolicy::reset_after_ns>},
+    {{"restart-jitter", 0, "PART", "delays vary by up to this part of them, 0 to 1 (default 0.1)"}, set_restart_jitter},
+    {{"restart-now-on", 0, "CODES", "exit statuses that are relaunched at once, as in 75,100-110"},
+     set_statuses<&RestartPolicy::at_once>},
+    {{"restart-never-on", 0, "CODES", "exit statuses after which it stays down"}, set_statuses<&RestartPolicy::never>},
+    {{"restart-budget", 0, "N/T", "give up when it has ended N times within T, as in 5/1m (default 0: never)"},
+     [](C& c, V v) { return parse_restart_budget(v, c.request.restart); }},
     {{"log-driver", 0, "NAME", "journald: the output goes to systemd's journal too"}, set_log_driver},
     {{"stop-signal", 0, "SIG", "what stop sends (default: the image's, else SIGTERM)"}, set_stop_signal},
     {{"stop-timeout", 0, "S", "seconds before stop sends SIGKILL (default 10)"}, set_stop_timeout},
@@ -128,6 +136,21 @@ constexpr std::size_t kOfRunAlone = 2;
 }  // namespace
 
 std::span<const Option<RunCommand>> run_options() { return kTable; }
+
+std::span<const Option<RunCommand>> update_options() {
+  static const std::vector<Option<RunCommand>> kChosen = [] {
+    constexpr std::string_view kNames[] = {"memory",      "memory-swap", "memory-reservation",
+                                           "cpus",        "cpu-shares",  "cpuset-cpus",
+                                           "cpuset-mems", "pids-limit",  "stop-timeout"};
+    std::vector<Option<RunCommand>> chosen;
+    for (const auto& option : kTable) {
+      const std::string_view name = option.words.name;
+      if (name.starts_with("restart") || std::ranges::find(kNames, name) != std::end(kNames)) chosen.push_back(option);
+    }
+    return chosen;
+  }();
+  return kChosen;
+}
 
 std::span<const Option<RunCommand>> create_options() {
   return std::span(kTable).first(std::size(kTable) - kOfRunAlone);

@@ -6,8 +6,8 @@ namespace skink::cli {
 
 const std::vector<const Verb*>& all_verbs() {
   static const std::vector<const Verb*> kVerbs = {
-      &kRunVerb,     &kCreateVerb, &kStartVerb,  &kStopVerb, &kRestartVerb, &kKillVerb, &kPauseVerb,
-      &kUnpauseVerb, &kWaitVerb,   &kRmVerb,     &kHealVerb, &kPsVerb,      &kLogsVerb, &kExecVerb,
+      &kRunVerb,     &kCreateVerb, &kStartVerb,  &kStopVerb, &kRestartVerb, &kKillVerb, &kPauseVerb,   &kUnpauseVerb,
+      &kUpdateVerb,  &kWaitVerb,   &kRmVerb,     &kHealVerb, &kPsVerb,      &kWhyVerb,  &kLogsVerb,    &kExecVerb,
       &kInspectVerb, &kLoadVerb,   &kImagesVerb, &kTagVerb,  &kRmiVerb,     &kInfoVerb, &kVersionVerb,
   };
   return kVerbs;

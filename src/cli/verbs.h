@@ -9,6 +9,8 @@ namespace skink::cli {
 extern const Verb kRunVerb, kCreateVerb;                                                  // run.cc
 extern const Verb kStartVerb;                                                             // start.cc
 extern const Verb kStopVerb, kRestartVerb, kKillVerb, kPauseVerb, kUnpauseVerb, kRmVerb;  // stop.cc
+extern const Verb kUpdateVerb;                                                            // update.cc
+extern const Verb kWhyVerb;                                                               // why.cc
 extern const Verb kHealVerb;                                                              // heal.cc
 extern const Verb kWaitVerb;                                                              // wait.cc
 extern const Verb kPsVerb;                                                                // ps.cc

@@ -215,6 +215,23 @@ Result<std::optional<oci::CpuLimits>> make_cpu(const RunOptions& options) {
   return std::optional(cpu);
 }
 
+// What a container has now, in the words of the command line.
+RunOptions words_of(const oci::Resources& now) {
+  RunOptions words;
+  if (now.memory) {
+    words.memory = now.memory->limit;
+    words.memory_swap = now.memory->swap;
+    words.memory_reservation = now.memory->reservation;
+  }
+  if (!now.cpu) return words;
+  if (now.cpu->quota && now.cpu->period.value_or(0) != 0)
+    words.cpus = static_cast<double>(*now.cpu->quota) / static_cast<double>(*now.cpu->period);
+  if (now.cpu->shares) words.cpu_shares = static_cast<std::int64_t>(*now.cpu->shares);
+  words.cpuset_cpus = now.cpu->cpus;
+  words.cpuset_mems = now.cpu->mems;
+  return words;
+}
+
 oci::DeviceRule allow(char type, std::optional<std::int64_t> major, std::optional<std::int64_t> minor,
                       const char* access) {
   return {true, type, major, minor, access};
@@ -238,17 +255,54 @@ std::vector<oci::DeviceRule> make_device_rules(const RunOptions& options) {
   return rules;
 }
 
+Result<std::int64_t> make_pids(std::int64_t most) {
+  if (most < -1)
+    return Error::make(Code::invalid_config, "--pids-limit ", most, ": expected a number, or -1 for no limit");
+  return most == 0 ? -1 : most;
+}
+
 Result<oci::Resources> make_resources(const RunOptions& options) {
   oci::Resources resources;
   resources.devices = make_device_rules(options);
   resources.memory = TRY(make_memory(options));
   resources.cpu = TRY(make_cpu(options));
-  const std::int64_t pids = options.pids_limit.value_or(kPidsLimit);
-  if (pids < -1)
-    return Error::make(Code::invalid_config, "--pids-limit ", pids, ": expected a number, or -1 for no limit");
   // A bomb that forks must not take the host's process numbers (attack A88), so there is a limit when nobody asks.
-  resources.pids_limit = pids == 0 ? -1 : pids;
+  resources.pids_limit = TRY(make_pids(options.pids_limit.value_or(kPidsLimit)));
   return resources;
+}
+
+// ---- changes of limits ----
+
+Result<void> change_memory(const RunOptions& given, const RunOptions& now, ChangedLimits& limits) {
+  if (!given.memory && !given.memory_swap && !given.memory_reservation) return {};
+  RunOptions both = now;
+  // Swap is counted with memory: without a word about it a new limit has its own.
+  if (given.memory) both.memory_swap.reset();
+  for (const auto member : {&RunOptions::memory, &RunOptions::memory_swap, &RunOptions::memory_reservation})
+    if (given.*member) both.*member = given.*member;
+  limits.whole.memory = TRY(make_memory(both));
+  oci::MemoryLimits change = limits.whole.memory.value_or(oci::MemoryLimits{});
+  if (!change.limit && now.memory) change.limit = change.swap = -1;
+  if (!change.reservation && now.memory_reservation) change.reservation = -1;
+  limits.change.memory = change;
+  return {};
+}
+
+Result<void> change_cpu(const RunOptions& given, const RunOptions& now, ChangedLimits& limits) {
+  const bool sets = !given.cpuset_cpus.empty() || !given.cpuset_mems.empty();
+  if (!given.cpus && !given.cpu_shares && !sets) return {};
+  RunOptions both = now;
+  if (given.cpus) both.cpus = given.cpus;
+  if (given.cpu_shares) both.cpu_shares = given.cpu_shares;
+  if (!given.cpuset_cpus.empty()) both.cpuset_cpus = given.cpuset_cpus;
+  if (!given.cpuset_mems.empty()) both.cpuset_mems = given.cpuset_mems;
+  limits.whole.cpu = TRY(make_cpu(both));
+  oci::CpuLimits change = limits.whole.cpu.value_or(oci::CpuLimits{});
+  if (!change.quota && now.cpus) change.quota = -1;
+  constexpr std::uint64_t kUsualShares = 1024;
+  if (!change.shares && now.cpu_shares) change.shares = kUsualShares;
+  limits.change.cpu = change;
+  return {};
 }
 
 // ---- the parts of the spec ----
@@ -323,6 +377,16 @@ Result<oci::Spec> make_spec(const RunOptions& options, const ImageFacts& facts, 
   if (auto findings = oci::check_spec(spec); !findings.empty()) return std::move(findings.front());
   add_notes(options, notes);
   return spec;
+}
+
+Result<ChangedLimits> change_limits(const RunOptions& given, const oci::Resources& now) {
+  ChangedLimits limits{.whole = now, .change = {}};
+  const RunOptions words = words_of(now);
+  TRY(change_memory(given, words, limits));
+  TRY(change_cpu(given, words, limits));
+  if (!given.pids_limit) return limits;
+  limits.whole.pids_limit = limits.change.pids_limit = TRY(make_pids(*given.pids_limit));
+  return limits;
 }
 
 }  // namespace skink::plan

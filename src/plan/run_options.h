@@ -52,6 +52,14 @@ struct RunOptions {
   std::optional<std::int64_t> storage_size;  ///< --storage-opt size=
 };
 
+/// Limits that were changed: all of them, and those that a running container's groups have to be told.
+struct ChangedLimits {
+  oci::Resources whole, change;
+};
+/// `now` with the limits that `given` names (memory, memory_swap, memory_reservation, cpus, cpu_shares, cpuset_cpus,
+/// cpuset_mems, pids_limit); 0 takes one off. Combinations are checked as for a new container.
+Result<ChangedLimits> change_limits(const RunOptions& given, const oci::Resources& now);
+
 /// What make_spec needs to know of the world, looked up by the caller beforehand.
 struct ImageFacts {
   const oci::ImageConfig* config = nullptr;

@@ -212,7 +212,9 @@ Result<std::string> Engine::resolve(std::string_view text) const {
 
 Result<ContainerInfo> Engine::info(const std::string& id) const {
   const UniqueFd dir = TRY(open_container(impl_->roots, id));
-  return info_of(impl_->roots, id, dir.get());
+  ContainerInfo info = info_of(impl_->roots, id, dir.get());
+  if (auto record = read_run_record(dir.get())) info.history = std::move(record->history);
+  return info;
 }
 
 Result<std::vector<ContainerInfo>> Engine::list() const {

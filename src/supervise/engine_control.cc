@@ -312,7 +312,8 @@ Result<void> hear(int socket, Patience& patience) {
   return {};
 }
 
-// One request; a supervisor that dies before it answers is replaced by another, which is asked again.
+}  // namespace
+
 Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci::Json& request, Patience& patience) {
   for (int attempt = 0;; ++attempt) {
     const UniqueFd socket = TRY(connect_supervisor(roots, id, patience));
@@ -322,6 +323,8 @@ Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci
     if (attempt >= 8) return Error::make(Code::busy, "its supervisor dies again and again");
   }
 }
+
+namespace {
 
 Error not_running(const std::string& id) {
   return Error::make(Code::busy, "container ", id.substr(0, 12), " is not running");

@@ -59,6 +59,10 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
                                      const std::function<Result<void>(int store_dir_fd)>& before_start,
                                      const Greeting& greet);
 
+/// One request; a supervisor that dies before it answers is replaced by another, which is asked again. not_found when
+/// there is none.
+Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci::Json& request, Patience& patience);
+
 /// True for the error of a connection whose other end has died.
 bool is_hang_up(const Error& error);
 

@@ -74,7 +74,8 @@ Result<void> Supervisor::write_exit(const LastExit& last, bool final) const {
                          .final = final,
                          .started_ns = status_.started_ns,
                          .finished_ns = status_.finished_ns,
-                         .restarts = status_.restarts};
+                         .restarts = status_.restarts,
+                         .history = history_};
   return fs::write_file_atomic(kFdStoreDir, kExitFile, dump(record), 0600,
                                final && container_.durable ? fs::Durability::durable : fs::Durability::volatile_state);
 }

@@ -4,11 +4,13 @@
 #include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <ctime>
+#include <limits>
 #include <utility>
 
 #include "fs/dir.h"
@@ -46,6 +48,7 @@ void Supervisor::run_hooks(const std::vector<oci::Hook>& hooks, std::string_view
 Result<void> Supervisor::begin() {
   status_.step = Step::launching;
   status_.incarnation++;
+  sender_.clear();
   status_.init = {};
   status_.next_try_ns = status_.next_try_mono_ns = 0;
   auto launched = launch();
@@ -205,6 +208,7 @@ void Supervisor::init_ended(LastExit last) {
   clear_group();
   drain_output();
   if (group_) last.oom = group_->oom_kills() > status_.oom_base;
+  last.cause = cause_of(last);
   init_pidfd_.reset();
   terminal_.reset();
   init_gone_ = false;
@@ -243,14 +247,39 @@ void Supervisor::flush_journal() {
   }
 }
 
+// Whose limit, or which of our own commands: what an administrator asks first at night.
+std::string Supervisor::cause_of(const LastExit& last) const {
+  if (last.oom && group_) {
+    const auto hit = group_->memory_limit_hit();
+    return hit ? str("out of memory: the limit of ", hit->bytes, " bytes of control group ", hit->path)
+               : "out of memory: the host's, as no control group has a limit";
+  }
+  return last.signal != 0 ? sender_ : std::string();
+}
+
+namespace {
+
+double chance() {
+  std::uint32_t number = 0;
+  if (::getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number) return 0.5;
+  return static_cast<double>(number) / static_cast<double>(std::numeric_limits<std::uint32_t>::max());
+}
+
+}  // namespace
+
 void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) {
   status_.last_exit = last;
   // Order: before the decision. What ended it may have been sent to both of us at once.
   check_termination();
-  const RunResult run{.success = last.known && last.error.empty() && last.status == 0,
+  const bool ended_by_itself = last.known && last.error.empty();
+  const RunResult run{.success = ended_by_itself && last.status == 0,
                       .ran_ns = ran_ns,
-                      .stop_wanted = status_.stop_wanted || !wants_running(kFdStoreDir)};
-  const Decision decision = decide(container_.restart, run, status_.failures_in_row);
+                      .stop_wanted = status_.stop_wanted || !wants_running(kFdStoreDir),
+                      .status = ended_by_itself ? last.status : -1,
+                      .now_ns = fs::monotonic_ns(),
+                      .chance = chance()};
+  const Decision decision = decide(container_.restart, run, status_.streak);
+  add_past_run(history_, {status_.incarnation, status_.started_ns, last, decision.outcome});
   if (!decision.relaunch) {
     give_up(last);
     return;

@@ -26,7 +26,12 @@ Json policy_json(const RestartPolicy& policy) {
               {"first_delay_ns", policy.first_delay_ns},
               {"longest_delay_ns", policy.longest_delay_ns},
               {"factor_percent", static_cast<std::int64_t>(policy.factor * 100)},
-              {"reset_after_ns", policy.reset_after_ns}};
+              {"reset_after_ns", policy.reset_after_ns},
+              {"jitter_percent", static_cast<std::int64_t>(policy.jitter * 100)},
+              {"at_once", to_text(policy.at_once)},
+              {"never", to_text(policy.never)},
+              {"budget", policy.budget},
+              {"budget_ns", policy.budget_ns}};
 }
 
 Result<RestartPolicy> parse_policy(const Json* json) {
@@ -36,6 +41,11 @@ Result<RestartPolicy> parse_policy(const Json* json) {
   policy.longest_delay_ns = oci::get_int(*json, "longest_delay_ns", policy.longest_delay_ns);
   policy.factor = static_cast<double>(oci::get_int(*json, "factor_percent", 200)) / 100;
   policy.reset_after_ns = oci::get_int(*json, "reset_after_ns", policy.reset_after_ns);
+  policy.jitter = static_cast<double>(oci::get_int(*json, "jitter_percent", 10)) / 100;
+  policy.at_once = TRY(parse_status_ranges(oci::get_string(*json, "at_once")));
+  policy.never = TRY(parse_status_ranges(oci::get_string(*json, "never")));
+  policy.budget = static_cast<std::uint32_t>(oci::get_int(*json, "budget"));
+  policy.budget_ns = oci::get_int(*json, "budget_ns");
   return policy;
 }
 
@@ -140,6 +150,7 @@ std::string dump(const LastExit& last) {
                              {"oom", last.oom},
                              {"known", last.known},
                              {"error", last.error},
+                             {"cause", last.cause},
                              {"at_ns", last.at_ns}});
 }
 
@@ -151,17 +162,30 @@ Result<LastExit> parse_last_exit(std::string_view text) {
   last.oom = oci::get_bool(json, "oom");
   last.known = oci::get_bool(json, "known", true);
   last.error = oci::get_string(json, "error");
+  last.cause = oci::get_string(json, "cause");
   last.at_ns = oci::get_int(json, "at_ns");
   return last;
 }
 
+void add_past_run(std::vector<PastRun>& history, PastRun run) {
+  std::erase_if(history, [&run](const PastRun& other) {
+    return other.incarnation == run.incarnation && other.started_ns == run.started_ns;
+  });
+  history.push_back(std::move(run));
+  if (history.size() > kMostPastRuns) history.erase(history.begin());
+}
+
 std::string dump(const RunRecord& record) {
+  Json history = Json::array();
+  for (const auto& run : record.history)
+    history.push_back(Json::array({run.incarnation, run.started_ns, dump(run.exit), run.outcome}));
   return oci::dump_json(Json{{"last", dump(record.last)},
                              {"order", record.order},
                              {"final", record.final},
                              {"started_ns", record.started_ns},
                              {"finished_ns", record.finished_ns},
-                             {"restarts", record.restarts}});
+                             {"restarts", record.restarts},
+                             {"history", std::move(history)}});
 }
 
 Result<RunRecord> parse_run_record(std::string_view text) {
@@ -173,6 +197,17 @@ Result<RunRecord> parse_run_record(std::string_view text) {
   record.started_ns = oci::get_int(json, "started_ns");
   record.finished_ns = oci::get_int(json, "finished_ns");
   record.restarts = static_cast<std::uint64_t>(std::max<std::int64_t>(oci::get_int(json, "restarts"), 0));
+  const Json* history = oci::find(json, "history");
+  if (history == nullptr || !history->is_array()) return record;
+  for (const Json& run : *history) {
+    if (!run.is_array() || run.size() != 4 || !run[0].is_number_unsigned() || !run[1].is_number_integer() ||
+        !run[2].is_string() || !run[3].is_string())
+      continue;
+    auto exit = parse_last_exit(run[2].get<std::string>());
+    if (!exit) continue;
+    add_past_run(record.history, {run[0].get<std::uint64_t>(), run[1].get<std::int64_t>(), std::move(*exit),
+                                  run[3].get<std::string>()});
+  }
   return record;
 }
 

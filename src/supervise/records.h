@@ -85,7 +85,11 @@ struct RunRecord {
   bool final = true;        ///< that order is done with: nothing of it runs any more
   std::int64_t started_ns = 0, finished_ns = 0;
   std::uint64_t restarts = 0;
+  std::vector<PastRun> history;  ///< the latest kMostPastRuns, oldest first
 };
+inline constexpr std::size_t kMostPastRuns = 20;
+/// Adds a run; one that is there already (a successor decides again) is replaced.
+void add_past_run(std::vector<PastRun>& history, PastRun run);
 std::string dump(const RunRecord& record);
 Result<RunRecord> parse_run_record(std::string_view json);
 /// The last exit of a container that nobody supervises, from exit.json; nothing when it never ran.

@@ -91,6 +91,8 @@ void Supervisor::answer(Client& client, Message message) {
     reply_result(client, handle_kill(number("signal"), oci::get_bool(json, "ends")));
   } else if (op == "pause") {
     reply_result(client, handle_pause(true));
+  } else if (op == "update") {
+    reply_result(client, handle_update(json));
   } else if (op == "unpause") {
     reply_result(client, handle_pause(false));
   } else if (op == "exec") {
@@ -222,6 +224,7 @@ void Supervisor::stop_within(std::int64_t timeout) {
   status_.kill_at_ns = status_.kill_at_ns == 0 ? at : std::min(status_.kill_at_ns, at);
   save();
   if (timeout > 0) (void)signal_init(container_.stop_signal);
+  if (timeout > 0) sender_ = str(sys::signal_name(container_.stop_signal), " was sent to stop it");
   if (status_.paused && group_ && group_->thaw()) {
     status_.paused = false;
     save();
@@ -242,6 +245,7 @@ Result<void> Supervisor::handle_kill(int signal, bool ends) {
     save();
   }
   TRY(signal_init(signal));
+  sender_ = str(sys::signal_name(signal), " was sent by skink kill");
   // A frozen process on v1 dies of SIGKILL only when it is thawed.
   if (signal == SIGKILL && status_.paused && group_) {
     TRY(group_->thaw());

@@ -53,7 +53,7 @@ std::string dump(const Status& s) {
             {"wish_before", s.wish_before},
             {"incarnation", s.incarnation},
             {"restarts", s.restarts},
-            {"failures_in_row", s.failures_in_row},
+            {"failures_in_row", s.streak.failures_in_row},
             {"started_ns", s.started_ns},
             {"started_mono_ns", s.started_mono_ns},
             {"finished_ns", s.finished_ns},
@@ -62,6 +62,7 @@ std::string dump(const Status& s) {
             {"exits_from", s.exits_from},
             {"oom_base", s.oom_base}};
   if (s.last_exit) json["last_exit"] = dump(*s.last_exit);
+  if (!s.streak.ends_ns.empty()) json["ends_ns"] = s.streak.ends_ns;
   Json execs = Json::array();
   for (const auto& exec : s.execs)
     execs.push_back(Json::array({exec.identity.pid, exec.identity.start_time, exec.exits_from}));
@@ -90,7 +91,10 @@ Result<Status> parse_status(std::string_view text) {
   s.wish_before = oci::get_string(json, "wish_before");
   s.incarnation = get_count(json, "incarnation");
   s.restarts = get_count(json, "restarts");
-  s.failures_in_row = get_count(json, "failures_in_row");
+  s.streak.failures_in_row = get_count(json, "failures_in_row");
+  if (const Json* ends = oci::find(json, "ends_ns"); ends != nullptr && ends->is_array())
+    for (const Json& end : *ends)
+      if (end.is_number_integer()) s.streak.ends_ns.push_back(end.get<std::int64_t>());
   s.started_ns = oci::get_int(json, "started_ns");
   s.started_mono_ns = oci::get_int(json, "started_mono_ns");
   s.finished_ns = oci::get_int(json, "finished_ns");

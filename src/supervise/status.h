@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "skink/engine.h"
+#include "supervise/policy.h"
 #include "sys/process.h"
 
 namespace skink::supervise {
@@ -43,9 +44,9 @@ struct Status {
   std::string wish_before;        ///< what `desired` said before it
   std::uint64_t incarnation = 0;  ///< 1 is the first
   std::uint64_t restarts = 0;
-  std::uint64_t failures_in_row = 0;  ///< since the last stable run
-  std::int64_t started_ns = 0;        ///< Unix time of the present (last) run's start
-  std::int64_t started_mono_ns = 0;   ///< the same by CLOCK_BOOTTIME
+  Streak streak;                     ///< of what the policy counts
+  std::int64_t started_ns = 0;       ///< Unix time of the present (last) run's start
+  std::int64_t started_mono_ns = 0;  ///< the same by CLOCK_BOOTTIME
   std::int64_t finished_ns = 0;
   std::int64_t next_try_ns = 0;  ///< Unix time, while waiting
   std::int64_t next_try_mono_ns = 0;

@@ -104,6 +104,7 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
     seccomp_cache_ = std::move(*cache);
 
   status_ = TRY(before);
+  if (auto record = read_run_record(kFdStoreDir)) history_ = std::move(record->history);
   status_.supervisor = TRY(sys::identify(::getpid()));
   TRY(watch_termination());
   TRY(watch(kFdListener, Source::listener, EPOLLIN));
@@ -230,6 +231,7 @@ Result<void> Supervisor::run_timers() {
     status_.kill_at_ns = 0;
     if (group_) (void)group_->thaw();
     (void)signal_init(9);
+    sender_ = "SIGKILL was sent by skink (kill, or stop when its time was over)";
     if (group_) (void)group_->kill_all(std::chrono::milliseconds(0));
     save();
   }

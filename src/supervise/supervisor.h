@@ -85,6 +85,7 @@ class Supervisor {
   void output_came();
   void flush_journal();
   void relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns);
+  [[nodiscard]] std::string cause_of(const LastExit& last) const;
 
   // finish.cc: the end
   void give_up(const LastExit& last);
@@ -115,6 +116,7 @@ class Supervisor {
   Result<void> handle_pause(bool pause);
   Result<void> signal_init(int signal);
   Result<void> want_stop();
+  Result<void> handle_update(const oci::Json& json);
 
   // exec_serve.cc
   Result<void> handle_exec(Client& client, Message& message);
@@ -140,6 +142,8 @@ class Supervisor {
   std::int64_t init_gone_ns_ = 0;             // since when
   std::optional<Error> first_failure_;        // to be told to who started it
   std::optional<LastExit> relaunched_after_;  // to be written down once the next incarnation runs
+  std::vector<PastRun> history_;              // written with exit.json
+  std::string sender_;                        // what of ours has sent the program a signal, and which
   bool start_heard_ = false;                  // who started us has asked how it went
   std::optional<LastExit> end_untold_;        // it ended before that question; kept until it is put
   std::int64_t untold_until_ns_ = 0;          // for how long a client may keep us that does not ask

@@ -61,5 +61,15 @@ TEST(Split, KeepsEmptyPieces) {
   EXPECT_FALSE(split_once("ab", ':').has_value());
 }
 
+TEST(DurationText, NamesTheTwoLargestUnits) {
+  EXPECT_EQ(duration_text(0), "0s");
+  EXPECT_EQ(duration_text(400'000'000), "400ms");
+  EXPECT_EQ(duration_text(1'500'000'000), "1s500ms");
+  EXPECT_EQ(duration_text(3'600'000'000'000), "1h");
+  EXPECT_EQ(duration_text(3'661'000'000'000), "1h1m");
+  EXPECT_EQ(duration_text(61'000'000'001), "1m1s");
+  EXPECT_EQ(duration_text(1), "1ns");
+}
+
 }  // namespace
 }  // namespace skink

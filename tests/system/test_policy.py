@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Restart policies beyond docker's, `skink update`, and what `skink why` tells of it all."""
+
+import json
+import os
+
+import pytest
+from skinktest import cgroup_value, kill_quietly, read_text, wait_for
+
+
+def history(sk, name):
+    return sk.inspect(name)["history"]
+
+
+def counted(world, script):
+    """A program that knows how often it was run: RUN is 1 at first."""
+    return ["sh", "-c", "echo x >>/count/runs; RUN=$(wc -l </count/runs); " + script]
+
+
+def running_counted(sk, world, script, *options):
+    os.makedirs(world.path("count"))
+    world.write("count/runs", "")
+    return sk.running("-v", world.path("count") + ":/count", *options, command=counted(world, script))
+
+
+def runs(world):
+    return len(read_text(world.path("count/runs")).splitlines())
+
+
+def test_a_status_that_is_never_relaunched(sk, world):
+    name = running_counted(sk, world, "[ $RUN = 3 ] && exit 78; exit 1", "--restart", "always", "--restart-delay", "1ms", "--restart-never-on", "64-78")
+    sk.wait_state(name, "exited")
+    assert runs(world) == 3 and sk.ok("wait", name) == "78"
+    last = history(sk, name)[-1]
+    assert last["outcome"] == "not relaunched: status 78 is final for it" and last["exit"]["status"] == 78
+    assert "status 78 is final" in sk.ok("why", name)
+
+
+def test_a_status_that_is_relaunched_at_once(sk, world):
+    """Without a delay, and without counting as a failure in a row; also where it is a success."""
+    name = running_counted(sk, world, "[ $RUN -lt 8 ] && exit 75; exec sleep 1000", "--restart", "on-failure:1", "--restart-delay", "1h", "--restart-max-delay", "2h",
+                           "--restart-now-on", "75,100-110")
+    wait_for(lambda: runs(world) == 8)
+    sk.wait_state(name, "running")
+    assert [run["outcome"] for run in history(sk, name)] == ["relaunched at once"] * 7
+
+
+def test_a_budget(sk, world):
+    name = running_counted(sk, world, "exit 1", "--restart", "always", "--restart-delay", "1ms", "--restart-budget", "4/1h")
+    sk.wait_state(name, "exited")
+    assert runs(world) == 4
+    assert history(sk, name)[-1]["outcome"] == "given up: it has ended 4 times within 1h"
+    assert "given up: it has ended 4 times within 1h" in sk.ok("why", name)
+    # A new order to start is a new budget.
+    sk.ok("start", name)
+    wait_for(lambda: runs(world) == 8)
+    sk.wait_state(name, "exited")
+
+
+def test_the_history_is_bounded_and_outlives_the_supervisor(sk, world):
+    name = running_counted(sk, world, "[ $RUN -lt 30 ] && exit $RUN; exec sleep 1000", "--restart", "always", "--restart-delay", "1ms", "--restart-max-delay", "1ms")
+    wait_for(lambda: runs(world) == 30)
+    sk.wait_state(name, "running")
+    assert [run["exit"]["status"] for run in history(sk, name)] == list(range(10, 30))
+    supervisor = sk.inspect(name)["supervisor_pid"]
+    kill_quietly(supervisor)
+    wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, supervisor))
+    sk("kill", "-s", "KILL", name)
+    sk.wait_state(name, "exited")
+    assert [run["exit"]["status"] for run in history(sk, name)] == list(range(11, 30)) + [137]
+    assert history(sk, name)[-1]["outcome"] == "stopped, as it was told"
+
+
+@pytest.mark.parametrize("option,match", [(["--restart-now-on", "x"], "exit statuses"), (["--restart-never-on", "300"], "exit statuses"),
+                                          (["--restart-never-on", "5-3"], "exit statuses"), (["--restart-budget", "5"], "5/1m"),
+                                          (["--restart-budget", "0/1m"], "5/1m"), (["--restart-budget", "5/x"], "5/1m"), (["--restart-jitter", "2"], "0 to 1")])
+def test_wrong_values(sk, option, match):
+    sk.fails("run", *option, "busybox", "true", status=125, match=match)
+
+
+# update
+
+def test_limits_change_while_it_runs_and_are_kept(sk):
+    name = sk.running("-m", "64m", "--restart", "always", "--restart-delay", "1ms")
+    assert sk.ok("update", "-m", "128m", "--pids-limit", "100", "--cpus", "1.5", name) == name
+
+    def check():
+        pid = sk.pid(name)
+        assert cgroup_value(pid, "memory", "memory.limit_in_bytes", "memory.max") == str(128 << 20)
+        assert cgroup_value(pid, "pids", "pids.max", "pids.max") == "100"
+        assert cgroup_value(pid, "cpu", "cpu.cfs_quota_us", "cpu.max").split()[0] == "150000"
+    check()
+    first = sk.pid(name)
+    kill_quietly(first)
+    wait_for(lambda: sk.pid(name) not in (0, first))
+    check()
+    sk.ok("restart", "-t", "0", name)
+    check()
+    assert sk.inspect(name)["spec"]["linux"]["resources"]["memory"]["limit"] == 128 << 20
+    # What is not named stays; 0 takes a limit off.
+    sk.ok("update", "--memory", "0", name)
+    assert cgroup_value(sk.pid(name), "memory", "memory.limit_in_bytes", "memory.max") in ("max", "9223372036854771712")
+    assert cgroup_value(sk.pid(name), "pids", "pids.max", "pids.max") == "100"
+
+
+def test_what_the_kernel_refuses_changes_nothing(sk):
+    name = sk.running("--cpuset-cpus", "0", "--pids-limit", "77", "--restart", "no")
+    sk.fails("update", "--pids-limit", "50", "--cpuset-cpus", "4095", name, status=1, match="cpuset")
+    assert cgroup_value(sk.pid(name), "pids", "pids.max", "pids.max") == "77"
+    resources = sk.inspect(name)["spec"]["linux"]["resources"]
+    assert resources["pids"]["limit"] == 77 and resources["cpu"]["cpus"] == "0"
+    sk.fails("update", "--memory", "64m", "--memory-swap", "32m", name, status=1, match="cannot be less")
+
+
+def test_a_container_that_is_stopped_has_them_when_it_starts(sk):
+    name = sk.running("--restart", "no")
+    sk.ok("stop", "-t", "0", name)
+    sk.ok("update", "--pids-limit", "55", "--restart", "on-failure:3", "--stop-timeout", "1", name)
+    assert sk.inspect(name)["restart"]["policy"] == "on-failure:3"
+    sk.ok("start", name)
+    assert cgroup_value(sk.pid(name), "pids", "pids.max", "pids.max") == "55"
+
+
+def test_another_policy_holds_from_the_next_end(sk, world):
+    name = running_counted(sk, world, "exec sleep 1000", "--restart", "no")
+    sk.ok("update", "--restart", "always", "--restart-delay", "1ms", name)
+    restart = sk.inspect(name)["restart"]
+    assert restart["policy"] == "always" and restart["delay_ns"] == 1_000_000 and restart["factor"] == 2
+    sk.ok("update", "--restart-budget", "9/1m", name)
+    assert sk.inspect(name)["restart"]["policy"] == "always", "what is not named stays"
+    kill_quietly(sk.pid(name))
+    wait_for(lambda: runs(world) == 2)
+    sk.wait_state(name, "running")
+    sk.ok("update", "--restart", "no", name)
+    kill_quietly(sk.pid(name))
+    sk.wait_state(name, "exited")
+    assert runs(world) == 2
+
+
+def test_no_ends_a_wait_for_the_next_try(sk, world):
+    name = running_counted(sk, world, "exit 3", "--restart", "always", "--restart-delay", "1h", "--restart-max-delay", "1h")
+    wait_for(lambda: runs(world) == 2)
+    sk.wait_state(name, "restarting")
+    assert "next try in" in sk.row(name)["status"]
+    why = sk.ok("why", name)
+    assert "Restarting (3), next try in" in why and "exit status 3" in why and "relaunched after" in why and "skink stop " + name in why
+    sk.ok("update", "--restart", "no", name)
+    sk.wait_state(name, "exited")
+    assert sk.ok("wait", name) == "3"
+
+
+def test_rm_takes_no_policy(sk):
+    name = sk.running("--rm")
+    sk.fails("update", "--restart", "always", name, status=1, match="--rm")
+    sk.fails("update", "--restart", "sometimes", name, match="always or unless-stopped")
+    sk.fails("update", "--restart", "no", "nobody", status=1, match="no such container")
+
+
+# why
+
+def test_why_it_was_never_started(sk):
+    name = sk.ok("create", "busybox", "true")
+    assert "nobody has started it" in sk.ok("why", name)
+
+
+def test_why_memory(sk):
+    name = sk.running("-m", "24m", "--restart", "no", command=["sh", "-c", "exec tail /dev/zero"])
+    sk.wait_state(name, "exited")
+    told = sk.ok("why", name)
+    assert "out of memory: the limit of %d bytes of control group " % (24 << 20) in told and sk.inspect(name)["id"] in told, told
+    assert "skink update -m SIZE" in told
+
+
+def test_why_a_signal(sk, world):
+    name = sk.running("--restart", "no")
+    kill_quietly(sk.pid(name))
+    sk.wait_state(name, "exited")
+    told = sk.ok("why", name)
+    assert "signal 9 (SIGKILL) ended it; not sent by skink" in told, told
+    sk.ok("start", name)
+    sk.ok("kill", name)
+    assert "SIGKILL was sent by skink (kill, or stop when its time was over)" in sk.ok("why", name)
+
+
+def test_why_a_program_that_is_not_there_and_its_output(sk):
+    name = sk.running("--restart", "no", command=["sh", "-c", "echo the last words; printf 'esc\\033[31m\\n' >&2; exec nosuchprogram"])
+    sk.wait_state(name, "exited")
+    told = sk.ok("why", name)
+    assert "exit status 127" in told and "program is not there" in told and "  the last words" in told and "skink run --rm -it --entrypoint sh busybox" in told
+    assert "\x1b" not in told and "esc\\x1b[31m" in told
+    document = json.loads(sk.ok("why", "--format", "json", name))
+    assert document["exit"]["status"] == 127 and "the last words" in document["output"] and document["next"]
+    assert len(sk.ok("why", name, name).split("Container:")) == 3
+    sk.fails("why", "nobody", status=1, match="no such container")
