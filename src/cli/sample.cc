@@ -42,7 +42,7 @@ ContainerSample sample_container(const Engine& engine, ContainerInfo info) {
   ContainerSample sample;
   sample.info = std::move(info);
   if (sample.info.pid <= 0) return sample;
-  if (auto use = sample_groups(engine, sample.info.id)) sample.use = std::move(*use);
+  if (auto use = sample_groups(engine, sample.info.id)) sample.use = *use;
   if (sample.use) add_network(sample);
   return sample;
 }

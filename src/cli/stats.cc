@@ -22,7 +22,7 @@ namespace skink::cli {
 namespace {
 
 constexpr std::int64_t kMillion = 1'000'000;
-constexpr std::int64_t kLeastInterval = 100 * kMillion;
+constexpr std::int64_t kLeastInterval = 100 * kMillion, kMostInterval = 24 * 3'600'000 * kMillion;
 // Between the two samples that the first CPU % is made of.
 constexpr std::int64_t kFirstPause = 500 * kMillion;
 
@@ -39,11 +39,11 @@ constexpr Option<StatsCommand> kOptions[] = {
        c.format = TRY(parse_format(v));
        return {};
      }},
-    {{"interval", 0, "T", "between two tables (default 1s, at least 100ms)"},
+    {{"interval", 0, "T", "between two tables, from 100ms to 24h (default 1s)"},
      [](StatsCommand& c, std::string_view v) -> Result<void> {
        c.interval_ns = TRY(parse_duration_ns(v));
-       if (c.interval_ns >= kLeastInterval) return {};
-       return Error::make(Code::invalid_config, skink::quoted(v), " is less than 100ms");
+       if (c.interval_ns >= kLeastInterval && c.interval_ns <= kMostInterval) return {};
+       return Error::make(Code::invalid_config, skink::quoted(v), " is not from 100ms to 24h");
      }},
     {{"no-stream", 0, nullptr, "one table, and the end"}, set_switch<&StatsCommand::once>},
     {{"no-trunc", 0, nullptr, "whole ids"}, set_switch<&StatsCommand::whole>},

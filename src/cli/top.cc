@@ -64,10 +64,13 @@ Error not_running(const std::string& name) {
   return Error::make(Code::busy, name, ": it is not running; skink start ", name);
 }
 
-// Those in the container's groups. A number that is read again from the groups afterwards was not another process's
-// in between, or that one is the container's too.
-Result<std::vector<Process>> processes_of(const cgroup::Group& group) {
+// Those in the container's groups; none when it does not run. A number that had gone to a process elsewhere by the time
+// we read it is not in the groups afterwards.
+Result<std::vector<Process>> processes_of(const Engine& engine, const std::string& id) {
   std::vector<Process> processes;
+  const auto location = engine.groups(id);
+  if (!location && location.error().code() == Code::not_found) return processes;
+  const auto group = TRY(cgroup::Group::open(TRY(location)));
   for (const pid_t pid : TRY(group.processes()))
     if (auto process = read_process(pid)) processes.push_back(std::move(*process));
   auto still = TRY(group.processes());
@@ -120,9 +123,7 @@ int run(Context& context, Arguments args) {
   if (!engine) return context.fail(engine.error());
   const auto id = engine->resolve(words[0]);
   if (!id) return context.fail(id.error());
-  const auto location = engine->groups(*id);
-  const auto group = location ? cgroup::Group::open(*location) : Result<cgroup::Group>(location.error());
-  auto processes = group ? processes_of(*group) : Result<std::vector<Process>>(std::vector<Process>{});
+  auto processes = processes_of(*engine, *id);
   if (!processes) return context.fail(processes.error().context(words[0]));
   if (processes->empty()) return context.fail(not_running(words[0]));
   auto text = render(command, std::move(*processes));

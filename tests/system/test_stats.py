@@ -152,6 +152,25 @@ def test_all_has_those_that_do_not_run_as_well(sk, world):
     assert once(sk, ended) == {ended: {"id": sk.inspect(ended)["id"], "name": ended, "state": "exited"}}
 
 
+def test_a_record_that_names_other_groups_is_not_followed(sk, world):
+    """Attack A36 for a reader: what stands in RUN is checked, not believed."""
+    name, other = sk.running(), sk.running(command=BURN)
+    ids = [sk.inspect(one)["id"] for one in (name, other)]
+    record = os.path.join(world.run_dir, "containers", ids[0], "cgroup.json")
+    text = read_text(record)
+    for wrong in (text.replace(ids[0], ids[1]), re.sub(r"^/[^\t]*", "/", text, flags=re.M), "nonsense"):
+        world.write("wrong", wrong)
+        os.replace(world.path("wrong"), record)
+        try:
+            assert once(sk, name) == {name: {"id": ids[0], "name": name, "state": "running"}}
+            sk.fails("top", name, status=1, match=name)
+            assert sk("metrics", name).status == 0
+        finally:
+            world.write("right", text)
+            os.replace(world.path("right"), record)
+    assert once(sk, name)[name]["pids"]["current"] == 1
+
+
 def test_of_no_containers(bare):
     assert bare.ok("stats", "--no-stream", "--format", "json") == "[]"
     assert table(bare.ok("stats", "--no-stream")) == []
