@@ -19,6 +19,10 @@
 
 namespace skink {
 
+namespace cgroup {
+struct Location;
+}
+
 struct EngineOptions {
   std::string store = "/var/lib/skink";  ///< survives a reboot
   std::string run = "/run/skink";        ///< does not
@@ -213,6 +217,9 @@ class Engine {
   Result<std::vector<ContainerInfo>> list() const;
   /// The container's OCI configuration (config.json) for inspect.
   Result<std::string> spec_json(const std::string& id) const;
+  /// Where the container's control groups are (src/cgroup/cgroup.h), which tell what it uses and who is in it. Errors:
+  /// not_found when it has none, as it does not run.
+  Result<cgroup::Location> groups(const std::string& id) const;
   /// Whether any container uses the image.
   bool uses_image(const oci::Digest& image_id) const;
   [[nodiscard]] const EngineOptions& options() const;

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "base/text.h"
 #include "base/unique_fd.h"
 #include "sys/file.h"
 
@@ -36,11 +37,24 @@ int read_control(int dir_fd, const char* name, std::string& text) {
   }
 }
 
+std::optional<std::uint64_t> read_number(int dir_fd, const char* name) {
+  std::string text;
+  if (read_control(dir_fd, name, text) != 0) return std::nullopt;
+  return number_in(text);
+}
+
 bool has_control(int dir_fd, const char* name) { return sys::stat_at(dir_fd, name, AT_SYMLINK_NOFOLLOW).has_value(); }
 
 std::string_view chomp(std::string_view text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
   return text;
+}
+
+std::optional<std::uint64_t> number_in(std::string_view text) { return parse_int<std::uint64_t>(chomp(text)); }
+
+std::optional<std::uint64_t> below_no_limit(std::optional<std::uint64_t> limit) {
+  constexpr std::uint64_t kInfinity = 0x7fff'ffff'0000'0000;
+  return limit && *limit >= kInfinity ? std::nullopt : limit;
 }
 
 bool has_word(std::string_view text, std::string_view word) {

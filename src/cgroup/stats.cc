@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <optional>
 
-#include "base/text.h"
 #include "cgroup/cgroup.h"
 #include "cgroup/control_file.h"
 #include "cgroup/tree.h"
@@ -11,25 +10,11 @@
 namespace skink::cgroup {
 namespace {
 
-std::optional<std::uint64_t> number(std::string_view text) { return parse_int<std::uint64_t>(chomp(text)); }
-
-std::optional<std::uint64_t> read_number(int dir_fd, const char* name) {
-  std::string text;
-  if (read_control(dir_fd, name, text) != 0) return std::nullopt;
-  return number(text);
-}
-
-// v1 says "no limit" with the largest number of whole pages.
-std::optional<std::uint64_t> below_infinity(std::optional<std::uint64_t> limit) {
-  constexpr std::uint64_t kInfinity = 0x7fff'ffff'0000'0000;
-  return limit && *limit >= kInfinity ? std::nullopt : limit;
-}
-
 void read_v1(std::string_view controllers, int fd, Stats& stats) {
   if (has_word(controllers, "cpuacct")) stats.cpu_ns = read_number(fd, "cpuacct.usage");
   if (has_word(controllers, "memory")) {
     stats.memory_bytes = read_number(fd, "memory.usage_in_bytes");
-    stats.memory_limit = below_infinity(read_number(fd, "memory.limit_in_bytes"));
+    stats.memory_limit = below_no_limit(read_number(fd, "memory.limit_in_bytes"));
   }
   if (has_word(controllers, "pids")) {
     stats.pids = read_number(fd, "pids.current");
@@ -41,7 +26,7 @@ void read_v1(std::string_view controllers, int fd, Stats& stats) {
 void read_unified(int fd, Stats& stats) {
   std::string text;
   if (!stats.cpu_ns && read_control(fd, "cpu.stat", text) == 0)
-    if (const auto usec = number(keyed(text, "usage_usec"))) stats.cpu_ns = *usec * 1000;
+    if (const auto usec = number_in(keyed(text, "usage_usec"))) stats.cpu_ns = *usec * 1000;
   if (!stats.memory_bytes) {
     stats.memory_bytes = read_number(fd, "memory.current");
     stats.memory_limit = read_number(fd, "memory.max");
@@ -58,7 +43,7 @@ std::uint64_t oom_kills_v1(int dir_fd) {
   Visitor visitor;
   visitor.enter = [&](int fd) {
     std::string text;
-    if (read_control(fd, "memory.oom_control", text) == 0) sum += number(keyed(text, "oom_kill")).value_or(0);
+    if (read_control(fd, "memory.oom_control", text) == 0) sum += number_in(keyed(text, "oom_kill")).value_or(0);
   };
   (void)walk_groups(dir_fd, visitor);
   return sum;
@@ -111,7 +96,7 @@ std::uint64_t Group::oom_kills() const {
     std::string text;
     if (has_word(dir.place.hierarchy.controllers, "memory")) most = std::max(most, oom_kills_v1(dir.fd.get()));
     if (dir.place.hierarchy.unified && read_control(dir.fd.get(), "memory.events", text) == 0)
-      most = std::max(most, number(keyed(text, "oom_kill")).value_or(0));
+      most = std::max(most, number_in(keyed(text, "oom_kill")).value_or(0));
   }
   return most;
 }

@@ -16,20 +16,18 @@ namespace {
 
 constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
 
-std::optional<std::uint64_t> number(std::string_view text) { return parse_int<std::uint64_t>(chomp(text)); }
-
 std::string text_of(int dir_fd, const char* name) {
   std::string text;
   if (read_control(dir_fd, name, text) != 0) text.clear();
   return text;
 }
 
-std::uint64_t value_of(int dir_fd, const char* name) { return number(text_of(dir_fd, name)).value_or(0); }
+std::uint64_t value_of(int dir_fd, const char* name) { return read_number(dir_fd, name).value_or(0); }
 
 // A v2 limit: a number, or "max".
 std::uint64_t limit_of(int dir_fd, const char* name) {
   const std::string text = text_of(dir_fd, name);
-  return chomp(text) == "max" ? kNoLimit : number(text).value_or(0);
+  return chomp(text) == "max" ? kNoLimit : number_in(text).value_or(0);
 }
 
 // "0-3,8" as 0 1 2 3 8.
@@ -38,8 +36,8 @@ Numbers list_of(std::string_view text) {
   Numbers numbers;
   for (const std::string_view piece : split(chomp(text), ',')) {
     const auto ends = split_once(piece, '-');
-    const auto from = number(ends ? ends->first : piece);
-    const auto to = ends ? number(ends->second) : from;
+    const auto from = number_in(ends ? ends->first : piece);
+    const auto to = ends ? number_in(ends->second) : from;
     if (!from || !to || *to >= kMost) continue;
     for (std::uint64_t i = *from; i <= *to; ++i) numbers.push_back(i);
   }
@@ -49,7 +47,7 @@ Numbers list_of(std::string_view text) {
 Numbers words_of(std::string_view text) {
   Numbers numbers;
   for (const std::string_view word : split(chomp(text), ' '))
-    if (const auto value = number(word)) numbers.push_back(*value);
+    if (const auto value = number_in(word)) numbers.push_back(*value);
   return numbers;
 }
 
@@ -57,7 +55,7 @@ std::map<std::string, std::uint64_t> flat(std::string_view text) {
   std::map<std::string, std::uint64_t> out;
   for (const std::string_view line : split(text, '\n')) {
     const auto pair = split_once(line, ' ');
-    const auto value = pair ? number(pair->second) : std::nullopt;
+    const auto value = pair ? number_in(pair->second) : std::nullopt;
     if (value) out[std::string(pair->first)] = *value;
   }
   return out;
@@ -74,8 +72,8 @@ std::string_view word_value(std::string_view line, std::string_view key) {
 // "12.34", always with two decimals.
 double share(std::string_view text) {
   const auto parts = split_once(text, '.');
-  const auto whole = number(parts ? parts->first : text);
-  const auto hundredths = parts ? number(parts->second) : std::nullopt;
+  const auto whole = number_in(parts ? parts->first : text);
+  const auto hundredths = parts ? number_in(parts->second) : std::nullopt;
   return static_cast<double>(whole.value_or(0)) + static_cast<double>(hundredths.value_or(0)) / 100.0;
 }
 
@@ -105,9 +103,9 @@ void cpuacct_v1(int fd, CpuUsage& cpu) {
 }
 
 void throttling(std::string_view text, std::string_view time_key, std::uint64_t unit, CpuUsage& cpu) {
-  cpu.periods = number(keyed(text, "nr_periods")).value_or(cpu.periods);
-  cpu.throttled_periods = number(keyed(text, "nr_throttled")).value_or(cpu.throttled_periods);
-  if (const auto time = number(keyed(text, time_key))) cpu.throttled_time = *time * unit;
+  cpu.periods = number_in(keyed(text, "nr_periods")).value_or(cpu.periods);
+  cpu.throttled_periods = number_in(keyed(text, "nr_throttled")).value_or(cpu.throttled_periods);
+  if (const auto time = number_in(keyed(text, time_key))) cpu.throttled_time = *time * unit;
 }
 
 void cpuset_v1(int fd, CpusetUsage& cpuset) {
@@ -140,9 +138,9 @@ std::vector<BlockIoEntry> block_io_v1(int fd, std::initializer_list<const char*>
     each_line(fd, file, [&](std::string_view line) {
       const auto words = split(line, ' ');
       const auto device = split_once(words[0], ':');
-      const auto major = device ? number(device->first) : std::nullopt;
-      const auto minor = device ? number(device->second) : std::nullopt;
-      const auto value = number(words.back());
+      const auto major = device ? number_in(device->first) : std::nullopt;
+      const auto minor = device ? number_in(device->second) : std::nullopt;
+      const auto value = number_in(words.back());
       if (!major || !minor || !value || words.size() < 2 || words.size() > 3) return;
       entries.push_back({*major, *minor, std::string(words.size() == 3 ? words[1] : ""), *value});
     });
@@ -151,41 +149,14 @@ std::vector<BlockIoEntry> block_io_v1(int fd, std::initializer_list<const char*>
   return entries;
 }
 
-// BFQ and CFQ count by themselves; where neither schedules, the throttling layer does.
 void all_block_io_v1(int fd, BlockIoUsage& io) {
-  io.bytes = block_io_v1(fd, {"blkio.bfq.io_service_bytes_recursive", "blkio.io_service_bytes_recursive",
-                              "blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_service_bytes"});
-  io.operations = block_io_v1(fd, {"blkio.bfq.io_serviced_recursive", "blkio.io_serviced_recursive",
-                                   "blkio.throttle.io_serviced_recursive", "blkio.throttle.io_serviced"});
+  read_block_io_v1(fd, io);
   io.queued = block_io_v1(fd, {"blkio.bfq.io_queued_recursive", "blkio.io_queued_recursive"});
   io.service_time = block_io_v1(fd, {"blkio.bfq.io_service_time_recursive", "blkio.io_service_time_recursive"});
   io.wait_time = block_io_v1(fd, {"blkio.bfq.io_wait_time_recursive", "blkio.io_wait_time_recursive"});
   io.merged = block_io_v1(fd, {"blkio.bfq.io_merged_recursive", "blkio.io_merged_recursive"});
   io.time = block_io_v1(fd, {"blkio.bfq.time_recursive", "blkio.time_recursive"});
   io.sectors = block_io_v1(fd, {"blkio.bfq.sectors_recursive", "blkio.sectors_recursive"});
-}
-
-// "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6"
-void all_block_io_v2(int fd, BlockIoUsage& io) {
-  struct Key {
-    const char* key;
-    const char* op;
-    std::vector<BlockIoEntry>& list;
-  };
-  const Key keys[] = {{"rbytes", "Read", io.bytes},     {"wbytes", "Write", io.bytes},
-                      {"dbytes", "Discard", io.bytes},  {"rios", "Read", io.operations},
-                      {"wios", "Write", io.operations}, {"dios", "Discard", io.operations}};
-  each_line(fd, "io.stat", [&](std::string_view line) {
-    const auto head = split_once(line, ' ');
-    const auto device = head ? split_once(head->first, ':') : std::nullopt;
-    const auto major = device ? number(device->first) : std::nullopt;
-    const auto minor = device ? number(device->second) : std::nullopt;
-    if (!major || !minor) return;
-    for (const Key& key : keys)
-      if (const auto value = number(word_value(head->second, key.key)))
-        key.list.push_back({*major, *minor, key.op, *value});
-  });
-  io.pressure = pressure_of(fd, "io.pressure");
 }
 
 // Which sizes there are is in the names of the files: "hugetlb.2MB.current".
@@ -202,7 +173,7 @@ void hugepages(int fd, bool unified, std::map<std::string, HugepageUsage>& pages
     HugepageUsage& page = pages[size];
     page.usage = value_of(fd, entry.name.c_str());
     page.max = unified ? limit_of(fd, (stem + ".max").c_str()) : value_of(fd, (stem + ".max_usage_in_bytes").c_str());
-    page.failures = unified ? number(keyed(text_of(fd, (stem + ".events").c_str()), "max")).value_or(0)
+    page.failures = unified ? number_in(keyed(text_of(fd, (stem + ".events").c_str()), "max")).value_or(0)
                             : value_of(fd, (stem + ".failcnt").c_str());
   }
 }
@@ -211,13 +182,13 @@ void memory_v2(int fd, MemoryUsage& memory) {
   memory.raw = flat(text_of(fd, "memory.stat"));
   if (const auto file = memory.raw.find("file"); file != memory.raw.end()) memory.cache = file->second;
   memory.memory = {limit_of(fd, "memory.max"), value_of(fd, "memory.current"), value_of(fd, "memory.peak"),
-                   number(keyed(text_of(fd, "memory.events"), "max")).value_or(0)};
+                   number_in(keyed(text_of(fd, "memory.events"), "max")).value_or(0)};
   // v1 counts memory and swap together; so do those who read this.
   const std::uint64_t swap_limit = limit_of(fd, "memory.swap.max");
   const bool none = swap_limit == kNoLimit || memory.memory.limit == kNoLimit;
   memory.swap = {none ? kNoLimit : memory.memory.limit + swap_limit,
                  memory.memory.usage + value_of(fd, "memory.swap.current"), 0,
-                 number(keyed(text_of(fd, "memory.swap.events"), "fail")).value_or(0)};
+                 number_in(keyed(text_of(fd, "memory.swap.events"), "fail")).value_or(0)};
   memory.pressure = pressure_of(fd, "memory.pressure");
 }
 
@@ -226,15 +197,45 @@ void cpu_v2(int fd, CpuUsage& cpu) {
   const std::string text = text_of(fd, "cpu.stat");
   // A group without the cpu controller has the times all the same.
   if (cpu.total == 0) {
-    cpu.total = number(keyed(text, "usage_usec")).value_or(0) * kMicro;
-    cpu.user = number(keyed(text, "user_usec")).value_or(0) * kMicro;
-    cpu.kernel = number(keyed(text, "system_usec")).value_or(0) * kMicro;
+    cpu.total = number_in(keyed(text, "usage_usec")).value_or(0) * kMicro;
+    cpu.user = number_in(keyed(text, "user_usec")).value_or(0) * kMicro;
+    cpu.kernel = number_in(keyed(text, "system_usec")).value_or(0) * kMicro;
   }
   throttling(text, "throttled_usec", kMicro, cpu);
   cpu.pressure = pressure_of(fd, "cpu.pressure");
 }
 
 }  // namespace
+
+// BFQ and CFQ count by themselves; where neither schedules, the throttling layer does.
+void read_block_io_v1(int fd, BlockIoUsage& io) {
+  io.bytes = block_io_v1(fd, {"blkio.bfq.io_service_bytes_recursive", "blkio.io_service_bytes_recursive",
+                              "blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_service_bytes"});
+  io.operations = block_io_v1(fd, {"blkio.bfq.io_serviced_recursive", "blkio.io_serviced_recursive",
+                                   "blkio.throttle.io_serviced_recursive", "blkio.throttle.io_serviced"});
+}
+
+// "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6"
+void read_block_io_v2(int fd, BlockIoUsage& io) {
+  struct Key {
+    const char* key;
+    const char* op;
+    std::vector<BlockIoEntry>& list;
+  };
+  const Key keys[] = {{"rbytes", "Read", io.bytes},     {"wbytes", "Write", io.bytes},
+                      {"dbytes", "Discard", io.bytes},  {"rios", "Read", io.operations},
+                      {"wios", "Write", io.operations}, {"dios", "Discard", io.operations}};
+  each_line(fd, "io.stat", [&](std::string_view line) {
+    const auto head = split_once(line, ' ');
+    const auto device = head ? split_once(head->first, ':') : std::nullopt;
+    const auto major = device ? number_in(device->first) : std::nullopt;
+    const auto minor = device ? number_in(device->second) : std::nullopt;
+    if (!major || !minor) return;
+    for (const Key& key : keys)
+      if (const auto value = number_in(word_value(head->second, key.key)))
+        key.list.push_back({*major, *minor, key.op, *value});
+  });
+}
 
 std::optional<Pressure> parse_pressure(std::string_view text) {
   Pressure pressure;
@@ -244,7 +245,7 @@ std::optional<Pressure> parse_pressure(std::string_view text) {
     if (!some && !line.starts_with("full ")) continue;
     Stall& stall = some ? pressure.some : pressure.full;
     stall = {share(word_value(line, "avg10")), share(word_value(line, "avg60")), share(word_value(line, "avg300")),
-             number(word_value(line, "total")).value_or(0)};
+             number_in(word_value(line, "total")).value_or(0)};
     any = true;
   }
   if (!any) return std::nullopt;
@@ -269,8 +270,8 @@ void read_usage_unified(int dir_fd, Usage& usage) {
   cpu_v2(dir_fd, usage.cpu);
   if (has_word(has, "memory")) memory_v2(dir_fd, usage.memory);
   else usage.memory.pressure = pressure_of(dir_fd, "memory.pressure");
-  if (has_word(has, "io")) all_block_io_v2(dir_fd, usage.block_io);
-  else usage.block_io.pressure = pressure_of(dir_fd, "io.pressure");
+  if (has_word(has, "io")) read_block_io_v2(dir_fd, usage.block_io);
+  usage.block_io.pressure = pressure_of(dir_fd, "io.pressure");
   if (has_word(has, "hugetlb")) hugepages(dir_fd, true, usage.hugepages);
   if (has_word(has, "cpuset")) {
     usage.cpuset.cpus = list_of(text_of(dir_fd, "cpuset.cpus.effective"));

@@ -81,6 +81,10 @@ Result<Usage> usage_of(const Location& location);
 void read_usage_v1(const std::string& controllers, int dir_fd, Usage& usage);
 void read_usage_unified(int dir_fd, Usage& usage);
 
+/// The same of `bytes` and `operations` alone, from the files of blkio (v1) and io (unified).
+void read_block_io_v1(int dir_fd, BlockIoUsage& io);
+void read_block_io_v2(int dir_fd, BlockIoUsage& io);
+
 /// The text of a pressure file.
 std::optional<Pressure> parse_pressure(std::string_view text);
 

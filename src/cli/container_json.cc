@@ -64,10 +64,6 @@ std::string labels_text(const std::map<std::string, std::string>& labels) {
   return text;
 }
 
-std::string_view state_text(const ContainerInfo& container) {
-  return container.problem.empty() ? to_text(container.phase) : std::string_view("corrupt");
-}
-
 // Docker's State object of `inspect`.
 Json docker_state(const ContainerInfo& container) {
   const auto& last = container.last_exit;
@@ -87,6 +83,10 @@ Json docker_state(const ContainerInfo& container) {
 }
 
 }  // namespace
+
+std::string_view state_text(const ContainerInfo& container) {
+  return container.problem.empty() ? to_text(container.phase) : std::string_view("corrupt");
+}
 
 Json container_json(const ContainerInfo& container, std::int64_t now_ns) {
   Json json = Json::object();

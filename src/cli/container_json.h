@@ -9,6 +9,9 @@
 
 namespace skink::cli {
 
+/// Its state in one word, as `state` has it: the phase, or "corrupt".
+std::string_view state_text(const ContainerInfo& container);
+
 /// The documented object of `ps --format json`; `inspect` adds to it.
 oci::Json container_json(const ContainerInfo& container, std::int64_t now_ns);
 

@@ -40,6 +40,8 @@ class Output {
   explicit Output(int fd) : fd_(fd) {}
   void print(std::string_view text);
   [[nodiscard]] const std::optional<Error>& trouble() const { return trouble_; }
+  /// Whether there is any use in printing more.
+  [[nodiscard]] bool is_done() const { return closed_ || trouble_; }
 
  private:
   int fd_;

@@ -3,6 +3,7 @@
 #include "cli/human.h"
 
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <ctime>
 
@@ -85,6 +86,11 @@ std::string human_limit(std::int64_t bytes) {
     ++unit;
   }
   return fixed(value, 4, kUnits[unit]);
+}
+
+std::string two_decimals(double value) {
+  const long long hundredths = std::llround(value * 100.0);
+  return str(hundredths / 100, '.', hundredths % 100 / 10, hundredths % 10);
 }
 
 std::string human_date(std::int64_t unix_ns) {

@@ -22,6 +22,9 @@ std::string human_size(std::int64_t bytes);
 /// "64 MiB", "1.5 GiB": for limits, which people give in powers of 1024.
 std::string human_limit(std::int64_t bytes);
 
+/// Not negative, with two digits behind the point, as docker prints shares: "0.00", "153.25".
+std::string two_decimals(double value);
+
 /// "2026-11-23 03:34:23 +0000 UTC" as docker's CreatedAt has it.
 std::string human_date(std::int64_t unix_ns);
 

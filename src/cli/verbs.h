@@ -14,6 +14,9 @@ extern const Verb kWhyVerb;                                                     
 extern const Verb kHealVerb;                                                              // heal.cc
 extern const Verb kWaitVerb;                                                              // wait.cc
 extern const Verb kPsVerb;                                                                // ps.cc
+extern const Verb kStatsVerb;                                                             // stats.cc
+extern const Verb kTopVerb;                                                               // top.cc
+extern const Verb kMetricsVerb;                                                           // metrics.cc
 extern const Verb kLogsVerb;                                                              // logs.cc
 extern const Verb kExecVerb;                                                              // exec.cc
 extern const Verb kInspectVerb;                                                           // inspect.cc

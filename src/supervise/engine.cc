@@ -14,6 +14,7 @@
 #include "supervise/engine_impl.h"
 #include "supervise/exits.h"
 #include "supervise/removal.h"
+#include "supervise/scope.h"
 #include "supervise/supervisor.h"
 #include "sys/file.h"
 
@@ -247,6 +248,11 @@ Result<std::vector<ContainerInfo>> Engine::list() const {
 Result<std::string> Engine::spec_json(const std::string& id) const {
   const UniqueFd dir = TRY(open_container(impl_->roots, id));
   return oci::dump_spec(TRY(read_spec(dir.get(), TRY(read_container(dir.get(), id)))));
+}
+
+Result<cgroup::Location> Engine::groups(const std::string& id) const {
+  const UniqueFd run_dir = TRY(open_run_dir(impl_->roots, id));
+  return read_groups(run_dir.get(), id);
 }
 
 bool Engine::uses_image(const oci::Digest& image_id) const {

@@ -77,9 +77,7 @@ Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, in
 
 // A systemd that does not answer (its bus is not mounted in the container that we are in) is done without.
 Result<GuardGroup> guard_group(const Container& container, int run_dir, bool revived) {
-  const auto location = TRY(cgroup::parse_location(TRY(fs::read_file(run_dir, kCgroupFile, kRecordLimit))));
-  if (!is_own_location(location, container.id))
-    return Error::make(Code::corrupt, "the record of its groups names others");
+  const auto location = TRY(read_groups(run_dir, container.id));
   auto entered = enter_scope(container, location);
   if (entered || revived || entered.error().code() != Code::unsupported) return entered;
   TRY(record_groups(run_dir, TRY(plan_plain_groups(container.id))));

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "fs/dir.h"
 #include "sys/file.h"
 
 namespace skink::supervise {
@@ -79,6 +80,12 @@ bool is_own_location(const cgroup::Location& location, const std::string& id) {
   if (scope_place(location, id)) return true;
   return std::ranges::all_of(location.places,
                              [&](const cgroup::Place& place) { return place.path.ends_with(str("/skink/", id)); });
+}
+
+Result<cgroup::Location> read_groups(int run_dir_fd, const std::string& id) {
+  auto location = TRY(cgroup::parse_location(TRY(fs::read_file(run_dir_fd, kCgroupFile, kRecordLimit))));
+  if (!is_own_location(location, id)) return Error::make(Code::corrupt, "the record of its groups names others");
+  return location;
 }
 
 Result<GuardGroup> enter_scope(const Container& container, const cgroup::Location& location) {

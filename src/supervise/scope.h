@@ -24,6 +24,9 @@ Result<cgroup::Location> plan_groups(const std::string& id);
 Result<cgroup::Location> plan_plain_groups(const std::string& id);
 /// Whether a location from a record is one that a container of this id can have (attack A36).
 bool is_own_location(const cgroup::Location& location, const std::string& id);
+/// The location on record in RUN/containers/ID. Errors: not_found when there is none; corrupt when it is damaged or
+/// another container's.
+Result<cgroup::Location> read_groups(int run_dir_fd, const std::string& id);
 
 /// Where the guard is to be made; nothing on hosts without systemd.
 struct GuardGroup {

@@ -4,7 +4,7 @@
 import pytest
 
 VERBS = ["run", "create", "start", "stop", "kill", "restart", "pause", "unpause", "rm", "ps", "logs", "wait", "exec", "inspect",
-         "load", "images", "tag", "rmi", "version", "info"]
+         "stats", "top", "metrics", "load", "images", "tag", "rmi", "version", "info"]
 
 TABLE = [
     (["fly"], "fly"),
@@ -68,6 +68,21 @@ TABLE = [
     (["kill", "-s", "", "x"], ""),
     (["wait"], "container"),
     (["inspect"], ""),
+    (["stats", "--interval", "1ms"], "1ms"),
+    (["stats", "--interval", "soon"], "soon"),
+    (["stats", "--format", "{{"], "format"),
+    (["stats", "nobody"], "nobody"),
+    (["top"], "container"),
+    (["top", "nobody"], "nobody"),
+    (["top", "nobody", "-o", "pid,shoe"], "shoe"),
+    (["top", "nobody", "-o", ""], "column"),
+    (["top", "nobody", "--sort", "size"], "size"),
+    (["top", "nobody", "--forest"], "forest"),
+    (["top", "nobody", "Hp"], "Hp"),
+    (["metrics", "nobody"], "nobody"),
+    (["metrics", "--output", "/no/such/dir/x.prom"], "/no/such/dir"),
+    (["metrics", "--output", "/tmp/"], "/tmp/"),
+    (["metrics", "--http", "--output", "x"], "http"),
 ]
 
 

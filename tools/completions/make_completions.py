@@ -9,18 +9,19 @@ import re
 import subprocess
 import sys
 
-RUNNING = {"stop", "kill", "pause", "unpause", "exec", "restart"}
-ANY = {"start", "rm", "logs", "wait", "inspect"}
+RUNNING = {"stop", "kill", "pause", "unpause", "exec", "restart", "stats", "top"}
+ANY = {"start", "rm", "logs", "wait", "inspect", "metrics"}
 IMAGES = {"run", "create", "tag", "rmi", "inspect", "images"}
 FILES = {"run", "create", "load"}
 VALUES = {
     "network": "none host", "pid": "host", "ipc": "host", "uts": "host", "format": "table json", "type": "container image",
     "restart": "no on-failure always unless-stopped",
     "signal": "HUP INT QUIT KILL USR1 USR2 TERM", "stop-signal": "HUP INT QUIT KILL USR1 USR2 TERM",
+    "sort": "tree pid",
     "filter": "name= status= label= ancestor= id= exited=",
     "security-opt": "seccomp= no-new-privileges apparmor= label= systempaths=unconfined",
 }
-FILE_VALUES = {"env-file", "label-file", "cidfile", "bundle", "volume", "device", "input", "root", "run"}
+FILE_VALUES = {"env-file", "label-file", "cidfile", "bundle", "volume", "device", "input", "output", "root", "run"}
 
 
 class OptionWords:

@@ -27,6 +27,13 @@ ContainerInfo exited(int status) {
   return info;
 }
 
+TEST(TwoDecimals, AreRounded) {
+  EXPECT_EQ(two_decimals(0), "0.00");
+  EXPECT_EQ(two_decimals(0.049), "0.05");
+  EXPECT_EQ(two_decimals(99.996), "100.00");
+  EXPECT_EQ(two_decimals(1234.5), "1234.50");
+}
+
 TEST(HumanDuration, UsesTheLargestUnitThatSaysSomething) {
   EXPECT_EQ(human_duration(0), "Less than a second");
   EXPECT_EQ(human_duration(kSecond), "1 second");

@@ -9,7 +9,9 @@
 #include "base/text.h"
 #include "cli/container_json.h"
 #include "cli/image_json.h"
+#include "cli/stats_json.h"
 #include "cli/template.h"
+#include "cli/top_table.h"
 #include "sys/file.h"
 
 namespace skink::cli {
@@ -114,6 +116,72 @@ TEST(ContainerJson, ADamagedContainerIsInAStateOfItsOwn) {
   info.problem = "truncated";
   EXPECT_EQ(container_json(info, kNow)["state"], "corrupt");
   EXPECT_EQ(container_json(info, kNow)["problem"], "truncated");
+}
+
+TEST(StatsJson, HasTheFieldsThatAreDocumentedInTheirOrder) {
+  const StatsEntry entry{{.info = web(), .use = {}, .interfaces = {}}, {}, 0};
+
+  const oci::Json json = stats_json(entry, Absent::null);
+
+  EXPECT_THAT(keys_of(json), ElementsAreArray(documented("## skink stats")));
+  for (const char* part : {"cpu", "memory", "network", "block_io"})
+    EXPECT_THAT(keys_of(json[part]), ElementsAreArray(documented(str("### stats: ", std::string_view(part))))) << part;
+  for (const char* resource : {"cpu", "memory", "io"})
+    for (const char* kind : {"some", "full"})
+      EXPECT_THAT(keys_of(json["pressure"][resource][kind]), ElementsAreArray(documented("### stats: pressure")));
+}
+
+TEST(StatsJson, WhatIsNotKnownIsLeftOut) {
+  StatsEntry entry{{.info = web(), .use = {}, .interfaces = {}}, {}, 0};
+  EXPECT_EQ(keys_of(stats_json(entry, Absent::left_out)), (std::vector<std::string>{"id", "name", "state"}));
+
+  entry.sample.use.emplace().memory.usage = 7;
+
+  const oci::Json json = stats_json(entry, Absent::left_out);
+  EXPECT_EQ(keys_of(json), (std::vector<std::string>{"id", "name", "state", "memory", "oom_kills"}));
+  EXPECT_EQ(keys_of(json["memory"]), (std::vector<std::string>{"used", "usage"}));
+}
+
+TEST(StatsJson, TrafficIsTheSumOfAllInterfacesButLoopback) {
+  StatsEntry entry{{.info = web(), .use = {}, .interfaces = {}}, {}, 0};
+  entry.sample.interfaces = {{"lo", {100, 1, 0, 0}, {100, 1, 0, 0}},
+                             {"eth0", {10, 2, 0, 0}, {20, 3, 0, 0}},
+                             {"eth1", {1, 1, 0, 0}, {2, 1, 0, 0}}};
+
+  const oci::Json json = stats_json(entry, Absent::left_out)["network"];
+
+  EXPECT_EQ(json["received_bytes"], 11);
+  EXPECT_EQ(json["sent_bytes"], 22);
+  EXPECT_EQ(json["sent_packets"], 4);
+}
+
+TEST(StatsRow, AContainerThatDoesNotRunHasNothingButItsName) {
+  const StatsEntry entry{{.info = web(), .use = {}, .interfaces = {}}, {}, 0};
+
+  const Row row = stats_row(entry, false);
+
+  ASSERT_EQ(row.size(), stats_heading().size());
+  EXPECT_EQ(row[1], "web");
+  for (std::size_t i = 2; i < row.size(); ++i) EXPECT_EQ(row[i], "--") << stats_heading()[i];
+}
+
+TEST(StatsRow, WithoutALimitMemoryIsAShareOfTheHosts) {
+  StatsEntry entry{{.info = web(), .use = {}, .interfaces = {}}, 12.346, 8U << 20};
+  auto& memory = entry.sample.use.emplace().memory;
+  memory.usage = 3U << 20;
+  memory.inactive_file = 1U << 20;
+  EXPECT_EQ(stats_row(entry, false)[2], "12.35%");
+  EXPECT_EQ(stats_row(entry, false)[3], "2 MiB / 8 MiB");
+  EXPECT_EQ(stats_row(entry, false)[4], "25.00%");
+
+  memory.limit = 4U << 20;
+
+  EXPECT_EQ(stats_row(entry, false)[3], "2 MiB / 4 MiB");
+  EXPECT_EQ(docker_stats_json(entry, false)["MemPerc"], "50.00%");
+}
+
+TEST(ProcessJson, HasTheFieldsThatAreDocumentedInTheirOrder) {
+  EXPECT_THAT(keys_of(process_json({}, {})), ElementsAreArray(documented("## skink top")));
 }
 
 TEST(DockerNames, OfPsAreDockers) {

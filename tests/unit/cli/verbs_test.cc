@@ -88,6 +88,7 @@ TEST(Verbs, MissOperands) {
   EXPECT_THAT(say("exec", {"web"}).err, HasSubstr("the program to run is missing"));
   EXPECT_THAT(say("stop", {}).err, HasSubstr("CONTAINER is missing"));
   EXPECT_THAT(say("tag", {"a"}).err, HasSubstr("is missing"));
+  EXPECT_THAT(say("top", {}).err, HasSubstr("CONTAINER is missing"));
   EXPECT_THAT(say("ps", {"extra"}).err, HasSubstr("unexpected argument \"extra\""));
 }
 
@@ -108,6 +109,17 @@ TEST(Verbs, ForeignBytesAreMadePrintable) {
             "corrupt; see skink ps --help\n");
 }
 
+TEST(Verbs, AnIntervalHasBounds) {
+  EXPECT_THAT(say("stats", {"--interval", "99ms"}).err, HasSubstr("--interval: \"99ms\" is not from 100ms to 24h"));
+  EXPECT_THAT(say("stats", {"--interval", "25h"}).err, HasSubstr("is not from 100ms to 24h"));
+}
+
+TEST(Verbs, PsOptionsThatAreNotKnownTellTheWayOut) {
+  EXPECT_EQ(say("top", {"web", "Hp"}).err,
+            "skink: top: \"Hp\" is an option of ps that is not known here; choose columns with -o, or use --format "
+            "json\n");
+}
+
 TEST(Verbs, VersionNeedsNoStore) {
   const Said said = say("version", {"--format", "{{.version}} {{.spec}}"});
 
@@ -126,6 +138,7 @@ TEST(Output, AReaderThatWentAwayIsNoFailure) {
   output.print("nobody reads this\n");
 
   EXPECT_FALSE(output.trouble());
+  EXPECT_TRUE(output.is_done());
 }
 
 TEST(Output, ADiskThatIsFullIsKeptAsTrouble) {

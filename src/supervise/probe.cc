@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "supervise/probe.h"
+
+#include <algorithm>
+
+#include "base/text.h"
+
+namespace skink {
+namespace {
+
+constexpr std::pair<std::string_view, Probe::Kind> kSchemes[] = {{"http", Probe::Kind::http},
+                                                                 {"tcp", Probe::Kind::tcp},
+                                                                 {"unix", Probe::Kind::unix_socket},
+                                                                 {"grpc", Probe::Kind::grpc},
+                                                                 {"exec", Probe::Kind::exec}};
+
+Error refuse(std::string_view text, std::string_view why) {
+  return Error::make(Code::invalid_config, quoted(text), ": ", why,
+                     "; expected http://:PORT/PATH, tcp://:PORT, grpc://:PORT[/SERVICE], unix:///PATH or exec:COMMAND, "
+                     "and then ,interval=T ,timeout=T ,delay=T ,grace=T ,failures=N ,successes=N");
+}
+
+// One "key=value" of the options; false when it is none, and so a part of what stands before.
+Result<bool> take_option(std::string_view word, Probe& probe) {
+  const auto parts = split_once(word, '=');
+  if (!parts) return false;
+  const auto& [key, value] = *parts;
+  constexpr std::pair<std::string_view, std::int64_t Probe::*> kTimes[] = {{"interval", &Probe::interval_ns},
+                                                                           {"timeout", &Probe::timeout_ns},
+                                                                           {"delay", &Probe::delay_ns},
+                                                                           {"grace", &Probe::grace_ns}};
+  for (const auto& [name, member] : kTimes)
+    if (key == name) {
+      probe.*member = TRY_CTX(parse_duration_ns(value), name);
+      return true;
+    }
+  constexpr std::pair<std::string_view, std::uint32_t Probe::*> kCounts[] = {{"failures", &Probe::failures},
+                                                                             {"successes", &Probe::successes}};
+  for (const auto& [name, member] : kCounts)
+    if (key == name) {
+      const auto number = parse_int<std::uint32_t>(value);
+      if (!number || *number == 0) return Error::make(Code::invalid_config, name, ": ", quoted(value), " is no number from 1 on");
+      probe.*member = *number;
+      return true;
+    }
+  return false;
+}
+
+// [HOST]:PORT[/PATH]; only addresses, as nothing here looks names up.
+Result<void> take_address(std::string_view text, Probe& probe, std::string_view whole) {
+  const auto slash = std::min(text.find('/'), text.size());
+  const std::string_view where = text.substr(0, slash);
+  probe.path = std::string(text.substr(slash));
+  const auto colon = where.rfind(':');
+  const auto port = colon == std::string_view::npos ? std::nullopt : parse_int<std::uint16_t>(where.substr(colon + 1));
+  if (!port || *port == 0) return refuse(whole, "a port is missing");
+  probe.port = *port;
+  std::string_view host = where.substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  if (host.empty() || host == "localhost") host = "127.0.0.1";
+  if (host.find_first_not_of("0123456789.:abcdefABCDEF") != std::string_view::npos)
+    return refuse(whole, "the host has to be an address");
+  probe.address = std::string(host);
+  return {};
+}
+
+}  // namespace
+
+Result<Probe> parse_probe(std::string_view whole) {
+  Probe probe;
+  std::string_view text = whole;
+  for (;;) {
+    const auto comma = text.rfind(',');
+    if (comma == std::string_view::npos || !TRY(take_option(text.substr(comma + 1), probe))) break;
+    text = text.substr(0, comma);
+  }
+  const auto colon = std::min(text.find(':'), text.size());
+  for (const auto& [name, kind] : kSchemes)
+    if (text.substr(0, colon) == name) probe.kind = kind;
+  if (text.substr(0, colon) == "https")
+    return refuse(whole, "HTTPS is not there yet, exec: with a client of the image is");
+  if (probe.kind == Probe::Kind::none || colon == text.size()) return refuse(whole, "the kind is not known");
+  std::string_view rest = text.substr(colon + 1);
+  if (probe.kind == Probe::Kind::exec) {
+    if (rest.empty()) return refuse(whole, "a command is missing");
+    probe.command = {"/bin/sh", "-c", std::string(rest)};
+  } else {
+    if (!rest.starts_with("//")) return refuse(whole, "// is missing");
+    rest.remove_prefix(2);
+    if (probe.kind == Probe::Kind::unix_socket) {
+      if (!rest.starts_with('/') || rest.size() > 4000) return refuse(whole, "an absolute path is missing");
+      probe.path = std::string(rest);
+    } else {
+      TRY(take_address(rest, probe, whole));
+    }
+  }
+  if (probe.interval_ns <= 0 || probe.timeout_ns <= 0) return refuse(whole, "interval and timeout cannot be 0");
+  return probe;
+}
+
+std::string to_text(const Probe& probe) {
+  const std::string host = probe.address.find(':') == std::string::npos ? probe.address : str('[', probe.address, ']');
+  switch (probe.kind) {
+    case Probe::Kind::none: return "";
+    case Probe::Kind::http: return str("http://", host, ':', probe.port, probe.path.empty() ? "/" : probe.path);
+    case Probe::Kind::tcp: return str("tcp://", host, ':', probe.port);
+    case Probe::Kind::grpc: return str("grpc://", host, ':', probe.port, probe.path);
+    case Probe::Kind::unix_socket: return str("unix://", probe.path);
+    case Probe::Kind::exec: break;
+  }
+  std::string words;
+  for (const auto& word : probe.command) words += str(words.empty() ? "" : " ", word);
+  return str("exec:", words);
+}
+
+namespace supervise {
+
+oci::Json probe_json(const Probe& probe) {
+  return oci::Json{{"kind", static_cast<int>(probe.kind)},
+                   {"address", probe.address},
+                   {"port", probe.port},
+                   {"path", probe.path},
+                   {"command", probe.command},
+                   {"interval_ns", probe.interval_ns},
+                   {"timeout_ns", probe.timeout_ns},
+                   {"delay_ns", probe.delay_ns},
+                   {"grace_ns", probe.grace_ns},
+                   {"failures", probe.failures},
+                   {"successes", probe.successes}};
+}
+
+Probe probe_of(const oci::Json* json) {
+  Probe probe;
+  if (json == nullptr) return probe;
+  const std::int64_t kind = oci::get_int(*json, "kind");
+  if (kind <= 0 || kind > static_cast<int>(Probe::Kind::exec)) return probe;
+  probe.kind = static_cast<Probe::Kind>(kind);
+  probe.address = oci::get_string(*json, "address");
+  probe.port = static_cast<std::uint16_t>(oci::get_int(*json, "port"));
+  probe.path = oci::get_string(*json, "path");
+  if (const oci::Json* words = oci::find(*json, "command"); words != nullptr && words->is_array())
+    for (const auto& word : *words)
+      if (word.is_string()) probe.command.push_back(word.get<std::string>());
+  probe.interval_ns = oci::get_int(*json, "interval_ns", probe.interval_ns);
+  probe.timeout_ns = oci::get_int(*json, "timeout_ns", probe.timeout_ns);
+  probe.delay_ns = oci::get_int(*json, "delay_ns");
+  probe.grace_ns = oci::get_int(*json, "grace_ns");
+  probe.failures = static_cast<std::uint32_t>(oci::get_int(*json, "failures", probe.failures));
+  probe.successes = static_cast<std::uint32_t>(oci::get_int(*json, "successes", probe.successes));
+  return probe;
+}
+
+}  // namespace supervise
+}  // namespace skink
