@@ -177,6 +177,9 @@ class Engine {
   Result<std::vector<ContainerInfo>> list() const;
   /// The container's OCI configuration (config.json) for inspect.
   Result<std::string> spec_json(const std::string& id) const;
+  /// Tells the event log (`skink events`) of an image: "load", "tag", "untag" or "delete". `name` may be empty. For
+  /// whoever has changed images().
+  void tell_image(std::string_view action, const std::string& id, std::string_view name) const;
   /// Whether any container uses the image.
   bool uses_image(const oci::Digest& image_id) const;
   [[nodiscard]] const EngineOptions& options() const;

@@ -13,6 +13,7 @@ extern const Verb kHealVerb;                                                    
 extern const Verb kWaitVerb;                                                              // wait.cc
 extern const Verb kPsVerb;                                                                // ps.cc
 extern const Verb kLogsVerb;                                                              // logs.cc
+extern const Verb kEventsVerb;                                                            // events.cc
 extern const Verb kExecVerb;                                                              // exec.cc
 extern const Verb kInspectVerb;                                                           // inspect.cc
 extern const Verb kLoadVerb;                                                              // load.cc

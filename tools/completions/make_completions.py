@@ -17,7 +17,7 @@ VALUES = {
     "network": "none host", "pid": "host", "ipc": "host", "uts": "host", "format": "table json", "type": "container image",
     "restart": "no on-failure always unless-stopped",
     "signal": "HUP INT QUIT KILL USR1 USR2 TERM", "stop-signal": "HUP INT QUIT KILL USR1 USR2 TERM",
-    "filter": "name= status= label= ancestor= id= exited=",
+    "filter": "name= status= label= ancestor= id= exited= container= event= type= image=",
     "security-opt": "seccomp= no-new-privileges apparmor= label= systempaths=unconfined",
 }
 FILE_VALUES = {"env-file", "label-file", "cidfile", "bundle", "volume", "device", "input", "root", "run"}
