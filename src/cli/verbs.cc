@@ -6,9 +6,9 @@ namespace skink::cli {
 
 const std::vector<const Verb*>& all_verbs() {
   static const std::vector<const Verb*> kVerbs = {
-      &kRunVerb,  &kCreateVerb, &kStartVerb, &kStopVerb, &kRestartVerb, &kKillVerb,    &kPauseVerb, &kUnpauseVerb,
-      &kWaitVerb, &kRmVerb,     &kHealVerb,  &kPsVerb,   &kLogsVerb,    &kEventsVerb,  &kExecVerb,  &kInspectVerb,
-      &kLoadVerb, &kImagesVerb, &kTagVerb,   &kRmiVerb,  &kInfoVerb,    &kVersionVerb,
+      &kRunVerb,     &kCreateVerb, &kStartVerb,  &kStopVerb,   &kRestartVerb, &kKillVerb, &kPauseVerb,   &kUnpauseVerb,
+      &kWaitVerb,    &kRmVerb,     &kHealVerb,   &kDoctorVerb, &kPsVerb,      &kLogsVerb, &kEventsVerb,  &kExecVerb,
+      &kInspectVerb, &kLoadVerb,   &kImagesVerb, &kTagVerb,    &kRmiVerb,     &kInfoVerb, &kVersionVerb,
   };
   return kVerbs;
 }

@@ -18,6 +18,7 @@ extern const Verb kExecVerb;                                                    
 extern const Verb kInspectVerb;                                                           // inspect.cc
 extern const Verb kLoadVerb;                                                              // load.cc
 extern const Verb kImagesVerb, kTagVerb, kRmiVerb;                                        // images.cc
+extern const Verb kDoctorVerb;                                                            // doctor.cc
 extern const Verb kInfoVerb, kVersionVerb;                                                // info.cc
 
 }  // namespace skink::cli

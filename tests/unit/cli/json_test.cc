@@ -8,6 +8,7 @@
 
 #include "base/text.h"
 #include "cli/container_json.h"
+#include "cli/doctor_json.h"
 #include "cli/event_json.h"
 #include "cli/image_json.h"
 #include "cli/template.h"
@@ -212,6 +213,10 @@ TEST(EventFilter, AnyOfOneKeyEachOfLabels) {
   EXPECT_TRUE(fit({"event=start", "event=die"}));
   EXPECT_FALSE(fit({"event=die", "type=image"}));
   EXPECT_FALSE(fit({"label=app", "label=other"}));
+}
+
+TEST(FindingJson, HasTheFieldsThatAreDocumentedInTheirOrder) {
+  EXPECT_THAT(keys_of(finding_json(Finding{})), ElementsAreArray(documented("## Finding: doctor")));
 }
 
 TEST(ImageNames, AreSplitAtTheTagNotAtThePort) {
