@@ -117,7 +117,12 @@ bool is_being_started(const Roots& roots, const std::string& id) {
 // With no guard and no supervisor alive.
 void check_unkept(Ward& ward, const Chart& chart) {
   const auto run_dir = open_run_dir(ward.roots(), chart.id);
-  if (!run_dir) return;
+  if (!run_dir) {
+    if (was_cut_off(chart.dir))
+      ward.problem("former-boot", chart.title, "it ran when the machine went down, or its state below RUN was removed",
+                   "skink heal starts it if its policy says so, and records the end otherwise");
+    return;
+  }
   const auto status = raw_status(run_dir->get());
   if (is_of_other_boot(status)) {
     ward.problem("former-boot", chart.title, "its state is that of a former boot, whose processes are gone",

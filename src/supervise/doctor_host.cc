@@ -148,10 +148,20 @@ void check_kernel(Ward& ward) {
 void check_limits(Ward& ward) {
   constexpr std::int64_t kFewPids = 4096;
   constexpr rlim_t kFewFiles = 256;
+  constexpr std::int64_t kMostPart = 10;  // more than nine tenths are a problem
   if (const auto most = number_in("/proc/sys/kernel/pid_max"); most && *most < kFewPids)
     ward.problem("limit", "kernel.pid_max",
                  str("it is ", *most, ", and each container needs two processes besides its own"),
                  "sysctl kernel.pid_max=4194304");
+  // The fourth field: threads that run, a slash, threads that there are; proc_loadavg(5).
+  const auto load = fs::read_file(AT_FDCWD, "/proc/loadavg", 256);
+  const auto fields = split(load ? std::string_view(*load) : std::string_view(), ' ');
+  const auto threads = fields.size() > 3 ? split_once(fields[3], '/') : std::nullopt;
+  const auto there = threads ? parse_int<std::int64_t>(threads->second) : std::nullopt;
+  const auto most_pids = number_in("/proc/sys/kernel/pid_max");
+  if (there && most_pids && *there > *most_pids - *most_pids / kMostPart)
+    ward.problem("limit", "kernel.pid_max", str(*there, " of ", *most_pids, " process numbers are taken"),
+                 "find out who takes them, or sysctl kernel.pid_max");
   const UniqueFd inotify(::inotify_init1(IN_CLOEXEC));
   if (!inotify)
     ward.note("limit", "fs.inotify.max_user_instances",

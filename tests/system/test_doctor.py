@@ -193,8 +193,8 @@ def test_state_of_this_boot_without_a_container_may_be_of_another_store(sk, worl
 
 @pytest.mark.parametrize("file,fixed", [("container.json", False), ("config.json", False), ("desired", False), ("exit.json", True)])
 def test_damaged_records(sk, world, file, fixed):
-    name = sk.running("--restart", "no", command=["true"])
-    sk.ok("wait", name)
+    name = sk.running("--restart", "no")
+    sk.ok("stop", "-t", "0", name)
     path = os.path.join(container_dir(world, sk.row(name)["id"]), file)
     whole = read(path)
     with open(path, "wb") as out:
@@ -205,6 +205,28 @@ def test_damaged_records(sk, world, file, fixed):
     if not fixed:
         with open(path, "wb") as out:
             out.write(whole)
+    assert doctor(sk) == []
+
+
+@pytest.mark.parametrize("file", ["status.json", "cgroup.json"])
+def test_damaged_records_of_a_container_that_runs(sk, world, file):
+    name = sk.running()
+    path = os.path.join(run_dir(world, sk.row(name)["id"]), file)
+    whole = read_text(path)
+    write(path, "\x1b{")
+    assert finds_and_fixes(sk, world, "damaged-record", fixed=False)["where"] == path
+    write(path, whole)
+    assert doctor(sk) == [] and sk.state(name) == "running"
+
+
+def test_what_ran_when_the_machine_went_down_is_for_heal(sk, world):
+    name = sk.running("--restart", "no")
+    row = sk.row(name)
+    kill_together(row["guard_pid"], row["supervisor_pid"], row["pid"])
+    shutil.rmtree(run_dir(world, row["id"]))
+    found = finds_and_fixes(sk, world, "former-boot", fixed=False)
+    assert name in found["where"] and "skink heal" in found["advice"]
+    sk.ok("heal")
     assert doctor(sk) == []
 
 

@@ -3,6 +3,7 @@
 
 import json
 import os
+import random
 import re
 import select
 import signal
@@ -310,6 +311,25 @@ def test_killed_keepers_are_told_and_nothing_is_lost_or_doubled(sk, world):
     assert found.count("guard_replaced") == 1
     replaced = [event["attributes"] for event in events(sk, "--filter", "event=supervisor_replaced")]
     assert replaced[0]["before"] == row["supervisor_pid"] and replaced[0]["pid"] != row["supervisor_pid"]
+
+
+def test_each_run_is_told_once_whoever_is_killed_meanwhile(sk):
+    """Guards and supervisors are killed at any point of short runs; a launch can fail of that, and then says so."""
+    name = sk.running("--restart", "always", "--restart-delay", "5ms", "--restart-max-delay", "20ms",
+                      command=["sh", "-c", "exit 3"])
+    chance = random.Random(5)
+    for turn in range(40):
+        time.sleep(chance.random() * 0.06)
+        pid = sk.row(name)["guard_pid" if turn % 3 == 0 else "supervisor_pid"]
+        if pid:
+            kill_quietly(pid)
+    sk.ok("stop", "-t", "0", name)
+    told = {}
+    for event in events(sk, "--filter", "container=" + name):
+        if event["action"] in ("start", "die", "fail"):
+            told.setdefault(event["run"], []).append(event["action"])
+    assert set(told) == {"1.%d" % (run + 1) for run in range(len(told))}, "a run was left out"
+    assert all(one in (["start", "die"], ["fail"], ["fail", "start", "die"]) for one in told.values()), told
 
 
 def test_what_a_successor_tells_again_is_shown_once(sk, world):
