@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parts of Engine::diagnose(). Each looks at one kind of thing and changes nothing; what can be done about a finding
-// comes with it as a function, which looks again under the locks that the other verbs take.
+// The parts of Engine::diagnose(). Each looks at one kind of thing and changes nothing; what can be done about a
+// finding comes with it as a function, which looks again under the locks that the other verbs take.
 #pragma once
 
 #include <functional>

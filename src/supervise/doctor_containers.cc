@@ -243,6 +243,7 @@ void check_other_entry(Ward& ward, const std::string& name) {
   const std::string path = str(ward.options().store, '/', std::string_view(kContainers), '/', name);
   const bool is_draft = name.starts_with(kNewPrefix) && is_id(name.substr(kNewPrefix.size()));
   const bool is_gone = name.starts_with(kGonePrefix) && is_id(name.substr(kGonePrefix.size()));
+  if (name == "lost+found") return;  // of a file system that is mounted there
   if (!is_draft && !is_gone) {
     ward.problem("foreign", path, "it is nothing that skink makes", "move it away; skink never touches it");
     return;
