@@ -141,6 +141,18 @@ struct Healed {
 };
 std::string_view to_text(Healed::Deed deed);
 
+/// What diagnose() found. A problem is something broken or left over; a note tells what this host lacks, or what may
+/// belong to somebody else, and with what consequence.
+struct Finding {
+  enum class Level { problem, note } level = Level::problem;
+  std::string kind;    ///< one word for programs, as "half-made-container"; docs/json.md has all
+  std::string where;   ///< a path, a container or a facility
+  std::string what;    ///< what it is, and why it is there
+  std::string advice;  ///< what fixing does about it, or what the user can do
+  bool fixable = false, fixed = false;
+  std::optional<Error> error;  ///< why it could not be fixed
+};
+
 /// What a program in the foreground is attached to.
 struct AttachOptions {
   bool stdin_open = false;  ///< pass standard input on
@@ -202,6 +214,11 @@ class Engine {
   /// (always) were stopped in an earlier boot. Answers what was done, the oldest container first; one that cannot be
   /// brought back does not keep the others.
   Result<std::vector<Healed>> heal();
+  /// Looks for what crashes, kills and other programs have left in both directories and on the host, and for what the
+  /// host lacks. Nothing is changed without `fix`; with it what is certainly ours and certainly unused is removed or
+  /// repaired, under the locks of the other verbs. Safe at any time. Needs no whole directories: an engine that cannot
+  /// be opened is a finding. Errors: denied when not root, and what makes looking impossible.
+  static Result<std::vector<Finding>> diagnose(const EngineOptions& options, bool fix);
   /// Blocks until the container has stopped for good; its exit status.
   Result<int> wait(const std::string& id);
   /// Runs a program in the container: its exit status (0 at once with detach). The supervisor is its parent's partner,
@@ -220,6 +237,9 @@ class Engine {
   /// Where the container's control groups are (src/cgroup/cgroup.h), which tell what it uses and who is in it. Errors:
   /// not_found when it has none, as it does not run.
   Result<cgroup::Location> groups(const std::string& id) const;
+  /// Tells the event log (`skink events`) of an image: "load", "tag", "untag" or "delete". `name` may be empty. For
+  /// whoever has changed images().
+  void tell_image(std::string_view action, const std::string& id, std::string_view name) const;
   /// Whether any container uses the image.
   bool uses_image(const oci::Digest& image_id) const;
   [[nodiscard]] const EngineOptions& options() const;

@@ -103,7 +103,9 @@ int run_tag(Context& context, Arguments args) {
     const image::Reference reference = TRY(image::parse_reference(names[1]));
     Engine engine = TRY(context.open_engine());
     const image::Image image = TRY(engine.images().find(names[0]));
-    return engine.images().tag(image, reference);
+    TRY(engine.images().tag(image, reference));
+    engine.tell_image("tag", image.id.text(), reference.text());
+    return {};
   }();
   return tagged ? 0 : context.fail(tagged.error());
 }
@@ -113,6 +115,15 @@ int run_tag(Context& context, Arguments args) {
 struct RmiCommand {
   bool force = false;
 };
+
+// By what Store::remove has said.
+void tell_removed(const Engine& engine, const std::string& id, const std::vector<std::string>& lines) {
+  for (const std::string_view line : lines) {
+    const auto said = [&](std::string_view word) { return line.starts_with(word) ? line.substr(word.size()) : ""; };
+    if (const auto name = said("Untagged: "); !name.empty()) engine.tell_image("untag", id, name);
+    if (!said("Deleted: ").empty()) engine.tell_image("delete", id, "");
+  }
+}
 
 constexpr Option<RmiCommand> kRmiOptions[] = {
     {{"force", 'f', nullptr, "remove all names of an image; one that does not exist is no failure"},
@@ -129,8 +140,10 @@ int run_rmi(Context& context, Arguments args) {
   const auto in_use = [&](const oci::Digest& id) { return engine->uses_image(id); };
   int status = 0;
   for (const auto& name : names) {
+    const auto image = engine->images().find(name);
     auto removed = engine->images().remove(name, command.force, in_use);
     if (removed) {
+      if (image) tell_removed(*engine, image->id.text(), *removed);
       for (const auto& line : *removed) context.say(printable(line));
       continue;
     }

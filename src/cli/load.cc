@@ -37,6 +37,13 @@ std::string words_for(const image::Loaded& loaded) {
   return text;
 }
 
+void tell_loaded(const Engine& engine, const image::Loaded& loaded) {
+  for (const auto& image : loaded.images) {
+    if (image.names.empty()) engine.tell_image("load", image.id.text(), "");
+    for (const auto& name : image.names) engine.tell_image("load", image.id.text(), name);
+  }
+}
+
 int run(Context& context, Arguments args) {
   LoadCommand command;
   std::vector<std::string> files;
@@ -51,6 +58,7 @@ int run(Context& context, Arguments args) {
   int status = 0;
   for (const auto& file : files) {
     auto loaded = engine->images().load(file == "-" ? "/dev/stdin" : file, {.platform = command.platform, .name = {}});
+    if (loaded) tell_loaded(*engine, *loaded);
     if (!loaded) status = context.fail(loaded.error());
     else if (!command.quiet) context.out().print(words_for(*loaded));
   }
@@ -75,7 +83,9 @@ Result<image::Image> load_for_run(Engine& engine, const std::string& file,
   image::LoadOptions options{.platform = platform, .name = name_from_file(file)};
   // A file must not take the name away from another image only by what it is called.
   if (!options.name.empty() && engine.images().find(options.name)) options.name.clear();
-  return only_image(TRY(engine.images().load(file, options)), file);
+  image::Loaded loaded = TRY(engine.images().load(file, options));
+  tell_loaded(engine, loaded);
+  return only_image(std::move(loaded), file);
 }
 
 const Verb kLoadVerb{

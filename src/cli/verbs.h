@@ -18,10 +18,12 @@ extern const Verb kStatsVerb;                                                   
 extern const Verb kTopVerb;                                                               // top.cc
 extern const Verb kMetricsVerb;                                                           // metrics.cc
 extern const Verb kLogsVerb;                                                              // logs.cc
+extern const Verb kEventsVerb;                                                            // events.cc
 extern const Verb kExecVerb;                                                              // exec.cc
 extern const Verb kInspectVerb;                                                           // inspect.cc
 extern const Verb kLoadVerb;                                                              // load.cc
 extern const Verb kImagesVerb, kTagVerb, kRmiVerb;                                        // images.cc
+extern const Verb kDoctorVerb;                                                            // doctor.cc
 extern const Verb kInfoVerb, kVersionVerb;                                                // info.cc
 
 }  // namespace skink::cli

@@ -21,9 +21,12 @@ struct Header {
 };
 constexpr char kMagic[8] = {'s', 'k', 'b', 'p', 'f', '0', '2', 0};
 
+// With the version in it, so that what another version has left can be told.
+constexpr std::string_view kPrefix = "seccomp-" SKINK_VERSION "-";
+
 // Every part of the profile with its length, so that no two profiles give the same bytes.
 std::string key_of(const oci::Seccomp& profile) {
-  std::string text = str(SKINK_VERSION, '\n');
+  std::string text;
   const auto add = [&](std::string_view piece) { text += str(piece.size(), ':', piece, ','); };
   const auto add_all = [&](const oci::Strings& pieces) {
     text += str(pieces.size(), '[');
@@ -42,7 +45,7 @@ std::string key_of(const oci::Seccomp& profile) {
     text += '|';
   }
   const auto digest = Sha256::of(text);
-  return str("seccomp-", to_hex(digest.data(), digest.size()));
+  return str(kPrefix, to_hex(digest.data(), digest.size()));
 }
 
 bool read_cached(int cache_fd, const std::string& name, security::SeccompProgram& program) {
@@ -59,6 +62,10 @@ bool read_cached(int cache_fd, const std::string& name, security::SeccompProgram
 }
 
 }  // namespace
+
+bool is_of_other_version(std::string_view entry) {
+  return entry.starts_with("seccomp-") && !entry.starts_with(kPrefix);
+}
 
 Result<security::SeccompProgram> cached_seccomp(const oci::Seccomp& profile, int cache_fd) {
   if (cache_fd < 0) return security::compile_seccomp(profile);

@@ -18,6 +18,7 @@ Result<void> Supervisor::adopt(const Status& before) {
   // Under a new guard the container is nobody's child of ours: no record of its end will come.
   status_.orphaned =
       before.orphaned || before.guard.pid != status_.guard.pid || before.guard.start_time != status_.guard.start_time;
+  tell_replaced(before);
   take_parked();
   adopt_execs();
   switch (before.step) {
@@ -57,9 +58,14 @@ void Supervisor::adopt_execs() {
       exec.pidfd = std::move(found->second.pidfd);
     if (!exec.pidfd)
       if (auto opened = sys::open_identified(process.identity)) exec.pidfd = std::move(*opened);
-    if (!exec.pidfd) continue;  // it is over; its record stays for who asks
+    if (!exec.pidfd) {  // it is over; its record stays for who asks
+      const auto record = find_record(process.identity.pid, process.exits_from);
+      tell_exec_died(process.identity.pid, record && *record ? last_exit_of(**record) : unknown_exit());
+      continue;
+    }
     if (watch(exec.pidfd.get(), Source::exec, EPOLLIN)) execs_.emplace(process.identity.pid, std::move(exec));
   }
+  std::erase_if(status_.execs, [this](const ExecProcess& process) { return !execs_.contains(process.identity.pid); });
 }
 
 Result<void> Supervisor::adopt_running() {

@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "fs/dir.h"
 #include "supervise/engine_impl.h"
+#include "supervise/event_log.h"
 #include "supervise/exits.h"
 #include "supervise/removal.h"
 #include "supervise/scope.h"
@@ -269,6 +270,15 @@ bool Engine::uses_image(const oci::Digest& image_id) const {
     if (container && container->image_id == image_id.text()) return true;
   }
   return false;
+}
+
+void Engine::tell_image(std::string_view action, const std::string& id, std::string_view name) const {
+  Event event;
+  event.type = "image";
+  event.action = action;
+  event.id = id;
+  event.name = name;
+  append_event(impl_->roots.run.get(), std::move(event));
 }
 
 std::optional<int> run_internal_role(int argc, char** argv) {

@@ -13,6 +13,7 @@
 #include "cgroup/cgroup.h"
 #include "fs/dir.h"
 #include "supervise/engine_impl.h"
+#include "supervise/event_log.h"
 #include "supervise/exits.h"
 #include "supervise/guard_start.h"
 #include "supervise/removal.h"
@@ -142,10 +143,24 @@ void record_abandoned(const Roots& roots, const std::string& id, int run_dir) {
   record.started_ns = status->started_ns;
   record.finished_ns = status->step == Step::running ? 0 : status->finished_ns;
   record.restarts = status->restarts;
+  if (status->step == Step::running)
+    if (const auto container = read_container(store_dir->get(), id)) {
+      Event event = event_of(*container, "die", exit_attributes(record.last));
+      event.run = str(status->order, '.', status->incarnation);
+      append_event(roots.run.get(), std::move(event));
+    }
   (void)fs::write_file_atomic(store_dir->get(), kExitFile, dump(record), 0600);
 }
 
 }  // namespace
+
+void tell_destroyed(const Roots& roots, const std::string& id, const Result<Container>& container) {
+  Event event;
+  if (container) event = event_of(*container, "destroy");
+  event.action = "destroy";
+  event.id = id;
+  append_event(roots.run.get(), std::move(event));
+}
 
 Result<void> check_files(int store_dir, const std::string& id) {
   TRY(read_container(store_dir, id));
@@ -295,8 +310,8 @@ bool remove_orphan(const Roots& roots, const std::string& id) {
   if (!lock || is_alive(lock->fd())) return false;
   if (const auto left = status_of(roots, id); left ? is_abandoned(*left) : left.error().code() != Code::not_found)
     return false;
-  return clean_leftovers(roots, id) &&
-         remove_store_dir(roots.store_containers.get(), roots.names.get(), id, container->name);
+  return clean_leftovers(roots, id) && remove_store_dir(roots.store_containers.get(), roots.names.get(), id,
+                                                        container->name, [&] { tell_destroyed(roots, id, container); });
 }
 
 bool is_hang_up(const Error& error) { return error.code() == Code::not_found && error.text() == kHangUp; }
@@ -501,7 +516,8 @@ Result<void> Engine::remove(const std::string& id, bool force) {
   if (!container)
     for (const auto& entry : TRY(fs::list(roots.names.get())))
       if (find_name(roots, entry.name) == id) name = entry.name;
-  return remove_store_dir(roots.store_containers.get(), roots.names.get(), id, name);
+  return remove_store_dir(roots.store_containers.get(), roots.names.get(), id, name,
+                          [&] { tell_destroyed(roots, id, container); });
 }
 
 }  // namespace skink

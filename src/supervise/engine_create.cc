@@ -13,6 +13,7 @@
 #include "fs/dir.h"
 #include "security/security.h"
 #include "supervise/engine_impl.h"
+#include "supervise/event_log.h"
 #include "supervise/journal.h"
 #include "supervise/overlay.h"
 #include "supervise/removal.h"
@@ -258,7 +259,9 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
     if (container.default_seccomp) resolved.spec.linux.seccomp.reset();
     TRY(fill_draft(draft, container, oci::dump_spec(resolved.spec)));
     TRY(take_name(roots, name, draft.id));
-    return commit_draft(roots, draft, container.durable);
+    TRY(commit_draft(roots, draft, container.durable));
+    append_event(roots.run.get(), event_of(container, "create"));
+    return {};
   };
   if (auto made = make(); !made) {
     Error error = std::move(made.error());

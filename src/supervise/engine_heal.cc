@@ -10,6 +10,7 @@
 
 #include "fs/dir.h"
 #include "supervise/engine_impl.h"
+#include "supervise/event_log.h"
 #include "supervise/exits.h"
 #include "supervise/removal.h"
 #include "sys/file.h"
@@ -71,9 +72,10 @@ bool is_stillborn(const Result<Status>& status) {
   return status && (status->step == Step::starting || status->step == Step::launching) && status->incarnation <= 1;
 }
 
-Result<Verdict> remove_whole(const Roots& roots, const std::string& id, const std::string& name) {
+Result<Verdict> remove_whole(const Roots& roots, const std::string& id, const Result<Container>& container) {
   TRY(clean_leftovers(roots, id));
-  TRY(remove_store_dir(roots.store_containers.get(), roots.names.get(), id, name));
+  TRY(remove_store_dir(roots.store_containers.get(), roots.names.get(), id, container ? container->name : "",
+                       [&] { tell_destroyed(roots, id, container); }));
   return Verdict::removed;
 }
 
@@ -82,7 +84,7 @@ Result<Verdict> judge(const Roots& roots, const std::string& id, int store_dir) 
   const auto container = read_container(store_dir, id);
   // Never meant to outlive the machine's run, and the power cut came before its files were written.
   if (!container && container.error().code() == Code::corrupt && is_passing(store_dir))
-    return remove_whole(roots, id, "");
+    return remove_whole(roots, id, container);
   if (!container) return container.error();
   const auto run_dir = open_run_dir(roots, id);
   const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
@@ -93,11 +95,12 @@ Result<Verdict> judge(const Roots& roots, const std::string& id, int store_dir) 
     return should_run(container->restart, read_wish(store_dir), status->boot_id) ? Verdict::start : Verdict::cleaned;
   }
   const bool cut_off = was_cut_off(store_dir);
-  if (cut_off && container->remove_at_end) return remove_whole(roots, id, container->name);
+  if (cut_off && container->remove_at_end) return remove_whole(roots, id, container);
   if (should_run(container->restart, wish, TRY(sys::boot_id()))) return Verdict::start;
   if (!run_dir && !cut_off) return Verdict::fine;
   TRY(clean_leftovers(roots, id));
   if (!cut_off) return Verdict::cleaned;
+  append_event(roots.run.get(), event_of(*container, "die", exit_attributes(unknown_exit())));
   TRY(record_cut_off(store_dir, wish, container->durable));
   return Verdict::recorded;
 }

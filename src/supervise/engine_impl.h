@@ -42,6 +42,9 @@ Result<void> revive(const Roots& roots, const std::string& id);
 /// when it is none or another command is at work on it.
 bool remove_orphan(const Roots& roots, const std::string& id);
 
+/// The event of a container that is gone; `container` as read_container() gave it before.
+void tell_destroyed(const Roots& roots, const std::string& id, const Result<Container>& container);
+
 /// Ends whatever a container without guard and supervisor left in its groups, removes the groups and RUN/containers/ID.
 Result<void> clean_leftovers(const Roots& roots, const std::string& id);
 

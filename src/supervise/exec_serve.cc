@@ -36,11 +36,13 @@ Result<void> Supervisor::handle_exec(Client& client, Message& message) {
   if (message.fds.size() == 4) request.stdio = {message.fds[1].get(), message.fds[2].get(), message.fds[3].get()};
   Exec exec;
   exec.process.exits_from = TRY(exits_end(kFdExits));
+  tell_exec("exec_create", process, 0);
   auto launched = TRY(launch::exec_in_container(request));
   exec.process.identity = launched.identity;
   exec.pidfd = std::move(launched.pidfd);
 
   const pid_t pid = launched.identity.pid;
+  tell_exec("exec_start", process, pid);
   TRY(watch(exec.pidfd.get(), Source::exec, EPOLLIN));
   status_.execs.push_back(exec.process);
   oci::Json json{{"ok", true}, {"pid", pid}, {"from", exec.process.exits_from}};
@@ -66,6 +68,7 @@ void Supervisor::check_execs() {
     }
   }
   for (const auto& [pid, last] : ended) {
+    tell_exec_died(pid, last);
     execs_.erase(pid);
     std::erase_if(status_.execs, [p = pid](const ExecProcess& process) { return process.identity.pid == p; });
     const auto waiting = exec_clients_.find(pid);

@@ -18,6 +18,7 @@ namespace skink::supervise {
 void Supervisor::give_up(const LastExit& last) {
   status_.step = Step::stopped;
   status_.last_exit = last;
+  tell_given_up(last);
   flush_journal();
   // Of a container that goes there is nothing to read later; a successor of ours would find its end in the guard's
   // records and come here again.
@@ -112,7 +113,9 @@ void Supervisor::remove_run_state(bool with_directory) {
 void Supervisor::remove_container() {
   const auto containers = sys::open_at(kFdStoreRoot, kContainers, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   const auto names = sys::open_at(kFdStoreRoot, kNames, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-  if (containers && names) (void)remove_store_dir(containers->get(), names->get(), container_.id, container_.name);
+  if (containers && names)
+    (void)remove_store_dir(containers->get(), names->get(), container_.id, container_.name,
+                           [this] { tell_event("destroy"); });
 }
 
 void Supervisor::tell_end(const LastExit& last) {

@@ -60,6 +60,7 @@ Result<void> Supervisor::begin() {
   init_pidfd_.reset();
   terminal_.reset();
   clear_group();
+  tell_failed(launched.error());
   if (status_.incarnation == 1) {
     first_launch_failed(launched.error());
     return {};
@@ -166,6 +167,7 @@ void Supervisor::started() {
     (void)watch(terminal_.get(), Source::terminal, EPOLLIN);
   }
   park_all();
+  tell_launched();
   save();
   (void)watch(init_pidfd_.get(), Source::init, EPOLLIN);
   for (auto& [fd, client] : clients_)
@@ -216,6 +218,7 @@ void Supervisor::init_ended(LastExit last) {
   status_.finished_ns = last.at_ns;
   status_.paused = false;
   status_.kill_at_ns = 0;
+  tell_died(last);
   relaunch_or_give_up(last, ran_ns);
 }
 
@@ -288,6 +291,7 @@ void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) 
   status_.step = Step::waiting;
   status_.next_try_mono_ns = fs::monotonic_ns() + decision.delay_ns;
   status_.next_try_ns = fs::now_ns() + decision.delay_ns;
+  tell_waiting(decision.delay_ns);
   // A relaunch at once is done by the loop's next turn, which sees to waiting clients first. It is not on record before
   // the next process is: a successor sees that the last one has ended, and comes to the same decision.
   if (decision.delay_ns == 0) {

@@ -9,6 +9,7 @@
 //                       log.stdout, log.stderr, log.index
 //                       upper.N/        the writable layer of the running incarnation (--writable)
 //   STORE/container-names/NAME -> the id, see name_target()
+//   RUN/events, events.old  what happened, see event_log.h
 //   RUN/containers/ID/status.json, control.sock, exits, cgroup.json, hosts, hostname, resolv.conf
 #pragma once
 

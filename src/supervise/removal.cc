@@ -39,15 +39,18 @@ Result<void> remove_name(int names_fd, const std::string& name, const std::strin
   return {};
 }
 
-Result<void> remove_store_dir(int store_containers_fd, int names_fd, const std::string& id, const std::string& name) {
+Result<void> remove_store_dir(int store_containers_fd, int names_fd, const std::string& id, const std::string& name,
+                              const std::function<void()>& when_gone) {
   // Order: out of sight by one rename, then the name, then the contents. Killed in between, what is left has a name of
   // its own (kGonePrefix) and is swept by the next command that sees it.
   const std::string gone = str(kGonePrefix, id);
   auto renamed = sys::rename_at(store_containers_fd, id.c_str(), store_containers_fd, gone.c_str());
   if (!renamed && renamed.error().errnum() != ENOENT) {
     TRY(fs::remove_tree(store_containers_fd, gone.c_str()));
-    TRY(sys::rename_at(store_containers_fd, id.c_str(), store_containers_fd, gone.c_str()));
+    renamed = sys::rename_at(store_containers_fd, id.c_str(), store_containers_fd, gone.c_str());
+    if (!renamed) return renamed;
   }
+  if (renamed) when_gone();
   TRY(remove_name(names_fd, name, id));
   return fs::remove_tree(store_containers_fd, gone.c_str());
 }

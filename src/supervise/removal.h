@@ -3,6 +3,7 @@
 // be killed and called again (faults F01, F05).
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -17,8 +18,10 @@ void remove_writable_layers(int store_dir_fd);
 /// by now).
 Result<void> remove_run_dir(int run_containers_fd, const std::string& id, int only_fd = -1);
 
-/// STORE/containers/ID and its name.
-Result<void> remove_store_dir(int store_containers_fd, int names_fd, const std::string& id, const std::string& name);
+/// STORE/containers/ID and its name. `when_gone` is called once the container does not exist any more, by the one call
+/// of all that brought that about.
+Result<void> remove_store_dir(int store_containers_fd, int names_fd, const std::string& id, const std::string& name,
+                              const std::function<void()>& when_gone);
 /// The name, if it is this container's.
 Result<void> remove_name(int names_fd, const std::string& name, const std::string& id);
 

@@ -223,9 +223,12 @@ void Supervisor::stop_within(std::int64_t timeout) {
   const std::int64_t at = fs::monotonic_ns() + std::min(timeout, kLongest);
   status_.kill_at_ns = status_.kill_at_ns == 0 ? at : std::min(status_.kill_at_ns, at);
   save();
-  if (timeout > 0) (void)signal_init(container_.stop_signal);
-  if (timeout > 0) sender_ = str(sys::signal_name(container_.stop_signal), " was sent to stop it");
+  if (timeout > 0 && signal_init(container_.stop_signal)) {
+    tell_signalled(container_.stop_signal);
+    sender_ = str(sys::signal_name(container_.stop_signal), " was sent to stop it");
+  }
   if (status_.paused && group_ && group_->thaw()) {
+    tell_event("unpause");
     status_.paused = false;
     save();
   }
@@ -246,6 +249,7 @@ Result<void> Supervisor::handle_kill(int signal, bool ends) {
   }
   TRY(signal_init(signal));
   sender_ = str(sys::signal_name(signal), " was sent by skink kill");
+  tell_signalled(signal);
   // A frozen process on v1 dies of SIGKILL only when it is thawed.
   if (signal == SIGKILL && status_.paused && group_) {
     TRY(group_->thaw());
@@ -260,6 +264,7 @@ Result<void> Supervisor::handle_pause(bool pause) {
   if (pause == status_.paused)
     return Error::make(Code::busy, pause ? "the container is already paused" : "the container is not paused");
   TRY(pause ? group_->freeze() : group_->thaw());
+  tell_event(pause ? "pause" : "unpause");
   status_.paused = pause;
   save();
   return {};

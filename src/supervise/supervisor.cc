@@ -230,7 +230,7 @@ Result<void> Supervisor::run_timers() {
     // It did not end in time. Once is enough: the kernel does not forget a SIGKILL.
     status_.kill_at_ns = 0;
     if (group_) (void)group_->thaw();
-    (void)signal_init(9);
+    if (signal_init(9)) tell_signalled(9);
     sender_ = "SIGKILL was sent by skink (kill, or stop when its time was over)";
     if (group_) (void)group_->kill_all(std::chrono::milliseconds(0));
     save();

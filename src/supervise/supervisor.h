@@ -124,6 +124,19 @@ class Supervisor {
   Result<void> handle_exec_signal(const oci::Json& json);
   void check_execs();
 
+  // supervisor_events.cc: the event log; tell_run is of this run and comes once, however often it is told
+  void tell_event(std::string_view action, const oci::Json& attributes = oci::Json::object());
+  void tell_run(std::string_view action, const oci::Json& attributes = oci::Json::object());
+  void tell_launched();
+  void tell_failed(const Error& error);
+  void tell_died(const LastExit& last);
+  void tell_waiting(std::int64_t delay_ns);
+  void tell_given_up(const LastExit& last);
+  void tell_signalled(int signal);
+  void tell_replaced(const Status& before);
+  void tell_exec(std::string_view action, const oci::Process& process, pid_t pid);
+  void tell_exec_died(pid_t pid, const LastExit& last);
+
   Container container_;
   oci::Spec spec_;
   Status status_;
@@ -147,6 +160,7 @@ class Supervisor {
   bool start_heard_ = false;                  // who started us has asked how it went
   std::optional<LastExit> end_untold_;        // it ended before that question; kept until it is put
   std::int64_t untold_until_ns_ = 0;          // for how long a client may keep us that does not ask
+  std::int64_t relaunch_delay_ns_ = -1;       // before the relaunch that is to come; -1: a predecessor decided it
   int exit_code_ = -1;                        // set: the loop ends
 };
 

@@ -18,7 +18,7 @@ VALUES = {
     "restart": "no on-failure always unless-stopped",
     "signal": "HUP INT QUIT KILL USR1 USR2 TERM", "stop-signal": "HUP INT QUIT KILL USR1 USR2 TERM",
     "sort": "tree pid",
-    "filter": "name= status= label= ancestor= id= exited=",
+    "filter": "name= status= label= ancestor= id= exited= container= event= type= image=",
     "security-opt": "seccomp= no-new-privileges apparmor= label= systempaths=unconfined",
 }
 FILE_VALUES = {"env-file", "label-file", "cidfile", "bundle", "volume", "device", "input", "output", "root", "run"}

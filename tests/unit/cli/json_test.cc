@@ -8,6 +8,8 @@
 
 #include "base/text.h"
 #include "cli/container_json.h"
+#include "cli/doctor_json.h"
+#include "cli/event_json.h"
 #include "cli/image_json.h"
 #include "cli/stats_json.h"
 #include "cli/template.h"
@@ -227,6 +229,62 @@ TEST(ImageJson, BeginsWithTheName) {
 
 TEST(ImageJson, WhatTheImageSaysCannotSteerATerminal) {
   EXPECT_EQ(json_line(inspect_image_json(base())["labels"]), "{\"note\":\"\\u001b[2J\"}");
+}
+
+supervise::Event died() {
+  supervise::Event event;
+  event.time_ns = kNow;
+  event.action = "die";
+  event.id = std::string(64, 'a');
+  event.name = "web";
+  event.image = "team/web:1.1";
+  event.labels = {{"app", "web"}};
+  event.attributes = {{"exit_code", 3}, {"error", "\x1b[2J"}};
+  return event;
+}
+
+TEST(EventJson, HasTheFieldsThatAreDocumentedInTheirOrder) {
+  EXPECT_THAT(keys_of(event_json(died())), ElementsAreArray(documented("## Event: events")));
+}
+
+TEST(EventJson, IsDockersInTemplates) {
+  const oci::Json json = docker_event_json(died());
+
+  EXPECT_EQ(json["Actor"]["Attributes"]["exitCode"], "3");
+  EXPECT_EQ(json["Actor"]["Attributes"]["app"], "web");
+  EXPECT_EQ(json["timeNano"], kNow);
+}
+
+TEST(EventLine, IsPrintable) {
+  EXPECT_EQ(event_line(died()), "2026-11-23T03:34:23.000000000Z container die " + std::string(64, 'a') +
+                                    " (exit_code=3, error=\\x1b[2J, image=team/web:1.1, name=web)");
+}
+
+bool fits_one(std::string_view filter) { return fits(died(), {*parse_event_filter(filter)}); }
+
+TEST(EventFilter, AreNamesIdsImagesAndLabels) {
+  for (const char* filter : {"container=web", "container=aaaa", "event=die", "type=container", "image=team/web",
+                             "image=team/web:1.1", "label=app", "label=app=web"})
+    EXPECT_TRUE(fits_one(filter)) << filter;
+  for (const char* filter : {"container=we", "container=", "event=start", "type=image", "image=web", "image=team/web:1",
+                             "image=", "label=web", "label=app=we"})
+    EXPECT_FALSE(fits_one(filter)) << filter;
+}
+
+TEST(EventFilter, AnyOfOneKeyEachOfLabels) {
+  const auto fit = [](std::vector<std::string_view> texts) {
+    std::vector<EventFilter> filters;
+    for (const auto text : texts) filters.push_back(*parse_event_filter(text));
+    return fits(died(), filters);
+  };
+
+  EXPECT_TRUE(fit({"event=start", "event=die"}));
+  EXPECT_FALSE(fit({"event=die", "type=image"}));
+  EXPECT_FALSE(fit({"label=app", "label=other"}));
+}
+
+TEST(FindingJson, HasTheFieldsThatAreDocumentedInTheirOrder) {
+  EXPECT_THAT(keys_of(finding_json(Finding{})), ElementsAreArray(documented("## Finding: doctor")));
 }
 
 TEST(ImageNames, AreSplitAtTheTagNotAtThePort) {

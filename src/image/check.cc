@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "image/check.h"
+
+#include <fcntl.h>
+
+#include "base/text.h"
+#include "image/layout.h"
+#include "image/records.h"
+#include "sys/file.h"
+
+namespace skink::image {
+namespace {
+
+using Kind = StoreFlaw::Kind;
+using Flaws = std::vector<StoreFlaw>;
+
+// What has another name is not ours.
+bool is_digest(std::string_view name) {
+  return name.size() == 64 && name.find_first_not_of("0123456789abcdef") == name.npos;
+}
+
+Result<void> check_sessions(int store_fd, Flaws& flaws) {
+  const UniqueFd all = TRY(open_part(store_fd, kTemporary));
+  for (const auto& entry : TRY(fs::list(all.get()))) {
+    auto opened = sys::open_beneath(all.get(), entry.name.c_str(), O_RDONLY | O_DIRECTORY);
+    if (!opened) continue;
+    if (fs::Lock::try_take(std::move(*opened), fs::Lock::Mode::exclusive, entry.name))
+      flaws.push_back({Kind::session, str(kTemporary, '/', entry.name), ""});
+  }
+  return {};
+}
+
+// Whether a load counts on the layer. Asked without making the file that it would lock.
+bool is_awaited(int store_fd, const std::string& hex) {
+  auto file = sys::open_beneath(store_fd, str(kLocks, '/', hex, ".use").c_str(), O_RDWR);
+  return file && !fs::Lock::try_take(std::move(*file), fs::Lock::Mode::exclusive, hex);
+}
+
+Result<void> check_layers(int store_fd, Flaws& flaws) {
+  const auto needed = TRY(referenced_layers(store_fd));
+  for (const auto& hex : TRY(list_layers(store_fd)))
+    if (is_digest(hex) && !needed.contains(hex) && !is_awaited(store_fd, hex))
+      flaws.push_back({Kind::layer, str(kLayers, '/', hex), ""});
+  return {};
+}
+
+Result<void> check_scaffolds(int store_fd, Flaws& flaws) {
+  const UniqueFd images = TRY(open_part(store_fd, kImages));
+  const UniqueFd scaffolds = TRY(open_part(store_fd, kScaffolds));
+  for (const auto& entry : TRY(fs::list(scaffolds.get())))
+    if (is_digest(entry.name) && !TRY(exists(images.get(), entry.name)))
+      flaws.push_back({Kind::scaffold, str(kScaffolds, '/', entry.name), ""});
+  return {};
+}
+
+Result<void> check_names(int store_fd, Flaws& flaws) {
+  const UniqueFd images = TRY(open_part(store_fd, kImages));
+  const UniqueFd names = TRY(open_part(store_fd, kNames));
+  for (const auto& entry : TRY(fs::list(names.get()))) {
+    const auto target = read_name(store_fd, decode_name(entry.name));
+    if (target && !TRY(exists(images.get(), *target))) flaws.push_back({Kind::name, str(kNames, '/', entry.name), ""});
+  }
+  return {};
+}
+
+Result<void> check_image(int store_fd, const std::string& hex) {
+  const Image image = TRY(read_image(store_fd, hex));
+  if (!TRY(exists(store_fd, str(kScaffolds, '/', hex)))) return Error::make(Code::corrupt, "its scaffold is missing");
+  for (const auto& layer : image.lowers)
+    if (!TRY(exists(store_fd, str(kLayers, '/', layer.hex()))))
+      return Error::make(Code::corrupt, "its layer ", layer.text(), " is missing");
+  return {};
+}
+
+Result<void> check_images(int store_fd, Flaws& flaws) {
+  for (const auto& hex : TRY(list_images(store_fd))) {
+    const auto whole = check_image(store_fd, hex);
+    if (!whole && whole.error().code() != Code::not_found)
+      flaws.push_back({Kind::damaged, str(kImages, '/', hex), whole.error().text()});
+  }
+  return {};
+}
+
+// Into a session, out of everybody's sight, and away with that.
+Result<void> take_away(int store_fd, const StoreFlaw& flaw, const std::string& hex) {
+  Session session = TRY(Session::begin(store_fd));
+  const auto take = [&]() -> Result<void> {
+    const auto lock = TRY(lock_store(store_fd));
+    if (flaw.kind == Kind::layer) return take_unreferenced(store_fd, {hex}, session);
+    const UniqueFd images = TRY(open_part(store_fd, kImages));
+    if (TRY(exists(images.get(), hex))) return {};
+    return session.take(TRY(open_part(store_fd, kScaffolds)).get(), hex);
+  };
+  auto taken = take();
+  auto ended = session.end();
+  return taken ? ended : taken;
+}
+
+Result<void> drop_lost_name(int store_fd, const std::string& file) {
+  const auto lock = TRY(lock_store(store_fd));
+  const UniqueFd images = TRY(open_part(store_fd, kImages));
+  const UniqueFd names = TRY(open_part(store_fd, kNames));
+  const auto target = read_name(store_fd, decode_name(file));
+  if (!target || TRY(exists(images.get(), *target))) return {};
+  return sys::unlink_at(names.get(), file.c_str());
+}
+
+}  // namespace
+
+Result<std::vector<StoreFlaw>> check_store(int store_fd) {
+  Flaws flaws;
+  TRY(check_sessions(store_fd, flaws));
+  TRY(check_images(store_fd, flaws));
+  // What a damaged image needs nobody knows: then every layer is kept.
+  if (auto checked = check_layers(store_fd, flaws); !checked && flaws.empty()) return std::move(checked).error();
+  TRY(check_scaffolds(store_fd, flaws));
+  TRY(check_names(store_fd, flaws));
+  return flaws;
+}
+
+Result<void> clear_flaw(int store_fd, const StoreFlaw& flaw) {
+  const std::string name = flaw.path.substr(flaw.path.rfind('/') + 1);
+  switch (flaw.kind) {
+    case Kind::session: TRY(sweep_sessions(store_fd)); return {};
+    case Kind::layer:
+    case Kind::scaffold: return take_away(store_fd, flaw, name);
+    case Kind::name: return drop_lost_name(store_fd, name);
+    case Kind::damaged: break;
+  }
+  return {};
+}
+
+}  // namespace skink::image

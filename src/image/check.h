@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Check: what dead commands have left in an image store and what of it is damaged, for `skink doctor`.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace skink::image {
+
+/// One thing that should not be there, or is not as it should be.
+struct StoreFlaw {
+  enum class Kind {
+    session,   ///< temporary directory of a command that was killed
+    layer,     ///< no image needs it, and no load counts on it
+    scaffold,  ///< the image that it belongs to is not there
+    name,      ///< leads to no image
+    damaged    ///< an image that cannot be used: nothing is done about it here
+  } kind = Kind::damaged;
+  std::string path;    ///< below the store
+  std::string reason;  ///< of damaged
+};
+
+/// Looks, and changes nothing. What a load is making just now may be among it: ask twice, with some time in between.
+Result<std::vector<StoreFlaw>> check_store(int store_fd);
+
+/// Removes what such a flaw names, under the locks that loads and removals take, if it is still one. Nothing of
+/// `damaged`.
+Result<void> clear_flaw(int store_fd, const StoreFlaw& flaw);
+
+}  // namespace skink::image

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a supervisor tells the event log. It tells before it writes the step down: killed in between, its successor
+// takes the same step again and tells it again, with the same run, so that nothing is lost and who reads sees it once.
+#include <algorithm>
+
+#include "launch/launch.h"
+#include "supervise/event_log.h"
+#include "supervise/supervisor.h"
+#include "sys/process.h"
+
+namespace skink::supervise {
+
+using oci::Json;
+
+void Supervisor::tell_event(std::string_view action, const Json& attributes) {
+  append_event(kFdRunRoot, event_of(container_, action, attributes));
+}
+
+void Supervisor::tell_run(std::string_view action, const Json& attributes) {
+  Event event = event_of(container_, action, attributes);
+  event.run = str(status_.order, '.', status_.incarnation);
+  append_event(kFdRunRoot, std::move(event));
+}
+
+void Supervisor::tell_launched() {
+  if (status_.incarnation > 1) {
+    Json attributes{{"number", status_.restarts}};
+    if (relaunch_delay_ns_ >= 0) attributes["delay_ns"] = relaunch_delay_ns_;
+    tell_run("restart", attributes);
+  }
+  tell_run("start", {{"pid", status_.init.pid}});
+}
+
+void Supervisor::tell_failed(const Error& error) {
+  tell_run("fail", {{"exit_code", launch::exit_status_of(error)}, {"error", error.text()}});
+}
+
+void Supervisor::tell_died(const LastExit& last) {
+  if (last.oom) tell_run("oom");
+  tell_run("die", exit_attributes(last));
+}
+
+void Supervisor::tell_waiting(std::int64_t delay_ns) {
+  relaunch_delay_ns_ = delay_ns;
+  if (delay_ns > 0)
+    tell_run("waiting", {{"number", status_.restarts}, {"delay_ns", delay_ns}, {"next_try_ns", status_.next_try_ns}});
+}
+
+void Supervisor::tell_given_up(const LastExit& last) {
+  using Kind = RestartPolicy::Kind;
+  if (status_.stop_wanted) {
+    tell_run("stop");
+    return;
+  }
+  if (container_.restart.kind == Kind::no) return;
+  const bool success = last.known && last.error.empty() && last.status == 0;
+  Json attributes{{"policy", to_text(container_.restart)}, {"restarts", status_.restarts}};
+  if (!wants_running(kFdStoreDir)) attributes["reason"] = "stopped";
+  else if (success) attributes["reason"] = "success";
+  else attributes["reason"] = "retries";
+  tell_run("give_up", attributes);
+}
+
+void Supervisor::tell_signalled(int signal) {
+  tell_event("kill", {{"signal", signal}, {"signal_name", sys::signal_name(signal)}});
+}
+
+void Supervisor::tell_exec(std::string_view action, const oci::Process& process, pid_t pid) {
+  constexpr std::size_t kMost = 256;
+  std::string command;
+  for (const auto& arg : process.args) {
+    command += str(command.empty() ? "" : " ", arg);
+    if (command.size() > kMost) break;
+  }
+  command.resize(std::min(command.size(), kMost));
+  Json attributes{{"command", command}};
+  if (pid != 0) attributes["pid"] = pid;
+  tell_event(action, attributes);
+}
+
+void Supervisor::tell_exec_died(pid_t pid, const LastExit& last) {
+  Json attributes{{"pid", pid}};
+  attributes.update(exit_attributes(last));
+  tell_run("exec_die", attributes);
+}
+
+void Supervisor::tell_replaced(const Status& before) {
+  const auto same = [](const sys::ProcessIdentity& a, const sys::ProcessIdentity& b) {
+    return a.pid == b.pid && a.start_time == b.start_time;
+  };
+  if (!same(before.guard, status_.guard))
+    tell_event("guard_replaced", {{"pid", status_.guard.pid}, {"before", before.guard.pid}});
+  tell_event("supervisor_replaced", {{"pid", status_.supervisor.pid}, {"before", before.supervisor.pid}});
+}
+
+}  // namespace skink::supervise
