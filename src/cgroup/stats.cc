@@ -69,8 +69,8 @@ std::optional<std::uint64_t> hit_limit(int dir_fd, bool unified) {
   std::string limit, count;
   if (read_control(dir_fd, unified ? "memory.max" : "memory.limit_in_bytes", limit) != 0) return std::nullopt;
   if (read_control(dir_fd, unified ? "memory.events.local" : "memory.failcnt", count) != 0) return std::nullopt;
-  const auto bytes = number(chomp(limit));
-  const auto hits = unified ? number(keyed(count, "oom")) : number(chomp(count));
+  const auto bytes = number_in(chomp(limit));
+  const auto hits = unified ? number_in(keyed(count, "oom")) : number_in(chomp(count));
   constexpr std::uint64_t kNoLimit = std::uint64_t{1} << 62;  // v1 shows the largest multiple of a page
   return bytes && *bytes < kNoLimit && hits.value_or(0) > 0 ? bytes : std::nullopt;
 }
