@@ -60,6 +60,31 @@ Result<void> parse_restart_budget(std::string_view text, RestartPolicy& policy);
 Result<RestartPolicy> parse_restart_policy(std::string_view text);  ///< docker's form: on-failure:3
 std::string to_text(const RestartPolicy& policy);
 
+/// A question about a container's health, asked again and again.
+struct Probe {
+  enum class Kind { none, http, tcp, unix_socket, grpc, exec } kind = Kind::none;
+  std::string address = "127.0.0.1";  ///< http, tcp, grpc: in the container's network
+  std::uint16_t port = 0;
+  std::string path;                  ///< http: /path?query; grpc: /service; unix_socket: in the container's root
+  std::vector<std::string> command;  ///< exec
+  std::int64_t interval_ns = 10'000'000'000, timeout_ns = 5'000'000'000;
+  std::int64_t delay_ns = 0;   ///< before the first attempt
+  std::int64_t grace_ns = 0;   ///< failures count only after this time, or after the first success
+  std::uint32_t failures = 3;  ///< so many in a row are a failure of the probe
+  std::uint32_t successes = 1;
+};
+/// "http://:8080/health,interval=5s,failures=3", "tcp://:6379", "grpc://:50051", "unix:///run/x.sock",
+/// "exec:COMMAND".
+Result<Probe> parse_probe(std::string_view text);
+/// The same without the numbers.
+std::string to_text(const Probe& probe);
+
+struct Probes {
+  Probe startup;    ///< the others wait until it has succeeded; its failure ends the container
+  Probe liveness;   ///< its failure ends the container, which its policy relaunches
+  Probe readiness;  ///< is only told
+};
+
 /// A container to be made: what it runs and how it is kept.
 struct CreateRequest {
   std::string name;      ///< empty: one is made up
@@ -67,10 +92,13 @@ struct CreateRequest {
   std::string bundle;    ///< an OCI bundle's directory instead of an image
   plan::RunOptions run;  ///< what docker's options say
   RestartPolicy restart;
-  std::string log_driver;      ///< "journald": output goes to systemd's journal too; empty: only to skink logs
-  bool remove_at_end = false;  ///< --rm
-  bool start_follows = false;  ///< this process starts it next: with remove_at_end it goes if the process dies before
-  bool keep_durable = true;    ///< survives a reboot (fsync); false for `run --rm` in the foreground
+  Probes probes;                 ///< a liveness probe of none: `healthcheck`
+  oci::Healthcheck healthcheck;  ///< what is not given here is as the image has it
+  bool no_healthcheck = false;   ///< not even that
+  std::string log_driver;        ///< "journald": output goes to systemd's journal too; empty: only to skink logs
+  bool remove_at_end = false;    ///< --rm
+  bool start_follows = false;    ///< this process starts it next: with remove_at_end it goes if the process dies before
+  bool keep_durable = true;      ///< survives a reboot (fsync); false for `run --rm` in the foreground
   std::optional<int> stop_signal;
   std::int64_t stop_timeout_ns = 10'000'000'000;
 };
@@ -108,6 +136,10 @@ struct ContainerInfo {
   std::uint64_t restarts = 0;
   std::int64_t next_try_ns = 0;  ///< Unix time of the next launch while restarting
   std::optional<LastExit> last_exit;
+  Probes probes;
+  std::string health;            ///< "", "starting", "healthy" or "unhealthy", while it runs
+  std::optional<bool> ready;     ///< with a readiness probe, while it runs
+  std::string probe_texts;       ///< what the probes were answered last, a line each; of Engine::info() alone
   std::vector<PastRun> history;  ///< the latest ones, oldest first; of Engine::info() alone
   RestartPolicy restart;
   std::map<std::string, std::string> labels;

@@ -132,6 +132,9 @@ class Group {
   /// SIGKILLs everything in the group and below until it is empty or none of it has died for `deadline` (cgroup.kill;
   /// on v1 freeze, kill, thaw, again). Works on frozen groups. Processes that will not die are named in the error.
   Result<void> kill_all(std::chrono::milliseconds deadline);
+  /// Whether kill_all() has used cgroup.kill. Linux kills what is made by CLONE_INTO_CGROUP in such a group too, if its
+  /// maker is in another one (seen with 6.18: it compares how often both were killed); so it has to be made anew.
+  [[nodiscard]] bool was_struck() const { return struck_; }
   /// Removes the directories depth first, children that the container made too, retrying EBUSY within `deadline`; then
   /// parents named "skink" at the top if they are empty. Idempotent. Never outside `location`.
   static Result<void> remove(const Location& location, std::chrono::milliseconds deadline);
@@ -163,6 +166,7 @@ class Group {
   void strike_members();
   void wait_for_deaths(const Deadline& end) const;
   Layout layout_ = Layout::v2;
+  bool struck_ = false;
   std::vector<Dir> dirs_;
 };
 

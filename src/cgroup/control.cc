@@ -244,6 +244,7 @@ bool Group::strike_unified() {
   bool struck = false;
   for (const Dir& dir : dirs_)
     if (dir.place.hierarchy.unified) struck = write_control(dir.fd.get(), "cgroup.kill", "1") == 0;
+  struck_ = struck_ || struck;
   return struck;
 }
 

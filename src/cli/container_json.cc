@@ -48,6 +48,19 @@ Json policy_json(const RestartPolicy& policy) {
   return json;
 }
 
+Json probes_json(const Probes& probes) {
+  Json json = Json::object();
+  for (const auto& [name, probe] : {std::pair{"startup", &probes.startup}, std::pair{"liveness", &probes.liveness},
+                                    std::pair{"readiness", &probes.readiness}}) {
+    if (probe->kind == Probe::Kind::none) continue;
+    json[name] =
+        Json{{"probe", to_text(*probe)},     {"interval_ns", probe->interval_ns}, {"timeout_ns", probe->timeout_ns},
+             {"delay_ns", probe->delay_ns},  {"grace_ns", probe->grace_ns},       {"failures", probe->failures},
+             {"successes", probe->successes}};
+  }
+  return json;
+}
+
 Json history_json(const std::vector<PastRun>& history) {
   Json list = Json::array();
   for (const auto& run : history)
@@ -77,6 +90,7 @@ Json docker_state(const ContainerInfo& container) {
   state["Pid"] = container.pid;
   state["ExitCode"] = last ? last->status : 0;
   state["Error"] = last ? last->error : "";
+  if (!container.health.empty()) state["Health"] = {{"Status", container.health}};
   state["StartedAt"] = fs::rfc3339(container.started_ns);
   state["FinishedAt"] = fs::rfc3339(container.finished_ns);
   return state;
@@ -103,6 +117,9 @@ Json container_json(const ContainerInfo& container, std::int64_t now_ns) {
   json["created"] = time_or_null(container.created_ns);
   json["started"] = time_or_null(container.started_ns);
   json["finished"] = time_or_null(container.finished_ns);
+  json["health"] = container.health;
+  json["ready"] = container.ready ? Json(*container.ready) : Json(nullptr);
+  json["probes"] = probes_json(container.probes);
   json["restarts"] = container.restarts;
   json["next_try"] = time_or_null(container.phase == Phase::restarting ? container.next_try_ns : 0);
   json["exit"] = exit_json(container.last_exit);
@@ -135,6 +152,7 @@ Json docker_ps_json(const ContainerInfo& container, std::int64_t now_ns, bool wh
 Json inspect_json(const ContainerInfo& container, const Json& spec, std::int64_t now_ns) {
   Json json = container_json(container, now_ns);
   json["history"] = history_json(container.history);
+  json["probe_texts"] = container.probe_texts;
   json["spec"] = spec;
   return json;
 }

@@ -42,6 +42,12 @@ std::string exited_text(const ContainerInfo& container, std::int64_t now_ns) {
   return text;
 }
 
+std::string health_text(const ContainerInfo& container) {
+  if (container.health == "starting") return " (health: starting)";
+  if (!container.health.empty()) return str(" (", container.health, container.ready == false ? ", not ready)" : ")");
+  return container.ready == false ? " (not ready)" : "";
+}
+
 }  // namespace
 
 std::string human_duration(std::int64_t ns) {
@@ -107,7 +113,7 @@ std::string status_text(const ContainerInfo& container, std::int64_t now_ns) {
   const std::int64_t up = container.started_ns != 0 ? now_ns - container.started_ns : 0;
   switch (container.phase) {
     case Phase::created: return "Created";
-    case Phase::running: return str("Up ", human_duration(up));
+    case Phase::running: return str("Up ", human_duration(up), health_text(container));
     case Phase::paused: return str("Up ", human_duration(up), " (Paused)");
     case Phase::restarting: {
       std::string text = "Restarting";

@@ -76,6 +76,13 @@ Result<void> set_restart_jitter(RunCommand& command, std::string_view value) {
   return {};
 }
 
+Result<void> set_health_retries(RunCommand& command, std::string_view value) {
+  const auto number = parse_int<std::uint32_t>(value);
+  if (!number || *number == 0) return bad_value(value, "a number from 1 on");
+  command.request.healthcheck.retries = *number;
+  return {};
+}
+
 Result<void> set_platform(RunCommand& command, std::string_view value) {
   command.platform = TRY(oci::parse_platform(value));
   return {};

@@ -73,6 +73,18 @@ Result<void> set_policy_time(RunCommand& command, std::string_view value) {
 }
 
 template <auto Member>
+Result<void> set_probe(RunCommand& command, std::string_view value) {
+  command.request.probes.*Member = TRY(parse_probe(value));
+  return {};
+}
+
+template <auto Member>
+Result<void> set_health_time(RunCommand& command, std::string_view value) {
+  command.request.healthcheck.*Member = TRY(parse_duration_ns(value));
+  return {};
+}
+
+template <auto Member>
 Result<void> set_statuses(RunCommand& command, std::string_view value) {
   command.request.restart.*Member = TRY(parse_status_ranges(value));
   return {};
@@ -80,7 +92,6 @@ Result<void> set_statuses(RunCommand& command, std::string_view value) {
 
 inline constexpr char kNoLinks[] = "networks are not there yet; --network host shares the host's";
 inline constexpr char kNoVolumes[] = "named volumes are not there yet; -v /DIR:/DST binds a directory of the host";
-inline constexpr char kNoProbes[] = "health checks are not there yet; --restart relaunches a program that ends";
 inline constexpr char kNoGpus[] = "is not there; --device passes device nodes";
 
 template <const char* Words>
@@ -102,6 +113,7 @@ Result<void> set_userns(RunCommand& command, std::string_view value);
 Result<void> set_restart(RunCommand& command, std::string_view value);
 Result<void> set_restart_factor(RunCommand& command, std::string_view value);
 Result<void> set_restart_jitter(RunCommand& command, std::string_view value);
+Result<void> set_health_retries(RunCommand& command, std::string_view value);
 Result<void> set_log_driver(RunCommand& command, std::string_view value);
 Result<void> set_stop_signal(RunCommand& command, std::string_view value);
 Result<void> set_stop_timeout(RunCommand& command, std::string_view value);

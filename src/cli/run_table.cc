@@ -110,6 +110,24 @@ constexpr Option<C> kTable[] = {
     {{"restart-never-on", 0, "CODES", "exit statuses after which it stays down"}, set_statuses<&RestartPolicy::never>},
     {{"restart-budget", 0, "N/T", "give up when it has ended N times within T, as in 5/1m (default 0: never)"},
      [](C& c, V v) { return parse_restart_budget(v, c.request.restart); }},
+    {{"liveness", 0, "PROBE",
+      "ask whether it lives: http://:PORT/PATH, tcp://:PORT, grpc://:PORT, unix:///PATH, exec:CMD"},
+     set_probe<&Probes::liveness>},
+    {{"readiness", 0, "PROBE", "ask whether it is ready, in the same words; only told"}, set_probe<&Probes::readiness>},
+    {{"startup", 0, "PROBE", "ask whether it has started; the others wait for that"}, set_probe<&Probes::startup>},
+    {{"health-cmd", 0, "CMD", "liveness by a shell command, as docker has it"},
+     [](C& c, V v) -> Result<void> {
+       c.request.healthcheck.test = {"CMD-SHELL", std::string(v)};
+       return {};
+     }},
+    {{"health-interval", 0, "T", "between two of them (default 30s)"}, set_health_time<&oci::Healthcheck::interval_ns>},
+    {{"health-timeout", 0, "T", "for each (default 30s)"}, set_health_time<&oci::Healthcheck::timeout_ns>},
+    {{"health-start-period", 0, "T", "failures do not count for so long (default 0)"},
+     set_health_time<&oci::Healthcheck::start_period_ns>},
+    {{"health-retries", 0, "N", "failures in a row that make it unhealthy (default 3)"}, set_health_retries},
+    {{"health-start-interval", 0, "T", nullptr}, set_nothing<C>},
+    {{"no-healthcheck", 0, nullptr, "not even the image's HEALTHCHECK"},
+     [](C& c, V v) { return set(c.request.no_healthcheck, v == "true"); }},
     {{"log-driver", 0, "NAME", "journald: the output goes to systemd's journal too"}, set_log_driver},
     {{"stop-signal", 0, "SIG", "what stop sends (default: the image's, else SIGTERM)"}, set_stop_signal},
     {{"stop-timeout", 0, "S", "seconds before stop sends SIGKILL (default 10)"}, set_stop_timeout},
@@ -123,7 +141,6 @@ constexpr Option<C> kTable[] = {
     {{"expose", 0, "PORTS", nullptr}, set_nothing<C>},  // says nothing that has an effect
     {{"volumes-from", 0, "CONTAINER", nullptr}, not_yet<kNoVolumes>},
     {{"volume-driver", 0, "NAME", nullptr}, not_yet<kNoVolumes>},
-    {{"health-cmd", 0, "PROGRAM", nullptr}, not_yet<kNoProbes>},
     {{"gpus", 0, "LIST", nullptr}, not_yet<kNoGpus>},
     {{"userns", 0, "MODE", nullptr}, set_userns},
 

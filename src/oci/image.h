@@ -65,6 +65,14 @@ struct Index {
 };
 
 /// The "config" part of an image configuration: what a container of it runs by default.
+/// Docker's HEALTHCHECK: {"CMD", program...}, {"CMD-SHELL", words}, {"NONE"} or {} (none is said). Times in
+/// nanoseconds, 0: docker's defaults.
+struct Healthcheck {
+  std::vector<std::string> test;
+  std::int64_t interval_ns = 0, timeout_ns = 0, start_period_ns = 0;
+  std::int64_t retries = 0;
+};
+
 struct ImageRun {
   std::string user;
   std::vector<std::string> exposed_ports;
@@ -74,6 +82,7 @@ struct ImageRun {
   std::string working_dir;
   std::map<std::string, std::string> labels;
   std::string stop_signal;
+  Healthcheck healthcheck;
 };
 
 struct ImageConfig {

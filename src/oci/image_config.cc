@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // parse_image_config: what an image runs by default, checked before any of it is used (attack A77).
 #include <array>
+#include <limits>
 
 #include "base/text.h"
 #include "oci/image.h"
@@ -52,6 +53,15 @@ void check_run(Reader& io, const ImageRun& run) {
 
 }  // namespace
 
+static void describe(Reader& io, Healthcheck& check) {
+  const Range<std::int64_t> from_zero{0, std::numeric_limits<std::int64_t>::max()};
+  io.may("Test", check.test);
+  io.may("Interval", check.interval_ns, from_zero);
+  io.may("Timeout", check.timeout_ns, from_zero);
+  io.may("StartPeriod", check.start_period_ns, from_zero);
+  io.may("Retries", check.retries, from_zero);
+}
+
 static void describe(Reader& io, ImageRun& run) {
   io.may("User", run.user);
   io.may("ExposedPorts", run.exposed_ports, KeysOf{});
@@ -62,6 +72,7 @@ static void describe(Reader& io, ImageRun& run) {
   io.may("WorkingDir", run.working_dir);
   io.may("Labels", run.labels);
   io.may("StopSignal", run.stop_signal);
+  io.may("Healthcheck", run.healthcheck);
   check_run(io, run);
 }
 

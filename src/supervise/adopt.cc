@@ -82,6 +82,7 @@ Result<void> Supervisor::adopt_running() {
     init_gone_ns_ = fs::monotonic_ns();
     check_init();
   }
+  if (status_.step == Step::running) begin_probes();
   if (status_.step == Step::running) save();
   return {};
 }

@@ -98,6 +98,8 @@ void fill_from_status(ContainerInfo& info, const Status& status) {
   info.restarts = status.restarts;
   info.next_try_ns = status.step == Step::waiting ? status.next_try_ns : 0;
   info.last_exit = status.last_exit;
+  if (lives) info.health = status.health;
+  if (lives) info.ready = status.ready;
 }
 
 void fill_from_record(ContainerInfo& info, int store_dir_fd) {
@@ -164,6 +166,7 @@ ContainerInfo info_of(const Roots& roots, const std::string& id, int store_dir_f
     info.command = std::move(container->command);
     info.created_ns = container->created_ns;
     info.restart = container->restart;
+    info.probes = std::move(container->probes);
     info.labels = std::move(container->labels);
     info.remove_at_end = container->remove_at_end;
     info.tty = container->tty;
@@ -216,6 +219,9 @@ Result<ContainerInfo> Engine::info(const std::string& id) const {
   const UniqueFd dir = TRY(open_container(impl_->roots, id));
   ContainerInfo info = info_of(impl_->roots, id, dir.get());
   if (auto record = read_run_record(dir.get())) info.history = std::move(record->history);
+  const auto run_dir = open_run_dir(impl_->roots, id);
+  if (auto texts = run_dir ? fs::read_file(run_dir->get(), kHealthFile, kRecordLimit) : Result<std::string>(""))
+    info.probe_texts = std::move(*texts);
   return info;
 }
 

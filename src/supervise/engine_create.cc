@@ -126,7 +126,33 @@ struct Resolved {
   std::string image_id;
   std::vector<std::string> command;
   int stop_signal = 15;
+  oci::Healthcheck healthcheck;  ///< of the image
 };
+
+oci::Healthcheck merged(oci::Healthcheck image, const oci::Healthcheck& given) {
+  if (!given.test.empty()) image.test = given.test;
+  if (given.interval_ns != 0) image.interval_ns = given.interval_ns;
+  if (given.timeout_ns != 0) image.timeout_ns = given.timeout_ns;
+  if (given.start_period_ns != 0) image.start_period_ns = given.start_period_ns;
+  if (given.retries != 0) image.retries = given.retries;
+  return image;
+}
+
+// Docker's defaults, and its meaning: failures in the start period do not count.
+Probe probe_of(const oci::Healthcheck& check) {
+  Probe probe;
+  if (check.test.size() < 2 || (check.test[0] != "CMD" && check.test[0] != "CMD-SHELL")) return probe;
+  probe.kind = Probe::Kind::exec;
+  if (check.test[0] == "CMD") probe.command.assign(check.test.begin() + 1, check.test.end());
+  else probe.command = {"/bin/sh", "-c", check.test[1]};
+  constexpr std::int64_t kUsual = 30'000'000'000;
+  probe.interval_ns = check.interval_ns != 0 ? check.interval_ns : kUsual;
+  probe.timeout_ns = check.timeout_ns != 0 ? check.timeout_ns : kUsual;
+  probe.delay_ns = check.start_period_ns != 0 ? 0 : probe.interval_ns;
+  probe.grace_ns = check.start_period_ns;
+  if (check.retries > 0) probe.failures = static_cast<std::uint32_t>(std::min<std::int64_t>(check.retries, 1'000'000));
+  return probe;
+}
 
 // nullopt: only a mounted root can tell.
 Result<std::optional<security::UserFiles>> read_user_files(const std::vector<int>& lowers) {
@@ -168,6 +194,7 @@ Result<Resolved> resolve_image(const image::Store& images, const EngineOptions& 
   Resolved resolved;
   resolved.spec = TRY(plan::make_spec(request.run, facts, notes));
   resolved.image_id = image.id.text();
+  resolved.healthcheck = image.config.run.healthcheck;
   if (const auto& name = image.config.run.stop_signal; !name.empty()) {
     const int signal = sys::parse_signal(name);
     if (signal < 0)
@@ -201,6 +228,9 @@ Container container_of(const CreateRequest& request, const Resolved& resolved, c
   c.labels = request.run.labels;
   c.created_ns = fs::now_ns();
   c.restart = request.restart;
+  c.probes = request.probes;
+  if (c.probes.liveness.kind == Probe::Kind::none && !request.no_healthcheck)
+    c.probes.liveness = probe_of(merged(resolved.healthcheck, request.healthcheck));
   c.stop_signal = request.stop_signal.value_or(resolved.stop_signal);
   c.stop_timeout_ns = request.stop_timeout_ns;
   c.storage_size = request.run.storage_size;

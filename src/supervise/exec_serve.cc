@@ -17,14 +17,9 @@
 
 namespace skink::supervise {
 
-Result<void> Supervisor::handle_exec(Client& client, Message& message) {
-  if (status_.step != Step::running || !group_) return Error::make(Code::busy, "the container is not running");
-  if (status_.paused) return Error::make(Code::busy, "cannot exec in a paused container; unpause it first");
-  if (message.fds.empty()) return Error::make(Code::invalid_config, "exec: no process was given");
-  if (execs_.size() >= kMostParked - 8) return Error::make(Code::busy, "exec: too many processes at once");
-  const std::string text = TRY(sys::read_all(message.fds[0].get(), oci::kDocumentLimit, "process"));
-  const oci::Process process = TRY(oci::parse_process(text));
-
+// `from` is where in `exits` its end will be; `console` its terminal, if it has one.
+Result<pid_t> Supervisor::start_process(const oci::Process& process, const launch::Stdio& stdio, UniqueFd& console,
+                                        std::int64_t& from) {
   launch::ExecRequest request;
   request.spec = &spec_;
   request.process = &process;
@@ -32,27 +27,41 @@ Result<void> Supervisor::handle_exec(Client& client, Message& message) {
   request.group = &*group_;
   request.as_sibling = guard_pidfd_.get() >= 0;
   request.seccomp_cache_fd = seccomp_cache_.get();
-  request.stdio = {null_.get(), null_.get(), null_.get()};
-  if (message.fds.size() == 4) request.stdio = {message.fds[1].get(), message.fds[2].get(), message.fds[3].get()};
+  request.stdio = stdio;
   Exec exec;
-  exec.process.exits_from = TRY(exits_end(kFdExits));
-  tell_exec("exec_create", process, 0);
+  from = exec.process.exits_from = TRY(exits_end(kFdExits));
   auto launched = TRY(launch::exec_in_container(request));
   exec.process.identity = launched.identity;
   exec.pidfd = std::move(launched.pidfd);
-
+  console = std::move(launched.console);
   const pid_t pid = launched.identity.pid;
-  tell_exec("exec_start", process, pid);
   TRY(watch(exec.pidfd.get(), Source::exec, EPOLLIN));
   status_.execs.push_back(exec.process);
-  oci::Json json{{"ok", true}, {"pid", pid}, {"from", exec.process.exits_from}};
   execs_.insert_or_assign(pid, std::move(exec));
-  exec_clients_[pid] = client.socket.get();
   park_all();
   save();
-  const int console = launched.console.get();
-  reply(client, json, console >= 0 ? std::span<const int>(&console, 1) : std::span<const int>());
   ::malloc_trim(0);
+  return pid;
+}
+
+Result<void> Supervisor::handle_exec(Client& client, Message& message) {
+  if (status_.step != Step::running || !group_) return Error::make(Code::busy, "the container is not running");
+  if (status_.paused) return Error::make(Code::busy, "cannot exec in a paused container; unpause it first");
+  if (message.fds.empty()) return Error::make(Code::invalid_config, "exec: no process was given");
+  if (execs_.size() >= kMostParked - 8) return Error::make(Code::busy, "exec: too many processes at once");
+  const std::string text = TRY(sys::read_all(message.fds[0].get(), oci::kDocumentLimit, "process"));
+  const oci::Process process = TRY(oci::parse_process(text));
+  launch::Stdio stdio{null_.get(), null_.get(), null_.get()};
+  if (message.fds.size() == 4) stdio = {message.fds[1].get(), message.fds[2].get(), message.fds[3].get()};
+  tell_exec("exec_create", process, 0);
+  UniqueFd terminal;
+  std::int64_t from = 0;
+  const pid_t pid = TRY(start_process(process, stdio, terminal, from));
+  tell_exec("exec_start", process, pid);
+  exec_clients_[pid] = client.socket.get();
+  const int console = terminal.get();
+  reply(client, {{"ok", true}, {"pid", pid}, {"from", from}},
+        console >= 0 ? std::span<const int>(&console, 1) : std::span<const int>());
   return {};
 }
 
@@ -68,9 +77,11 @@ void Supervisor::check_execs() {
     }
   }
   for (const auto& [pid, last] : ended) {
-    tell_exec_died(pid, last);
+    const bool of_probe = std::ranges::any_of(probes_, [p = pid](const ProbeState& state) { return state.pid == p; });
+    if (!of_probe) tell_exec_died(pid, last);
     execs_.erase(pid);
     std::erase_if(status_.execs, [p = pid](const ExecProcess& process) { return process.identity.pid == p; });
+    if (of_probe) probe_process_ended(pid, last);
     const auto waiting = exec_clients_.find(pid);
     if (waiting == exec_clients_.end()) continue;
     if (const auto client = clients_.find(waiting->second); client != clients_.end())

@@ -49,6 +49,7 @@ Result<void> Supervisor::begin() {
   status_.step = Step::launching;
   status_.incarnation++;
   sender_.clear();
+  probe_failure_.clear();
   status_.init = {};
   status_.next_try_ns = status_.next_try_mono_ns = 0;
   auto launched = launch();
@@ -60,6 +61,8 @@ Result<void> Supervisor::begin() {
   init_pidfd_.reset();
   terminal_.reset();
   clear_group();
+  // A predecessor may have struck it, see Group::was_struck().
+  if (status_.incarnation > 1) (void)drop_group();
   tell_failed(launched.error());
   if (status_.incarnation == 1) {
     first_launch_failed(launched.error());
@@ -111,7 +114,13 @@ Result<void> Supervisor::launch() {
   return {};
 }
 
+Result<void> Supervisor::drop_group() {
+  group_.reset();
+  return cgroup::Group::remove(location_, kPatience);
+}
+
 Result<void> Supervisor::prepare_group() {
+  if (group_ && group_->was_struck()) TRY(drop_group());
   if (!group_) group_ = TRY(cgroup::Group::create(location_));
   if (spec_.linux.resources) TRY(group_->apply(*spec_.linux.resources));
   status_.oom_base = group_->oom_kills();
@@ -162,6 +171,8 @@ void Supervisor::started() {
   status_.started_mono_ns = fs::monotonic_ns();
   status_.orphaned = false;
   init_gone_ = false;
+  status_.startup_passed = false;
+  begin_probes();
   if (terminal_) {
     ::fcntl(terminal_.get(), F_SETFL, O_NONBLOCK);
     (void)watch(terminal_.get(), Source::terminal, EPOLLIN);
@@ -211,6 +222,7 @@ void Supervisor::init_ended(LastExit last) {
   drain_output();
   if (group_) last.oom = group_->oom_kills() > status_.oom_base;
   last.cause = cause_of(last);
+  end_probes();
   init_pidfd_.reset();
   terminal_.reset();
   init_gone_ = false;
@@ -257,6 +269,7 @@ std::string Supervisor::cause_of(const LastExit& last) const {
     return hit ? str("out of memory: the limit of ", hit->bytes, " bytes of control group ", hit->path)
                : "out of memory: the host's, as no control group has a limit";
   }
+  if (!probe_failure_.empty()) return probe_failure_;
   return last.signal != 0 ? sender_ : std::string();
 }
 
@@ -275,10 +288,12 @@ void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) 
   // Order: before the decision. What ended it may have been sent to both of us at once.
   check_termination();
   const bool ended_by_itself = last.known && last.error.empty();
-  const RunResult run{.success = ended_by_itself && last.status == 0,
+  // One that a probe has ended is a failure, however well it went when it was told to.
+  const bool judged = ended_by_itself && probe_failure_.empty();
+  const RunResult run{.success = judged && last.status == 0,
                       .ran_ns = ran_ns,
                       .stop_wanted = status_.stop_wanted || !wants_running(kFdStoreDir),
-                      .status = ended_by_itself ? last.status : -1,
+                      .status = judged ? last.status : -1,
                       .now_ns = fs::monotonic_ns(),
                       .chance = chance()};
   const Decision decision = decide(container_.restart, run, status_.streak);

@@ -39,7 +39,8 @@ Result<bool> take_option(std::string_view word, Probe& probe) {
   for (const auto& [name, member] : kCounts)
     if (key == name) {
       const auto number = parse_int<std::uint32_t>(value);
-      if (!number || *number == 0) return Error::make(Code::invalid_config, name, ": ", quoted(value), " is no number from 1 on");
+      if (!number || *number == 0)
+        return Error::make(Code::invalid_config, name, ": ", quoted(value), " is no number from 1 on");
       probe.*member = *number;
       return true;
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One attempt of a probe over a socket: HTTP/1.1 (RFC 9112), gRPC health (grpc.health.v1 over HTTP/2, RFC 9113), or only
-// the connection.
+// One attempt of a probe over a socket: HTTP/1.1 (RFC 9112), gRPC health (grpc.health.v1 over HTTP/2, RFC 9113), or
+// only the connection.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -142,8 +142,8 @@ ProbeAttempt::ProbeAttempt(const Probe& probe) : kind_(probe.kind) {
 
 Result<ProbeAttempt> ProbeAttempt::begin(const Probe& probe, int init_pidfd, pid_t init_pid) {
   ProbeAttempt attempt(probe);
-  attempt.socket_ = probe.kind == Probe::Kind::unix_socket ? TRY(connect_unix(probe, init_pid))
-                                                           : TRY(connect_tcp(probe, init_pidfd));
+  attempt.socket_ =
+      probe.kind == Probe::Kind::unix_socket ? TRY(connect_unix(probe, init_pid)) : TRY(connect_tcp(probe, init_pidfd));
   return attempt;
 }
 
@@ -190,8 +190,10 @@ std::optional<ProbeResult> ProbeAttempt::judge_http(bool over) const {
   const auto end = answer_.find("\r\n");
   if (end == std::string::npos && !over) return std::nullopt;
   const std::string_view line = std::string_view(answer_).substr(0, std::min(end, kShown));
-  const auto status = line.starts_with("HTTP/1.") && line.size() >= 12 ? parse_int<int>(line.substr(9, 3)) : std::nullopt;
-  if (!status) return failed(answer_.empty() ? "no answer: the connection was closed" : str("no HTTP answer: ", printable(line)));
+  const auto status =
+      line.starts_with("HTTP/1.") && line.size() >= 12 ? parse_int<int>(line.substr(9, 3)) : std::nullopt;
+  if (!status)
+    return failed(answer_.empty() ? "no answer: the connection was closed" : str("no HTTP answer: ", printable(line)));
   const bool good = *status >= 200 && *status < 400;
   return ProbeResult{good, str("HTTP ", printable(line.substr(9)))};
 }

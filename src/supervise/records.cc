@@ -6,12 +6,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "base/text.h"
 #include "fs/dir.h"
 #include "oci/json.h"
 #include "security/security.h"
+#include "supervise/probe.h"
 #include "sys/file.h"
 
 namespace skink::supervise {
@@ -47,6 +49,10 @@ Result<RestartPolicy> parse_policy(const Json* json) {
   policy.budget = static_cast<std::uint32_t>(oci::get_int(*json, "budget"));
   policy.budget_ns = oci::get_int(*json, "budget_ns");
   return policy;
+}
+
+std::array<std::pair<const char*, const Probe*>, 3> named_probes(const Probes& probes) {
+  return {{{"startup", &probes.startup}, {"liveness", &probes.liveness}, {"readiness", &probes.readiness}}};
 }
 
 std::vector<std::string> strings_of(const Json& json, std::string_view key) {
@@ -89,6 +95,8 @@ std::string dump(const Container& c) {
   json["labels"] = Json::object();
   for (const auto& [key, value] : c.labels) json["labels"][key] = value;
   if (c.storage_size) json["storage_size"] = *c.storage_size;
+  for (const auto& [name, probe] : named_probes(c.probes))
+    if (probe->kind != Probe::Kind::none) json[name] = probe_json(*probe);
   if (c.starter) json["starter"] = Json::array({c.starter->pid, c.starter->start_time, c.starter->boot_id});
   return oci::dump_json(json);
 }
@@ -123,6 +131,8 @@ Result<Container> parse_container(std::string_view text) {
   c.host_network = oci::get_bool(json, "host_network");
   c.log_driver = oci::get_string(json, "log_driver");
   c.default_seccomp = oci::get_bool(json, "default_seccomp");
+  c.probes = {probe_of(oci::find(json, "startup")), probe_of(oci::find(json, "liveness")),
+              probe_of(oci::find(json, "readiness"))};
   if (oci::find(json, "storage_size") != nullptr) c.storage_size = oci::get_int(json, "storage_size");
   if (const Json* starter = oci::find(json, "starter"); starter != nullptr && starter->is_array() &&
                                                         starter->size() == 3 && (*starter)[0].is_number_integer() &&

@@ -43,6 +43,7 @@ inline constexpr const char* kControlSocket = "control.sock";
 inline constexpr const char* kExitsFile = "exits";
 inline constexpr const char* kCgroupFile = "cgroup.json";
 inline constexpr const char* kComplaintsFile = "supervisor.log";
+inline constexpr const char* kHealthFile = "health";
 inline constexpr const char* kOutFifo = "stdout.fifo";
 inline constexpr const char* kErrFifo = "stderr.fifo";
 
@@ -58,6 +59,7 @@ struct Container {
   std::map<std::string, std::string> labels;
   std::int64_t created_ns = 0;
   RestartPolicy restart;
+  Probes probes;
   int stop_signal = 15;
   std::int64_t stop_timeout_ns = 10'000'000'000;
   std::optional<std::int64_t> storage_size;

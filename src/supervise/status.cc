@@ -62,6 +62,9 @@ std::string dump(const Status& s) {
             {"exits_from", s.exits_from},
             {"oom_base", s.oom_base}};
   if (s.last_exit) json["last_exit"] = dump(*s.last_exit);
+  if (!s.health.empty()) json["health"] = s.health;
+  if (s.ready) json["ready"] = *s.ready;
+  if (s.startup_passed) json["startup_passed"] = true;
   if (!s.streak.ends_ns.empty()) json["ends_ns"] = s.streak.ends_ns;
   Json execs = Json::array();
   for (const auto& exec : s.execs)
@@ -101,6 +104,9 @@ Result<Status> parse_status(std::string_view text) {
   s.next_try_ns = oci::get_int(json, "next_try_ns");
   s.next_try_mono_ns = oci::get_int(json, "next_try_mono_ns");
   s.exits_from = oci::get_int(json, "exits_from");
+  s.health = oci::get_string(json, "health");
+  if (oci::find(json, "ready") != nullptr) s.ready = oci::get_bool(json, "ready");
+  s.startup_passed = oci::get_bool(json, "startup_passed");
   s.oom_base = get_count(json, "oom_base");
   if (const std::string last = oci::get_string(json, "last_exit"); !last.empty())
     s.last_exit = TRY(parse_last_exit(last));

@@ -52,6 +52,9 @@ struct Status {
   std::int64_t next_try_mono_ns = 0;
   std::int64_t exits_from = 0;  ///< offset in `exits` from where the record of init can be
   std::uint64_t oom_base = 0;   ///< OOM kills that the group had counted when this run began
+  std::string health;           ///< of this run: "" without probes, "starting", "healthy", "unhealthy"
+  std::optional<bool> ready;    ///< with a readiness probe
+  bool startup_passed = false;  ///< the startup probe has succeeded in this run
   std::optional<LastExit> last_exit;
   std::vector<ExecProcess> execs;
 };

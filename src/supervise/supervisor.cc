@@ -194,6 +194,7 @@ void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
     }
     case Source::client: serve(fd); break;
     case Source::signal: check_termination(); break;
+    case Source::probe: probe_event(fd); break;
     case Source::exec:
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
       for (auto& [pid, exec] : execs_)
@@ -210,6 +211,8 @@ int Supervisor::timeout_ms() const {
   };
   if (status_.step == Step::waiting) consider(status_.next_try_mono_ns);
   if (status_.step == Step::running) consider(status_.kill_at_ns);
+  if (status_.step == Step::running && !status_.paused)
+    for (const auto& probe : probes_) consider(probe.deadline_ns != 0 ? probe.deadline_ns : probe.next_ns);
   if (first_failure_ || end_untold_) consider(clients_.empty() ? 1 : untold_until_ns_);
   if (journal_) consider(journal_->again_at_ns());
   if (init_gone_ ||
@@ -235,6 +238,7 @@ Result<void> Supervisor::run_timers() {
     if (group_) (void)group_->kill_all(std::chrono::milliseconds(0));
     save();
   }
+  if (exit_code_ < 0 && status_.step == Step::running && !status_.paused) check_probes(now);
   if (exit_code_ < 0 && status_.step == Step::waiting && now >= status_.next_try_mono_ns) return begin();
   return {};
 }

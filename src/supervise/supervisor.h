@@ -4,6 +4,7 @@
 // records and the parked descriptors, and goes on with the same container.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -14,10 +15,12 @@
 #include "base/unique_fd.h"
 #include "cgroup/cgroup.h"
 #include "image/store.h"
+#include "launch/launch.h"
 #include "oci/spec.h"
 #include "supervise/control.h"
 #include "supervise/guard/protocol.h"
 #include "supervise/journal.h"
+#include "supervise/probe.h"
 #include "supervise/records.h"
 #include "supervise/spool.h"
 #include "supervise/status.h"
@@ -31,7 +34,19 @@ class Supervisor {
 
  private:
   // What an epoll event is about; the number of the descriptor is in the lower half.
-  enum class Source : std::uint32_t { listener, exit_event, guard, init, out, err, terminal, client, exec, signal };
+  enum class Source : std::uint32_t {
+    listener,
+    exit_event,
+    guard,
+    init,
+    out,
+    err,
+    terminal,
+    client,
+    exec,
+    signal,
+    probe
+  };
 
   struct Client {
     UniqueFd socket;
@@ -46,6 +61,19 @@ class Supervisor {
     ExecProcess process;
     UniqueFd pidfd;
     std::int64_t ended_ns = 0;  // when its pidfd said so; the record is awaited
+  };
+
+  // One of the container's probes, in this run.
+  struct ProbeState {
+    const Probe* probe = nullptr;
+    std::int64_t next_ns = 0;      // CLOCK_BOOTTIME: when to ask; 0: not now
+    std::int64_t deadline_ns = 0;  // of the attempt that is under way
+    std::optional<ProbeAttempt> attempt;
+    UniqueFd output;  // of an exec that is under way
+    pid_t pid = 0;
+    std::string printed, told;
+    std::uint32_t failures = 0, successes = 0;
+    bool passed = false;  // has succeeded in this run
   };
 
   // supervisor.cc: set-up, loop, files
@@ -74,6 +102,7 @@ class Supervisor {
   Result<void> launch();
   Result<UniqueFd> make_incarnation_root();
   Result<void> prepare_group();
+  Result<void> drop_group();
   Result<void> prepare_input();
   void started();
   void run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind, std::string_view state);
@@ -118,7 +147,24 @@ class Supervisor {
   Result<void> want_stop();
   Result<void> handle_update(const oci::Json& json);
 
+  // health.cc: probes of the run
+  void begin_probes();
+  void end_probes();
+  void ask(ProbeState& state);
+  Result<void> ask_by_exec(ProbeState& state);
+  void probe_event(int fd);
+  void check_probes(std::int64_t now);
+  void probe_process_ended(pid_t pid, const LastExit& last);
+  void probe_done(ProbeState& state, const ProbeResult& result);
+  void probe_changed(ProbeState& state, bool good);
+  void probe_failed(const ProbeState& state);
+  void write_probe_texts();
+  [[nodiscard]] std::string_view name_of(const ProbeState& state) const;
+  void trim_exits();
+
   // exec_serve.cc
+  Result<pid_t> start_process(const oci::Process& process, const launch::Stdio& stdio, UniqueFd& console,
+                              std::int64_t& from);
   Result<void> handle_exec(Client& client, Message& message);
   void handle_exec_wait(Client& client, const oci::Json& json);
   Result<void> handle_exec_signal(const oci::Json& json);
@@ -156,6 +202,8 @@ class Supervisor {
   std::optional<Error> first_failure_;        // to be told to who started it
   std::optional<LastExit> relaunched_after_;  // to be written down once the next incarnation runs
   std::vector<PastRun> history_;              // written with exit.json
+  std::array<ProbeState, 3> probes_;          // startup, liveness, readiness
+  std::string probe_failure_;                 // why a probe has ended this run
   std::string sender_;                        // what of ours has sent the program a signal, and which
   bool start_heard_ = false;                  // who started us has asked how it went
   std::optional<LastExit> end_untold_;        // it ended before that question; kept until it is put

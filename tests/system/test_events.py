@@ -77,7 +77,7 @@ def test_a_whole_life_in_order(sk, world):
 
 def test_relaunches_are_told_with_number_and_delay_and_then_why_no_more(sk, world):
     name = world.name()
-    sk("run", "-d", "--name", name, "--restart", "on-failure:2", "--restart-delay", "50ms", "busybox", "sh", "-c", "exit 7")
+    sk("run", "-d", "--name", name, "--restart", "on-failure:2", "--restart-delay", "50ms", "--restart-jitter", "0", "busybox", "sh", "-c", "exit 7")
     sk.wait_state(name, "exited")
     found = events(sk, "--filter", "container=" + name)
     assert [event["action"] for event in found] == [

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+// The probes of a run: asked by the supervisor itself over sockets that are the container's, or by a process that is
+// started as exec starts one. Nothing here waits; every answer comes through the loop.
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+
+#include "base/text.h"
+#include "fs/dir.h"
+#include "supervise/exits.h"
+#include "supervise/supervisor.h"
+
+namespace skink::supervise {
+namespace {
+
+constexpr std::size_t kStartup = 0, kLiveness = 1, kReadiness = 2;
+constexpr std::size_t kMostPrinted = 4096;
+
+// The end of it: what a program says last is why.
+std::string shown(std::string_view text) {
+  constexpr std::size_t kMostShown = 500;
+  if (text.size() > kMostShown) text.remove_prefix(text.size() - kMostShown);
+  while (text.ends_with('\n') || text.ends_with(' ')) text.remove_suffix(1);
+  return printable(text);
+}
+
+}  // namespace
+
+std::string_view Supervisor::name_of(const ProbeState& state) const {
+  constexpr std::string_view kNames[] = {"startup", "liveness", "readiness"};
+  return kNames[static_cast<std::size_t>(&state - probes_.data())];
+}
+
+// At the start of a run, and when a successor takes one over: then what has passed has passed.
+void Supervisor::begin_probes() {
+  const Probes& probes = container_.probes;
+  const Probe* const list[] = {&probes.startup, &probes.liveness, &probes.readiness};
+  const std::int64_t now = fs::monotonic_ns();
+  const bool any = probes.startup.kind != Probe::Kind::none || probes.liveness.kind != Probe::Kind::none;
+  const bool adopted = status_.startup_passed || status_.health == "healthy" || status_.health == "unhealthy";
+  if (!adopted) status_.health = any ? "starting" : "";
+  if (!adopted || probes.readiness.kind == Probe::Kind::none)
+    status_.ready = probes.readiness.kind == Probe::Kind::none ? std::optional<bool>() : std::optional(false);
+  if (probes.startup.kind == Probe::Kind::none) status_.startup_passed = true;
+  for (std::size_t i = 0; i < probes_.size(); ++i) {
+    probes_[i] = ProbeState{};
+    if (list[i]->kind == Probe::Kind::none) continue;
+    probes_[i].probe = list[i];
+    probes_[i].passed = i == kLiveness ? status_.health == "healthy" : i == kReadiness && status_.ready.value_or(false);
+    if ((i == kStartup) == !status_.startup_passed) probes_[i].next_ns = now + (adopted ? 0 : list[i]->delay_ns) + 1;
+  }
+}
+
+void Supervisor::end_probes() {
+  for (auto& state : probes_) {
+    if (state.pid != 0)
+      if (const auto exec = execs_.find(state.pid); exec != execs_.end())
+        (void)sys::signal_pidfd(exec->second.pidfd.get(), SIGKILL);
+    state = ProbeState{};
+  }
+  status_.health.clear();
+  status_.ready.reset();
+}
+
+void Supervisor::check_probes(std::int64_t now) {
+  for (auto& state : probes_) {
+    if (state.deadline_ns != 0 && now >= state.deadline_ns) {
+      // Its process, if it has one, goes on to its end unheard.
+      if (const auto exec = execs_.find(state.pid); exec != execs_.end())
+        (void)sys::signal_pidfd(exec->second.pidfd.get(), SIGKILL);
+      probe_done(state, {false, str("no answer within ", duration_text(state.probe->timeout_ns),
+                                    state.printed.empty() ? "" : ": ", shown(state.printed))});
+    } else if (state.deadline_ns == 0 && state.next_ns != 0 && now >= state.next_ns) {
+      ask(state);
+    }
+    if (exit_code_ >= 0 || status_.step != Step::running) return;
+  }
+}
+
+void Supervisor::ask(ProbeState& state) {
+  state.next_ns = 0;
+  state.deadline_ns = fs::monotonic_ns() + state.probe->timeout_ns;
+  state.printed.clear();
+  if (state.probe->kind == Probe::Kind::exec) {
+    if (auto asked = ask_by_exec(state); !asked) probe_done(state, {false, asked.error().text()});
+    return;
+  }
+  auto attempt = ProbeAttempt::begin(*state.probe, init_pidfd_.get(), status_.init.pid);
+  if (!attempt) {
+    probe_done(state, {false, attempt.error().text()});
+    return;
+  }
+  state.attempt = std::move(*attempt);
+  if (auto watched = watch(state.attempt->fd(), Source::probe, state.attempt->events()); !watched)
+    probe_done(state, {false, watched.error().text()});
+}
+
+Result<void> Supervisor::ask_by_exec(ProbeState& state) {
+  if (!spec_.process || !group_) return Error::make(Code::busy, "the container has no process");
+  oci::Process process = *spec_.process;
+  process.args = state.probe->command;
+  process.terminal = false;
+  int ends[2] = {-1, -1};
+  if (::pipe2(ends, O_CLOEXEC) != 0) return Error::from_errno(errno, "pipe");
+  state.output = UniqueFd(ends[0]);
+  const UniqueFd write_end(ends[1]);
+  ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
+  if (::fchown(ends[1], process.user.uid, process.user.gid) != 0) return Error::from_errno(errno, "chown of a pipe");
+  TRY(watch(state.output.get(), Source::probe, EPOLLIN));
+  trim_exits();
+  UniqueFd console;
+  std::int64_t from = 0;
+  state.pid = TRY(start_process(process, {null_.get(), write_end.get(), write_end.get()}, console, from));
+  return {};
+}
+
+// A probe that runs for months must not fill RUN with records of its ends. Order: what is given back lies before where
+// anybody looks, and the guard only adds.
+void Supervisor::trim_exits() {
+  constexpr std::int64_t kMost = 64 << 10;
+  const auto end = exits_end(kFdExits);
+  if (!execs_.empty() || !end || *end - status_.exits_from < kMost) return;
+  // The init's own record may be what is newest there.
+  if (auto record = find_record(status_.init.pid, status_.exits_from); !record || *record) return;
+  status_.exits_from = *end;
+  save();
+  (void)::fallocate(kFdExits, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, *end);
+}
+
+void Supervisor::probe_event(int fd) {
+  for (auto& state : probes_) {
+    if (state.output.get() == fd) {
+      std::array<char, 1024> bytes;  // NOLINT: filled by read
+      const ssize_t got = ::read(fd, bytes.data(), bytes.size());
+      if (got > 0) state.printed.append(bytes.data(), static_cast<std::size_t>(got));
+      if (state.printed.size() > kMostPrinted) state.printed.erase(0, state.printed.size() - kMostPrinted);
+      if (got == 0) state.output.reset();
+      return;
+    }
+    if (!state.attempt || state.attempt->fd() != fd) continue;
+    if (auto result = state.attempt->advance()) {
+      probe_done(state, *result);
+      return;
+    }
+    epoll_event event{};
+    event.events = state.attempt->events();
+    event.data.u64 = static_cast<std::uint64_t>(Source::probe) << 32 | static_cast<std::uint32_t>(fd);
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+    return;
+  }
+}
+
+void Supervisor::probe_process_ended(pid_t pid, const LastExit& last) {
+  for (auto& state : probes_) {
+    if (state.pid != pid) continue;
+    for (int i = 0; i < 64 && state.output; ++i) {
+      const std::size_t before = state.printed.size();
+      const int fd = state.output.get();
+      probe_event(fd);
+      if (state.printed.size() == before) break;
+    }
+    const std::string text = shown(state.printed);
+    probe_done(state,
+               {last.known && last.status == 0, str("exit status ", last.status, text.empty() ? "" : ": ", text)});
+    return;
+  }
+}
+
+void Supervisor::probe_done(ProbeState& state, const ProbeResult& result) {
+  const std::int64_t now = fs::monotonic_ns();
+  state.attempt.reset();
+  state.output.reset();
+  state.pid = 0;
+  state.deadline_ns = 0;
+  state.next_ns = now + state.probe->interval_ns;
+  const std::string told = str(result.good ? "good: " : "bad: ", result.text.substr(0, kMostPrinted));
+  if (told != state.told) {
+    state.told = told;
+    write_probe_texts();
+  }
+  if (result.good) {
+    state.failures = 0;
+    if (++state.successes >= state.probe->successes) probe_changed(state, true);
+    return;
+  }
+  state.successes = 0;
+  // While it may still be starting a failure says nothing.
+  if (!state.passed && now - status_.started_mono_ns < state.probe->grace_ns) return;
+  if (++state.failures >= state.probe->failures) probe_changed(state, false);
+}
+
+// It has succeeded or failed as often as it had to.
+void Supervisor::probe_changed(ProbeState& state, bool good) {
+  const auto index = static_cast<std::size_t>(&state - probes_.data());
+  state.passed = state.passed || good;
+  if (index == kReadiness) {
+    if (status_.ready == good) return;
+    status_.ready = good;
+    tell_event("ready", {{"ready", good}});
+    save();
+    return;
+  }
+  if (index == kStartup && good) {
+    // The others begin now.
+    state.next_ns = 0;
+    status_.startup_passed = true;
+    if (probes_[kLiveness].probe == nullptr) status_.health = "healthy";
+    const std::int64_t now = fs::monotonic_ns();
+    for (const auto other : {kLiveness, kReadiness})
+      if (probes_[other].probe != nullptr) probes_[other].next_ns = now + probes_[other].probe->delay_ns + 1;
+    save();
+    return;
+  }
+  const std::string health = good ? "healthy" : "unhealthy";
+  if (status_.health != health) {
+    status_.health = health;
+    tell_event("health_status", {{"health", health}});
+    save();
+  }
+  if (!good) probe_failed(state);
+}
+
+// With the policy no nobody would start it again: then it is only told.
+void Supervisor::probe_failed(const ProbeState& state) {
+  if (container_.restart.kind == RestartPolicy::Kind::no || status_.stop_wanted || !probe_failure_.empty()) return;
+  probe_failure_ = str("its ", name_of(state), " probe (", to_text(*state.probe), ") failed ", state.failures,
+                       state.failures == 1 ? " time" : " times in a row", ", ", state.told);
+  stop_within(container_.stop_timeout_ns);
+}
+
+void Supervisor::write_probe_texts() {
+  std::string text;
+  for (const auto& state : probes_)
+    if (!state.told.empty()) text += str(name_of(state), ": ", state.told, '\n');
+  (void)fs::write_file_atomic(kFdRunDir, kHealthFile, text, 0600);
+}
+
+}  // namespace skink::supervise

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes: what a container is asked, over its own network and by processes in it, and what comes of the answers."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from skinktest import busybox_image, kill_quietly, read_text, wait_for
+
+HTTPD = "mkdir -p /tmp/www; echo fine >/tmp/www/ok; exec httpd -f -p 127.0.0.1:8080 -h /tmp/www"
+
+
+def health(sk, name):
+    return sk.inspect(name)["health"]
+
+
+def actions(sk, name, action):
+    lines = sk.ok("events", "--until", "0s", "--filter", "container=" + name, "--format", "json").splitlines()
+    return [one["attributes"] for one in map(json.loads, lines) if one["action"] == action]
+
+
+def served(sk, name):
+    wait_for(lambda: sk("exec", name, "sh", "-c", "cat /proc/net/tcp | grep -q 1F90").status == 0)
+
+
+def test_http_in_the_containers_own_network(sk):
+    """Nobody on the host hears on the port, and no process is started in the container."""
+    name = sk.running("--liveness", "http://:8080/ok,interval=100ms", "--restart", "no", command=["sh", "-c", HTTPD])
+    wait_for(lambda: health(sk, name) == "healthy")
+    assert "(healthy)" in sk.row(name)["status"] and "HTTP 200" in sk.inspect(name)["probe_texts"]
+    assert actions(sk, name, "health_status") == [{"health": "healthy"}] and actions(sk, name, "exec_start") == []
+    document = sk.inspect(name)["probes"]["liveness"]
+    assert document["probe"] == "http://127.0.0.1:8080/ok" and document["interval_ns"] == 100_000_000
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", 8080), 1)
+
+
+def test_a_bad_status_ends_and_relaunches(sk):
+    name = sk.running("--liveness", "http://:8080/ok,interval=50ms,failures=2", "--restart", "always", "--restart-delay", "1ms", "--stop-timeout", "0",
+                      command=["sh", "-c", HTTPD])
+    wait_for(lambda: health(sk, name) == "healthy")
+    first = sk.pid(name)
+    sk.ok("exec", name, "rm", "/tmp/www/ok")
+    wait_for(lambda: sk.pid(name) not in (0, first))
+    wait_for(lambda: health(sk, name) == "healthy")
+    exit_ = sk.inspect(name)["history"][-1]["exit"]
+    assert exit_["cause"].startswith("its liveness probe (http://127.0.0.1:8080/ok) failed 2 times in a row") and "HTTP 404" in exit_["cause"], exit_
+    assert "its liveness probe" in sk.ok("why", name)
+
+
+def test_one_that_ends_well_when_a_probe_ends_it_is_a_failure_still(sk):
+    name = sk.running("--liveness", "exec:test ! -e /tmp/bad,interval=50ms,failures=1", "--restart", "on-failure", "--restart-delay", "1ms",
+                      command=["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"])
+    wait_for(lambda: health(sk, name) == "healthy")
+    first = sk.pid(name)
+    sk.ok("exec", name, "touch", "/tmp/bad")
+    wait_for(lambda: sk.pid(name) not in (0, first))
+    run = sk.inspect(name)["history"][-1]
+    assert run["exit"]["status"] == 0 and run["outcome"] == "relaunched at once"
+
+
+def test_with_policy_no_it_is_only_told(sk):
+    name = sk.running("--liveness", "tcp://:9,interval=50ms,failures=2", "--restart", "no")
+    wait_for(lambda: health(sk, name) == "unhealthy")
+    first = sk.pid(name)
+    assert "(unhealthy)" in sk.row(name)["status"] and "Connection refused" in sk.inspect(name)["probe_texts"] and first > 0
+
+
+def test_tcp_and_readiness(sk):
+    name = sk.running("--readiness", "tcp://:8080,interval=50ms", "--restart", "no", command=["sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.05; done; " + HTTPD])
+    wait_for(lambda: "Connection refused" in sk.inspect(name)["probe_texts"])
+    assert sk.inspect(name)["ready"] is False and "(not ready)" in sk.row(name)["status"] and health(sk, name) == ""
+    sk.ok("exec", name, "touch", "/tmp/go")
+    wait_for(lambda: sk.inspect(name)["ready"] is True)
+    assert actions(sk, name, "ready") == [{"ready": True}]
+
+
+def test_a_startup_probe_comes_first(sk):
+    name = sk.running("--startup", "exec:test -e /tmp/up,interval=50ms,failures=1000", "--liveness", "exec:test ! -e /tmp/bad,interval=50ms,failures=1",
+                      "--restart", "always", "--stop-timeout", "0", command=["sh", "-c", "touch /tmp/bad; exec sleep 1000"])
+    wait_for(lambda: "startup: bad" in sk.inspect(name)["probe_texts"])
+    first = sk.pid(name)
+    assert health(sk, name) == "starting" and "(health: starting)" in sk.row(name)["status"] and "liveness" not in sk.inspect(name)["probe_texts"]
+    sk.ok("exec", name, "sh", "-c", "rm /tmp/bad; touch /tmp/up")
+    wait_for(lambda: health(sk, name) == "healthy")
+    assert sk.pid(name) == first
+
+
+def test_a_startup_probe_that_fails_ends_it(sk):
+    name = sk.running("--startup", "exec:exit 1,interval=20ms,failures=3", "--restart", "on-failure:1", "--restart-delay", "1ms", "--stop-timeout", "0")
+    sk.wait_state(name, "exited")
+    history = sk.inspect(name)["history"]
+    assert len(history) == 2 and all("startup probe" in run["exit"]["cause"] for run in history), history
+
+
+def test_a_unix_socket_of_the_container(sk, world):
+    os.makedirs(world.path("s"))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(world.path("s/x.sock"))
+    listener.listen(16)
+    os.symlink("/run/s/x.sock", world.path("s/link"))
+    name = sk.running("-v", world.path("s") + ":/run/s", "--liveness", "unix:///run/s/link,interval=50ms", "--restart", "no")
+    wait_for(lambda: health(sk, name) == "healthy")
+    listener.close()
+
+
+def test_an_exec_probe_that_hangs_or_talks_too_much(sk):
+    name = sk.running("--liveness", "exec:yes | head -c 1000000; echo the end; sleep 1000,interval=50ms,timeout=500ms,failures=1", "--restart", "no")
+    wait_for(lambda: health(sk, name) == "unhealthy")
+    texts = sk.inspect(name)["probe_texts"]
+    assert "no answer within 500ms" in texts and "the end" in texts and len(texts) < 20000
+
+
+GRPC = """
+import socket, sys
+status = int(sys.argv[1])
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", 50051)); s.listen(16)
+frame = lambda kind, flags, stream, body: len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+while True:
+    c, _ = s.accept()
+    data = b""
+    while b"/grpc.health.v1.Health/Check" not in data or not data.endswith(b"x-service"):
+        data += c.recv(4096)
+        if not data: break
+    assert data.startswith(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n")
+    c.send(frame(4, 0, 0, b"") + frame(4, 1, 0, b""))
+    body = b"\\x08" + bytes([status])
+    c.send(frame(1, 4, 1, b"\\x88") + frame(0, 0, 1, b"\\0" + len(body).to_bytes(4, "big") + body))
+    c.close()
+"""
+
+
+@pytest.mark.parametrize("status,wanted,text", [(1, "healthy", "gRPC SERVING"), (2, "unhealthy", "gRPC NOT_SERVING")])
+def test_grpc_health(sk, world, status, wanted, text):
+    name = sk.running("--liveness", "grpc://:50051/x-service,interval=100ms,failures=1,grace=1h", "--restart", "no")
+    server = subprocess.Popen(["nsenter", "-t", str(sk.pid(name)), "-n", sys.executable, "-c", GRPC, str(status)])
+    world.background.append(server)
+    wait_for(lambda: text in sk.inspect(name)["probe_texts"])
+    if status == 1:
+        wait_for(lambda: health(sk, name) == wanted)
+    else:
+        assert health(sk, name) == "starting", "failures in the grace period do not count"
+    server.kill()
+
+
+def test_docker_options_and_the_images_healthcheck(sk):
+    sk.load(busybox_image("checked", run={"Healthcheck": {"Test": ["CMD", "test", "!", "-e", "/tmp/bad"], "Interval": 50_000_000, "Retries": 1}}))
+    name = sk.running("--restart", "no", image="checked")
+    wait_for(lambda: health(sk, name) == "healthy")
+    assert sk.ok("inspect", "-f", "{{.State.Health.Status}}", name) == "healthy"
+    sk.ok("exec", name, "touch", "/tmp/bad")
+    wait_for(lambda: health(sk, name) == "unhealthy")
+    name = sk.running("--restart", "no", "--no-healthcheck", image="checked")
+    assert health(sk, name) == "" and sk.inspect(name)["probes"] == {}
+    name = sk.running("--restart", "no", "--health-cmd", "exit 5", "--health-interval", "50ms", "--health-retries", "2", "--health-timeout", "3s")
+    wait_for(lambda: health(sk, name) == "unhealthy")
+    assert "exit status 5" in sk.inspect(name)["probe_texts"]
+    assert sk.inspect(name)["probes"]["liveness"] == {"probe": "exec:/bin/sh -c exit 5", "interval_ns": 50_000_000, "timeout_ns": 3_000_000_000,
+                                                      "delay_ns": 50_000_000, "grace_ns": 0, "failures": 2, "successes": 1}
+
+
+def test_probes_go_on_when_the_supervisor_is_killed(sk):
+    name = sk.running("--liveness", "exec:test ! -e /tmp/bad,interval=50ms,failures=1", "--readiness", "exec:true,interval=50ms", "--restart", "always",
+                      "--restart-delay", "1ms", "--stop-timeout", "0")
+    wait_for(lambda: health(sk, name) == "healthy" and sk.inspect(name)["ready"])
+    first, supervisor = sk.pid(name), sk.inspect(name)["supervisor_pid"]
+    kill_quietly(supervisor)
+    wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, supervisor))
+    assert health(sk, name) == "healthy" and sk.inspect(name)["ready"] is True and sk.pid(name) == first
+    sk.ok("exec", name, "touch", "/tmp/bad")
+    wait_for(lambda: sk.pid(name) not in (0, first))
+
+
+def test_a_paused_container_is_not_asked(sk):
+    name = sk.running("--liveness", "exec:true,interval=50ms,timeout=200ms,failures=1", "--restart", "no")
+    wait_for(lambda: health(sk, name) == "healthy")
+    sk.ok("pause", name)
+    before = sk.inspect(name)["probe_texts"]
+    assert sk.inspect(name)["health"] in ("healthy", "") and before
+    sk.ok("unpause", name)
+    wait_for(lambda: health(sk, name) == "healthy")
+
+
+@pytest.mark.parametrize("probe,match", [("x", "expected http"), ("http://", "port is missing"), ("http://:0/", "port"), ("http://host.name:80/", "address"),
+                                         ("https://:443/", "HTTPS is not there yet"), ("tcp://:80,interval=0", "cannot be 0"), ("exec:", "command is missing"),
+                                         ("unix://relative", "absolute path"), ("tcp://:80,failures=0", "failures")])
+def test_wrong_probes(sk, probe, match):
+    sk.fails("run", "--liveness", probe, "busybox", "true", status=125, match=match)
+
+
+def test_records_of_probes_do_not_grow_for_ever(sk, world):
+    """The guard writes 40 bytes for each that ends; here many enough for more than two pages of them."""
+    name = sk.running("--liveness", "exec:true,interval=1ms", "--restart", "no")
+    path = os.path.join(world.run_dir, "containers", sk.inspect(name)["id"], "exits")
+    wait_for(lambda: os.stat(path).st_size > 72 << 10, 120)
+    wait_for(lambda: os.stat(path).st_blocks * 512 < 64 << 10, 120)
+    kill_quietly(sk.pid(name), 15)
+    sk.ok("stop", "-t", "0", name)
+    assert sk.ok("wait", name) == "137"
