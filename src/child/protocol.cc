@@ -86,6 +86,17 @@ void send_fault(int socket_fd, const Fault& fault) {
 
 namespace {
 
+// In the order of the mounts that bind them.
+void take_group_sources(const Context& context, const int* fds, unsigned count) {
+  auto* mounts = reinterpret_cast<plan::Mount*>(context.bytes(context.plan().mounts.at));
+  for (unsigned i = 0; i < context.plan().mounts.count && count > 0; ++i) {
+    if (mounts[i].kind != static_cast<unsigned>(plan::MountKind::tree) || mounts[i].fd >= 0) continue;
+    if ((mounts[i].flags & plan::kMountNeedsCgroup) == 0) continue;
+    mounts[i].fd = *fds++;
+    --count;
+  }
+}
+
 // The files of the groups, which were made while we were at work.
 Fault receive_groups(const Context& context) {
   plan::Message message{};
@@ -111,7 +122,12 @@ Fault receive_groups(const Context& context) {
     return {Step::protocol, 0, EPROTO};
   constexpr Size kHead = sizeof(Size) + 2 * sizeof(int);
   if (header.control_length < kHead) return {};
-  return enter_groups(control.fds, static_cast<unsigned>((control.length - kHead) / sizeof(int)));
+  const auto count = static_cast<unsigned>((control.length - kHead) / sizeof(int));
+  const auto joins = static_cast<unsigned>(message.arg);
+  if (joins > count) return {Step::protocol, 0, EPROTO};
+  CHILD_TRY(enter_groups(control.fds, joins));
+  take_group_sources(context, control.fds + joins, count - joins);
+  return {};
 }
 
 }  // namespace

@@ -71,6 +71,8 @@ Fault clone_host_sources(Context& context, unsigned first) {
     if (mounts[i].kind == static_cast<unsigned>(plan::MountKind::fs) || (mounts[i].flags & plan::kMountOfRoot) != 0)
       break;
     if ((mounts[i].flags & plan::kMountOfHost) == 0) continue;
+    // A group that is not made yet.
+    if (mounts[i].fd < 0) break;
     mounts[i].flags &= ~plan::kMountOfHost;
     CHILD_TRY(check(clone_source(mounts[i], mounts[i].fd), Step::mount_source, i));
     CHILD_TRY(check(set_propagation(mounts[i]), Step::mount_propagation, i));

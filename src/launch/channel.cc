@@ -17,9 +17,10 @@ Result<SocketPair> make_socket_pair() {
   return SocketPair{UniqueFd(fds[0]), UniqueFd(fds[1])};
 }
 
-Result<void> send(int socket_fd, plan::Kind kind, const std::vector<UniqueFd>& files) {
+Result<void> send(int socket_fd, plan::Kind kind, const std::vector<UniqueFd>& files, int arg) {
   plan::Message message{};
   message.kind = static_cast<plan::U32>(kind);
+  message.arg = arg;
   iovec vec{&message, sizeof message};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(plan::kMostGroups * sizeof(int))> control{};
   msghdr header{};

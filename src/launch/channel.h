@@ -22,8 +22,9 @@ struct SocketPair {
 };
 Result<SocketPair> make_socket_pair();
 
-/// Sends one message, with these descriptors beside it. A peer that is gone is an error of kind not_found.
-Result<void> send(int socket_fd, plan::Kind kind, const std::vector<UniqueFd>& files = {});
+/// Sends one message with `arg`, and with these descriptors beside it. A peer that is gone is an error of kind
+/// not_found.
+Result<void> send(int socket_fd, plan::Kind kind, const std::vector<UniqueFd>& files = {}, int arg = 0);
 
 /// The next message, or nothing at end of file. Blocks.
 Result<std::optional<Received>> receive(int socket_fd);

@@ -168,9 +168,12 @@ Result<void> Launch::place() {
   if (!identity) return Error::make(Code::not_found, "the container's process ended at once");
   launched_.identity = *std::move(identity);
   std::vector<UniqueFd> files;
+  int joins = 0;
   if (complete_group) {
     TRY(complete_group());
     files = TRY(group->open_join_files(false));
+    joins = static_cast<int>(files.size());
+    TRY(open_group_sources(plan_, files));
   }
   if (record) TRY(record(launched_.identity));
   // Order: before its cgroup namespace, which it makes once it is placed.
@@ -180,7 +183,7 @@ Result<void> Launch::place() {
   raise_hard_limits(process_.pid, plan_);
   if (plan_.oom_score_adj) TRY(write_oom_score(process_.pid, *plan_.oom_score_adj));
   tell(trace, "process ", process_.pid, " is on record; it may set itself up");
-  return send(sockets_.ours.get(), plan::Kind::placed, files);
+  return send(sockets_.ours.get(), plan::Kind::placed, files, joins);
 }
 
 Result<void> Launch::give_net_devices() {
@@ -374,10 +377,10 @@ Result<std::uint32_t> namespaces_to_join(const oci::Spec& spec, pid_t target) {
 namespace {
 
 // Groups of v1 can be made while the process is at work, which enters them by itself: unless that makes another one of
-// it first, or binds them into the container.
+// it first, or takes them into the container before it is there.
 bool can_follow(const plan::LaunchPlan& plan, const ContainerRequest& request) {
   const auto binds = [](const plan::MountStep& mount) {
-    return (mount.flags & plan::kMountNeedsCgroup) != 0 && mount.kind == plan::MountKind::tree;
+    return binds_group(mount) && (mount.flags & plan::kMountOfHost) == 0;
   };
   return !request.as_sibling && (plan.flags & plan::kTwoStages) == 0 && std::ranges::none_of(plan.mounts, binds);
 }
@@ -399,7 +402,7 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   TRY(copy_symlinks(plan, request.bundle));
   TRY(check_net_devices(plan.net_devices));
   UniqueFd root;
-  Descriptors fds = TRY(open_sources(plan, request, root));
+  Descriptors fds = TRY(open_sources(plan, request, root, follows));
   tell(request.trace, "the plan has ", plan.mounts.size(), " mounts, ", plan.devices.size(), " devices, ",
        plan.masked.size(), " masked and ", plan.readonly.size(), " read-only paths, ",
        plan.seccomp ? "a seccomp filter" : "no seccomp filter", "; all sources are open");

@@ -183,7 +183,20 @@ Result<UniqueFd> above(UniqueFd fd, unsigned preserve) {
   return sys::dup_fd(fd.get(), least);
 }
 
-Result<Descriptors> open_sources(plan::LaunchPlan& plan, const ContainerRequest& request, UniqueFd& root) {
+bool binds_group(const plan::MountStep& step) {
+  return step.kind == plan::MountKind::tree && (step.flags & plan::kMountNeedsCgroup) != 0;
+}
+
+Result<void> open_group_sources(const plan::LaunchPlan& plan, std::vector<UniqueFd>& out) {
+  for (const auto& step : plan.mounts)
+    if (binds_group(step))
+      out.push_back(TRY_CTX(sys::open_at(AT_FDCWD, step.source.c_str(), O_PATH | O_DIRECTORY),
+                            str("mounts[", step.config_index, "]")));
+  return {};
+}
+
+Result<Descriptors> open_sources(plan::LaunchPlan& plan, const ContainerRequest& request, UniqueFd& root,
+                                 bool groups_follow) {
   Descriptors out;
   out.preserve = request.preserve_fds;
   out.listener = request.start_listener_fd;
@@ -194,7 +207,7 @@ Result<Descriptors> open_sources(plan::LaunchPlan& plan, const ContainerRequest&
   for (std::size_t i = 0; i < plan.mounts.size(); ++i) {
     const auto& step = plan.mounts[i];
     if (step.kind != plan::MountKind::tree || (step.flags & plan::kMountOfRoot) != 0) continue;
-    TRY(open_bind(step, request.bundle, request.preserve_fds, i, out));
+    if (!groups_follow || !binds_group(step)) TRY(open_bind(step, request.bundle, request.preserve_fds, i, out));
     later = later || (step.flags & plan::kMountOfHost) != 0;
   }
   if (later)

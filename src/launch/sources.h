@@ -10,7 +10,15 @@ namespace skink::launch {
 /// Opens bind sources, as detached trees with their propagation set or for the child to clone, namespaces to join, and
 /// the root. Mounts that speak of the root by its place on the host are changed (find_inside).
 /// The root descriptor is kept in `root` when it had to be opened here. Errors name the JSON path.
-Result<Descriptors> open_sources(plan::LaunchPlan& plan, const ContainerRequest& request, UniqueFd& root);
+/// `groups_follow`: binds of the container's groups are left out, as open_group_sources() opens them when they are
+/// made.
+Result<Descriptors> open_sources(plan::LaunchPlan& plan, const ContainerRequest& request, UniqueFd& root,
+                                 bool groups_follow);
+
+/// Whether a mount binds one of the container's own groups.
+bool binds_group(const plan::MountStep& step);
+/// Those sources, in the order of the mounts.
+Result<void> open_group_sources(const plan::LaunchPlan& plan, std::vector<UniqueFd>& out);
 
 /// Binds what is inside the root by its place on the host: destinations below root.path are meant inside, and sources
 /// below it are what the container has there when it is their turn, with its earlier mounts. `resolved` is root.path as

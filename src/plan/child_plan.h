@@ -100,8 +100,9 @@ enum class Step : U32 {
 ///   skink-init                                    launcher
 ///   ----------                                    --------
 ///   [1 inner {arg: pid, fd: pidfd}] ------------>            only when it had to clone again to join namespaces
-///                                   <------------ [2 placed {fds}] the process is recorded and mapped; with
-///                                                 kGroupsFollow the files of groups_to_join come here
+///                                   <------------ [2 placed {arg, fds}] the process is recorded and mapped; with
+///                                                 kGroupsFollow come `arg` files of v1 groups, each takes "0", and
+///                                                 then the sources of mounts that bind the container's groups
 ///   [9 map {arg: index, fd: tree}]  ------------>            only for idmapped binds of what is inside the root
 ///                                   <------------ [5 proceed]
 ///   [3 console {fd: master}]        ------------>            only with a terminal
@@ -247,8 +248,8 @@ static_assert((kHasUserNamespace + kNewCgroupNamespace + kTerminal + kNewNetwork
                kHostMounts | kSetScheduler | kSetIoPriority | kSetPersonality | kMakeWorkdir | kSetMemoryPolicy |
                kJoinedMounts | kPlainOutput | kBindDevices | kGroupsFollow));
 
-/// At most so many hierarchies of v1 (the kernel has 14 controllers, and names without one).
-inline constexpr U32 kMostGroups = 64;
+/// At most so many descriptors with `placed` (the kernel has 14 controllers, and hierarchies without one).
+inline constexpr U32 kMostGroups = 128;
 
 struct Plan {
   U32 magic, version, size, flags;
