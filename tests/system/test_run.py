@@ -336,7 +336,7 @@ def test_info_and_version(bare):
 def test_help_of_every_verb(bare):
     overview = bare.ok("--help")
     verbs = ["run", "create", "start", "stop", "kill", "restart", "pause", "unpause", "rm", "ps", "logs", "wait", "exec",
-             "inspect", "load", "images", "tag", "rmi", "version", "info"]
+             "inspect", "why", "update", "events", "doctor", "stats", "top", "metrics", "heal", "load", "images", "tag", "rmi", "version", "info"]
     for verb in verbs:
         assert verb in overview
         assert verb in bare.ok(verb, "--help")

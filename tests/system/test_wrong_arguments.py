@@ -4,7 +4,7 @@
 import pytest
 
 VERBS = ["run", "create", "start", "stop", "kill", "restart", "pause", "unpause", "rm", "ps", "logs", "wait", "exec", "inspect",
-         "stats", "top", "metrics", "load", "images", "tag", "rmi", "version", "info"]
+         "stats", "top", "metrics", "update", "why", "events", "doctor", "heal", "load", "images", "tag", "rmi", "version", "info"]
 
 TABLE = [
     (["fly"], "fly"),
@@ -105,7 +105,7 @@ def test_an_unknown_option_is_named(sk, verb):
     sk.fails(verb, "-Z", match="Z")
 
 
-@pytest.mark.parametrize("verb", ["start", "stop", "kill", "restart", "pause", "unpause", "rm", "wait"])
+@pytest.mark.parametrize("verb", ["start", "stop", "kill", "restart", "pause", "unpause", "update", "why", "rm", "wait"])
 def test_operands_are_missed(sk, verb):
     sk.fails(verb)
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 RUNNING = {"stop", "kill", "pause", "unpause", "exec", "restart", "stats", "top"}
-ANY = {"start", "rm", "logs", "wait", "inspect", "metrics"}
+ANY = {"start", "rm", "logs", "wait", "inspect", "metrics", "why", "update"}
 IMAGES = {"run", "create", "tag", "rmi", "inspect", "images"}
 FILES = {"run", "create", "load"}
 VALUES = {
