@@ -61,6 +61,7 @@ Result<void> Supervisor::handle_update(const oci::Json& json) {
   container_.restart = container.restart;
   container_.stop_timeout_ns = container.stop_timeout_ns;
   spec_.linux.resources = TRY(read_spec(kFdStoreDir, container_)).linux.resources;
+  tell_event("update");
   if (status_.step == Step::waiting && container_.restart.kind == RestartPolicy::Kind::no)
     give_up(status_.last_exit.value_or(LastExit{}));
   return {};

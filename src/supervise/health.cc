@@ -66,6 +66,15 @@ void Supervisor::end_probes() {
   status_.ready.reset();
 }
 
+// After a pause: what could not answer is given its time again.
+void Supervisor::resume_probes() {
+  const std::int64_t now = fs::monotonic_ns();
+  for (auto& state : probes_) {
+    if (state.deadline_ns != 0) state.deadline_ns = now + state.probe->timeout_ns;
+    if (state.next_ns != 0) state.next_ns = std::max(state.next_ns, now + 1);
+  }
+}
+
 void Supervisor::check_probes(std::int64_t now) {
   for (auto& state : probes_) {
     if (state.deadline_ns != 0 && now >= state.deadline_ns) {

@@ -266,6 +266,7 @@ Result<void> Supervisor::handle_pause(bool pause) {
   TRY(pause ? group_->freeze() : group_->thaw());
   tell_event(pause ? "pause" : "unpause");
   status_.paused = pause;
+  if (!pause) resume_probes();
   save();
   return {};
 }

@@ -150,6 +150,7 @@ class Supervisor {
   // health.cc: probes of the run
   void begin_probes();
   void end_probes();
+  void resume_probes();
   void ask(ProbeState& state);
   Result<void> ask_by_exec(ProbeState& state);
   void probe_event(int fd);

@@ -58,6 +58,8 @@ void Supervisor::tell_given_up(const LastExit& last) {
   if (!wants_running(kFdStoreDir)) attributes["reason"] = "stopped";
   else if (success) attributes["reason"] = "success";
   else attributes["reason"] = "retries";
+  // In the words of `skink why`: a budget, a status that is final.
+  if (!history_.empty()) attributes["outcome"] = history_.back().outcome;
   tell_run("give_up", attributes);
 }
 

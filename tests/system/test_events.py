@@ -87,7 +87,7 @@ def test_relaunches_are_told_with_number_and_delay_and_then_why_no_more(sk, worl
     assert [one["delay_ns"] for one in restarts] == [0, 50_000_000]
     assert all(event["attributes"]["exit_code"] == 7 for event in found if event["action"] == "die")
     given_up = found[-1]["attributes"]
-    assert given_up == {"policy": "on-failure:2", "restarts": 2, "reason": "retries"}
+    assert given_up == {"policy": "on-failure:2", "restarts": 2, "reason": "retries", "outcome": "given up after 2 relaunches in a row"}
     runs = [event["run"] for event in found if event["action"] == "start"]
     assert runs == ["1.1", "1.2", "1.3"]
 
