@@ -192,6 +192,8 @@ struct AttachOptions {
   bool forward_signals = true;
   /// Called each time when the program runs: at once for one that already does, and after each relaunch.
   std::function<void()> on_running;
+  /// With a terminal: these bytes in a row let go of the container, which goes on; the status is 0 then. Empty: none do.
+  std::string detach_keys;
   bool stopped_is_success = false;  ///< the status is 0 when it ended because skink was told to stop it
 };
 
@@ -207,6 +209,7 @@ struct LogOptions {
   std::optional<std::uint64_t> tail;
   std::optional<std::int64_t> since_ns, until_ns;
   bool out = true, err = true;
+  bool json = false;  ///< an object a line instead of the bytes as they are
 };
 
 class Engine {

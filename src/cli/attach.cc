@@ -28,6 +28,22 @@ Result<void> check_terminal(const AttachOptions& attach) {
   return {};
 }
 
+Result<std::string> parse_detach_keys(std::string_view text) {
+  std::string keys;
+  if (text.empty()) return keys;
+  for (const auto word : split(text, ',')) {
+    constexpr std::string_view kControl = "ctrl-";
+    constexpr char kControlBits = 0x1f;
+    const char last = word.empty() ? '\0' : word.back();
+    const bool letter = (last >= 'a' && last <= 'z') || (last >= '@' && last <= '_');
+    if (word.size() == 1) keys += last;
+    else if (word.size() == kControl.size() + 1 && word.starts_with(kControl) && letter)
+      keys += static_cast<char>(last & kControlBits);
+    else return Error::make(Code::invalid_config, quoted(text), ": expected keys such as ctrl-p,ctrl-q");
+  }
+  return keys;
+}
+
 int run_in_foreground(Context& context, Engine& engine, const Foreground& foreground) {
   auto status = engine.start_attached(foreground.id, foreground.attach);
   if (!status) return launch_failure(context, status.error());

@@ -26,6 +26,11 @@ int run_new_container(Context& context, Engine& engine, const Foreground& foregr
 /// Tells why a program could not be launched: 127 or 126 when it is missing or cannot be executed, else 125.
 int launch_failure(Context& context, const Error& error);
 
+/// Docker's: "ctrl-p,ctrl-q" as bytes.
+inline constexpr std::string_view kUsualDetachKeys = "\x10\x11";
+/// Letters and ctrl-a to ctrl-z, ctrl-@ and ctrl-[ to ctrl-_, with commas between; "" for none.
+Result<std::string> parse_detach_keys(std::string_view text);
+
 /// Docker refuses -i -t when standard input is no terminal; so do we. Nothing when it is fine.
 Result<void> check_terminal(const AttachOptions& attach);
 

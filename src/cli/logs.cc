@@ -30,6 +30,20 @@ constexpr Option<LogOptions> kOptions[] = {
        o.until_ns = TRY(parse_time(v, fs::now_ns()));
        return {};
      }},
+    {{"stream", 0, "stdout|stderr", "one of the two only"},
+     [](LogOptions& o, std::string_view v) -> Result<void> {
+       if (v != "stdout" && v != "stderr")
+         return Error::make(Code::invalid_config, quoted(v), " is neither stdout nor stderr");
+       o.out = v == "stdout";
+       o.err = v == "stderr";
+       return {};
+     }},
+    {{"format", 0, "json", "an object a line: time, stream, log"},
+     [](LogOptions& o, std::string_view v) -> Result<void> {
+       if (v != "json") return Error::make(Code::invalid_config, quoted(v), ": only json is there");
+       o.json = true;
+       return {};
+     }},
     {{"timestamps", 't', nullptr, "the time in front of each line"}, set_switch<&LogOptions::timestamps>},
 };
 

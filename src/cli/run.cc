@@ -139,8 +139,11 @@ int run(Context& context, Arguments args) {
   RunCommand command;
   if (auto status = read(context, run_options(), args, command)) return *status;
   const plan::RunOptions& options = command.request.run;
-  const AttachOptions attach{
-      .stdin_open = options.interactive, .tty = options.tty, .forward_signals = command.forward_signals};
+  const AttachOptions attach{.stdin_open = options.interactive,
+                             .tty = options.tty,
+                             .forward_signals = command.forward_signals,
+                             .on_running = {},
+                             .detach_keys = command.detach_keys};
   if (!command.detach)
     if (auto fine = check_terminal(attach); !fine) return context.fail(fine.error(), kOwnFailure);
   auto id_file = IdFile::make(command.cidfile);

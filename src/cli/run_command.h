@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/attach.h"
 #include "cli/environment.h"
 #include "cli/options.h"
 #include "plan/parse_options.h"
@@ -21,6 +22,7 @@ struct RunCommand {
   std::string image;      ///< name, id or file; empty with --bundle
   bool detach = false;
   bool forward_signals = true;
+  std::string detach_keys = std::string(kUsualDetachKeys);
   std::string cidfile;
   std::optional<oci::Platform> platform;
 

@@ -146,9 +146,14 @@ constexpr Option<C> kTable[] = {
 
     {{"detach", 'd', nullptr, "run in the background and print the id"}, set_switch<&C::detach>},
     {{"sig-proxy", 0, nullptr, nullptr}, set_switch<&C::forward_signals>},
+    {{"detach-keys", 0, "KEYS", "what lets go of a terminal (default ctrl-p,ctrl-q)"},
+     [](C& c, V v) -> Result<void> {
+       c.detach_keys = TRY(parse_detach_keys(v));
+       return {};
+     }},
 };
 
-constexpr std::size_t kOfRunAlone = 2;
+constexpr std::size_t kOfRunAlone = 3;
 
 }  // namespace
 

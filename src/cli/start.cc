@@ -40,7 +40,13 @@ int start_attached(Context& context, const StartCommand& command, const std::str
   if (!id) return context.fail(id.error());
   auto info = engine->info(*id);
   if (!info) return context.fail(info.error());
-  Foreground foreground{*id, name, {.stdin_open = command.interactive, .tty = info->tty, .forward_signals = true}};
+  Foreground foreground{*id,
+                        name,
+                        {.stdin_open = command.interactive,
+                         .tty = info->tty,
+                         .forward_signals = true,
+                         .on_running = {},
+                         .detach_keys = std::string(command.notify ? "" : kUsualDetachKeys)}};
   if (command.notify) {
     foreground.attach.stopped_is_success = true;
     foreground.attach.on_running = [&] {

@@ -7,6 +7,7 @@
 namespace skink::cli {
 
 extern const Verb kRunVerb, kCreateVerb;                                                  // run.cc
+extern const Verb kAttachVerb;                                                            // attach_verb.cc
 extern const Verb kStartVerb;                                                             // start.cc
 extern const Verb kStopVerb, kRestartVerb, kKillVerb, kPauseVerb, kUnpauseVerb, kRmVerb;  // stop.cc
 extern const Verb kUpdateVerb;                                                            // update.cc

@@ -156,10 +156,12 @@ Result<int> Attachment::run() {
   front_.next_output = [this] { return next_output(); };
   front_.on_signal = [this](int signal) { on_signal(signal); };
   front_.output_fds = {output_event_.get()};
+  front_.detach_keys = options_.detach_keys;
   Patience patience(roots_, id_);
   front_.patience = [&patience] { return patience.check(); };
   auto done = front_.run(signals);
   raw_.reset();
+  if (done && front_.detached()) return 0;
   // Only so that it can be removed or started at once; how it ended is known.
   if (done || !launched_) (void)await_no_supervisor(supervised_.alive.get(), patience);
   if (!done) return std::move(done).error();

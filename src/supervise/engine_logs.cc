@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <csignal>
 
+#include "base/text.h"
 #include "fs/dir.h"
 #include "supervise/engine_impl.h"
 #include "supervise/log_reader.h"
@@ -28,6 +29,7 @@ class LogPrinter {
     if (!(piece.stream == Stream::out ? options_.out : options_.err)) return true;
     if (options_.since_ns && piece.time_ns < *options_.since_ns) return true;
     if (options_.until_ns && piece.time_ns > *options_.until_ns) return true;
+    if (options_.json) return print_json(piece, stream);
     const int fd = piece.stream == Stream::out ? 1 : 2;
     if (!TRY(write(fd, options_.timestamps ? stamped(piece, stream) : std::string(piece.bytes)))) return false;
     if (piece.missing == 0) return true;
@@ -35,7 +37,45 @@ class LogPrinter {
     return write(2, str("skink: ", piece.missing, " bytes of output are missing here: the disk was full\n"));
   }
 
+  /// What is left of lines without an end.
+  Result<bool> finish() {
+    for (std::size_t stream = 0; stream < lines_.size(); ++stream)
+      if (!lines_[stream].text.empty() && !TRY(write(1, document(stream, true)))) return false;
+    return true;
+  }
+
  private:
+  struct Line {
+    std::string text;
+    std::int64_t time_ns = 0;  ///< of its beginning
+  };
+
+  Result<bool> print_json(const LogPiece& piece, std::size_t stream) {
+    constexpr std::size_t kLongest = 64U << 10;
+    Line& line = lines_[stream];
+    std::string documents;
+    for (const char byte : piece.bytes) {
+      if (line.text.empty()) line.time_ns = piece.time_ns;
+      line.text += byte;
+      if (byte == '\n' || line.text.size() >= kLongest) documents += document(stream, byte != '\n');
+    }
+    if (piece.missing != 0)
+      documents += oci::dump_json({{"time", fs::rfc3339(piece.time_ns)}, {"missing", piece.missing}}) + "\n";
+    return write(1, documents);
+  }
+
+  std::string document(std::size_t stream, bool partial) {
+    Line& line = lines_[stream];
+    if (!partial) line.text.pop_back();
+    oci::Json json{{"time", fs::rfc3339(line.time_ns)}, {"stream", stream == 0 ? "stdout" : "stderr"}};
+    // JSON has no bytes: what is no text comes as hexadecimal digits.
+    if (is_utf8(line.text)) json["log"] = line.text;
+    else json["bytes"] = to_hex(reinterpret_cast<const std::uint8_t*>(line.text.data()), line.text.size());
+    if (partial) json["partial"] = true;
+    line.text.clear();
+    return oci::dump_json(json) + "\n";
+  }
+
   std::string stamped(const LogPiece& piece, std::size_t stream) {
     std::string text;
     const std::string stamp = fs::rfc3339(piece.time_ns) + " ";
@@ -55,6 +95,7 @@ class LogPrinter {
   }
 
   const LogOptions& options_;
+  std::array<Line, 2> lines_;
   std::array<bool, 2> at_line_start_ = {true, true};
 };
 
@@ -117,10 +158,14 @@ Result<void> Engine::logs(const std::string& id, const LogOptions& options) {
   LogPrinter printer(options);
   if (!TRY(print_present(reader, printer))) return {};
   if (options.follow) TRY(follow(reader, printer, store_dir.get()));
-  if (is_alive(store_dir.get())) return {};
+  if (is_alive(store_dir.get())) {
+    TRY(printer.finish());
+    return {};
+  }
   // Nobody writes any more: bytes whose supervisor was killed before it noted them are still to come.
   while (const auto piece = TRY(reader.rest()))
-    if (!TRY(printer.print(*piece))) break;
+    if (!TRY(printer.print(*piece))) return {};
+  TRY(printer.finish());
   return {};
 }
 

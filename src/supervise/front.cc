@@ -94,12 +94,30 @@ void Front::read_input() {
   std::array<char, kInputChunk> bytes;  // NOLINT: filled by read
   const ssize_t got = ::read(0, bytes.data(), bytes.size());
   if (got > 0) {
-    input_.append(bytes.data(), static_cast<std::size_t>(got));
+    const std::string_view typed(bytes.data(), static_cast<std::size_t>(got));
+    if (terminal_ && !detach_keys.empty()) take_typed(typed);
+    else input_.append(typed);
     return;
   }
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   input_open_ = false;
   if (!terminal_) input_target_.reset();
+}
+
+// What may become the keys is held back until it is known not to.
+void Front::take_typed(std::string_view bytes) {
+  for (const char byte : bytes) {
+    if (byte != detach_keys[keys_matched_]) {
+      input_.append(detach_keys, 0, keys_matched_);
+      keys_matched_ = 0;
+    }
+    if (byte != detach_keys[keys_matched_]) {
+      input_ += byte;
+    } else if (++keys_matched_ == detach_keys.size()) {
+      detached_ = true;
+      return;
+    }
+  }
 }
 
 void Front::write_input() {
@@ -164,6 +182,7 @@ Result<void> Front::run(const ForwardedSignals& signals) {
     const auto ready = [&](std::size_t at) { return at != kNone && fds[at].revents != 0; };
     if (ready(signal_at)) handle_signals(signals.fd());
     if (ready(in_at)) read_input();
+    if (detached_) return {};
     if (ready(target_at)) write_input();
     if (ready(out_at)) write_output();
     if (ready(control_at)) over_ = TRY(on_control());

@@ -9,6 +9,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -65,11 +66,15 @@ class Front {
 
   /// From now on standard input goes there (with `pass`); closed at its end. A terminal also gets window sizes.
   void set_input(UniqueFd target, bool terminal, bool pass);
-  /// Ends when on_control said so and all output is written.
+  /// Typed on a terminal in a row, these bytes end run(); they are not passed on.
+  std::string detach_keys;
+  [[nodiscard]] bool detached() const { return detached_; }
+  /// Ends when on_control said so and all output is written, or when it was let go of.
   Result<void> run(const ForwardedSignals& signals);
 
  private:
   void read_input();
+  void take_typed(std::string_view bytes);
   void write_input();
   void handle_signals(int fd);
   void copy_window_size() const;
@@ -78,6 +83,8 @@ class Front {
   UniqueFd input_target_;
   bool terminal_ = false, input_open_ = false, over_ = false;
   std::string input_;  // read, not yet written
+  std::size_t keys_matched_ = 0;
+  bool detached_ = false;
   std::optional<Output> output_;
   bool out_broken_ = false, err_broken_ = false;
 };

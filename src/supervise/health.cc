@@ -31,8 +31,8 @@ std::string shown(std::string_view text) {
 }  // namespace
 
 std::string_view Supervisor::name_of(const ProbeState& state) const {
-  constexpr std::string_view kNames[] = {"startup", "liveness", "readiness"};
-  return kNames[static_cast<std::size_t>(&state - probes_.data())];
+  constexpr std::string_view kWords[] = {"startup", "liveness", "readiness"};
+  return kWords[static_cast<std::size_t>(&state - probes_.data())];
 }
 
 // At the start of a run, and when a successor takes one over: then what has passed has passed.

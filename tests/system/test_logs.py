@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """logs: what a container wrote, whole and in order."""
 
+import json
 import os
 import re
 import signal
@@ -110,3 +111,18 @@ def test_a_reader_that_goes_away(sk):
     done = subprocess.run(["sh", "-c", "%s | head -n 1" % " ".join(sk.command("logs", name))], capture_output=True,
                           env=sk.world.environment(), timeout=60)
     assert done.stdout == b"1\n" and done.stderr == b""
+
+
+def test_one_stream_and_json(sk):
+    name = sk.running("--restart", "no", command=["sh", "-c", "echo out; echo err >&2; printf '\\377\\n'; printf 'no end'"])
+    sk.wait_state(name, "exited")
+    assert sk("logs", "--stream", "stderr", name).err == "err\n" and sk("logs", "--stream", "stderr", name).out == ""
+    assert sk("logs", "--stream", "stdout", name).raw_out == b"out\n\xff\nno end"
+    lines = [json.loads(line) for line in sk.ok("logs", "--format", "json", name).splitlines()]
+    assert {(one["stream"], one.get("log", one.get("bytes")), one.get("partial")) for one in lines} == {
+        ("stdout", "out", None), ("stderr", "err", None), ("stdout", "ff", None), ("stdout", "no end", True)}
+    assert len(lines) == 4 and [one["bytes"] for one in lines if "bytes" in one] == ["ff"]
+    assert all(one["time"].endswith("Z") for one in lines)
+    assert len(sk.ok("logs", "--format", "json", "--tail", "1", "--stream", "stderr", name).splitlines()) == 1
+    sk.fails("logs", "--stream", "both", name, match="neither stdout nor stderr")
+    sk.fails("logs", "--format", "xml", name, match="only json")

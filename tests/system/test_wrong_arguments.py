@@ -3,7 +3,7 @@
 
 import pytest
 
-VERBS = ["run", "create", "start", "stop", "kill", "restart", "pause", "unpause", "rm", "ps", "logs", "wait", "exec", "inspect",
+VERBS = ["run", "create", "start", "attach", "stop", "kill", "restart", "pause", "unpause", "rm", "ps", "logs", "wait", "exec", "inspect",
          "stats", "top", "metrics", "update", "why", "events", "doctor", "heal", "load", "images", "tag", "rmi", "version", "info"]
 
 TABLE = [

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 
-RUNNING = {"stop", "kill", "pause", "unpause", "exec", "restart", "stats", "top"}
+RUNNING = {"stop", "kill", "pause", "unpause", "exec", "restart", "stats", "top", "attach"}
 ANY = {"start", "rm", "logs", "wait", "inspect", "metrics", "why", "update"}
 IMAGES = {"run", "create", "tag", "rmi", "inspect", "images"}
 FILES = {"run", "create", "load"}
