@@ -192,7 +192,7 @@ struct AttachOptions {
   bool forward_signals = true;
   /// Called each time when the program runs: at once for one that already does, and after each relaunch.
   std::function<void()> on_running;
-  /// With a terminal: these bytes in a row let go of the container, which goes on; the status is 0 then. Empty: none do.
+  /// With a terminal: these bytes in a row let go of the container, which goes on; the status is 0 then. Empty: none.
   std::string detach_keys;
   bool stopped_is_success = false;  ///< the status is 0 when it ended because skink was told to stop it
 };

@@ -77,7 +77,7 @@ void add_history(const ContainerInfo& info, std::int64_t now, Page& page) {
     const std::int64_t ran = run->exit.at_ns > run->started_ns ? run->exit.at_ns - run->started_ns : 0;
     const std::string status = run->exit.known ? str(run->exit.status) : std::string("?");
     page.raw(str("  ", human_ago(run->exit.at_ns, now), ": status ", status, run->exit.oom ? " (out of memory)" : "",
-                 " after ", duration_text(ran), "; ", run->outcome, '\n'));
+                 " after ", duration_text(ran), "; ", printable(run->outcome), '\n'));
   }
 }
 
@@ -120,7 +120,7 @@ std::string page_of(const ContainerInfo& info, const std::string& output, std::i
     page.line("Last end:", info.last_exit->at_ns == 0 ? "not known when" : human_ago(info.last_exit->at_ns, now));
     page.line("Because:", end_text(*info.last_exit));
   }
-  if (!info.history.empty()) page.line("Then:", info.history.back().outcome);
+  if (!info.history.empty()) page.line("Then:", printable(info.history.back().outcome));
   page.line("Policy:", policy_text(info.restart));
   add_history(info, now, page);
   if (!output.empty()) page.raw(str("\nThe last lines of its output:\n", indented(output)));

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/channel.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
+
+#include "fs/dir.h"
 
 namespace skink::launch {
 
@@ -47,6 +50,20 @@ Result<void> send(int socket_fd, plan::Kind kind, const std::vector<UniqueFd>& f
     return Error::make(Code::not_found, "the container's process is gone");
   if (put < 0) return Error::from_errno(errno, "send to the container's process");
   return {};
+}
+
+Result<void> await_message(int socket_fd, std::int64_t end_ns) {
+  for (;;) {
+    const std::int64_t left = end_ns - fs::monotonic_ns();
+    pollfd ready{socket_fd, POLLIN, 0};
+    const int count = ::poll(&ready, 1, left <= 0 ? 0 : static_cast<int>(left / 1'000'000 + 1));
+    if (count > 0) return {};
+    if (count < 0 && errno != EINTR) return Error::from_errno(errno, "poll");
+    if (left <= 0)
+      return Error::make(Code::busy,
+                         "the process does not get to its program: something in the container has stopped it, or its "
+                         "control group is frozen or has no CPU time");
+  }
 }
 
 Result<std::optional<Received>> receive(int socket_fd) {

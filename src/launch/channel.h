@@ -2,6 +2,7 @@
 // Channel: the launcher's end of the SEQPACKET protocol of plan/child_plan.h.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -25,6 +26,9 @@ Result<SocketPair> make_socket_pair();
 /// Sends one message with `arg`, and with these descriptors beside it. A peer that is gone is an error of kind
 /// not_found.
 Result<void> send(int socket_fd, plan::Kind kind, const std::vector<UniqueFd>& files = {}, int arg = 0);
+
+/// Waits until there is something to receive. busy when that is not before `end_ns` (CLOCK_BOOTTIME).
+Result<void> await_message(int socket_fd, std::int64_t end_ns);
 
 /// The next message, or nothing at end of file. Blocks.
 Result<std::optional<Received>> receive(int socket_fd);

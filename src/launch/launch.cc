@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -12,6 +13,7 @@
 #include <csignal>
 
 #include "base/text.h"
+#include "fs/dir.h"
 #include "launch/affinity.h"
 #include "launch/channel.h"
 #include "launch/encode.h"
@@ -75,6 +77,7 @@ class Launch {
   std::function<Result<void>()> complete_group;  // only if that comes after the process
   std::function<Result<void>(const sys::ProcessIdentity&)> record;
   bool waits_for_start = false;
+  std::int64_t patience_ns = 0;
   Trace trace;
 
   Result<void> start(Descriptors& fds, const EncodeOptions& encoding, const Stdio& stdio);
@@ -86,6 +89,7 @@ class Launch {
 
  private:
   Result<void> place();
+  Result<void> place_living();
   Result<void> take_inner(Received& received);
   Result<void> give_net_devices();
   Result<void> on_hooks();
@@ -162,8 +166,17 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
   return {};
 }
 
-// Order: recorded before it is let go. It has put itself into its groups by then or will before anything else (A46).
+// One that is killed meanwhile (its memory limit is too small) is missed by whatever looks at it next.
 Result<void> Launch::place() {
+  auto placed = place_living();
+  pollfd ended{process_.pidfd.get(), POLLIN, 0};
+  if (placed || ::poll(&ended, 1, 0) <= 0) return placed;
+  // Order: what it has said itself comes first, see better_reason().
+  return died_early().as(Code::not_found);
+}
+
+// Order: recorded before it is let go. It has put itself into its groups by then or will before anything else (A46).
+Result<void> Launch::place_living() {
   auto identity = sys::identify(process_.pid);
   if (!identity) return Error::make(Code::not_found, "the container's process ended at once");
   launched_.identity = *std::move(identity);
@@ -274,7 +287,9 @@ Error Launch::died_early() {
 }
 
 Result<void> Launch::follow() {
+  const std::int64_t end = patience_ns == 0 ? 0 : fs::monotonic_ns() + patience_ns;
   for (;;) {
+    if (end != 0) TRY(await_message(sockets_.ours.get(), end));
     auto received = TRY(receive(sockets_.ours.get()));
     // End of file: after ready the program has been executed, before it the process has died.
     if (!received) {
@@ -382,7 +397,10 @@ bool can_follow(const plan::LaunchPlan& plan, const ContainerRequest& request) {
   const auto binds = [](const plan::MountStep& mount) {
     return binds_group(mount) && (mount.flags & plan::kMountOfHost) == 0;
   };
-  return !request.as_sibling && (plan.flags & plan::kTwoStages) == 0 && std::ranges::none_of(plan.mounts, binds);
+  if (request.as_sibling || (plan.flags & plan::kTwoStages) != 0 || std::ranges::any_of(plan.mounts, binds))
+    return false;
+  const auto sources = static_cast<std::size_t>(std::ranges::count_if(plan.mounts, binds_group));
+  return request.location != nullptr && request.location->places.size() + sources <= plan::kMostGroups;
 }
 
 }  // namespace
@@ -467,6 +485,7 @@ Result<Launched> exec_in_container(const ExecRequest& request) {
   launch.container = &request.target;
   launch.spec = request.spec;
   launch.group = request.group;
+  launch.patience_ns = request.patience_ns;
   launch.attach = request.attach;
   launch.record = request.record;
   launch.trace = request.trace;

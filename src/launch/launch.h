@@ -111,6 +111,9 @@ struct ExecRequest {
   bool plain_output = false;    ///< as in ContainerRequest
   bool reset_affinity = false;  ///< likewise; process.execCPUAffinity comes before it
   int seccomp_cache_fd = -1;
+  /// How long it may take until the program is executed, 0: for ever. What is in the container can stop the process on
+  /// its way (a signal to all, a frozen group, no CPU time); it is killed then, and the error is busy.
+  std::int64_t patience_ns = 0;
   std::function<Result<void>(const sys::ProcessIdentity&)> record;
   Trace trace;
 };

@@ -248,8 +248,8 @@ static_assert((kHasUserNamespace + kNewCgroupNamespace + kTerminal + kNewNetwork
                kHostMounts | kSetScheduler | kSetIoPriority | kSetPersonality | kMakeWorkdir | kSetMemoryPolicy |
                kJoinedMounts | kPlainOutput | kBindDevices | kGroupsFollow));
 
-/// At most so many descriptors with `placed` (the kernel has 14 controllers, and hierarchies without one).
-inline constexpr U32 kMostGroups = 128;
+/// At most so many descriptors with `placed`: SCM_MAX_FD of the kernel.
+inline constexpr U32 kMostGroups = 253;
 
 struct Plan {
   U32 magic, version, size, flags;

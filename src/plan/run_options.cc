@@ -215,20 +215,21 @@ Result<std::optional<oci::CpuLimits>> make_cpu(const RunOptions& options) {
   return std::optional(cpu);
 }
 
-// What a container has now, in the words of the command line.
+// What a container has now, in the words of the command line. What is no limit has none.
 RunOptions words_of(const oci::Resources& now) {
   RunOptions words;
+  const auto positive = [](const std::optional<std::int64_t>& value) {
+    return value && *value > 0 ? value : std::optional<std::int64_t>();
+  };
   if (now.memory) {
-    words.memory = now.memory->limit;
-    words.memory_swap = now.memory->swap;
-    words.memory_reservation = now.memory->reservation;
+    words.memory = positive(now.memory->limit);
+    words.memory_swap = words.memory ? now.memory->swap : std::optional<std::int64_t>();
+    words.memory_reservation = positive(now.memory->reservation);
   }
   if (!now.cpu) return words;
-  if (now.cpu->quota && now.cpu->period.value_or(0) != 0)
+  if (positive(now.cpu->quota) && now.cpu->period.value_or(0) != 0)
     words.cpus = static_cast<double>(*now.cpu->quota) / static_cast<double>(*now.cpu->period);
   if (now.cpu->shares) words.cpu_shares = static_cast<std::int64_t>(*now.cpu->shares);
-  words.cpuset_cpus = now.cpu->cpus;
-  words.cpuset_mems = now.cpu->mems;
   return words;
 }
 
@@ -273,6 +274,7 @@ Result<oci::Resources> make_resources(const RunOptions& options) {
 
 // ---- changes of limits ----
 
+// Only the members that are named change; the others of a bundle's configuration stay as they are.
 Result<void> change_memory(const RunOptions& given, const RunOptions& now, ChangedLimits& limits) {
   if (!given.memory && !given.memory_swap && !given.memory_reservation) return {};
   RunOptions both = now;
@@ -280,11 +282,24 @@ Result<void> change_memory(const RunOptions& given, const RunOptions& now, Chang
   if (given.memory) both.memory_swap.reset();
   for (const auto member : {&RunOptions::memory, &RunOptions::memory_swap, &RunOptions::memory_reservation})
     if (given.*member) both.*member = given.*member;
-  limits.whole.memory = TRY(make_memory(both));
-  oci::MemoryLimits change = limits.whole.memory.value_or(oci::MemoryLimits{});
-  if (!change.limit && now.memory) change.limit = change.swap = -1;
-  if (!change.reservation && now.memory_reservation) change.reservation = -1;
-  limits.change.memory = change;
+  const oci::MemoryLimits wanted = TRY(make_memory(both)).value_or(oci::MemoryLimits{});
+  oci::MemoryLimits& whole = limits.whole.memory.emplace(limits.whole.memory.value_or(oci::MemoryLimits{}));
+  oci::MemoryLimits& change = limits.change.memory.emplace();
+  oci::MemoryLimits& undo = limits.undo.memory.emplace();
+  constexpr std::int64_t kNone = -1;
+  if (given.memory || given.memory_swap) {
+    undo.limit = whole.limit.value_or(kNone);
+    undo.swap = whole.swap.value_or(kNone);
+    whole.limit = wanted.limit;
+    whole.swap = wanted.swap;
+    change.limit = wanted.limit.value_or(kNone);
+    change.swap = wanted.swap.value_or(kNone);
+  }
+  if (given.memory_reservation) {
+    undo.reservation = whole.reservation.value_or(kNone);
+    whole.reservation = wanted.reservation;
+    change.reservation = wanted.reservation.value_or(kNone);
+  }
   return {};
 }
 
@@ -294,14 +309,31 @@ Result<void> change_cpu(const RunOptions& given, const RunOptions& now, ChangedL
   RunOptions both = now;
   if (given.cpus) both.cpus = given.cpus;
   if (given.cpu_shares) both.cpu_shares = given.cpu_shares;
-  if (!given.cpuset_cpus.empty()) both.cpuset_cpus = given.cpuset_cpus;
-  if (!given.cpuset_mems.empty()) both.cpuset_mems = given.cpuset_mems;
-  limits.whole.cpu = TRY(make_cpu(both));
-  oci::CpuLimits change = limits.whole.cpu.value_or(oci::CpuLimits{});
-  if (!change.quota && now.cpus) change.quota = -1;
+  const oci::CpuLimits wanted = TRY(make_cpu(both)).value_or(oci::CpuLimits{});
+  oci::CpuLimits& whole = limits.whole.cpu.emplace(limits.whole.cpu.value_or(oci::CpuLimits{}));
+  oci::CpuLimits& change = limits.change.cpu.emplace();
+  oci::CpuLimits& undo = limits.undo.cpu.emplace();
   constexpr std::uint64_t kUsualShares = 1024;
-  if (!change.shares && now.cpu_shares) change.shares = kUsualShares;
-  limits.change.cpu = change;
+  if (given.cpus) {
+    undo.quota = whole.quota.value_or(-1);
+    undo.period = whole.period;
+    whole.quota = wanted.quota;
+    whole.period = wanted.period;
+    change.quota = wanted.quota.value_or(-1);
+    change.period = wanted.period;
+  }
+  if (given.cpu_shares) {
+    undo.shares = whole.shares.value_or(kUsualShares);
+    whole.shares = wanted.shares;
+    change.shares = wanted.shares.value_or(kUsualShares);
+  }
+  const auto take_set = [](const std::string& given_set, std::string& w, std::string& c, std::string& u) {
+    if (given_set.empty()) return;
+    u = w;
+    w = c = given_set;
+  };
+  take_set(given.cpuset_cpus, whole.cpus, change.cpus, undo.cpus);
+  take_set(given.cpuset_mems, whole.mems, change.mems, undo.mems);
   return {};
 }
 
@@ -380,11 +412,12 @@ Result<oci::Spec> make_spec(const RunOptions& options, const ImageFacts& facts, 
 }
 
 Result<ChangedLimits> change_limits(const RunOptions& given, const oci::Resources& now) {
-  ChangedLimits limits{.whole = now, .change = {}};
+  ChangedLimits limits{.whole = now, .change = {}, .undo = {}};
   const RunOptions words = words_of(now);
   TRY(change_memory(given, words, limits));
   TRY(change_cpu(given, words, limits));
   if (!given.pids_limit) return limits;
+  limits.undo.pids_limit = now.pids_limit.value_or(-1);
   limits.whole.pids_limit = limits.change.pids_limit = TRY(make_pids(*given.pids_limit));
   return limits;
 }

@@ -52,9 +52,10 @@ struct RunOptions {
   std::optional<std::int64_t> storage_size;  ///< --storage-opt size=
 };
 
-/// Limits that were changed: all of them, and those that a running container's groups have to be told.
+/// Limits that were changed: all of them, those that a running container's groups have to be told, and those that take
+/// that back.
 struct ChangedLimits {
-  oci::Resources whole, change;
+  oci::Resources whole, change, undo;
 };
 /// `now` with the limits that `given` names (memory, memory_swap, memory_reservation, cpus, cpu_shares, cpuset_cpus,
 /// cpuset_mems, pids_limit); 0 takes one off. Combinations are checked as for a new container.

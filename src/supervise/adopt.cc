@@ -60,9 +60,12 @@ void Supervisor::adopt_execs() {
       if (auto opened = sys::open_identified(process.identity)) exec.pidfd = std::move(*opened);
     if (!exec.pidfd) {  // it is over; its record stays for who asks
       const auto record = find_record(process.identity.pid, process.exits_from);
-      tell_exec_died(process.identity.pid, record && *record ? last_exit_of(**record) : unknown_exit());
+      if (!process.of_probe)
+        tell_exec_died(process.identity.pid, record && *record ? last_exit_of(**record) : unknown_exit());
       continue;
     }
+    // Nobody waits for what a probe of a predecessor says.
+    if (process.of_probe) end_exec(exec);
     if (watch(exec.pidfd.get(), Source::exec, EPOLLIN)) execs_.emplace(process.identity.pid, std::move(exec));
   }
   std::erase_if(status_.execs, [this](const ExecProcess& process) { return !execs_.contains(process.identity.pid); });

@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "fs/dir.h"
+#include "plan/launch_plan.h"
 #include "security/security.h"
 #include "supervise/engine_impl.h"
 #include "supervise/event_log.h"
@@ -205,7 +206,7 @@ Result<Resolved> resolve_image(const image::Store& images, const EngineOptions& 
   return resolved;
 }
 
-Result<Resolved> resolve_bundle(const std::string& bundle) {
+Result<Resolved> resolve_bundle(const std::string& bundle, const plan::RunOptions& run) {
   const UniqueFd dir = TRY_CTX(sys::open_at(AT_FDCWD, bundle.c_str(), O_RDONLY | O_DIRECTORY), "bundle");
   auto text = fs::read_file(dir.get(), kConfigFile, oci::kConfigLimit);
   if (!text) return std::move(text.error().context("bundle ", skink::quoted(bundle)));
@@ -215,6 +216,9 @@ Result<Resolved> resolve_bundle(const std::string& bundle) {
   if (!findings.empty()) return Error(findings.front()).context("bundle ", skink::quoted(bundle), ": config.json");
   // Relative sources and root.path are meant from the bundle's directory, wherever the supervisor runs.
   if (!resolved.spec.root.path.starts_with('/')) resolved.spec.root.path = str(bundle, "/", resolved.spec.root.path);
+  auto& resources = resolved.spec.linux.resources;
+  resources = TRY(plan::change_limits(run, resources.value_or(oci::Resources{}))).whole;
+  resources->devices = plan::with_default_devices(std::move(resources->devices));
   return resolved;
 }
 
@@ -277,7 +281,7 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
     std::string bundle;
     if (!request.bundle.empty()) bundle = TRY(absolute_bundle(request.bundle));
     Resolved resolved = TRY(bundle.empty() ? resolve_image(impl_->images, impl_->options, request, draft.id, notes)
-                                           : resolve_bundle(bundle));
+                                           : resolve_bundle(bundle, request.run));
     resolved.spec.linux.cgroups_path = str("/skink/", draft.id);
     if (name.empty()) name = make_up_name(roots);
     Container container = container_of(request, resolved, impl_->options);

@@ -61,7 +61,7 @@ Result<void> Supervisor::handle_update(const oci::Json& json) {
   container_.restart = container.restart;
   container_.stop_timeout_ns = container.stop_timeout_ns;
   spec_.linux.resources = TRY(read_spec(kFdStoreDir, container_)).linux.resources;
-  tell_event("update");
+  if (!oci::get_bool(json, "undo")) tell_event("update");
   if (status_.step == Step::waiting && container_.restart.kind == RestartPolicy::Kind::no)
     give_up(status_.last_exit.value_or(LastExit{}));
   return {};
@@ -76,8 +76,7 @@ Result<void> Engine::update(const std::string& id, const UpdateRequest& request)
   Container container = TRY(read_container(lock.fd(), id));
   TRY(change_policy(request, container));
   oci::Spec spec = TRY(oci::parse_spec(TRY(fs::read_file(lock.fd(), kConfigFile, oci::kConfigLimit))));
-  oci::Resources before = spec.linux.resources.value_or(oci::Resources{});
-  const auto limits = TRY(plan::change_limits(request.limits, before));
+  const auto limits = TRY(plan::change_limits(request.limits, spec.linux.resources.value_or(oci::Resources{})));
   const bool limited = limits.change.memory || limits.change.cpu || limits.change.pids_limit;
   spec.linux.resources = limits.whole;
   Files files(lock.fd(), container.durable);
@@ -93,10 +92,10 @@ Result<void> Engine::update(const std::string& id, const UpdateRequest& request)
   auto changed = change();
   if (changed) return {};
   files.put_back();
-  // What it has taken of the new limits it gives back. Rules for devices were not changed.
-  before.devices.clear();
+  // What it has taken of the new limits it gives back.
   Patience patience(impl_->roots, id);
-  (void)ask_supervisor(impl_->roots, id, {{"op", "update"}, {"resources", text_of(before)}}, patience);
+  (void)ask_supervisor(impl_->roots, id, {{"op", "update"}, {"resources", text_of(limits.undo)}, {"undo", true}},
+                       patience);
   return changed;
 }
 

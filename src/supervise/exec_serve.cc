@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 
 #include "fs/dir.h"
 #include "launch/launch.h"
@@ -17,23 +18,23 @@
 
 namespace skink::supervise {
 
-// `from` is where in `exits` its end will be; `console` its terminal, if it has one.
-Result<pid_t> Supervisor::start_process(const oci::Process& process, const launch::Stdio& stdio, UniqueFd& console,
-                                        std::int64_t& from) {
+Result<pid_t> Supervisor::start_process(ExecStart& start) {
   launch::ExecRequest request;
   request.spec = &spec_;
-  request.process = &process;
+  request.process = start.process;
   request.target = status_.init;
   request.group = &*group_;
   request.as_sibling = guard_pidfd_.get() >= 0;
   request.seccomp_cache_fd = seccomp_cache_.get();
-  request.stdio = stdio;
+  request.stdio = start.stdio;
+  request.patience_ns = start.patience_ns;
   Exec exec;
-  from = exec.process.exits_from = TRY(exits_end(kFdExits));
+  exec.process.of_probe = start.of_probe;
+  start.exits_from = exec.process.exits_from = TRY(exits_end(kFdExits));
   auto launched = TRY(launch::exec_in_container(request));
   exec.process.identity = launched.identity;
   exec.pidfd = std::move(launched.pidfd);
-  console = std::move(launched.console);
+  start.console = std::move(launched.console);
   const pid_t pid = launched.identity.pid;
   TRY(watch(exec.pidfd.get(), Source::exec, EPOLLIN));
   status_.execs.push_back(exec.process);
@@ -44,6 +45,13 @@ Result<pid_t> Supervisor::start_process(const oci::Process& process, const launc
   return pid;
 }
 
+// With what it has started: it is the leader of a session, and its number is nobody else's while it is not reaped.
+void Supervisor::end_exec(const Exec& exec) {
+  if (!sys::signal_pidfd(exec.pidfd.get(), 0)) return;
+  ::kill(-exec.process.identity.pid, SIGKILL);
+  (void)sys::signal_pidfd(exec.pidfd.get(), SIGKILL);
+}
+
 Result<void> Supervisor::handle_exec(Client& client, Message& message) {
   if (status_.step != Step::running || !group_) return Error::make(Code::busy, "the container is not running");
   if (status_.paused) return Error::make(Code::busy, "cannot exec in a paused container; unpause it first");
@@ -51,16 +59,19 @@ Result<void> Supervisor::handle_exec(Client& client, Message& message) {
   if (execs_.size() >= kMostParked - 8) return Error::make(Code::busy, "exec: too many processes at once");
   const std::string text = TRY(sys::read_all(message.fds[0].get(), oci::kDocumentLimit, "process"));
   const oci::Process process = TRY(oci::parse_process(text));
-  launch::Stdio stdio{null_.get(), null_.get(), null_.get()};
-  if (message.fds.size() == 4) stdio = {message.fds[1].get(), message.fds[2].get(), message.fds[3].get()};
+  // The supervisor does nothing else meanwhile, and what is in the container can stop the process on its way.
+  constexpr std::int64_t kPatienceNs = 30'000'000'000;
+  ExecStart start;
+  start.process = &process;
+  start.stdio = {null_.get(), null_.get(), null_.get()};
+  if (message.fds.size() == 4) start.stdio = {message.fds[1].get(), message.fds[2].get(), message.fds[3].get()};
+  start.patience_ns = kPatienceNs;
   tell_exec("exec_create", process, 0);
-  UniqueFd terminal;
-  std::int64_t from = 0;
-  const pid_t pid = TRY(start_process(process, stdio, terminal, from));
+  const pid_t pid = TRY(start_process(start));
   tell_exec("exec_start", process, pid);
   exec_clients_[pid] = client.socket.get();
-  const int console = terminal.get();
-  reply(client, {{"ok", true}, {"pid", pid}, {"from", from}},
+  const int console = start.console.get();
+  reply(client, {{"ok", true}, {"pid", pid}, {"from", start.exits_from}},
         console >= 0 ? std::span<const int>(&console, 1) : std::span<const int>());
   return {};
 }
@@ -77,7 +88,7 @@ void Supervisor::check_execs() {
     }
   }
   for (const auto& [pid, last] : ended) {
-    const bool of_probe = std::ranges::any_of(probes_, [p = pid](const ProbeState& state) { return state.pid == p; });
+    const bool of_probe = execs_[pid].process.of_probe;
     if (!of_probe) tell_exec_died(pid, last);
     execs_.erase(pid);
     std::erase_if(status_.execs, [p = pid](const ExecProcess& process) { return process.identity.pid == p; });

@@ -2,6 +2,7 @@
 // The probes of a run: asked by the supervisor itself over sockets that are the container's, or by a process that is
 // started as exec starts one. Nothing here waits; every answer comes through the loop.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -46,6 +47,7 @@ void Supervisor::begin_probes() {
   if (!adopted || probes.readiness.kind == Probe::Kind::none)
     status_.ready = probes.readiness.kind == Probe::Kind::none ? std::optional<bool>() : std::optional(false);
   if (probes.startup.kind == Probe::Kind::none) status_.startup_passed = true;
+  if (!adopted) (void)::unlinkat(kFdRunDir, kHealthFile, 0);
   for (std::size_t i = 0; i < probes_.size(); ++i) {
     probes_[i] = ProbeState{};
     if (list[i]->kind == Probe::Kind::none) continue;
@@ -57,9 +59,7 @@ void Supervisor::begin_probes() {
 
 void Supervisor::end_probes() {
   for (auto& state : probes_) {
-    if (state.pid != 0)
-      if (const auto exec = execs_.find(state.pid); exec != execs_.end())
-        (void)sys::signal_pidfd(exec->second.pidfd.get(), SIGKILL);
+    if (const auto exec = execs_.find(state.pid); exec != execs_.end()) end_exec(exec->second);
     state = ProbeState{};
   }
   status_.health.clear();
@@ -76,11 +76,10 @@ void Supervisor::resume_probes() {
 }
 
 void Supervisor::check_probes(std::int64_t now) {
+  if (status_.stop_wanted) return;
   for (auto& state : probes_) {
     if (state.deadline_ns != 0 && now >= state.deadline_ns) {
-      // Its process, if it has one, goes on to its end unheard.
-      if (const auto exec = execs_.find(state.pid); exec != execs_.end())
-        (void)sys::signal_pidfd(exec->second.pidfd.get(), SIGKILL);
+      if (const auto exec = execs_.find(state.pid); exec != execs_.end()) end_exec(exec->second);
       probe_done(state, {false, str("no answer within ", duration_text(state.probe->timeout_ns),
                                     state.printed.empty() ? "" : ": ", shown(state.printed))});
     } else if (state.deadline_ns == 0 && state.next_ns != 0 && now >= state.next_ns) {
@@ -121,9 +120,12 @@ Result<void> Supervisor::ask_by_exec(ProbeState& state) {
   if (::fchown(ends[1], process.user.uid, process.user.gid) != 0) return Error::from_errno(errno, "chown of a pipe");
   TRY(watch(state.output.get(), Source::probe, EPOLLIN));
   trim_exits();
-  UniqueFd console;
-  std::int64_t from = 0;
-  state.pid = TRY(start_process(process, {null_.get(), write_end.get(), write_end.get()}, console, from));
+  ExecStart start;
+  start.process = &process;
+  start.stdio = {null_.get(), write_end.get(), write_end.get()};
+  start.of_probe = true;
+  start.patience_ns = state.probe->timeout_ns;
+  state.pid = TRY(start_process(start));
   return {};
 }
 
@@ -167,10 +169,9 @@ void Supervisor::probe_process_ended(pid_t pid, const LastExit& last) {
   for (auto& state : probes_) {
     if (state.pid != pid) continue;
     for (int i = 0; i < 64 && state.output; ++i) {
-      const std::size_t before = state.printed.size();
-      const int fd = state.output.get();
-      probe_event(fd);
-      if (state.printed.size() == before) break;
+      pollfd more{state.output.get(), POLLIN, 0};
+      if (::poll(&more, 1, 0) <= 0 || (more.revents & POLLIN) == 0) break;
+      probe_event(more.fd);
     }
     const std::string text = shown(state.printed);
     probe_done(state,
@@ -199,7 +200,16 @@ void Supervisor::probe_done(ProbeState& state, const ProbeResult& result) {
   state.successes = 0;
   // While it may still be starting a failure says nothing.
   if (!state.passed && now - status_.started_mono_ns < state.probe->grace_ns) return;
-  if (++state.failures >= state.probe->failures) probe_changed(state, false);
+  if (++state.failures < state.probe->failures) return;
+  // What answers no more because it has ended is judged by how it has ended.
+  if (!is_ending()) probe_changed(state, false);
+}
+
+// A process that ends closes what it has and takes its namespace along before it can be seen to have ended.
+bool Supervisor::is_ending() const {
+  constexpr int kMomentMs = 20;
+  pollfd ended{init_pidfd_.get(), POLLIN, 0};
+  return init_gone_ || (init_pidfd_ && ::poll(&ended, 1, kMomentMs) > 0);
 }
 
 // It has succeeded or failed as often as it had to.
@@ -217,7 +227,10 @@ void Supervisor::probe_changed(ProbeState& state, bool good) {
     // The others begin now.
     state.next_ns = 0;
     status_.startup_passed = true;
-    if (probes_[kLiveness].probe == nullptr) status_.health = "healthy";
+    if (probes_[kLiveness].probe == nullptr) {
+      status_.health = "healthy";
+      tell_event("health_status", {{"health", status_.health}});
+    }
     const std::int64_t now = fs::monotonic_ns();
     for (const auto other : {kLiveness, kReadiness})
       if (probes_[other].probe != nullptr) probes_[other].next_ns = now + probes_[other].probe->delay_ns + 1;
@@ -235,9 +248,12 @@ void Supervisor::probe_changed(ProbeState& state, bool good) {
 
 // With the policy no nobody would start it again: then it is only told.
 void Supervisor::probe_failed(const ProbeState& state) {
-  if (container_.restart.kind == RestartPolicy::Kind::no || status_.stop_wanted || !probe_failure_.empty()) return;
-  probe_failure_ = str("its ", name_of(state), " probe (", to_text(*state.probe), ") failed ", state.failures,
-                       state.failures == 1 ? " time" : " times in a row", ", ", state.told);
+  if (container_.restart.kind == RestartPolicy::Kind::no || status_.stop_wanted || !status_.probe_failure.empty())
+    return;
+  constexpr std::size_t kMostShown = 200;
+  status_.probe_failure =
+      str("its ", name_of(state), " probe (", to_text(*state.probe).substr(0, kMostShown), ") failed ", state.failures,
+          state.failures == 1 ? " time" : " times in a row", ", ", state.told);
   stop_within(container_.stop_timeout_ns);
 }
 

@@ -48,8 +48,9 @@ void Supervisor::run_hooks(const std::vector<oci::Hook>& hooks, std::string_view
 Result<void> Supervisor::begin() {
   status_.step = Step::launching;
   status_.incarnation++;
-  sender_.clear();
-  probe_failure_.clear();
+  status_.sender.clear();
+  status_.sent_signal = 0;
+  status_.probe_failure.clear();
   status_.init = {};
   status_.next_try_ns = status_.next_try_mono_ns = 0;
   auto launched = launch();
@@ -262,6 +263,11 @@ void Supervisor::flush_journal() {
   }
 }
 
+void Supervisor::note_sender(int signal, std::string_view who) {
+  status_.sent_signal = signal;
+  status_.sender = str(sys::signal_name(signal), " was ", who);
+}
+
 // Whose limit, or which of our own commands: what an administrator asks first at night.
 std::string Supervisor::cause_of(const LastExit& last) const {
   if (last.oom && group_) {
@@ -269,8 +275,8 @@ std::string Supervisor::cause_of(const LastExit& last) const {
     return hit ? str("out of memory: the limit of ", hit->bytes, " bytes of control group ", hit->path)
                : "out of memory: the host's, as no control group has a limit";
   }
-  if (!probe_failure_.empty()) return probe_failure_;
-  return last.signal != 0 ? sender_ : std::string();
+  if (!status_.probe_failure.empty()) return status_.probe_failure;
+  return last.signal != 0 && last.signal == status_.sent_signal ? status_.sender : std::string();
 }
 
 namespace {
@@ -289,7 +295,7 @@ void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) 
   check_termination();
   const bool ended_by_itself = last.known && last.error.empty();
   // One that a probe has ended is a failure, however well it went when it was told to.
-  const bool judged = ended_by_itself && probe_failure_.empty();
+  const bool judged = ended_by_itself && status_.probe_failure.empty();
   const RunResult run{.success = judged && last.status == 0,
                       .ran_ns = ran_ns,
                       .stop_wanted = status_.stop_wanted || !wants_running(kFdStoreDir),

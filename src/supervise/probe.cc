@@ -142,12 +142,19 @@ Probe probe_of(const oci::Json* json) {
   if (const oci::Json* words = oci::find(*json, "command"); words != nullptr && words->is_array())
     for (const auto& word : *words)
       if (word.is_string()) probe.command.push_back(word.get<std::string>());
-  probe.interval_ns = oci::get_int(*json, "interval_ns", probe.interval_ns);
-  probe.timeout_ns = oci::get_int(*json, "timeout_ns", probe.timeout_ns);
-  probe.delay_ns = oci::get_int(*json, "delay_ns");
-  probe.grace_ns = oci::get_int(*json, "grace_ns");
-  probe.failures = static_cast<std::uint32_t>(oci::get_int(*json, "failures", probe.failures));
-  probe.successes = static_cast<std::uint32_t>(oci::get_int(*json, "successes", probe.successes));
+  // A file may be damaged; and no time is so long that it overflows a clock.
+  constexpr std::int64_t kMillisecond = 1'000'000, kLongest = 365LL * 24 * 3600 * 1'000'000'000,
+                         kMostCount = 1'000'000'000;
+  const auto within = [json](std::string_view key, std::int64_t usual, std::int64_t least, std::int64_t most) {
+    return std::clamp(oci::get_int(*json, key, usual), least, most);
+  };
+  probe.interval_ns = within("interval_ns", probe.interval_ns, kMillisecond, kLongest);
+  probe.timeout_ns = within("timeout_ns", probe.timeout_ns, kMillisecond, kLongest);
+  probe.delay_ns = within("delay_ns", 0, 0, kLongest);
+  probe.grace_ns = within("grace_ns", 0, 0, kLongest);
+  probe.failures = static_cast<std::uint32_t>(within("failures", probe.failures, 1, kMostCount));
+  probe.successes = static_cast<std::uint32_t>(within("successes", probe.successes, 1, kMostCount));
+  if (probe.kind == Probe::Kind::exec && probe.command.empty()) probe.kind = Probe::Kind::none;
   return probe;
 }
 

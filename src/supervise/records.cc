@@ -155,12 +155,14 @@ Result<oci::Spec> read_spec(int store_dir_fd, const Container& container) {
 }
 
 std::string dump(const LastExit& last) {
+  // Twenty of them have to fit a record.
+  constexpr std::size_t kMostText = 8192;
   return oci::dump_json(Json{{"status", last.status},
                              {"signal", last.signal},
                              {"oom", last.oom},
                              {"known", last.known},
-                             {"error", last.error},
-                             {"cause", last.cause},
+                             {"error", last.error.substr(0, kMostText)},
+                             {"cause", last.cause.substr(0, kMostText)},
                              {"at_ns", last.at_ns}});
 }
 

@@ -222,11 +222,10 @@ void Supervisor::stop_within(std::int64_t timeout) {
   constexpr std::int64_t kLongest = 365LL * 24 * 3600 * 1'000'000'000;
   const std::int64_t at = fs::monotonic_ns() + std::min(timeout, kLongest);
   status_.kill_at_ns = status_.kill_at_ns == 0 ? at : std::min(status_.kill_at_ns, at);
+  if (timeout > 0) note_sender(container_.stop_signal, "sent to stop it");
+  // Order: on record before it can end by that.
   save();
-  if (timeout > 0 && signal_init(container_.stop_signal)) {
-    tell_signalled(container_.stop_signal);
-    sender_ = str(sys::signal_name(container_.stop_signal), " was sent to stop it");
-  }
+  if (timeout > 0 && signal_init(container_.stop_signal)) tell_signalled(container_.stop_signal);
   if (status_.paused && group_ && group_->thaw()) {
     tell_event("unpause");
     status_.paused = false;
@@ -248,7 +247,8 @@ Result<void> Supervisor::handle_kill(int signal, bool ends) {
     save();
   }
   TRY(signal_init(signal));
-  sender_ = str(sys::signal_name(signal), " was sent by skink kill");
+  note_sender(signal, "sent by skink kill");
+  save();
   tell_signalled(signal);
   // A frozen process on v1 dies of SIGKILL only when it is thawed.
   if (signal == SIGKILL && status_.paused && group_) {

@@ -65,10 +65,13 @@ std::string dump(const Status& s) {
   if (!s.health.empty()) json["health"] = s.health;
   if (s.ready) json["ready"] = *s.ready;
   if (s.startup_passed) json["startup_passed"] = true;
+  if (!s.probe_failure.empty()) json["probe_failure"] = s.probe_failure;
+  if (!s.sender.empty()) json["sender"] = s.sender;
+  if (s.sent_signal != 0) json["sent_signal"] = s.sent_signal;
   if (!s.streak.ends_ns.empty()) json["ends_ns"] = s.streak.ends_ns;
   Json execs = Json::array();
   for (const auto& exec : s.execs)
-    execs.push_back(Json::array({exec.identity.pid, exec.identity.start_time, exec.exits_from}));
+    execs.push_back(Json::array({exec.identity.pid, exec.identity.start_time, exec.exits_from, exec.of_probe ? 1 : 0}));
   if (!execs.empty()) json["execs"] = std::move(execs);
   return oci::dump_json(json);
 }
@@ -107,15 +110,20 @@ Result<Status> parse_status(std::string_view text) {
   s.health = oci::get_string(json, "health");
   if (oci::find(json, "ready") != nullptr) s.ready = oci::get_bool(json, "ready");
   s.startup_passed = oci::get_bool(json, "startup_passed");
+  s.probe_failure = oci::get_string(json, "probe_failure");
+  s.sender = oci::get_string(json, "sender");
+  s.sent_signal = static_cast<int>(oci::get_int(json, "sent_signal"));
   s.oom_base = get_count(json, "oom_base");
   if (const std::string last = oci::get_string(json, "last_exit"); !last.empty())
     s.last_exit = TRY(parse_last_exit(last));
   if (const Json* execs = oci::find(json, "execs"); execs != nullptr && execs->is_array())
     for (const Json& exec : *execs) {
-      if (!exec.is_array() || exec.size() != 3 || !exec[0].is_number_integer() || !exec[1].is_number_integer() ||
+      if (!exec.is_array() || exec.size() < 3 || !exec[0].is_number_integer() || !exec[1].is_number_integer() ||
           !exec[2].is_number_integer())
         return Error::make(Code::corrupt, "execs: not a list of processes");
-      s.execs.push_back({{exec[0].get<pid_t>(), exec[1].get<std::uint64_t>(), s.boot_id}, exec[2].get<std::int64_t>()});
+      s.execs.push_back({{exec[0].get<pid_t>(), exec[1].get<std::uint64_t>(), s.boot_id},
+                         exec[2].get<std::int64_t>(),
+                         exec.size() > 3 && exec[3] == 1});
     }
   return s;
 }

@@ -29,6 +29,7 @@ enum class Step {
 struct ExecProcess {
   sys::ProcessIdentity identity;
   std::int64_t exits_from = 0;  ///< offset in `exits` from where its record can be
+  bool of_probe = false;        ///< a probe has started it, not a client
 };
 
 struct Status {
@@ -55,6 +56,9 @@ struct Status {
   std::string health;           ///< of this run: "" without probes, "starting", "healthy", "unhealthy"
   std::optional<bool> ready;    ///< with a readiness probe
   bool startup_passed = false;  ///< the startup probe has succeeded in this run
+  std::string probe_failure;    ///< why a probe has ended this run
+  std::string sender;           ///< which of ours has sent the program a signal last, and that
+  int sent_signal = 0;
   std::optional<LastExit> last_exit;
   std::vector<ExecProcess> execs;
 };

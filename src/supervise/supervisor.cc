@@ -234,7 +234,7 @@ Result<void> Supervisor::run_timers() {
     status_.kill_at_ns = 0;
     if (group_) (void)group_->thaw();
     if (signal_init(9)) tell_signalled(9);
-    sender_ = "SIGKILL was sent by skink (kill, or stop when its time was over)";
+    note_sender(SIGKILL, "sent by skink (kill, or stop when its time was over)");
     if (group_) (void)group_->kill_all(std::chrono::milliseconds(0));
     save();
   }

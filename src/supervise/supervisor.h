@@ -159,13 +159,22 @@ class Supervisor {
   void probe_done(ProbeState& state, const ProbeResult& result);
   void probe_changed(ProbeState& state, bool good);
   void probe_failed(const ProbeState& state);
+  [[nodiscard]] bool is_ending() const;
   void write_probe_texts();
   [[nodiscard]] std::string_view name_of(const ProbeState& state) const;
   void trim_exits();
 
   // exec_serve.cc
-  Result<pid_t> start_process(const oci::Process& process, const launch::Stdio& stdio, UniqueFd& console,
-                              std::int64_t& from);
+  struct ExecStart {
+    const oci::Process* process = nullptr;
+    launch::Stdio stdio;
+    bool of_probe = false;
+    std::int64_t patience_ns = 0;
+    UniqueFd console;             // its terminal, if it has one
+    std::int64_t exits_from = 0;  // where in `exits` its end will be
+  };
+  Result<pid_t> start_process(ExecStart& start);
+  static void end_exec(const Exec& exec);
   Result<void> handle_exec(Client& client, Message& message);
   void handle_exec_wait(Client& client, const oci::Json& json);
   Result<void> handle_exec_signal(const oci::Json& json);
@@ -180,6 +189,7 @@ class Supervisor {
   void tell_waiting(std::int64_t delay_ns);
   void tell_given_up(const LastExit& last);
   void tell_signalled(int signal);
+  void note_sender(int signal, std::string_view who);
   void tell_replaced(const Status& before);
   void tell_exec(std::string_view action, const oci::Process& process, pid_t pid);
   void tell_exec_died(pid_t pid, const LastExit& last);
@@ -204,8 +214,6 @@ class Supervisor {
   std::optional<LastExit> relaunched_after_;  // to be written down once the next incarnation runs
   std::vector<PastRun> history_;              // written with exit.json
   std::array<ProbeState, 3> probes_;          // startup, liveness, readiness
-  std::string probe_failure_;                 // why a probe has ended this run
-  std::string sender_;                        // what of ours has sent the program a signal, and which
   bool start_heard_ = false;                  // who started us has asked how it went
   std::optional<LastExit> end_untold_;        // it ended before that question; kept until it is put
   std::int64_t untold_until_ns_ = 0;          // for how long a client may keep us that does not ask

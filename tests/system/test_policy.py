@@ -112,6 +112,26 @@ def test_what_the_kernel_refuses_changes_nothing(sk):
     sk.fails("update", "--memory", "64m", "--memory-swap", "32m", name, status=1, match="cannot be less")
 
 
+def test_what_was_no_limit_is_none_again(sk):
+    name = sk.running("--restart", "no")
+    sk.fails("update", "-m", "64m", "--cpus", "0.5", "--cpuset-cpus", "4095", name, status=1, match="cpuset")
+    assert cgroup_value(sk.pid(name), "memory", "memory.limit_in_bytes", "memory.max") in ("max", "9223372036854771712")
+    assert cgroup_value(sk.pid(name), "cpu", "cpu.cfs_quota_us", "cpu.max").split()[0] in ("-1", "max")
+    assert "memory" not in sk.inspect(name)["spec"]["linux"]["resources"]
+
+
+def test_what_a_bundle_says_of_limits_stays(sk, bundle):
+    b = bundle(["sleep", "1000"])
+    b.config["linux"]["resources"] = {"memory": {"limit": -1}, "cpu": {"quota": -1, "period": 50000, "shares": 700}, "pids": {"limit": 77}}
+    name = sk.world.name()
+    sk.ok("run", "-d", "--name", name, "--restart", "no", "--pids-limit", "66", "--bundle", b.save().dir)
+    assert cgroup_value(sk.pid(name), "pids", "pids.max", "pids.max") == "66"
+    sk.ok("update", "--cpu-shares", "512", "--memory-reservation", "10m", name)
+    resources = sk.inspect(name)["spec"]["linux"]["resources"]
+    assert resources["cpu"] == {"shares": 512, "quota": -1, "period": 50000} and resources["memory"] == {"limit": -1, "reservation": 10 << 20}, resources
+    sk.ok("exec", name, "sh", "-c", "echo x >/dev/null")
+
+
 def test_a_container_that_is_stopped_has_them_when_it_starts(sk):
     name = sk.running("--restart", "no")
     sk.ok("stop", "-t", "0", name)
@@ -177,6 +197,12 @@ def test_why_a_signal(sk, world):
     sk.wait_state(name, "exited")
     told = sk.ok("why", name)
     assert "signal 9 (SIGKILL) ended it; not sent by skink" in told, told
+    sk.ok("start", name)
+    # Ignored by a process 1 without a handler: it is not what ends it.
+    sk.ok("kill", "-s", "USR1", name)
+    kill_quietly(sk.pid(name))
+    sk.wait_state(name, "exited")
+    assert "SIGUSR1" not in sk.ok("why", name)
     sk.ok("start", name)
     sk.ok("kill", name)
     assert "SIGKILL was sent by skink (kill, or stop when its time was over)" in sk.ok("why", name)

@@ -204,3 +204,53 @@ def test_records_of_probes_do_not_grow_for_ever(sk, world):
     kill_quietly(sk.pid(name), 15)
     sk.ok("stop", "-t", "0", name)
     assert sk.ok("wait", name) == "137"
+
+
+def test_a_container_that_stops_its_probes_does_not_stop_its_supervisor(sk):
+    """What is in the container can keep a process of a probe from ever getting to its program."""
+    name = sk.running("--liveness", "exec:true,interval=50ms,timeout=300ms,failures=1000", "--restart", "no",
+                      command=["sh", "-c", "while :; do kill -STOP -1; done"])
+    time.sleep(1)
+    assert sk.inspect(name)["pid"] > 0
+    sk.ok("stop", "-t", "0", name, timeout=30)
+    sk.wait_state(name, "exited")
+
+
+def test_nothing_is_left_of_a_probe_that_took_too_long(sk):
+    name = sk.running("--liveness", "exec:sleep 600; true,interval=50ms,timeout=200ms,failures=1000", "--restart", "no")
+    wait_for(lambda: "no answer within 200ms" in sk.inspect(name)["probe_texts"])
+    time.sleep(2)
+    assert sk.ok("exec", name, "ps").count("sleep 600") <= 2
+    supervisor = sk.inspect(name)["supervisor_pid"]
+    kill_quietly(supervisor)
+    wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, supervisor))
+    time.sleep(1)
+    assert sk.ok("exec", name, "ps").count("sleep 600") <= 2
+    assert len(actions(sk, name, "exec_die")) == 2, "of our own two alone"
+
+
+def test_what_a_probe_has_ended_is_a_failure_for_a_successor_too(sk):
+    name = sk.running("--liveness", "exec:test ! -e /tmp/bad,interval=50ms,failures=1", "--restart", "on-failure", "--restart-delay", "1ms",
+                      command=["sh", "-c", "trap 'sleep 2; exit 0' TERM; while :; do sleep 0.05; done"])
+    wait_for(lambda: health(sk, name) == "healthy")
+    first, supervisor = sk.pid(name), sk.inspect(name)["supervisor_pid"]
+    sk.ok("exec", name, "touch", "/tmp/bad")
+    wait_for(lambda: health(sk, name) == "unhealthy")
+    kill_quietly(supervisor)
+    wait_for(lambda: sk.pid(name) not in (0, first))
+    run = sk.inspect(name)["history"][-1]
+    assert run["exit"]["status"] == 0 and "liveness probe" in run["exit"]["cause"] and run["outcome"] == "relaunched at once"
+
+
+def test_an_end_is_no_failure_of_the_probe_that_met_it(sk):
+    names = [sk.running("--liveness", "exec:true,interval=1ms,failures=1", "--restart", "on-failure", command=["sleep", "0.3"]) for _ in range(6)]
+    for name in names:
+        sk.wait_state(name, "exited")
+        assert [run["outcome"] for run in sk.inspect(name)["history"]] == ["not relaunched: it has ended well"]
+
+
+def test_a_long_probe_does_not_outgrow_the_record(sk):
+    name = sk.running("--liveness", "exec:false #" + "x" * 60000 + ",interval=1ms,failures=1", "--restart", "always", "--restart-delay", "1ms",
+                      "--restart-max-delay", "1ms", "--restart-budget", "25/1h", "--stop-timeout", "0")
+    sk.wait_state(name, "exited")
+    assert len(sk.inspect(name)["history"]) == 20 and "given up" in sk.ok("why", name)
