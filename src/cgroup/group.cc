@@ -160,6 +160,9 @@ Result<Group> Group::begin(const Location& location) {
   Group group;
   group.layout_ = location.layout;
   TRY(group.make_places(location, true));
+  // That none can be made at all, as without openat2(2), is told before there is a process.
+  if (group.dirs_.empty() && !location.places.empty())
+    TRY_CTX(open_mount(location.places.front().hierarchy), "make control group");
   return group;
 }
 

@@ -39,8 +39,8 @@ struct ContainerRequest {
   cgroup::Group* group = nullptr;
   /// Where they are, for the container's view of them; nullptr: ask the group.
   const cgroup::Location* location = nullptr;
-  /// Makes what is missing of the group (cgroup::Group::complete) and limits it; empty: nothing is missing. Called once
-  /// in any case, and where that can be while the container's process is at work already.
+  /// Makes what is missing of the group (cgroup::Group::complete) and limits it; empty: nothing is missing. Called
+  /// once, where that can be while the container's process is at work already; not if that dies before.
   std::function<Result<void>()> complete_group;
   /// Moves a process into the group where the kernel does not let us (cgroup::Group::lets_in); empty: nobody can.
   std::function<Result<void>(pid_t)> attach;
