@@ -12,7 +12,6 @@ import subprocess
 import pytest
 from skinktest import SKINK, alive, kill_quietly, listdir, read, read_text, wait_for
 
-pytestmark = pytest.mark.vm
 
 OTHER_BOOT = "00000000-1111-2222-3333-444444444444"
 

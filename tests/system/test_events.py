@@ -13,8 +13,6 @@ import time
 import pytest
 from skinktest import alive, busybox_image, kill_quietly, read_text, wait_for
 
-pytestmark = pytest.mark.vm
-
 
 def events(sk, *options):
     text = sk.ok("events", "--no-follow", "--format", "json", *options)

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from skinktest import alive, read_text, wait_for
+from skinktest import alive, kill_quietly, read_text, wait_for
 
 systemd = pytest.mark.vm_only  # as process 1, with cgroup v2
 
@@ -61,7 +61,7 @@ def test_keepers_that_come_back_are_in_the_scope_again(sk):
     name = sk.running("--restart", "always")
     pid, before = sk.pid(name), keepers(sk, name)
     for keeper in before:
-        os.kill(keeper, signal.SIGKILL)
+        kill_quietly(keeper)
     sk.ok("ps")
     wait_for(lambda: len(keepers(sk, name)) == 2 and not set(keepers(sk, name)) & set(before))
     assert sk.pid(name) == pid and group_of(pid) == scope_of(sk, name) + "/container"
@@ -72,7 +72,7 @@ def test_everything_killed_at_once_gets_a_new_scope(sk):
     name = sk.running("--restart", "always")
     pid = sk.pid(name)
     for victim in keepers(sk, name) + [pid]:
-        os.kill(victim, signal.SIGKILL)
+        kill_quietly(victim)
     new = wait_for(lambda: sk.state(name) == "running" and sk.pid(name) not in (0, pid) and sk.pid(name))
     assert group_of(new) == scope_of(sk, name) + "/container"
     assert len(keepers(sk, name)) == 2
