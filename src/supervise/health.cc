@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The probes of a run: asked by the supervisor itself over sockets that are the container's, or by a process that is
-// started as exec starts one. Nothing here waits; every answer comes through the loop.
+// started as exec starts one. Every answer comes through the loop; what waits, for a bounded time, is the start of such
+// a process, and the look whether the container is about to end (is_ending).
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>

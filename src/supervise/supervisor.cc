@@ -211,7 +211,7 @@ int Supervisor::timeout_ms() const {
   };
   if (status_.step == Step::waiting) consider(status_.next_try_mono_ns);
   if (status_.step == Step::running) consider(status_.kill_at_ns);
-  if (status_.step == Step::running && !status_.paused)
+  if (status_.step == Step::running && !status_.paused && !status_.stop_wanted)
     for (const auto& probe : probes_) consider(probe.deadline_ns != 0 ? probe.deadline_ns : probe.next_ns);
   if (first_failure_ || end_untold_) consider(clients_.empty() ? 1 : untold_until_ns_);
   if (journal_) consider(journal_->again_at_ns());

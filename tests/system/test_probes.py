@@ -254,3 +254,19 @@ def test_a_long_probe_does_not_outgrow_the_record(sk):
                       "--restart-max-delay", "1ms", "--restart-budget", "25/1h", "--stop-timeout", "0")
     sk.wait_state(name, "exited")
     assert len(sk.inspect(name)["history"]) == 20 and "given up" in sk.ok("why", name)
+
+
+def test_a_supervisor_that_waits_for_a_stop_is_idle(sk):
+    """Probes that are due are not asked any more, and nobody turns in a circle for them."""
+    name = sk.running("--liveness", "exec:true,interval=50ms", "--restart", "no", command=["sh", "-c", "trap 'sleep 4; exit 0' TERM; while :; do sleep 0.05; done"])
+    wait_for(lambda: health(sk, name) == "healthy")
+    stopping = sk.start("stop", "-t", "20", name)
+    supervisor = sk.inspect(name)["supervisor_pid"]
+    time.sleep(1)
+
+    def ticks():
+        return sum(map(int, read_text("/proc/%d/stat" % supervisor).rsplit(")", 1)[1].split()[11:13]))
+    before = ticks()
+    time.sleep(2)
+    assert ticks() - before < 40, "of some 200"
+    assert stopping.wait(60) == 0
