@@ -11,6 +11,7 @@ import subprocess
 import termios
 import time
 
+import pytest
 from skinktest import wait_for
 
 
@@ -55,3 +56,15 @@ class Terminal:
     def close(self):
         os.close(self.master)
         os.close(self.slave)
+
+
+@pytest.fixture
+def terminal(world):
+    made = []
+
+    def make(*args, **more):
+        made.append(Terminal(world, world.skink.command(*args), **more))
+        return made[-1]
+    yield make
+    for one in made:
+        one.close()

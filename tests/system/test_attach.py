@@ -5,21 +5,8 @@ import os
 import subprocess
 import time
 
-import pytest
 from skinktest import wait_for
-from terminal import Terminal
-
-
-@pytest.fixture
-def terminal(world):
-    made = []
-
-    def make(*args, **more):
-        made.append(Terminal(world, world.skink.command(*args), **more))
-        return made[-1]
-    yield make
-    for one in made:
-        one.close()
+from terminal import terminal  # noqa: F401
 
 
 def test_several_see_the_output_and_the_status(sk):
