@@ -14,6 +14,7 @@
 #include "cgroup/control_file.h"
 #include "fs/dir.h"
 #include "sys/file.h"
+#include "sys/mount.h"
 
 namespace skink::cgroup {
 namespace {
@@ -46,18 +47,6 @@ std::optional<MountLine> parse_line(std::string_view line) {
   const auto parent = parse_int<int>(fields[1]);
   if (!source || !id || !parent) return std::nullopt;
   return MountLine{*id, *parent, fields[3], fields[4], type->first, source->second};
-}
-
-// The kernel writes space, tab, newline and backslash as three octal digits.
-std::string unescape(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto code = text[i] == '\\' && i + 3 < text.size() ? parse_int<unsigned>(text.substr(i + 1, 3), 8)
-                                                             : std::optional<unsigned>{};
-    out += code ? static_cast<char>(*code) : text[i];
-    if (code) i += 3;
-  }
-  return out;
 }
 
 bool is_path_prefix(std::string_view prefix, std::string_view path) {
@@ -104,9 +93,9 @@ void add_hierarchy(Host& host, const MountLine& mount) {
   Hierarchy hierarchy;
   hierarchy.unified = mount.type == "cgroup2";
   if (!hierarchy.unified) hierarchy.controllers = controllers_of(mount.super_options);
-  hierarchy.mount_point = unescape(mount.point);
+  hierarchy.mount_point = sys::unescape_mount_field(mount.point);
   if (!hierarchy.unified && hierarchy.controllers.empty()) return;
-  const std::string root = unescape(mount.root);
+  const std::string root = sys::unescape_mount_field(mount.root);
   for (std::size_t i = 0; i < host.hierarchies.size(); ++i) {
     if (host.hierarchies[i].controllers != hierarchy.controllers) continue;
     // The same hierarchy twice: the mount that shows the whole of it is the better one.

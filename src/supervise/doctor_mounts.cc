@@ -22,18 +22,6 @@ struct Mount {
   std::string point, type, source;
 };
 
-// The kernel writes space, tab, newline and backslash as three octal digits.
-std::string unescape(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto code = text[i] == '\\' && i + 3 < text.size() ? parse_int<unsigned>(text.substr(i + 1, 3), 8)
-                                                             : std::optional<unsigned>{};
-    out += code ? static_cast<char>(*code) : text[i];
-    if (code) i += 3;
-  }
-  return out;
-}
-
 // "36 35 98:0 /root /point rw,noatime shared:1 - type source super-options"; proc_pid_mountinfo(5).
 std::optional<Mount> parse_mount(std::string_view line) {
   constexpr std::size_t kPoint = 4;
@@ -42,7 +30,7 @@ std::optional<Mount> parse_mount(std::string_view line) {
   const auto left = split(line.substr(0, sides), ' ');
   const auto right = split(line.substr(sides + 3), ' ');
   if (left.size() <= kPoint || right.size() < 2) return std::nullopt;
-  return Mount{unescape(left[kPoint]), std::string(right[0]), unescape(right[1])};
+  return Mount{sys::unescape_mount_field(left[kPoint]), std::string(right[0]), sys::unescape_mount_field(right[1])};
 }
 
 std::vector<Mount> mounts() {

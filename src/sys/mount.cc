@@ -147,4 +147,15 @@ Result<std::int64_t> fs_magic(int fd) {
   return static_cast<std::int64_t>(status.f_type);
 }
 
+std::string unescape_mount_field(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto code = text[i] == '\\' && i + 3 < text.size() ? parse_int<unsigned>(text.substr(i + 1, 3), 8)
+                                                             : std::optional<unsigned>{};
+    out += code ? static_cast<char>(*code) : text[i];
+    if (code) i += 3;
+  }
+  return out;
+}
+
 }  // namespace skink::sys

@@ -66,6 +66,10 @@ Result<void> old_mount(const char* source, const char* target, const char* type,
 /// umount2(2). Nothing mounted there (EINVAL) is an error too. UMOUNT_NOFOLLOW is added.
 Result<void> unmount(const char* path, int flags);
 
+/// A field of mountinfo, in which the kernel writes space, tab, newline and backslash as three octal digits
+/// (proc_pid_mountinfo(5)).
+std::string unescape_mount_field(std::string_view text);
+
 /// The id of the mount that `fd` is on, as in the first column of mountinfo (statx(2), STATX_MNT_ID).
 Result<std::uint64_t> mount_id(int fd);
 
