@@ -28,8 +28,11 @@ class Sum:
 
     def add_case(self, case, where):
         name = "%s.%s" % (case.get("classname", ""), case.get("name", ""))
-        if case.find("failure") is not None or case.find("error") is not None:
-            self.fail("%s: %s" % (where, name))
+        broken = case.find("failure") if case.find("failure") is not None else case.find("error")
+        if broken is not None:
+            # With the reason: a record of a run keeps its last lines, and rarely the logs.
+            reason = " ".join((broken.get("message") or broken.text or "").split())
+            self.fail("%s: %s: %s" % (where, name, reason[:600]))
         elif case.find("skipped") is not None or case.get("status") == "notrun":
             reason = case.find("skipped")
             self.skip(reason.get("message", "") if reason is not None else "disabled")

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 from skinktest import alive, cgroup_dir, read_text, status_of, unified_top, wait_for
-from test_tty import Terminal
+from terminal import Terminal
 
 
 def state(oci, name):
