@@ -2,6 +2,7 @@
 """Before and after all tests: what a crashed run left is swept away, what this run leaked fails it."""
 
 import os
+import signal
 import sys
 import uuid
 
@@ -16,6 +17,8 @@ def is_controller(config):
     return not hasattr(config, "workerinput")
 
 
+# A shell ignores it for what it runs in the background, and every program that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before the workers start, which inherit it: what this run leaks can be told from another run's.
 os.environ.setdefault("SKINK_TEST_SESSION", uuid.uuid4().hex)
 
@@ -32,7 +35,7 @@ SLOW = ("test_f01", "test_f02", "test_f05", "test_f06", "test_f11", "test_f26", 
 
 def wanted(item):
     """Whether a test is for this place: `full` ones are for tools/test --all alone, `vm_only` ones for the virtual
-    machine; there `not_vm` ones stay out, and plain tools/test runs those marked `vm` alone."""
+    machine; there `not_vm` ones stay out, and plain tools/test runs those marked `vm` but not `vm_more` alone."""
     if item.get_closest_marker("full") and not skinktest.ALL:
         return False
     if not skinktest.IN_VM:

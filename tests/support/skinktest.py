@@ -292,8 +292,9 @@ class World:
         for directory, subdirs, files in os.walk(self.base):
             subdirs[:] = [name for name in subdirs if name not in ("rootfs", "layers", "images", "seccomp-cache")]
             found.update(name for name in subdirs + files if re.fullmatch(r"[0-9a-f]{64}", name))
+        # As run and create tell them: what a program inside printed of the host may name containers of other tests.
         for result in self.said:
-            found.update(re.findall(r"\b[0-9a-f]{64}\b", result.out))
+            found.update(re.findall(r"^[0-9a-f]{64}$", result.out, re.M))
         return found
 
     def host_mounts(self):

@@ -81,6 +81,7 @@ def test_f09_what_ran_at_a_power_cut_comes_back_by_policy(sk, world, policy, com
     assert sk.ok("heal") == "", "a second time there is nothing to do"
 
 
+@pytest.mark.vm_more
 @pytest.mark.parametrize("policy,comes_back", [("always", True), ("unless-stopped", False), ("on-failure", False)])
 def test_f09_what_the_user_stopped_before_the_boot(sk, world, policy, comes_back):
     name = sk.running("--restart", policy)
@@ -91,6 +92,7 @@ def test_f09_what_the_user_stopped_before_the_boot(sk, world, policy, comes_back
     assert sk.state(name) == ("running" if comes_back else "exited")
 
 
+@pytest.mark.vm_more
 @pytest.mark.parametrize("policy", ["always", "unless-stopped", "on-failure"])
 def test_what_is_stopped_for_a_reboot_comes_back_by_policy(sk, world, policy):
     names = [sk.running("--restart", policy) for _ in range(3)]
@@ -102,6 +104,7 @@ def test_what_is_stopped_for_a_reboot_comes_back_by_policy(sk, world, policy):
     assert heal(sk) == ({} if policy == "on-failure" else {name: "started" for name in names})
 
 
+@pytest.mark.vm_more
 def test_a_program_that_had_ended_by_itself_is_not_run_again(sk, world):
     name = sk.running("--restart", "on-failure", command=["true"])
     sk.wait_state(name, "exited")
@@ -149,6 +152,7 @@ def test_f09_numbers_of_another_boot_are_never_trusted(sk, world):
     assert listdir(os.path.join(world.run_dir, "containers")) == []
 
 
+@pytest.mark.vm_more
 def test_leavings_of_rm_and_of_killed_creates_are_removed(sk, world):
     name, ident = world.name(), None
     sk.ok("run", "-d", "--rm", "--name", name, "busybox", "sleep", "100")
@@ -160,6 +164,7 @@ def test_leavings_of_rm_and_of_killed_creates_are_removed(sk, world):
     assert listdir(os.path.join(world.store, "container-names")) == []
 
 
+@pytest.mark.vm_more
 def test_a_passing_container_whose_files_a_power_cut_emptied_is_removed(sk, world):
     process = sk.start("run", "--rm", "busybox", "sleep", "100")
     row = wait_for(lambda: (lambda rows: rows and rows[0]["state"] == "running" and rows[0])(sk.ps()))
@@ -173,6 +178,7 @@ def test_a_passing_container_whose_files_a_power_cut_emptied_is_removed(sk, worl
     assert sk.ps() == [] and listdir(os.path.join(world.store, "container-names")) == []
 
 
+@pytest.mark.vm_more
 def test_one_that_cannot_come_back_does_not_keep_the_others(sk, world):
     os.makedirs(world.path("data"))
     good, bad, damaged = sk.running("--restart", "always"), sk.running("--restart", "always", "-v", world.path("data") + ":/data"), \
@@ -225,6 +231,7 @@ def test_a_start_that_was_killed_is_cleared_away(sk, world):
     assert heal(sk) == {}
 
 
+@pytest.mark.vm_more
 def test_templates_and_quiet(sk, world):
     name = sk.running("--restart", "always")
     pull_the_plug(sk, world, name)

@@ -90,6 +90,7 @@ def run(sk, journal, script, *options, restart="no"):
     return name
 
 
+@pytest.mark.vm_more
 def test_lines_have_dockers_fields_and_logs_still_works(sk, journal):
     name = run(sk, journal, "echo out; echo err >&2; printf unfinished")
     sk.ok("wait", name)
@@ -105,6 +106,7 @@ def test_lines_have_dockers_fields_and_logs_still_works(sk, journal):
     assert logs.out == "out\nunfinished" and logs.err == "err\n"
 
 
+@pytest.mark.vm_more
 def test_a_line_is_no_field_and_large_ones_come_whole(sk, journal):
     name = run(sk, journal, "printf 'MESSAGE=x PRIORITY=0\\n\\n'; head -c 250000 /dev/zero | tr '\\0' a; echo; "
                "head -c 600000 /dev/zero | tr '\\0' b; echo; echo last")
@@ -119,6 +121,7 @@ def test_a_line_is_no_field_and_large_ones_come_whole(sk, journal):
     assert entries[-1]["MESSAGE"] == "last"
 
 
+@pytest.mark.vm_more
 def test_a_journal_that_does_not_read_holds_nobody_up_and_gets_all_later(sk, journal):
     name = run(sk, journal, "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; done; echo done >&2; sleep 1000")
     wait_for(lambda: "done" in sk("logs", name).err, message="the container was held up")
@@ -126,6 +129,7 @@ def test_a_journal_that_does_not_read_holds_nobody_up_and_gets_all_later(sk, jou
     assert journal.messages("6") == [str(n) for n in range(1, 3001)]
 
 
+@pytest.mark.vm_more
 def test_a_journal_that_is_away_for_a_while(sk, journal):
     name = run(sk, journal, "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done")
     journal.wait_for(5)
@@ -154,6 +158,7 @@ def test_killed_supervisors_lose_no_line_and_double_at_most_one_each(sk, journal
     assert len(lines) - len(set(lines)) <= kills
 
 
+@pytest.mark.vm_more
 def test_a_host_without_a_journal_and_unknown_drivers_are_refused(sk, world):
     empty = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh"]
     sk.fails("run", "-d", "--log-driver", "journald", "busybox", "true", before=empty, status=125, match=["journald", SOCKET])

@@ -14,6 +14,7 @@ def test_memory_limit(sk):
     assert cgroup_value(pid, "memory", "memory.limit_in_bytes", "memory.max") == str(64 << 20)
 
 
+@pytest.mark.vm_more
 def test_memory_swap(sk):
     pid = sk.pid(sk.running("--memory", "64m", "--memory-swap", "100m"))
     directory, version = cgroup_dir(pid, "memory")
@@ -33,11 +34,13 @@ def test_cpus(sk):
         assert quota * 2 == period
 
 
+@pytest.mark.vm_more
 def test_cpu_shares(sk):
     pid = sk.pid(sk.running("--cpu-shares", "512"))
     assert cgroup_value(pid, "cpu", "cpu.shares", "cpu.weight") in ("512", "20", "59")
 
 
+@pytest.mark.vm_more
 def test_cpuset(sk):
     pid = sk.pid(sk.running("--cpuset-cpus", "0"))
     assert cgroup_value(pid, "cpuset", "cpuset.cpus", "cpuset.cpus") == "0"
@@ -70,6 +73,7 @@ def test_the_cgroup_is_named_by_the_id_on_every_hierarchy(sk):
     assert all(path.startswith(places) for path in paths), paths
 
 
+@pytest.mark.vm_more
 def test_the_container_sees_itself_at_the_root_of_its_cgroup(sk):
     out = sk.ok("run", "--rm", "busybox", "cat", "/proc/self/cgroup")
     assert all(line.split(":", 2)[2].split("/")[1] in ("", "exec", "init", "payload") for line in out.splitlines()), out
@@ -82,11 +86,13 @@ def test_out_of_memory_is_told(sk, world):
     assert "memory" in sk.ok("ps", "-a", "--filter", "name=" + name).lower()
 
 
+@pytest.mark.vm_more
 def test_a_memory_limit_too_small_to_start_with_is_named(sk):
     error = sk.fails("run", "--rm", "-m", "4k", "busybox", "true", status=125)
     assert "memory limit may be too small" in str(error), error
 
 
+@pytest.mark.vm_more
 def test_nonsense_is_refused(sk):
     for option, value in (("-m", "lots"), ("-m", "-5"), ("-m", "0"), ("-m", "1k"), ("--cpus", "none"), ("--cpus", "-1"),
                           ("--pids-limit", "x"), ("--cpu-shares", "x"), ("--cpuset-cpus", "a-b"), ("--shm-size", "?"),

@@ -103,6 +103,7 @@ def test_of_no_containers(bare):
 
 
 @pytest.mark.vm
+@pytest.mark.vm_more
 def test_containers_in_every_state(sk, world):
     up, made, ended = sk.running("--restart", "always"), world.name(), world.name()
     paused = sk.running()

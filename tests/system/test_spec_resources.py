@@ -179,6 +179,7 @@ def test_hugepage_limits(oci, bundle, world, size):
         assert cgroup_value(pid, "hugetlb", file % (size, "limit_in_bytes"), file % (size, "max")) == str(4 << 30)
 
 
+@pytest.mark.vm_more
 @pytest.mark.parametrize("size", ["3MB", "2048KB", "2mb", "2 MB", "../2MB", "", "-2MB", "MB"])
 def test_hugepage_sizes_that_are_none(oci, bundle, world, size):
     refuses(oci, world, bundle, {"hugepageLimits": [{"pageSize": size, "limit": 1}]}, r"linux\.resources\.hugepageLimits\[0\]")
@@ -197,6 +198,7 @@ def test_network_and_rdma_say_what_the_host_lacks(oci, bundle, world):
         refuses(oci, world, bundle, {"rdma": {"mlx5_1": {"hcaHandles": 3}}}, r"linux\.resources\.rdma\[.mlx5_1.\]", "no rdma controller")
 
 
+@pytest.mark.vm_more
 @pytest.mark.parametrize("resources, words", [
     ({"network": {"classID": -1}}, r"network\.classID"), ({"network": {"classID": 2**32}}, r"network\.classID"),
     ({"network": {"priorities": [{"name": "a/b", "priority": 1}]}}, r"network\.priorities\[0\]\.name"),
@@ -273,6 +275,7 @@ def test_device_rules(oci, bundle, world, before):
     assert "/dev/kmsg w" in got({"allow": True}, {"allow": False, "type": "b", "major": major, "minor": minor, "access": "rwm"})
 
 
+@pytest.mark.vm_more
 @pytest.mark.parametrize("rule, words", [
     ({}, "allow"), ({"allow": "yes"}, "allow"), ({"allow": True, "type": "x"}, "type"), ({"allow": True, "access": "rwx"}, "access"),
     ({"allow": True, "type": "c", "major": -2}, "major"), ({"allow": True, "type": "c", "minor": "1"}, "minor")])
@@ -280,6 +283,7 @@ def test_device_rules_that_make_no_sense(oci, bundle, world, rule, words):
     refuses(oci, world, bundle, {"devices": [rule]}, r"linux\.resources\.devices\[0\]\." + words)
 
 
+@pytest.mark.vm_more
 def test_a_hole_that_v1_cannot_make_is_refused(oci, bundle, world):
     if not os.path.isdir("/sys/fs/cgroup/devices"):
         pytest.skip("cgroup v1 only")
@@ -349,6 +353,7 @@ def test_a_dev_of_the_host_is_left_as_it_is(oci, bundle, world):
     assert sorted((entry.name, entry.stat(follow_symlinks=False).st_mode) for entry in os.scandir("/dev")) == before
 
 
+@pytest.mark.vm_more
 @pytest.mark.parametrize("device, words", [
     ({"path": "/dev/x", "type": "c", "minor": 1}, "major"), ({"path": "/dev/x", "type": "q", "major": 1, "minor": 1}, "type"),
     ({"type": "c", "major": 1, "minor": 1}, "path"), ({"path": "dev/x", "type": "c", "major": 1, "minor": 1}, "path"),
@@ -432,6 +437,7 @@ def test_an_id_too_long_for_a_name_of_its_own_has_a_group_too(oci, bundle, world
     assert world.leaks(3) == []
 
 
+@pytest.mark.vm_more
 @pytest.mark.parametrize("path", ["/", "/../x", "a/../../b", "/a/..", "..", "/a\nb", "/a\x07b", "/" + "x" * 256, "/." , "/a/./b"])
 def test_cgroups_paths_that_are_refused(oci, bundle, world, path):
     b = bundle()
@@ -439,6 +445,7 @@ def test_cgroups_paths_that_are_refused(oci, bundle, world, path):
     refused(oci, world, b, r"linux\.cgroupsPath")
 
 
+@pytest.mark.vm_more
 def test_a_group_with_processes_is_refused(oci, bundle, world):
     b = bundle(SLEEP)
     b.config["linux"]["cgroupsPath"] = "/skink-test-" + world.id

@@ -25,6 +25,7 @@ def test_a_killed_container_comes_back(sk):
     assert sk.ok("exec", name, "echo", "back") == "back"
 
 
+@pytest.mark.vm_more
 def test_detached_containers_are_relaunched_by_default(sk):
     name = sk.running()
     pid = sk.pid(name)
@@ -32,17 +33,20 @@ def test_detached_containers_are_relaunched_by_default(sk):
     relaunched(sk, name, pid)
 
 
+@pytest.mark.vm_more
 def test_a_clean_end_is_not_relaunched_by_on_failure(sk):
     name = sk.running(command=["true"])
     sk.wait_state(name, "exited")
     assert sk.row(name)["restarts"] == 0
 
 
+@pytest.mark.vm_more
 def test_always_relaunches_a_clean_end(sk):
     name = sk.running("--restart", "always", command=["sh", "-c", "echo run; sleep 0.2"])
     wait_for(lambda: sk.ok("logs", name).split().count("run") >= 3)
 
 
+@pytest.mark.vm_more
 def test_on_failure_with_a_limit_gives_up(sk):
     name = sk.running("--restart", "on-failure:2", command=["sh", "-c", "echo run; exit 5"])
     assert sk.ok("wait", name) == "5"
@@ -51,6 +55,7 @@ def test_on_failure_with_a_limit_gives_up(sk):
     assert sk.row(name)["restarts"] == 2
 
 
+@pytest.mark.vm_more
 def test_policy_no(sk):
     name = sk.running("--restart", "no", command=["sh", "-c", "exit 5"])
     sk.wait_state(name, "exited")
@@ -58,6 +63,7 @@ def test_policy_no(sk):
     assert sk.row(name)["exit"]["status"] == 5
 
 
+@pytest.mark.vm_more
 def test_back_off_grows_and_is_shown(sk):
     name = sk.running("--restart", "always", command=["sh", "-c", "echo run; exit 1"])
     wait_for(lambda: sk.row(name)["restarts"] >= 4, 60)
@@ -75,6 +81,7 @@ def test_stop_ends_the_back_off(sk):
     assert sk.row(name)["restarts"] == before
 
 
+@pytest.mark.vm_more
 @pytest.mark.parametrize("policy", ["always", "unless-stopped", "on-failure"])
 def test_a_stopped_container_stays_stopped(sk, policy):
     name = sk.running("--restart", policy)
@@ -224,6 +231,7 @@ def test_f37_keepers_leave_the_groups_of_their_caller(sk, world):
     relaunched(sk, name, pid)
 
 
+@pytest.mark.vm_more
 def test_keepers_have_names_that_people_can_read(sk):
     name = sk.running()
     supervisor, guard = supervisors(sk, name)
@@ -237,6 +245,7 @@ def test_keepers_have_names_that_people_can_read(sk):
     assert read_text("/proc/%d/cmdline" % new) == "skink-guard\0%s\0" % name
 
 
+@pytest.mark.vm_more
 def test_keepers_hold_no_descriptor_of_the_caller(sk, world):
     marker = open(world.write("marker", "x"))
     os.set_inheritable(marker.fileno(), True)
@@ -249,6 +258,7 @@ def test_keepers_hold_no_descriptor_of_the_caller(sk, world):
     marker.close()
 
 
+@pytest.mark.vm_more
 def test_a_caller_that_waits_for_the_end_of_its_pipe_is_not_kept_waiting(sk, world):
     """`id=$(skink run -d ...)`: no keeper may hold the pipe."""
     import subprocess
@@ -275,6 +285,7 @@ def test_restart_makes_a_new_incarnation(sk):
     assert sk("exec", name, "test", "-e", "/mark").status == 1
 
 
+@pytest.mark.vm_more
 def test_a_launch_that_fails_later_is_told(sk, world):
     """The bind source vanishes: the next incarnation cannot be made, and ps says why."""
     os.makedirs(world.path("gone"))
@@ -288,6 +299,7 @@ def test_a_launch_that_fails_later_is_told(sk, world):
     relaunched(sk, name, pid)
 
 
+@pytest.mark.vm_more
 def test_a_restarting_container_can_be_removed(sk):
     name = sk.running("--restart", "always", command=["false"])
     wait_for(lambda: sk.row(name)["restarts"] >= 3)
@@ -295,10 +307,12 @@ def test_a_restarting_container_can_be_removed(sk):
     assert sk.row(name) is None
 
 
+@pytest.mark.vm_more
 def test_unknown_policies_are_refused(sk):
     for policy in ("sometimes", "on-failure:x", "on-failure:-1", "always:3"):
         sk.fails("run", "-d", "--restart", policy, "busybox", "true", status=125, match="restart")
 
 
+@pytest.mark.vm_more
 def test_rm_and_restart_exclude_each_other(sk):
     sk.fails("run", "-d", "--rm", "--restart", "always", "busybox", "true", status=125, match="rm")

@@ -31,6 +31,7 @@ def members(pid):
 
 
 @pytest.mark.vm
+@pytest.mark.vm_more
 def test_all_processes_of_the_group(sk):
     name = sk.running(command=TREE)
     wait_for(lambda: len(documents(sk, name)) == 4)

@@ -28,6 +28,7 @@ def test_systemd_finds_no_fault_with_the_units(world):
     assert done.returncode == 0 and done.stdout.decode().strip() == "", done.stdout.decode()
 
 
+@pytest.mark.vm_more
 @pytest.mark.not_vm("the manual pages are not in there")
 def test_units_run_verbs_and_name_manual_pages_that_exist(world):
     for name in UNITS:
@@ -66,6 +67,7 @@ def test_start_notify_tells_when_it_runs_and_how_often_it_came_back(sk, world, m
     assert front.stdout.read() == b"hello\nhello\n"
 
 
+@pytest.mark.vm_more
 def test_start_notify_of_what_runs_attaches_and_a_killed_front_disturbs_nobody(sk, world, manager):
     name = sk.running("--restart", "always")
     pid = sk.pid(name)
@@ -77,6 +79,7 @@ def test_start_notify_of_what_runs_attaches_and_a_killed_front_disturbs_nobody(s
     assert sk.pid(name) == pid
 
 
+@pytest.mark.vm_more
 def test_start_notify_ends_with_the_status_of_a_program_that_fails(sk, world, manager):
     name = world.name()
     sk.ok("create", "--restart", "no", "--name", name, "busybox", "sh", "-c", "sleep 0.3; exit 7")
@@ -93,6 +96,7 @@ def test_a_launch_that_fails_never_says_ready(sk, world, manager):
         manager.recv(4096)
 
 
+@pytest.mark.vm_more
 def test_an_abstract_socket_and_addresses_that_are_none(sk, world):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind("\0skink-" + world.id)
