@@ -150,7 +150,8 @@ struct ContainerInfo {
 
 /// What `update` changes of a container; what is not given stays.
 struct UpdateRequest {
-  std::optional<RestartPolicy> restart;
+  /// Changes the policy that the container has, which nobody else changes meanwhile; invalid_config for nonsense.
+  std::function<Result<void>(RestartPolicy& policy)> restart;
   std::optional<std::int64_t> stop_timeout_ns;
   plan::RunOptions limits;  ///< those that plan::change_limits() names
 };
@@ -195,6 +196,7 @@ struct AttachOptions {
   /// With a terminal: these bytes in a row let go of the container, which goes on; the status is 0 then. Empty: none.
   std::string detach_keys;
   bool stopped_is_success = false;  ///< the status is 0 when it ended because skink was told to stop it
+  bool only_running = false;        ///< busy when it does not run: nothing is started
 };
 
 struct ExecOptions {

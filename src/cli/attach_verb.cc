@@ -42,7 +42,9 @@ int run(Context& context, Arguments args) {
                              .tty = info->tty,
                              .forward_signals = command.forward_signals,
                              .on_running = {},
-                             .detach_keys = command.detach_keys};
+                             .detach_keys = command.detach_keys,
+                             .stopped_is_success = false,
+                             .only_running = true};
   if (auto fine = check_terminal(attach); !fine) return context.fail(fine.error(), kOwnFailure);
   return run_in_foreground(context, *engine, {*id, names[0], attach});
 }

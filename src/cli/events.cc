@@ -37,7 +37,7 @@ constexpr Option<EventsCommand> kOptions[] = {
        return {};
      }},
     {{"no-follow", 0, nullptr, "end after what is on record"}, set_switch<&EventsCommand::no_follow>},
-    {{"since", 0, "T", "from a time on: 10m (ago), 2026-11-23T03:34:23Z, Unix seconds"},
+    {{"since", 0, "T", "from a time on: 10m (ago), 2026-11-23T03:34:23Z, Unix seconds; UTC where no zone is given"},
      [](EventsCommand& c, std::string_view v) -> Result<void> {
        c.since_ns = TRY(parse_time(v, fs::now_ns()));
        return {};
@@ -62,6 +62,8 @@ class Printer {
     if (line) context_.say(*line);
     else trouble_ = std::move(line.error());
   }
+  /// All from now on: what comes is new, whatever time it was given when the clock was set back.
+  void forget_since() { since_ns_ = 0; }
   [[nodiscard]] const std::optional<Error>& trouble() const { return trouble_; }
 
  private:
@@ -83,6 +85,7 @@ Result<void> show(supervise::EventReader& reader, Printer& printer, const Events
   const bool follows = !command.no_follow && (!command.until_ns || *command.until_ns > fs::now_ns());
   for (bool more = true;;) {
     reader.read([&](const Event& event) { printer(event); });
+    if (!command.since_ns) printer.forget_since();
     if (printer.trouble()) return Error(*printer.trouble()).context("--format");
     // Order: looked once more after the end has come, for what was written until then.
     if (!follows || !more || context.out().trouble()) return {};

@@ -109,6 +109,8 @@ int main(int argc, char** argv) {
   if (const auto status = skink::run_internal_role(argc, argv)) return *status;
   // A reader that goes away is an EPIPE, which the writers here know how to take quietly (fault F23).
   ::signal(SIGPIPE, SIG_IGN);
+  // So is a limit on the size of files (EFBIG): a command is not ended in the middle of a step.
+  ::signal(SIGXFSZ, SIG_IGN);
   const skink::cli::Arguments all(argv, static_cast<std::size_t>(argc));
   return skink::cli::run_command_line(argc > 0 ? all.subspan(1) : all);
 }

@@ -88,12 +88,17 @@ int run(Context& context, Arguments args) {
   if (command.http && !command.output.empty())
     return context.misuse(Error::make(Code::invalid_config, "--http and --output exclude each other"));
   const std::string request = command.http ? read_request() : std::string();
+  const auto fail = [&](const Error& error) {
+    if (command.http)
+      context.out().print("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    return context.fail(error);
+  };
   auto engine = context.open_engine();
-  if (!engine) return context.fail(engine.error());
+  if (!engine) return fail(engine.error());
   int status = 0;
   const auto ids = resolve_each(context, *engine, names, status);
   const auto samples = sample_all(*engine, names.empty() ? nullptr : &ids);
-  if (!samples) return context.fail(samples.error());
+  if (!samples) return fail(samples.error());
   const std::string text = metrics_text(*samples, names.empty());
   if (command.http) context.out().print(http_answer(request, text));
   else if (command.output.empty()) context.out().print(text);

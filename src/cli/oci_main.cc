@@ -253,6 +253,8 @@ int main(int argc, char** argv) {
   if (!skink::cli::open_standard_descriptors()) return 1;
   skink::cli::plug_preserved(argc, argv);
   ::signal(SIGPIPE, SIG_IGN);
+  // So is a limit on the size of files (EFBIG): a command is not ended in the middle of a step.
+  ::signal(SIGXFSZ, SIG_IGN);
   const skink::cli::Arguments all(argv, static_cast<std::size_t>(argc));
   return skink::cli::run(argc > 0 ? all.subspan(1) : all);
 }

@@ -17,6 +17,7 @@ namespace {
 
 // Command lines can have megabytes; nobody reads more of one.
 constexpr std::size_t kMostArguments = 32U << 10;
+constexpr std::size_t kMostWords = 1024;
 constexpr std::size_t kMostFacts = 16U << 10;
 
 // The words of a line, however many blanks are between them.
@@ -106,30 +107,45 @@ bool parse_stat(std::string_view text, Process& process) {
   return true;
 }
 
-bool parse_status(std::string_view text, Process& process) {
+std::size_t pid_namespace_depth() {
+  static const std::size_t depth = [] {
+    const auto self = open_process(::getpid());
+    const std::string text = self ? read_beginning(self->get(), "status", kMostFacts) : std::string();
+    return split(status_value(text, "NSpid:\t"), '\t').size();
+  }();
+  return depth;
+}
+
+bool parse_status(std::string_view text, Process& process, std::size_t depth) {
   // Real, effective, saved, of the file system; ps shows the second.
   const auto uids = split(status_value(text, "Uid:\t"), '\t');
   const auto uid = uids.size() > 1 ? parse_int<std::uint32_t>(uids[1]) : std::nullopt;
-  // A number for each pid namespace from ours to its own.
-  const auto inner = parse_int<pid_t>(split(status_value(text, "NSpid:\t"), '\t').back());
+  // A number for each pid namespace from the top one that we see to its own: the container's is one below ours, and
+  // those of containers inside are further down.
+  const auto pids = split(status_value(text, "NSpid:\t"), '\t');
+  const auto inner = parse_int<pid_t>(pids[std::min(depth, pids.size() - 1)]);
   if (!uid || !inner) return false;
   process.uid = *uid;
   process.ns_pid = *inner;
   return true;
 }
 
-std::optional<Process> read_process(pid_t pid) {
+std::optional<Process> read_process(pid_t pid, std::size_t most_arguments) {
   const auto directory = open_process(pid);
   if (!directory) return std::nullopt;
   Process process;
   process.pid = pid;
   if (!parse_stat(read_beginning(directory->get(), "stat", kMostFacts), process) ||
-      !parse_status(read_beginning(directory->get(), "status", kMostFacts), process))
+      !parse_status(read_beginning(directory->get(), "status", kMostFacts), process, pid_namespace_depth()))
     return std::nullopt;
-  std::string line = read_beginning(directory->get(), "cmdline", kMostArguments);
+  std::string line = read_beginning(directory->get(), "cmdline", std::min(most_arguments, kMostArguments));
   if (line.ends_with('\0')) line.pop_back();
-  if (!line.empty())
-    for (const std::string_view word : split(line, '\0')) process.args.emplace_back(word);
+  for (std::string_view rest = line; !line.empty();) {
+    const auto end = process.args.size() + 1 < kMostWords ? rest.find('\0') : rest.npos;
+    process.args.emplace_back(rest.substr(0, end));
+    if (end == rest.npos) break;
+    rest.remove_prefix(end + 1);
+  }
   return process;
 }
 

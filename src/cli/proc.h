@@ -52,9 +52,14 @@ struct Process {
 };
 /// Fills in what /proc/PID/stat and /proc/PID/status say. False when one is not what it should be.
 bool parse_stat(std::string_view text, Process& process);
-bool parse_status(std::string_view text, Process& process);
-/// Nothing when it has ended and was reaped.
-std::optional<Process> read_process(pid_t pid);
+/// `depth`: which of the numbers in NSpid is `ns_pid`, or the last one when there are not so many.
+bool parse_status(std::string_view text, Process& process, std::size_t depth = 1);
+/// How many pid namespaces there are from the top one that /proc shows to our own, both counted: the numbers that a
+/// container of ours gives are at this place of NSpid.
+std::size_t pid_namespace_depth();
+/// Nothing when it has ended and was reaped. At most `most_arguments` bytes of its command line are read, never more
+/// than 32 KiB; words beyond 1,024 stay together.
+std::optional<Process> read_process(pid_t pid, std::size_t most_arguments = std::size_t{32} << 10U);
 
 /// Clock ticks (sysconf(_SC_CLK_TCK)) as nanoseconds.
 std::int64_t ticks_to_ns(std::uint64_t ticks);

@@ -105,13 +105,22 @@ Result<Template> Template::parse(std::string_view text) {
   return parsed;
 }
 
-// In Go a key that a map has not gives the empty value; a field that nothing has is a mistake.
+// Those whose keys are whatever somebody chose, or whatever there was to tell.
+bool is_map(std::string_view name) {
+  constexpr std::string_view kMaps[] = {"attributes", "Attributes", "labels", "Labels"};
+  return std::ranges::find(kMaps, name) != std::end(kMaps);
+}
+
+// In Go a key that a map has not gives the empty value by index and "<no value>" by a point; a field that nothing has
+// is a mistake.
 const oci::Json* Template::find_in(std::span<const oci::Json* const> documents, const Piece& piece) {
-  static const oci::Json kEmpty = "";
+  static const oci::Json kEmpty = "", kNoValue = "<no value>";
   for (const oci::Json* document : documents)
     if (const oci::Json* value = look_up(*document, piece.path)) return value;
-  if (!piece.is_index) return nullptr;
+  if (piece.path.size() < 2 && !piece.is_index) return nullptr;
   const std::vector<std::string> map(piece.path.begin(), piece.path.end() - 1);
+  if (!piece.is_index && is_map(map.back())) return &kNoValue;
+  if (!piece.is_index) return nullptr;
   for (const oci::Json* document : documents)
     if (look_up(*document, map) != nullptr) return &kEmpty;
   return nullptr;

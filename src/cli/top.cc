@@ -71,8 +71,15 @@ Result<std::vector<Process>> processes_of(const Engine& engine, const std::strin
   const auto location = engine.groups(id);
   if (!location && location.error().code() == Code::not_found) return processes;
   const auto group = TRY(cgroup::Group::open(TRY(location)));
-  for (const pid_t pid : TRY(group.processes()))
-    if (auto process = read_process(pid)) processes.push_back(std::move(*process));
+  // Thousands of processes with long command lines are no reason to grow without an end.
+  constexpr std::size_t kMostBytes = 16U << 20, kWord = 64;
+  std::size_t left = kMostBytes;
+  for (const pid_t pid : TRY(group.processes())) {
+    auto process = read_process(pid, left);
+    if (!process) continue;
+    for (const auto& word : process->args) left -= std::min(left, word.size() + kWord);
+    processes.push_back(std::move(*process));
+  }
   auto still = TRY(group.processes());
   std::ranges::sort(still);
   std::erase_if(processes, [&](const Process& process) { return !std::ranges::binary_search(still, process.pid); });

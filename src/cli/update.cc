@@ -10,24 +10,26 @@ namespace {
 
 constexpr std::int64_t kNotGiven = -1;
 
-// The options over what the container has: of a policy only what is named changes.
-Result<RunCommand> read_over(const RestartPolicy& now, Arguments args, CommandLine& line) {
+Result<RunCommand> read_over(const RestartPolicy& policy, Arguments args) {
   RunCommand command;
-  command.request.restart = now;
+  command.request.restart = policy;
   command.request.stop_timeout_ns = kNotGiven;
-  line = TRY(parse_options(update_options(), args, Operands::anywhere, command));
-  const RestartPolicy& policy = command.request.restart;
-  if (policy.longest_delay_ns < policy.first_delay_ns)
-    return Error::make(Code::invalid_config, "--restart-max-delay is shorter than --restart-delay");
+  TRY(parse_options(update_options(), args, Operands::anywhere, command));
   return command;
 }
 
+// The options over what the container has: of a policy only what is named changes.
+Result<void> change_policy(RestartPolicy& policy, Arguments args) {
+  policy = TRY(read_over(policy, args)).request.restart;
+  if (policy.longest_delay_ns < policy.first_delay_ns)
+    return Error::make(Code::invalid_config, "--restart-max-delay is shorter than --restart-delay");
+  return {};
+}
+
 Result<void> update(Engine& engine, const std::string& id, Arguments args) {
-  const RestartPolicy now = TRY(engine.info(id)).restart;
-  CommandLine line;
-  const RunCommand command = TRY(read_over(now, args, line));
+  const RunCommand command = TRY(read_over({}, args));
   UpdateRequest request;
-  request.restart = command.request.restart;
+  request.restart = [&](RestartPolicy& policy) { return change_policy(policy, args); };
   if (command.request.stop_timeout_ns != kNotGiven) request.stop_timeout_ns = command.request.stop_timeout_ns;
   request.limits = command.request.run;
   return engine.update(id, request);
@@ -38,6 +40,8 @@ int run_update(Context& context, Arguments args) {
   std::vector<std::string> names;
   if (auto status = read_arguments<RunCommand>(context, update_options(), args, command, names, {1, kAnyNumber}))
     return *status;
+  if (names.size() == args.size())
+    return context.misuse(Error::make(Code::invalid_config, "nothing to change is named; skink update --help"));
   return for_each_container(context, names,
                             [&](Engine& engine, const std::string& id) { return update(engine, id, args); });
 }

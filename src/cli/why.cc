@@ -115,7 +115,7 @@ std::string page_of(const ContainerInfo& info, const std::string& output, std::i
   for (const auto line : split(info.probe_texts, '\n'))
     if (!line.empty()) page.line("Probe:", printable(line));
   if (!info.problem.empty()) page.line("Damaged:", printable(info.problem));
-  if (info.phase == Phase::created) page.line("Because:", "nobody has started it");
+  if (info.phase == Phase::created && !info.last_exit) page.line("Because:", "nobody has started it");
   if (info.last_exit) {
     page.line("Last end:", info.last_exit->at_ns == 0 ? "not known when" : human_ago(info.last_exit->at_ns, now));
     page.line("Because:", end_text(*info.last_exit));

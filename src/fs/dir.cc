@@ -385,14 +385,17 @@ std::optional<std::int64_t> parse_rfc3339(std::string_view text) {
     offset = 0;
   } else if (is(at, "+-") && at + 6 == text.size() && text[at + 3] == ':') {
     const auto hours = number(at + 1, 2), minutes = number(at + 4, 2);
-    if (!hours || !minutes) return std::nullopt;
+    if (!hours || !minutes || *hours > 23 || *minutes > 59) return std::nullopt;
     offset = (*hours * 3600 + *minutes * 60) * (text[at] == '+' ? 1 : -1);
   } else {
     return std::nullopt;
   }
-  const std::chrono::sys_days midnight = std::chrono::year(*year) / std::chrono::month(static_cast<unsigned>(*month)) /
-                                         std::chrono::day(static_cast<unsigned>(*day));
-  const std::int64_t days = midnight.time_since_epoch().count();
+  const std::chrono::year_month_day date = std::chrono::year(*year) /
+                                           std::chrono::month(static_cast<unsigned>(*month)) /
+                                           std::chrono::day(static_cast<unsigned>(*day));
+  // What nanoseconds in 64 bits can say: 1678 to 2261.
+  if (!date.ok() || *year < 1678 || *year > 2261) return std::nullopt;
+  const std::int64_t days = std::chrono::sys_days(date).time_since_epoch().count();
   const std::int64_t seconds = ((days * 24 + *hour) * 60 + *minute) * 60 + *second;
   return (seconds - offset) * kSecond + fraction;
 }

@@ -21,6 +21,7 @@ namespace {
 
 // After this many of them a program that ignores being asked to end is killed, so that ^C always works in the end.
 constexpr int kMostPoliteRequests = 3;
+constexpr int kMostAttempts = 8;
 
 class Attachment {
  public:
@@ -31,6 +32,7 @@ class Attachment {
 
  private:
   Result<void> open_log(int store_dir);
+  Result<void> join();
   Result<void> connect();
   Result<void> request(int socket);
   Result<bool> on_control();
@@ -62,7 +64,25 @@ Result<void> Attachment::open_log(int store_dir) {
   return {};
 }
 
+// Nothing is started, whatever becomes of the container meanwhile: the wish of somebody who stops it stands.
+Result<void> Attachment::join() {
+  supervised_.store_dir = TRY(open_container(roots_, id_));
+  supervised_.alive = TRY(open_alive(supervised_.store_dir.get()));
+  TRY(open_log(supervised_.store_dir.get()));
+  launched_ = true;
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+    Patience patience(roots_, id_);
+    auto socket = connect_supervisor(roots_, id_, patience);
+    if (!socket && socket.error().code() == Code::not_found)
+      return Error::make(Code::busy, "container ", id_.substr(0, 12), " is not running");
+    supervised_.socket = TRY(std::move(socket));
+    if (request(supervised_.socket.get())) return {};
+  }
+  return Error::make(Code::busy, "its supervisor dies again and again");
+}
+
 Result<void> Attachment::connect() {
+  if (options_.only_running) return join();
   supervised_ = TRY(ensure_supervisor(
       roots_, id_, [this](int store_dir) -> Result<void> { return reader_ ? Result<void>{} : open_log(store_dir); },
       [this](int socket) { return request(socket); }));
@@ -85,7 +105,7 @@ Result<bool> Attachment::reconnect() {
     return false;
   }
   Patience patience(roots_, id_);
-  for (int attempt = 0; attempt < 8; ++attempt) {
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     auto socket = connect_supervisor(roots_, id_, patience);
     if (!socket) break;
     supervised_.socket = std::move(*socket);
@@ -158,7 +178,7 @@ Result<int> Attachment::run() {
   front_.output_fds = {output_event_.get()};
   front_.detach_keys = options_.detach_keys;
   Patience patience(roots_, id_);
-  front_.patience = [&patience] { return patience.check(); };
+  if (!launched_) front_.patience = [&patience] { return patience.check(); };
   auto done = front_.run(signals);
   raw_.reset();
   if (done && front_.detached()) return 0;

@@ -48,10 +48,26 @@ namespace {
 
 using Found = Ward::Found;
 
-// Whether this is a directory of ours, and not one that somebody gave by mistake.
-bool has_layout(int dir_fd) { return sys::is_there(dir_fd, kContainers); }
+enum class Place { store, run, within };
 
-void check_directory(Ward& ward, const std::string& path, bool is_top) {
+// Whether this is a directory of ours, and not one that somebody gave by mistake: others keep "containers" too.
+bool has_layout(int dir_fd, Place place) {
+  if (!sys::is_there(dir_fd, kContainers)) return false;
+  if (place == Place::store) return sys::is_there(dir_fd, kNames);
+  const auto entries = fs::list(dir_fd);
+  return entries && std::ranges::all_of(*entries, [](const fs::Entry& entry) {
+           return entry.name == kContainers || entry.name.starts_with("events") || entry.name.starts_with('.') ||
+                  entry.name == "layers";
+         });
+}
+
+bool is_ours(const std::string& path, Place place) {
+  const auto dir = sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY);
+  return dir && has_layout(dir->get(), place);
+}
+
+void check_directory(Ward& ward, const std::string& path, Place place) {
+  const bool is_top = place != Place::within;
   auto dir = sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY | (is_top ? 0 : O_NOFOLLOW));
   if (!dir && dir.error().errnum() == ENOENT) return;
   if (!dir) {
@@ -68,7 +84,7 @@ void check_directory(Ward& ward, const std::string& path, bool is_top) {
   }
   if ((status->st_mode & 077U) == 0) return;
   const std::string what = "it is open to other users, and images may hold set-user-id programs";
-  if (is_top && !has_layout(dir->get())) {
+  if (is_top && !has_layout(dir->get(), place)) {
     ward.problem("directory", path, what, str("chmod 0700 ", quoted(path), ", or choose another directory"));
     return;
   }
@@ -124,12 +140,15 @@ void settle(std::vector<Found> found, bool fix, std::vector<Finding>& findings) 
 std::vector<Found> check_directories(const EngineOptions& options) {
   const Roots none;
   Ward ward(none, options);
-  check_directory(ward, options.store, true);
-  for (const char* name :
-       {kContainers, kNames, "seccomp-cache", "images", "layers", "scaffolds", "names", "locks", "tmp"})
-    check_directory(ward, str(options.store, '/', name), false);
-  check_directory(ward, options.run, true);
-  check_directory(ward, str(options.run, '/', std::string_view(kContainers)), false);
+  check_directory(ward, options.store, Place::store);
+  check_directory(ward, options.run, Place::run);
+  // What is in a directory that is not ours is not ours either, whatever its names are.
+  if (is_ours(options.store, Place::store))
+    for (const char* name :
+         {kContainers, kNames, "seccomp-cache", "images", "layers", "scaffolds", "names", "locks", "tmp"})
+      check_directory(ward, str(options.store, '/', name), Place::within);
+  if (is_ours(options.run, Place::run))
+    check_directory(ward, str(options.run, '/', std::string_view(kContainers)), Place::within);
   return std::move(ward.found());
 }
 
@@ -146,6 +165,14 @@ Result<std::vector<Finding>> Engine::diagnose(const EngineOptions& options, bool
   });
   if (refused) {
     findings.back().advice += "; nothing else was looked at before this is repaired";
+    return findings;
+  }
+  if (!is_ours(options.store, Place::store)) {
+    // An engine would make one.
+    Ward ward(Roots{}, options);
+    ward.note("directory", options.store, "no store of skink is there, so nothing was looked at",
+              "--root says where it is; skink run and skink load make it");
+    settle(std::move(ward.found()), fix, findings);
     return findings;
   }
   auto engine = Engine::open(options);

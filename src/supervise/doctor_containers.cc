@@ -168,7 +168,10 @@ void check_leftover_files(Ward& ward, const Chart& chart) {
                    with_lock(ward.roots(), chart.id, remove_temporaries));
     else if (entry.name.starts_with("upper.") && stopped)
       ward.problem("writable-layer", path, str("what ", chart.title, " wrote in a run that is over (--writable)"),
-                   "--fix removes it", with_lock(ward.roots(), chart.id, [](int dir) -> Result<void> {
+                   "--fix removes it",
+                   with_lock(ward.roots(), chart.id, [&roots = ward.roots(), id = chart.id](int dir) -> Result<void> {
+                     // It may have been started since, and have lost both its keepers.
+                     if (open_run_dir(roots, id)) return Error::make(Code::busy, "it has been started meanwhile");
                      remove_writable_layers(dir);
                      for (const auto& left : TRY(fs::list(dir)))
                        if (left.name.starts_with("upper.")) TRY(fs::remove_tree(dir, left.name.c_str()));

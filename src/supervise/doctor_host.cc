@@ -164,10 +164,10 @@ void check_limits(Ward& ward) {
                  "find out who takes them, or sysctl kernel.pid_max");
   const UniqueFd inotify(::inotify_init1(IN_CLOEXEC));
   if (!inotify)
-    ward.note("limit", "fs.inotify.max_user_instances",
-              str("no inotify instance can be had (", std::strerror(errno),
-                  "): skink events -f looks twice a second instead"),
-              "sysctl fs.inotify.max_user_instances=1024");
+    ward.note(
+        "limit", "fs.inotify.max_user_instances",
+        str("no inotify instance can be had (", std::strerror(errno), "): skink events looks twice a second instead"),
+        "sysctl fs.inotify.max_user_instances=1024");
   rlimit files{};
   if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < kFewFiles)
     ward.problem("limit", "open files",

@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "fs/dir.h"
 #include "supervise/engine_impl.h"
+#include "supervise/event_log.h"
 #include "supervise/supervisor.h"
 
 namespace skink {
@@ -12,7 +13,7 @@ namespace {
 Result<void> change_policy(const UpdateRequest& request, Container& container) {
   container.stop_timeout_ns = request.stop_timeout_ns.value_or(container.stop_timeout_ns);
   if (!request.restart) return {};
-  container.restart = *request.restart;
+  TRY(request.restart(container.restart));
   if (container.remove_at_end && container.restart.kind != RestartPolicy::Kind::no)
     return Error::make(Code::invalid_config, "restart policy ", to_text(container.restart),
                        ": the container goes with its end (--rm)");
@@ -84,10 +85,11 @@ Result<void> Engine::update(const std::string& id, const UpdateRequest& request)
     TRY(files.replace(kContainerFile, dump(container)));
     if (limited) TRY(files.replace(kConfigFile, oci::dump_spec(spec)));
     Patience patience(impl_->roots, id);
-    const auto asked =
-        ask_supervisor(impl_->roots, id, {{"op", "update"}, {"resources", text_of(limits.change)}}, patience);
+    auto asked = ask_supervisor(impl_->roots, id, {{"op", "update"}, {"resources", text_of(limits.change)}}, patience);
+    if (asked || asked.error().code() != Code::not_found) return asked;
     // Nobody supervises it: it has them when it is started.
-    return !asked && asked.error().code() == Code::not_found ? Result<void>{} : asked;
+    append_event(impl_->roots.run.get(), event_of(container, "update"));
+    return {};
   };
   auto changed = change();
   if (changed) return {};

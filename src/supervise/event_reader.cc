@@ -87,7 +87,8 @@ void EventReader::take(const std::string& line, const Sink& sink) {
 
 bool EventReader::told_before(const Event& event) {
   if (event.action == "destroy") told_.erase(event.id);
-  if (event.run.empty()) return false;
+  // A first launch that failed gives its number back, so that the next try has it too.
+  if (event.run.empty() || event.action == "fail") return false;
   Told& told = told_[event.id];
   if (told.run != event.run) told = {event.run, {}};
   if (told.keys.size() > kMostKeys) told.keys.clear();
@@ -106,7 +107,8 @@ void EventReader::read(const Sink& sink) {
   Tail next = open_tail(kEventFile);
   drain(now_, sink);
   // Two were put aside since we looked last.
-  if (Tail between = open_tail(kOldEventFile); between.inode != now_.inode && between.inode != old_.inode) {
+  if (Tail between = open_tail(kOldEventFile);
+      between.inode != now_.inode && between.inode != old_.inode && between.inode != next.inode) {
     drain(between, sink);
     now_ = std::move(between);
   }

@@ -53,3 +53,13 @@ def test_what_cannot_be_attached_to(sk):
     sk.fails("attach", "nobody", status=125, match="no such container")
     sk.fails("attach", "--detach-keys", "alt-x", name, status=125, match="ctrl-p,ctrl-q")
     sk.fails("run", "--detach-keys", "ctrl-1", "busybox", "true", status=125, match="ctrl-p,ctrl-q")
+
+
+def test_a_container_that_is_being_stopped_is_not_started_again(sk, world):
+    name = sk.running(command=["sh", "-c", "trap 'touch /tmp/asked' TERM; echo ready; while :; do sleep 0.1; done"])
+    wait_for(lambda: "ready" in sk.ok("logs", name))
+    stop = sk.start("stop", "-t", "5", name)
+    wait_for(lambda: sk("exec", name, "test", "-e", "/tmp/asked").status == 0)
+    assert sk("attach", name, timeout=60).status == 137
+    assert stop.wait(timeout=60) == 0 and sk.state(name) == "exited"
+    assert sk.row(name)["restarts"] == 0

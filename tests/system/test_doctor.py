@@ -323,16 +323,33 @@ def test_a_directory_of_somebody_else_is_not_touched(world):
     place = world.path("foreign")
     os.mkdir(place, 0o755)
     write(place + "/letter", "mine")
+    # Names that we have too, as /var/lib, /run and / have.
+    for name, mode in (("tmp", 0o1777), ("names", 0o755), ("containers", 0o755), ("containers/storage", 0o755)):
+        os.mkdir(os.path.join(place, name))
+        os.chmod(os.path.join(place, name), mode)
     os.chmod(place, 0o755)
+    whole = sorted(listdir(place))
     world.skink.options[:] = ["--root", place, "--run", world.run_dir]
     result = world.skink("doctor", "--fix", "--format", "json")
     assert result.status == 1
-    assert os.stat(place).st_mode & 0o777 == 0o755 and listdir(place) == ["letter"]
+    assert os.stat(place).st_mode & 0o777 == 0o755 and sorted(listdir(place)) == whole
+    assert [os.stat(os.path.join(place, name)).st_mode & 0o7777 for name in ("tmp", "names", "containers")] == [0o1777, 0o755, 0o755]
+    world.skink.options[:] = ["--root", world.store, "--run", place]
+    assert world.skink("doctor", "--fix").status == 1
+    assert os.stat(place).st_mode & 0o777 == 0o755 and os.stat(place + "/containers").st_mode & 0o777 == 0o755
+    world.skink.options[:] = ["--root", place, "--run", world.run_dir]
     os.chmod(place, 0o700)
     os.chown(place, 1000, -1)
     result = world.skink("doctor", "--fix", "--format", "json")
     assert result.status == 1 and "uid 1000" in result.out
-    assert os.stat(place).st_uid == 1000 and listdir(place) == ["letter"]
+    assert os.stat(place).st_uid == 1000 and sorted(listdir(place)) == whole
+
+
+def test_nothing_is_made_where_there_is_no_store(world):
+    world.skink.options[:] = ["--root", world.path("typo"), "--run", world.path("run2")]
+    result = world.skink("doctor")
+    assert result.status == 0 and "no store of skink is there" in result.out and "--root" in result.out
+    assert not os.path.exists(world.path("typo")) and not os.path.exists(world.path("run2"))
 
 
 def test_foreign_files_in_our_directories_are_told_and_left(sk, world):
@@ -487,7 +504,7 @@ def test_a_full_disk(world):
     try:
         sk = world.skink
         sk.options[:] = ["--root", world.store, "--run", place + "/r"]
-        assert doctor(sk) == []
+        assert sk.ps("-a") == [] and doctor(sk) == []
         write(place + "/fill", "x" * (3900 << 10))
         found = doctor(sk)
         assert kinds(found) == ["full-disk"] and found[0]["where"] == place + "/r" and "MiB" in found[0]["what"]

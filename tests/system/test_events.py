@@ -359,3 +359,30 @@ def test_labels_that_do_not_fit_are_left_out_the_longest_first(sk):
     name = sk.running("--label", "short=1", "--label", "long=" + "x" * 10000, "--label", "also=2")
     event = events(sk, "--filter", "container=" + name, "--filter", "event=start")[0]
     assert event["labels"] == {"short": "1", "also": "2"}
+
+
+def test_each_failed_start_is_told_and_what_there_is_not_has_no_value(sk, world):
+    name = sk.ok("create", "busybox", "/none")
+    for _ in range(2):
+        assert sk("start", name).status != 0
+    assert actions(sk, "--filter", "event=fail") == ["fail", "fail"]
+    lines = sk.ok("events", "--no-follow", "--format", "{{.action}} {{.attributes.exit_code}} {{.Actor.Attributes.nothing}}").splitlines()
+    assert "create <no value> <no value>" in lines and "fail 127 <no value>" in lines
+
+
+def test_an_update_of_what_does_not_run_is_told(sk):
+    name = sk.ok("create", "busybox", "true")
+    sk.ok("update", "-m", "64m", name)
+    assert actions(sk, "--filter", "event=update") == ["update"]
+
+
+def test_a_limit_on_the_size_of_files_ends_no_command_halfway(sk, world):
+    """Once the log is beyond it the kernel sends SIGXFSZ for each event."""
+    name = sk.ok("create", "busybox", "true")
+    with open(log(world), "ab") as out:
+        out.write(b"\n" * 65536)
+    command = " ".join(sk.command("rm", name))
+    assert subprocess.run(["sh", "-c", "ulimit -f 64; exec " + command], stdout=subprocess.DEVNULL).returncode == 0
+    assert sk.ps("-a") == []
+    started = sk.command("run", "--rm", "busybox", "grep", "SigIgn", "/proc/self/status")
+    assert subprocess.run(started, stdout=subprocess.PIPE, text=True).stdout.split()[1].strip("0") == ""

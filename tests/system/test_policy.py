@@ -218,3 +218,20 @@ def test_why_a_program_that_is_not_there_and_its_output(sk):
     assert document["exit"]["status"] == 127 and "the last words" in document["output"] and document["next"]
     assert len(sk.ok("why", name, name).split("Container:")) == 3
     sk.fails("why", "nobody", status=1, match="no such container")
+
+
+def test_updates_at_once_lose_nothing(sk):
+    name = sk.running("--restart", "no")
+    for memory in range(64, 72):
+        both = [sk.start("update", "-m", "%dm" % memory, name), sk.start("update", "--restart", "always", name)]
+        assert [one.wait(timeout=60) for one in both] == [0, 0]
+        assert sk.inspect(name)["restart"]["policy"] == "always"
+        sk.ok("update", "--restart", "no", name)
+    sk.fails("update", name, match=["nothing to change", "--help"])
+
+
+def test_why_a_first_launch_failed(sk):
+    name = sk.ok("create", "busybox", "/none")
+    sk("start", name)
+    page = sk.ok("why", name)
+    assert page.count("Because:") == 1 and "/none" in page

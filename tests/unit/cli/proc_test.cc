@@ -41,13 +41,15 @@ TEST(Stat, IsRefusedWhenItIsNone) {
   EXPECT_FALSE(parse_stat("77 (a) S 5 77", process));
 }
 
-TEST(Status, HasTheEffectiveUserAndTheInnermostNumber) {
+TEST(Status, HasTheEffectiveUserAndTheNumberOneNamespaceDown) {
   Process process;
 
   ASSERT_TRUE(parse_status("Name:\tUid:\\t9\nUid:\t0\t1000\t0\t0\nNSpid:\t4711\t12\t1\n", process));
 
   EXPECT_EQ(process.uid, 1000u);
-  EXPECT_EQ(process.ns_pid, 1);
+  EXPECT_EQ(process.ns_pid, 12);
+  ASSERT_TRUE(parse_status("Uid:\t0\t0\t0\t0\nNSpid:\t4711\n", process));
+  EXPECT_EQ(process.ns_pid, 4711);
   EXPECT_FALSE(parse_status("Name:\tx\n", process));
 }
 

@@ -125,6 +125,11 @@ TEST(Rfc3339, RoundTrips) {
   for (const char* bad :
        {"", "2026", "2026-11-23", "2026-13-01T00:00:00Z", "2026-11-23T03:00:00", "2026-11-23T03:00:00.Z"})
     EXPECT_FALSE(parse_rfc3339(bad).has_value()) << bad;
+  // Days that there are not, zones that there are not, and what 64 bits of nanoseconds cannot say.
+  for (const char* bad :
+       {"2026-02-31T00:00:00Z", "2026-01-01T00:00:00+99:99", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"})
+    EXPECT_FALSE(parse_rfc3339(bad).has_value()) << bad;
+  EXPECT_TRUE(parse_rfc3339("2261-12-31T23:59:59Z").has_value());
 }
 
 }  // namespace
