@@ -98,6 +98,7 @@ struct CreateRequest {
   std::string log_driver;        ///< "journald": output goes to systemd's journal too; empty: only to skink logs
   bool remove_at_end = false;    ///< --rm
   bool start_follows = false;    ///< this process starts it next: with remove_at_end it goes if the process dies before
+  bool standby = false;          ///< make the next incarnation ahead, so that a relaunch is one message
   bool keep_durable = true;      ///< survives a reboot (fsync); false for `run --rm` in the foreground
   std::optional<int> stop_signal;
   std::int64_t stop_timeout_ns = 10'000'000'000;
@@ -143,6 +144,8 @@ struct ContainerInfo {
   std::vector<PastRun> history;  ///< the latest ones, oldest first; of Engine::info() alone
   RestartPolicy restart;
   std::map<std::string, std::string> labels;
+  bool standby = false;          ///< the next incarnation is made ahead
+  std::int64_t standby_pid = 0;  ///< its process, which waits; 0: there is none just now
   bool remove_at_end = false;
   bool tty = false;
   std::string problem;  ///< not empty: its files are damaged, and how ("corrupt")

@@ -124,6 +124,8 @@ Json container_json(const ContainerInfo& container, std::int64_t now_ns) {
   json["next_try"] = time_or_null(container.phase == Phase::restarting ? container.next_try_ns : 0);
   json["exit"] = exit_json(container.last_exit);
   json["restart"] = policy_json(container.restart);
+  json["standby"] = container.standby;
+  json["standby_pid"] = container.standby_pid;
   json["labels"] = labels_json(container.labels);
   json["remove_at_end"] = container.remove_at_end;
   json["tty"] = container.tty;

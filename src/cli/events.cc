@@ -37,7 +37,7 @@ constexpr Option<EventsCommand> kOptions[] = {
        return {};
      }},
     {{"no-follow", 0, nullptr, "end after what is on record"}, set_switch<&EventsCommand::no_follow>},
-    {{"since", 0, "T", "from a time on: 10m (ago), 2026-11-23T03:34:23Z, Unix seconds; UTC where no zone is given"},
+    {{"since", 0, "T", "from then on: 10m (ago), 2026-11-23T03:34:23Z (no zone: UTC), Unix seconds"},
      [](EventsCommand& c, std::string_view v) -> Result<void> {
        c.since_ns = TRY(parse_time(v, fs::now_ns()));
        return {};

@@ -20,7 +20,7 @@ constexpr Option<LogOptions> kOptions[] = {
        if (!o.tail) return Error::make(Code::invalid_config, quoted(v), " is neither a number nor all");
        return {};
      }},
-    {{"since", 0, "T", "from a time on: 10m (ago), 2026-11-23T03:34:23Z, Unix seconds; UTC where no zone is given"},
+    {{"since", 0, "T", "from then on: 10m (ago), 2026-11-23T03:34:23Z (no zone: UTC), Unix seconds"},
      [](LogOptions& o, std::string_view v) -> Result<void> {
        o.since_ns = TRY(parse_time(v, fs::now_ns()));
        return {};

@@ -110,6 +110,8 @@ constexpr Option<C> kTable[] = {
     {{"restart-never-on", 0, "CODES", "exit statuses after which it stays down"}, set_statuses<&RestartPolicy::never>},
     {{"restart-budget", 0, "N/T", "give up when it has ended N times within T, as in 5/1m (default 0: never)"},
      [](C& c, V v) { return parse_restart_budget(v, c.request.restart); }},
+    {{"standby", 0, nullptr, "make the next run ahead: a relaunch takes a fraction of the time"},
+     [](C& c, V v) { return set(c.request.standby, v == "true"); }},
     {{"liveness", 0, "PROBE", "ask whether it lives: http://:PORT/PATH, tcp://:PORT, grpc:, unix:, exec:CMD"},
      set_probe<&Probes::liveness>},
     {{"readiness", 0, "PROBE", "ask whether it is ready, in the same words; only told"}, set_probe<&Probes::readiness>},

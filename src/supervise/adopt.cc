@@ -21,6 +21,7 @@ Result<void> Supervisor::adopt(const Status& before) {
   tell_replaced(before);
   take_parked();
   adopt_execs();
+  adopt_standby(!status_.orphaned);
   switch (before.step) {
     case Step::starting: return begin();
     case Step::launching:
@@ -86,6 +87,7 @@ Result<void> Supervisor::adopt_running() {
     check_init();
   }
   if (status_.step == Step::running) begin_probes();
+  if (status_.step == Step::running) plan_standby();
   if (status_.step == Step::running) save();
   return {};
 }

@@ -20,10 +20,10 @@ namespace skink::supervise {
 namespace {
 
 // A path of a socket has at most 107 bytes, a run directory may be deeper: the descriptor's own link is always short.
-sockaddr_un address_in(int dir_fd) {
+sockaddr_un address_in(int dir_fd, const char* name) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  const std::string path = str("/proc/self/fd/", dir_fd, "/", std::string_view(kControlSocket));
+  const std::string path = str("/proc/self/fd/", dir_fd, "/", std::string_view(name));
   std::memcpy(address.sun_path, path.data(), path.size());
   return address;
 }
@@ -53,22 +53,25 @@ std::vector<UniqueFd> take_fds(msghdr& header) {
 
 }  // namespace
 
-Result<UniqueFd> listen_control(int run_dir_fd) {
-  UniqueFd listener = TRY(new_socket(SOCK_NONBLOCK));
+Result<UniqueFd> listen_below(int run_dir_fd, const char* name, Listener kind) {
+  UniqueFd listener = TRY(new_socket(kind == Listener::does_not_block ? SOCK_NONBLOCK : 0));
   // The socket's own mode becomes the file's: there is no moment in which others could connect.
-  if (::fchmod(listener.get(), 0600) != 0) return Error::from_errno(errno, "chmod of the control socket");
-  if (::unlinkat(run_dir_fd, kControlSocket, 0) != 0 && errno != ENOENT)
-    return Error::from_errno(errno, "unlink ", std::string_view(kControlSocket));
-  const sockaddr_un address = address_in(run_dir_fd);
+  if (::fchmod(listener.get(), 0600) != 0) return Error::from_errno(errno, "chmod of the socket ", name);
+  if (::unlinkat(run_dir_fd, name, 0) != 0 && errno != ENOENT) return Error::from_errno(errno, "unlink ", name);
+  const sockaddr_un address = address_in(run_dir_fd, name);
   if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return Error::from_errno(errno, "bind ", std::string_view(kControlSocket));
+    return Error::from_errno(errno, "bind ", name);
   if (::listen(listener.get(), 128) != 0) return Error::from_errno(errno, "listen");
   return listener;
 }
 
+Result<UniqueFd> listen_control(int run_dir_fd) {
+  return listen_below(run_dir_fd, kControlSocket, Listener::does_not_block);
+}
+
 Result<UniqueFd> connect_control(int run_dir_fd) {
   UniqueFd socket = TRY(new_socket(0));
-  const sockaddr_un address = address_in(run_dir_fd);
+  const sockaddr_un address = address_in(run_dir_fd, kControlSocket);
   // A full backlog makes connect block; a stopped supervisor must not hold us for ever (fault F24).
   timeval patience{.tv_sec = 0, .tv_usec = 200'000};
   ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);

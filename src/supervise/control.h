@@ -38,7 +38,10 @@ struct Message {
   std::vector<UniqueFd> fds;
 };
 
-/// Makes control.sock in the directory, replacing a dead one, and listens.
+enum class Listener { blocks, does_not_block };
+/// Makes the socket `name` (at most 64 bytes) in the directory, replacing a dead one, and listens.
+Result<UniqueFd> listen_below(int run_dir_fd, const char* name, Listener kind);
+/// The same of control.sock.
 Result<UniqueFd> listen_control(int run_dir_fd);
 /// Connects. not_found when nobody listens, busy when the queue of those who want to has no room for a while.
 Result<UniqueFd> connect_control(int run_dir_fd);

@@ -98,6 +98,7 @@ void fill_from_status(ContainerInfo& info, const Status& status) {
   info.restarts = status.restarts;
   info.next_try_ns = status.step == Step::waiting ? status.next_try_ns : 0;
   info.last_exit = status.last_exit;
+  info.standby_pid = status.standby.pid;
   if (lives) info.health = status.health;
   if (lives) info.ready = status.ready;
 }
@@ -124,7 +125,7 @@ void fill_cut_off(ContainerInfo& info) {
 void fill_abandoned(ContainerInfo& info, const Status& status) {
   fill_from_status(info, status);
   info.phase = Phase::unknown;
-  info.supervisor_pid = info.guard_pid = 0;
+  info.supervisor_pid = info.guard_pid = info.standby_pid = 0;
   if (!sys::open_identified(status.init)) {
     info.pid = 0;
     info.last_exit = unknown_exit();
@@ -170,6 +171,7 @@ ContainerInfo info_of(const Roots& roots, const std::string& id, int store_dir_f
     info.labels = std::move(container->labels);
     info.remove_at_end = container->remove_at_end;
     info.tty = container->tty;
+    info.standby = container->standby;
   }
   fill_state(roots, info, store_dir_fd);
   // The record's damage is what counts: without it nothing else of the container can be trusted.

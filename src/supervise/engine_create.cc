@@ -19,6 +19,7 @@
 #include "supervise/overlay.h"
 #include "supervise/removal.h"
 #include "supervise/rootfs.h"
+#include "supervise/standby.h"
 #include "sys/file.h"
 
 namespace skink {
@@ -242,6 +243,7 @@ Container container_of(const CreateRequest& request, const Resolved& resolved, c
   c.durable = request.keep_durable;
   c.tty = resolved.spec.process && resolved.spec.process->terminal;
   c.interactive = request.run.interactive;
+  c.standby = request.standby;
   c.writable = request.bundle.empty() && request.run.writable;
   c.dns = request.run.dns;
   c.dns_search = request.run.dns_search;
@@ -251,6 +253,16 @@ Container container_of(const CreateRequest& request, const Resolved& resolved, c
   if (utsname host{}; c.hostname.empty() && ::uname(&host) == 0) c.hostname = host.nodename;
   c.hosts = plan::make_hosts(request.run, c.hostname);
   return c;
+}
+
+Result<void> check_standby(const CreateRequest& request, const oci::Spec& spec) {
+  if (!request.standby) return {};
+  if (request.remove_at_end || request.restart.kind == RestartPolicy::Kind::no)
+    return Error::make(Code::invalid_config,
+                       "--standby: nothing is ever relaunched; give a policy too (--restart always)");
+  if (const auto why = why_no_standby(spec, spec.process && spec.process->terminal); !why.empty())
+    return Error::make(Code::invalid_config, "--standby: ", why, "; leave the option away");
+  return {};
 }
 
 Result<std::string> absolute_bundle(const std::string& bundle) {
@@ -284,6 +296,7 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
                                            : resolve_bundle(bundle, request.run));
     resolved.spec.linux.cgroups_path = str("/skink/", draft.id);
     if (name.empty()) name = make_up_name(roots);
+    TRY(check_standby(request, resolved.spec));
     Container container = container_of(request, resolved, impl_->options);
     container.id = draft.id;
     container.name = name;

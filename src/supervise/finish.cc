@@ -16,6 +16,7 @@ namespace skink::supervise {
 
 // The user said stop, or the policy does not relaunch: undo what the incarnations needed, then say so.
 void Supervisor::give_up(const LastExit& last) {
+  drop_standby();
   status_.step = Step::stopped;
   status_.last_exit = last;
   tell_given_up(last);

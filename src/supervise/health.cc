@@ -210,7 +210,9 @@ void Supervisor::probe_done(ProbeState& state, const ProbeResult& result) {
 bool Supervisor::is_ending() const {
   constexpr int kMomentMs = 20;
   pollfd ended{init_pidfd_.get(), POLLIN, 0};
-  return init_gone_ || (init_pidfd_ && ::poll(&ended, 1, kMomentMs) > 0);
+  if (init_gone_ || (init_pidfd_ && ::poll(&ended, 1, kMomentMs) > 0)) return true;
+  const auto now = sys::activity(status_.init);
+  return now ? now->exiting : now.error().code() == Code::not_found;
 }
 
 // It has succeeded or failed as often as it had to.

@@ -53,7 +53,7 @@ Result<void> Supervisor::begin() {
   status_.probe_failure.clear();
   status_.init = {};
   status_.next_try_ns = status_.next_try_mono_ns = 0;
-  auto launched = launch();
+  auto launched = use_standby() ? Result<void>{} : launch();
   if (launched) {
     started();
     run_hooks(spec_.hooks.poststart, "poststart", "running");
@@ -90,19 +90,8 @@ Result<void> Supervisor::launch() {
   // the process exists is where its groups are, and that is (cgroup.json).
   TRY(prepare_group());
   TRY(prepare_input());
-  const UniqueFd root = TRY(make_incarnation_root());
-
-  launch::ContainerRequest request;
-  request.spec = &spec_;
-  request.id = container_.id;
-  request.root_mount_fd = root.get();
-  request.bundle = container_.bundle.empty()
-                       ? str(container_.run, "/", std::string_view(kContainers), "/", container_.id)
-                       : container_.bundle;
-  request.group = &*group_;
-  request.stdio = {stdin_read_ ? stdin_read_.get() : null_.get(), kFdOutWrite, kFdErrWrite};
-  request.as_sibling = guard_pidfd_.get() >= 0;
-  request.seccomp_cache_fd = seccomp_cache_.get();
+  const UniqueFd root = TRY(make_incarnation_root(status_.incarnation));
+  launch::ContainerRequest request = request_for(root.get());
   request.record = [this](const sys::ProcessIdentity& identity) -> Result<void> {
     status_.init = identity;
     save();
@@ -113,6 +102,21 @@ Result<void> Supervisor::launch() {
   init_pidfd_ = std::move(launched.pidfd);
   terminal_ = std::move(launched.console);
   return {};
+}
+
+launch::ContainerRequest Supervisor::request_for(int root_fd) {
+  launch::ContainerRequest request;
+  request.spec = &spec_;
+  request.id = container_.id;
+  request.root_mount_fd = root_fd;
+  request.bundle = container_.bundle.empty()
+                       ? str(container_.run, "/", std::string_view(kContainers), "/", container_.id)
+                       : container_.bundle;
+  request.group = &*group_;
+  request.stdio = {stdin_read_ ? stdin_read_.get() : null_.get(), kFdOutWrite, kFdErrWrite};
+  request.as_sibling = guard_pidfd_.get() >= 0;
+  request.seccomp_cache_fd = seccomp_cache_.get();
+  return request;
 }
 
 Result<void> Supervisor::drop_group() {
@@ -144,7 +148,7 @@ Result<void> Supervisor::prepare_input() {
   return {};
 }
 
-Result<UniqueFd> Supervisor::make_incarnation_root() {
+Result<UniqueFd> Supervisor::make_incarnation_root(std::uint64_t incarnation) {
   if (!container_.bundle.empty()) return UniqueFd{};
   auto store = TRY(image::Store::open(container_.store));
   const auto found = TRY_CTX(store.find(container_.image_id), "image ", container_.image);
@@ -154,8 +158,10 @@ Result<UniqueFd> Supervisor::make_incarnation_root() {
   request.spec = &spec_;
   UniqueFd upper;
   if (container_.writable) {
-    remove_writable_layers(kFdStoreDir);
-    const std::string name = str("upper.", status_.incarnation);
+    // The one of the run that goes on while a standby is made.
+    const bool ahead = incarnation != status_.incarnation;
+    remove_writable_layers(kFdStoreDir, ahead ? str("upper.", status_.incarnation) : std::string());
+    const std::string name = str("upper.", incarnation);
     TRY(sys::mkdir_at(kFdStoreDir, name.c_str(), 0700));
     upper = TRY(sys::open_at(kFdStoreDir, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
     // A bounded layer is a tmpfs: no other file system gives one directory a size without quotas set up by hand.
@@ -188,6 +194,7 @@ void Supervisor::started() {
       reply_result(client, {});
     }
   tell_all_started();
+  plan_standby();
   if (relaunched_after_) (void)write_exit(*std::exchange(relaunched_after_, std::nullopt), false);
   ::malloc_trim(0);
 }
@@ -196,7 +203,8 @@ void Supervisor::started() {
 void Supervisor::clear_group() {
   if (!group_) return;
   const auto left = group_->processes();
-  if (left && left->empty()) return;
+  if (left && is_standby_alone(*left)) return;
+  drop_standby();
   if (auto killed = group_->kill_all(kPatience); !killed) group_.reset();  // made anew, which says busy if they stay
 }
 

@@ -85,6 +85,7 @@ std::string dump(const Container& c) {
             {"tty", c.tty},
             {"interactive", c.interactive},
             {"writable", c.writable},
+            {"standby", c.standby},
             {"hosts", c.hosts},
             {"hostname", c.hostname},
             {"dns", c.dns},
@@ -124,6 +125,7 @@ Result<Container> parse_container(std::string_view text) {
   c.tty = oci::get_bool(json, "tty");
   c.interactive = oci::get_bool(json, "interactive");
   c.writable = oci::get_bool(json, "writable");
+  c.standby = oci::get_bool(json, "standby");
   c.hosts = oci::get_string(json, "hosts");
   c.hostname = oci::get_string(json, "hostname");
   c.dns = strings_of(json, "dns");

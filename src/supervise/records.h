@@ -10,7 +10,7 @@
 //                       upper.N/        the writable layer of the running incarnation (--writable)
 //   STORE/container-names/NAME -> the id, see name_target()
 //   RUN/events, events.old  what happened, see event_log.h
-//   RUN/containers/ID/status.json, control.sock, exits, cgroup.json, hosts, hostname, resolv.conf
+//   RUN/containers/ID/status.json, control.sock, standby.sock, exits, cgroup.json, hosts, hostname, resolv.conf
 #pragma once
 
 #include <sys/types.h>
@@ -40,6 +40,7 @@ inline constexpr const char* kExitFile = "exit.json";
 inline constexpr const char* kAliveFile = "alive";
 inline constexpr const char* kStatusFile = "status.json";
 inline constexpr const char* kControlSocket = "control.sock";
+inline constexpr const char* kStandbySocket = "standby.sock";
 inline constexpr const char* kExitsFile = "exits";
 inline constexpr const char* kCgroupFile = "cgroup.json";
 inline constexpr const char* kComplaintsFile = "supervisor.log";
@@ -72,6 +73,7 @@ struct Container {
   /// With remove_at_end: the process that is going to start it. If that dies before, nobody will, and the record goes.
   std::optional<sys::ProcessIdentity> starter;
   bool remove_at_end = false, durable = true, tty = false, interactive = false, writable = false;
+  bool standby = false;  ///< the next incarnation is made ahead
 };
 std::string dump(const Container& container);
 Result<Container> parse_container(std::string_view json);

@@ -12,11 +12,11 @@
 
 namespace skink::supervise {
 
-void remove_writable_layers(int store_dir_fd) {
+void remove_writable_layers(int store_dir_fd, std::string_view kept) {
   const auto entries = fs::list(store_dir_fd);
   if (!entries) return;
   for (const auto& entry : *entries)
-    if (entry.name.starts_with("upper.")) (void)fs::remove_tree(store_dir_fd, entry.name.c_str());
+    if (entry.name.starts_with("upper.") && entry.name != kept) (void)fs::remove_tree(store_dir_fd, entry.name.c_str());
 }
 
 Result<void> remove_run_dir(int run_containers_fd, const std::string& id, int only_fd) {

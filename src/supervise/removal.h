@@ -11,8 +11,8 @@
 
 namespace skink::supervise {
 
-/// upper.* of earlier incarnations in STORE/containers/ID.
-void remove_writable_layers(int store_dir_fd);
+/// upper.* in STORE/containers/ID, but for the one named `kept`.
+void remove_writable_layers(int store_dir_fd, std::string_view kept = {});
 
 /// RUN/containers/ID. With `only_fd` >= 0 only when that descriptor still names it (fault F28: another may stand there
 /// by now).

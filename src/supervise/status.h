@@ -59,6 +59,7 @@ struct Status {
   std::string probe_failure;    ///< why a probe has ended this run
   std::string sender;           ///< which of ours has sent the program a signal last, and that
   int sent_signal = 0;
+  sys::ProcessIdentity standby;  ///< the next incarnation's first process, which waits; pid 0: none
   std::optional<LastExit> last_exit;
   std::vector<ExecProcess> execs;
 };

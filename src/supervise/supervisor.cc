@@ -194,6 +194,7 @@ void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
     }
     case Source::client: serve(fd); break;
     case Source::signal: check_termination(); break;
+    case Source::standby: standby_ended(); break;
     case Source::probe: probe_event(fd); break;
     case Source::exec:
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
@@ -211,6 +212,7 @@ int Supervisor::timeout_ms() const {
   };
   if (status_.step == Step::waiting) consider(status_.next_try_mono_ns);
   if (status_.step == Step::running) consider(status_.kill_at_ns);
+  if (status_.step == Step::running && !status_.paused && !status_.stop_wanted) consider(standby_at_ns_);
   if (status_.step == Step::running && !status_.paused && !status_.stop_wanted)
     for (const auto& probe : probes_) consider(probe.deadline_ns != 0 ? probe.deadline_ns : probe.next_ns);
   if (first_failure_ || end_untold_) consider(clients_.empty() ? 1 : untold_until_ns_);
@@ -239,6 +241,9 @@ Result<void> Supervisor::run_timers() {
     save();
   }
   if (exit_code_ < 0 && status_.step == Step::running && !status_.paused) check_probes(now);
+  if (exit_code_ < 0 && status_.step == Step::running && !status_.paused && !status_.stop_wanted &&
+      standby_at_ns_ != 0 && now >= standby_at_ns_)
+    prepare_standby();
   if (exit_code_ < 0 && status_.step == Step::waiting && now >= status_.next_try_mono_ns) return begin();
   return {};
 }

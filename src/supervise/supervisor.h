@@ -45,7 +45,8 @@ class Supervisor {
     client,
     exec,
     signal,
-    probe
+    probe,
+    standby
   };
 
   struct Client {
@@ -100,7 +101,8 @@ class Supervisor {
   // incarnation.cc: from launch to the end of one run
   Result<void> begin();
   Result<void> launch();
-  Result<UniqueFd> make_incarnation_root();
+  Result<UniqueFd> make_incarnation_root(std::uint64_t incarnation);
+  launch::ContainerRequest request_for(int root_fd);
   Result<void> prepare_group();
   Result<void> drop_group();
   Result<void> prepare_input();
@@ -115,6 +117,17 @@ class Supervisor {
   void flush_journal();
   void relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns);
   [[nodiscard]] std::string cause_of(const LastExit& last) const;
+
+  // standby.cc: the next incarnation, made ahead
+  void plan_standby();
+  void plan_standby(std::int64_t after_ns);
+  void prepare_standby();
+  Result<void> make_standby();
+  bool use_standby();
+  void drop_standby();
+  void standby_ended();
+  void adopt_standby(bool same_guard);
+  [[nodiscard]] bool is_standby_alone(const std::vector<pid_t>& processes) const;
 
   // finish.cc: the end
   void give_up(const LastExit& last);
@@ -202,7 +215,9 @@ class Supervisor {
   std::optional<Spool> spool_;
   std::optional<JournalForwarder> journal_;
   UniqueFd epoll_;
-  UniqueFd guard_pidfd_, init_pidfd_, terminal_;
+  UniqueFd guard_pidfd_, init_pidfd_, terminal_, standby_pidfd_;
+  std::int64_t standby_at_ns_ = 0;  // CLOCK_BOOTTIME: when to make one; 0: not
+  unsigned standby_failures_ = 0;   // in a row
   UniqueFd stdin_read_, stdin_write_;
   UniqueFd null_, seccomp_cache_, termination_;
   std::map<int, Client> clients_;

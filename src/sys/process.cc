@@ -69,13 +69,15 @@ Result<ProcessStat> process_stat(pid_t pid) {
     return Error::make(Code::not_found, "process ", pid, " has ended");
   ProcessStat stat;
   if (!fields.empty()) stat.state = fields[0];
-  constexpr int kState = 3, kUserTime = 14, kSystemTime = 15, kStartTime = 22;
+  constexpr std::uint64_t kExiting = 4;  // PF_EXITING of include/linux/sched.h
+  constexpr int kState = 3, kFlags = 9, kUserTime = 14, kSystemTime = 15, kStartTime = 22;
   for (int field = kState; field <= kStartTime; ++field) {
     const auto end = std::min(fields.find(' '), fields.size());
-    if (field == kUserTime || field == kSystemTime || field == kStartTime) {
+    if (field == kFlags || field == kUserTime || field == kSystemTime || field == kStartTime) {
       const auto number = parse_int<std::uint64_t>(fields.substr(0, end));
       if (!number) return Error::make(Code::internal, path, ": field ", field, " is not a number");
-      if (field == kStartTime) stat.start_time = *number;
+      if (field == kFlags) stat.exiting = (*number & kExiting) != 0;
+      else if (field == kStartTime) stat.start_time = *number;
       else stat.cpu_ticks += *number;
     }
     fields.remove_prefix(std::min(end + 1, fields.size()));
@@ -132,7 +134,7 @@ Result<Activity> activity(const ProcessIdentity& identity) {
   if (identity.pid <= 0 || identity.boot_id != TRY(boot_id())) return gone();
   const ProcessStat stat = TRY(process_stat(identity.pid));
   if (stat.start_time != identity.start_time) return gone();
-  return Activity{.state = stat.state, .cpu_ticks = stat.cpu_ticks};
+  return Activity{.state = stat.state, .cpu_ticks = stat.cpu_ticks, .exiting = stat.exiting};
 }
 
 int parse_signal(std::string_view text) {

@@ -32,6 +32,7 @@ struct ProcessStat {
   char state = 0;
   std::uint64_t start_time = 0;  ///< clock ticks since boot
   std::uint64_t cpu_ticks = 0;   ///< clock ticks used, by the process itself
+  bool exiting = false;          ///< PF_EXITING of field 9: it is on its way out
 };
 Result<ProcessStat> process_stat(pid_t pid);
 /// Field 22 of /proc/PID/stat: start time in clock ticks since boot. A process that is gone, or a zombie, is not_found.
@@ -60,6 +61,7 @@ Result<UniqueFd> open_identified(const ProcessIdentity& identity);
 struct Activity {
   char state = 0;  ///< R runs or waits for a CPU, S and D sleep, T is stopped (man proc_pid_stat)
   std::uint64_t cpu_ticks = 0;
+  bool exiting = false;  ///< it is on its way out: PF_EXITING of field 9
 };
 Result<Activity> activity(const ProcessIdentity& identity);
 

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// The standby (--standby): the next incarnation, made while the present one runs and waiting before its execve, so
+// that a relaunch is one message. It is in the container's group, under its limits, and has namespaces, mounts and
+// everything else of its own; what makes it wait is what makes `skink-oci create` wait.
+#include "supervise/standby.h"
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "fs/dir.h"
+#include "launch/launch.h"
+#include "supervise/control.h"
+#include "supervise/exits.h"
+#include "supervise/supervisor.h"
+
+namespace skink::supervise {
+namespace {
+
+// The program that has just been launched has the processor first.
+constexpr std::int64_t kAfterStartNs = 100'000'000;
+// After a failure to make one; doubled with each.
+constexpr std::int64_t kFirstPauseNs = 1'000'000'000, kLongestPauseNs = 300'000'000'000;
+
+bool has_own_pids(const oci::Spec& spec) {
+  return std::ranges::any_of(spec.linux.namespaces, [](const oci::Namespace& one) {
+    return one.type == oci::NamespaceType::pid && one.path.empty();
+  });
+}
+
+bool has_hooks(const oci::Hooks& hooks) {
+  return !hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty() ||
+         !hooks.start_container.empty();
+}
+
+bool is_over(int pidfd) {
+  pollfd look{pidfd, POLLIN, 0};
+  return ::poll(&look, 1, 0) != 0;
+}
+
+}  // namespace
+
+std::string_view why_no_standby(const oci::Spec& spec, bool tty) {
+  if (tty) return "the container has a terminal, which is its own in each run";
+  // Without that nobody could tell the processes of the run that is over from the standby's.
+  if (!has_own_pids(spec)) return "the container has no pid namespace of its own";
+  if (has_hooks(spec.hooks)) return "the bundle has hooks, which belong to the moment of a start";
+  if (!spec.linux.net_devices.empty()) return "the bundle moves network devices in, which can be in one place only";
+  if (spec.linux.seccomp && !spec.linux.seccomp->listener_path.empty()) return "the bundle has a seccomp listener";
+  return {};
+}
+
+void Supervisor::plan_standby(std::int64_t after_ns) {
+  const bool wanted = container_.standby && !container_.remove_at_end &&
+                      container_.restart.kind != RestartPolicy::Kind::no &&
+                      why_no_standby(spec_, container_.tty).empty();
+  standby_at_ns_ = wanted && !standby_pidfd_ ? fs::monotonic_ns() + after_ns : 0;
+}
+
+void Supervisor::plan_standby() { plan_standby(kAfterStartNs); }
+
+void Supervisor::prepare_standby() {
+  standby_at_ns_ = 0;
+  auto made = make_standby();
+  if (made) {
+    standby_failures_ = 0;
+    return;
+  }
+  // Not in silence, but the container runs, and a relaunch without one works.
+  complain(made.error().context("standby"));
+  drop_standby();
+  plan_standby(std::min(kFirstPauseNs << std::min(standby_failures_++, 20U), kLongestPauseNs));
+}
+
+Result<void> Supervisor::make_standby() {
+  // What is made in a group that was struck is killed by some kernels (Group::was_struck), and one that somebody is in
+  // cannot be made anew.
+  if (!group_ || group_->was_struck()) return Error::make(Code::busy, "its control group was killed once");
+  // Frozen by somebody else: the new process would stand still in the middle, and we with it.
+  if (TRY(group_->frozen())) return Error::make(Code::busy, "its control group is frozen");
+  const UniqueFd listener = TRY(listen_below(kFdRunDir, kStandbySocket, Listener::blocks));
+  const UniqueFd root = TRY(make_incarnation_root(status_.incarnation + 1));
+  launch::ContainerRequest request = request_for(root.get());
+  request.start_listener_fd = listener.get();
+  request.record = [this](const sys::ProcessIdentity& identity) -> Result<void> {
+    status_.standby = identity;
+    save();
+    return {};
+  };
+  auto launched = TRY(launch::launch_container(request));
+  status_.standby = launched.identity;
+  standby_pidfd_ = std::move(launched.pidfd);
+  return watch(standby_pidfd_.get(), Source::standby, EPOLLIN);
+}
+
+// False when there is none that can be used: then it is made as if there never was one.
+bool Supervisor::use_standby() {
+  if (!standby_pidfd_) return false;
+  const auto from = exits_end(kFdExits);
+  // Order: looked at after that, so that the record of its end comes behind.
+  if (!from || !group_ || is_over(standby_pidfd_.get())) {
+    drop_standby();
+    return false;
+  }
+  status_.exits_from = *from;
+  status_.oom_base = group_->oom_kills();
+  status_.init = std::exchange(status_.standby, {});
+  // Order: on record before the program runs, as with any launch.
+  save();
+  launch::StartRequest start;
+  start.dir_fd = kFdRunDir;
+  start.socket_name = kStandbySocket;
+  start.spec = [this]() -> Result<oci::Spec> { return spec_; };
+  start.id = container_.id;
+  start.init = status_.init;
+  Result<void> started;
+  if (spec_.linux.resources) started = group_->apply(*spec_.linux.resources);
+  if (started) started = launch::start_container(start);
+  if (started && !is_over(standby_pidfd_.get())) {
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, standby_pidfd_.get(), nullptr);
+    init_pidfd_ = std::move(standby_pidfd_);
+    return true;
+  }
+  if (!started) complain(started.error().context("standby"));
+  status_.standby = std::exchange(status_.init, {});
+  drop_standby();
+  return false;
+}
+
+// Its end is not awaited: who needs the group empty waits for that.
+void Supervisor::drop_standby() {
+  standby_at_ns_ = 0;
+  if (standby_pidfd_) {
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, standby_pidfd_.get(), nullptr);
+    (void)sys::signal_pidfd(standby_pidfd_.get(), SIGKILL);
+  } else if (const auto process = sys::open_identified(status_.standby); process) {
+    (void)sys::signal_pidfd(process->get(), SIGKILL);
+  }
+  standby_pidfd_.reset();
+  status_.standby = {};
+  ::unlinkat(kFdRunDir, kStandbySocket, 0);
+}
+
+// Killed by somebody, or by the kernel with the whole group.
+void Supervisor::standby_ended() {
+  drop_standby();
+  if (status_.step == Step::running) plan_standby(kFirstPauseNs << std::min(standby_failures_++, 20U));
+}
+
+// Under a new guard it would be nobody's child of ours.
+void Supervisor::adopt_standby(bool same_guard) {
+  if (status_.standby.pid == 0) return;
+  auto process = sys::open_identified(status_.standby);
+  if (same_guard && process && !is_over(process->get()) && launch::awaits_start(kFdRunDir, kStandbySocket)) {
+    standby_pidfd_ = std::move(*process);
+    (void)watch(standby_pidfd_.get(), Source::standby, EPOLLIN);
+    return;
+  }
+  drop_standby();
+}
+
+bool Supervisor::is_standby_alone(const std::vector<pid_t>& processes) const {
+  return std::ranges::all_of(processes, [this](pid_t pid) { return standby_pidfd_ && pid == status_.standby.pid; });
+}
+
+}  // namespace skink::supervise

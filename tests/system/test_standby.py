@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""run --standby: the next run is made ahead and waits; a relaunch is one message, and nobody can tell the difference."""
+
+import os
+import signal
+
+import pytest
+from skinktest import alive, cgroup_dir, kill_quietly, listdir, read_text, wait_for
+
+OPTIONS = ["--standby", "--restart", "always"]
+
+
+def standby(sk, name):
+    """The pid of the standby, which is there soon."""
+    return wait_for(lambda: sk.inspect(name)["standby_pid"])
+
+
+def relaunched(sk, name, pid):
+    return wait_for(lambda: sk.state(name) == "running" and sk.pid(name) not in (0, pid) and sk.pid(name))
+
+
+def facts(sk, name):
+    """What a program can see of itself that must not depend on how it came to run."""
+    script = ("grep -vE '^(Pid|Tgid|Ngid|PPid|NSpid|NStgid|NSpgid|NSsid|Vm|Rss|Hug|Threads|voluntary|nonvoluntary|SigQ|Name|State)' /proc/1/status;"
+              "cat /proc/1/limits /proc/1/oom_score_adj /proc/1/cgroup; cut -d' ' -f3- /proc/1/mountinfo | sed 's/^[0-9:]* //; s/upper[^,]*//; s/workdir=[^,]*//';"
+              "tr '\\0' '\\n' < /proc/1/environ; ls -l /proc/1/fd | wc -l; hostname; cat /proc/sys/kernel/ns_last_pid > /dev/null; ulimit -n; id; pwd")
+    return sk.ok("exec", name, "sh", "-c", script)
+
+
+def test_the_standby_becomes_the_next_run(sk):
+    name = sk.running(*OPTIONS, "-m", "64m", "--pids-limit", "20", "--ulimit", "nofile=99", "-e", "A=1", "--tmpfs", "/data")
+    first, seen = sk.pid(name), facts(sk, name)
+    for _ in range(3):
+        waits = standby(sk, name)
+        assert alive(waits) and waits != sk.pid(name)
+        kill_quietly(sk.pid(name))
+        assert relaunched(sk, name, first) == waits
+        first = waits
+        assert facts(sk, name) == seen
+    assert sk.row(name)["restarts"] == 3 and sk.inspect(name)["exit"]["signal"] == 9
+    assert cgroup_dir(first, "memory")[0].endswith(sk.inspect(name)["id"])
+    sk.ok("stop", "-t", "0", name)
+    assert not alive(first) and sk.inspect(name)["standby_pid"] == 0
+
+
+def test_nothing_of_a_run_is_in_the_next(sk):
+    name = sk.running(*OPTIONS, "--writable", command=["sh", "-c", "ls /mine /tmp/mine 2>/dev/null; touch /mine /tmp/mine; echo run; exec sleep 1000"])
+    for _ in range(2):
+        waits, pid = standby(sk, name), sk.pid(name)
+        wait_for(lambda: sk("exec", name, "test", "-e", "/tmp/mine").status == 0)
+        kill_quietly(pid)
+        assert relaunched(sk, name, pid) == waits
+    wait_for(lambda: sk.ok("logs", name).split() == ["run"] * 3)
+    ident = sk.inspect(name)["id"]
+    # Of the run and of the one to come.
+    standby(sk, name)
+    assert len([one for one in listdir(os.path.join(sk.world.store, "containers", ident)) if one.startswith("upper.")]) <= 2
+
+
+def test_processes_that_are_left_end_all_the_same(sk):
+    name = sk.running(*OPTIONS, command=["sh", "-c", "sleep 1000 & exec sleep 1001"])
+    waits, pid = standby(sk, name), sk.pid(name)
+    sk.ok("exec", "-d", name, "sleep", "1002")
+    kill_quietly(pid)
+    assert relaunched(sk, name, pid) == waits
+    processes = [int(one) for one in sk.ok("top", "-o", "pid,comm", name).split()[2::2]]
+    assert sorted(processes)[0] == waits and len([one for one in processes if "sleep" in read_text("/proc/%d/comm" % one)]) == 2
+
+
+@pytest.mark.parametrize("which", ["supervisor_pid", "guard_pid", "standby_pid"])
+def test_what_is_killed_is_made_anew(sk, which):
+    name = sk.running(*OPTIONS)
+    waits, pid = standby(sk, name), sk.pid(name)
+    kill_quietly(sk.inspect(name)[which])
+    wait_for(lambda: (lambda facts: facts["supervisor_pid"] and facts["guard_pid"] and facts["standby_pid"]
+                      and (which == "supervisor_pid" or facts["standby_pid"] != waits))(sk.inspect(name)))
+    assert sk.pid(name) == pid
+    # A successor takes over the one that is there; under a new guard it would be nobody's child.
+    assert alive(waits) == (which == "supervisor_pid")
+    now = standby(sk, name)
+    kill_quietly(pid)
+    assert relaunched(sk, name, pid) == now
+    assert sk.inspect(name)["exit"]["status"] == 137
+
+
+def test_all_keepers_killed_at_once(sk):
+    name = sk.running(*OPTIONS)
+    facts = sk.inspect(name)
+    waits = standby(sk, name)
+    for pid in (facts["guard_pid"], facts["supervisor_pid"]):
+        os.kill(pid, signal.SIGSTOP)
+    for pid in (facts["guard_pid"], facts["supervisor_pid"]):
+        kill_quietly(pid)
+    sk("heal")
+    wait_for(lambda: sk.inspect(name)["standby_pid"] not in (0, waits))
+    assert sk.pid(name) == facts["pid"] and not alive(waits)
+    sk.ok("rm", "-f", name)
+
+
+def test_a_limit_that_is_changed_holds_for_the_standby(sk):
+    name = sk.running(*OPTIONS, "-m", "64m")
+    waits, pid = standby(sk, name), sk.pid(name)
+    sk.ok("update", "-m", "80m", name)
+    kill_quietly(pid)
+    assert relaunched(sk, name, pid) == waits
+    directory, version = cgroup_dir(waits, "memory")
+    assert read_text(directory + ("/memory.limit_in_bytes" if version == 1 else "/memory.max")).strip() == str(80 << 20)
+
+
+def test_paused_and_thawed(sk):
+    name = sk.running(*OPTIONS)
+    pid = sk.pid(name)
+    sk.ok("pause", name)
+    sk.ok("unpause", name)
+    waits = standby(sk, name)
+    kill_quietly(pid)
+    assert relaunched(sk, name, pid) == waits
+
+
+@pytest.mark.parametrize("options,match", [
+    (["--restart", "no"], "nothing is ever relaunched"), (["--rm"], "nothing is ever relaunched"), (["-t", "--restart", "always"], "terminal"),
+    (["--pid", "host", "--restart", "always"], "pid namespace")])
+def test_what_can_have_none(sk, options, match):
+    sk.fails("run", "-d", "--standby", *options, "busybox", "true", status=125, match=["--standby", match])
