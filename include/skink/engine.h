@@ -79,6 +79,16 @@ Result<Probe> parse_probe(std::string_view text);
 /// The same without the numbers.
 std::string to_text(const Probe& probe);
 
+/// What makes a container ready, in podman's words of --sdnotify.
+enum class ReadyBy {
+  conmon,     ///< that its program runs
+  container,  ///< that its program says READY=1, sd_notify(3); it is given a NOTIFY_SOCKET
+  healthy,    ///< that its health is "healthy"
+  ignore      ///< nobody is told
+};
+Result<ReadyBy> parse_ready_by(std::string_view text);
+std::string_view to_text(ReadyBy by);
+
 struct Probes {
   Probe startup;    ///< the others wait until it has succeeded; its failure ends the container
   Probe liveness;   ///< its failure ends the container, which its policy relaunches
@@ -95,6 +105,8 @@ struct CreateRequest {
   Probes probes;                 ///< a liveness probe of none: `healthcheck`
   oci::Healthcheck healthcheck;  ///< what is not given here is as the image has it
   bool no_healthcheck = false;   ///< not even that
+  ReadyBy ready_by = ReadyBy::conmon;
+  std::int64_t watchdog_ns = 0;  ///< with `container`: longer without a WATCHDOG=1 is a failed liveness; 0: never
   std::string log_driver;        ///< "journald": output goes to systemd's journal too; empty: only to skink logs
   bool remove_at_end = false;    ///< --rm
   bool start_follows = false;    ///< this process starts it next: with remove_at_end it goes if the process dies before
@@ -138,8 +150,11 @@ struct ContainerInfo {
   std::int64_t next_try_ns = 0;  ///< Unix time of the next launch while restarting
   std::optional<LastExit> last_exit;
   Probes probes;
-  std::string health;            ///< "", "starting", "healthy" or "unhealthy", while it runs
-  std::optional<bool> ready;     ///< with a readiness probe, while it runs
+  std::string health;         ///< "", "starting", "healthy" or "unhealthy", while it runs
+  std::optional<bool> ready;  ///< with a readiness probe or ReadyBy::container, while it runs
+  ReadyBy ready_by = ReadyBy::conmon;
+  std::int64_t watchdog_ns = 0;  ///< as it was given, or while it runs as the program has set it
+  std::string said;              ///< the program's last STATUS=, while it runs
   std::string probe_texts;       ///< what the probes were answered last, a line each; of Engine::info() alone
   std::vector<PastRun> history;  ///< the latest ones, oldest first; of Engine::info() alone
   RestartPolicy restart;
@@ -196,6 +211,8 @@ struct AttachOptions {
   bool forward_signals = true;
   /// Called each time when the program runs: at once for one that already does, and after each relaunch.
   std::function<void()> on_running;
+  /// Called when health, readiness or the STATUS= of what runs has changed.
+  std::function<void()> on_change;
   /// With a terminal: these bytes in a row let go of the container, which goes on; the status is 0 then. Empty: none.
   std::string detach_keys;
   bool stopped_is_success = false;  ///< the status is 0 when it ended because skink was told to stop it

@@ -183,6 +183,10 @@ class Group {
 /// (systemd does), for then the kernel lets nobody join `base` itself.
 Result<Location> beside(const Location& base, pid_t member);
 
+/// Whether a process is in the groups of `location` or below them: told by the unified hierarchy where the location has
+/// it, else by its first. One that is gone is not.
+[[nodiscard]] bool holds(const Location& location, pid_t pid);
+
 /// Groups below a container's own that somebody named for a process: a path, for each controller or ("") for all.
 struct SubGroup {
   std::string controller, path;

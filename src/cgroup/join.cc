@@ -78,6 +78,16 @@ Result<Location> beside(const Location& base, pid_t member) {
   return location;
 }
 
+bool holds(const Location& location, pid_t pid) {
+  const auto unified = std::ranges::find_if(location.places, [](const Place& p) { return p.hierarchy.unified; });
+  const auto place = unified != location.places.end() ? unified : location.places.begin();
+  std::string groups;
+  const std::string file = str("/proc/", pid, "/cgroup");
+  if (place == location.places.end() || read_control(AT_FDCWD, file.c_str(), groups) != 0) return false;
+  const auto group = own_group(groups, place->hierarchy.controllers);
+  return group && (*group == place->path || group->starts_with(place->path + "/"));
+}
+
 Result<Location> below(const Location& base, const std::vector<SubGroup>& groups) {
   Location location = base;
   for (const SubGroup& group : groups) {

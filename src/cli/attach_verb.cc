@@ -42,6 +42,7 @@ int run(Context& context, Arguments args) {
                              .tty = info->tty,
                              .forward_signals = command.forward_signals,
                              .on_running = {},
+                             .on_change = {},
                              .detach_keys = command.detach_keys,
                              .stopped_is_success = false,
                              .only_running = true};

@@ -119,6 +119,9 @@ Json container_json(const ContainerInfo& container, std::int64_t now_ns) {
   json["finished"] = time_or_null(container.finished_ns);
   json["health"] = container.health;
   json["ready"] = container.ready ? Json(*container.ready) : Json(nullptr);
+  json["sdnotify"] = to_text(container.ready_by);
+  json["watchdog_ns"] = container.watchdog_ns;
+  json["said"] = container.said;
   json["probes"] = probes_json(container.probes);
   json["restarts"] = container.restarts;
   json["next_try"] = time_or_null(container.phase == Phase::restarting ? container.next_try_ns : 0);

@@ -113,7 +113,9 @@ std::string status_text(const ContainerInfo& container, std::int64_t now_ns) {
   const std::int64_t up = container.started_ns != 0 ? now_ns - container.started_ns : 0;
   switch (container.phase) {
     case Phase::created: return "Created";
-    case Phase::running: return str("Up ", human_duration(up), health_text(container));
+    case Phase::running:
+      return str("Up ", human_duration(up), health_text(container), container.said.empty() ? "" : ": ",
+                 shortened(container.said, 40));
     case Phase::paused: return str("Up ", human_duration(up), " (Paused)");
     case Phase::restarting: {
       std::string text = "Restarting";

@@ -143,6 +143,7 @@ int run(Context& context, Arguments args) {
                              .tty = options.tty,
                              .forward_signals = command.forward_signals,
                              .on_running = {},
+                             .on_change = {},
                              .detach_keys = command.detach_keys};
   if (!command.detach)
     if (auto fine = check_terminal(attach); !fine) return context.fail(fine.error(), kOwnFailure);

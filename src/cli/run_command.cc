@@ -29,6 +29,17 @@ Result<void> check_root(RunCommand& command) {
   return {};
 }
 
+// The program that has to say WATCHDOG=1 needs a socket for it.
+Result<void> check_watchdog(RunCommand& command) {
+  CreateRequest& request = command.request;
+  if (request.watchdog_ns == 0) return {};
+  if (command.ready_by_given && request.ready_by != ReadyBy::container)
+    return Error::make(Code::invalid_config, "--watchdog and --sdnotify ", to_text(request.ready_by),
+                       " contradict each other: only --sdnotify container gives the program a NOTIFY_SOCKET");
+  request.ready_by = ReadyBy::container;
+  return {};
+}
+
 // IMAGE and its arguments; with --bundle the operands are refused, as the bundle says what runs.
 Result<void> take_operands(RunCommand& command, const std::vector<std::string>& operands) {
   if (!command.request.bundle.empty()) {
@@ -92,6 +103,7 @@ Result<CommandLine> parse_run(std::span<const Option<RunCommand>> table, Argumen
   TRY(take_operands(command, line.operands));
   TRY(check_restart(command));
   TRY(check_root(command));
+  TRY(check_watchdog(command));
   choose_policy(command);
   command.request.keep_durable = command.detach || !command.request.remove_at_end;
   return line;

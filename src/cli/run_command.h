@@ -30,7 +30,7 @@ struct RunCommand {
   std::vector<std::string> env, env_files, label_files, relative_volumes;
   std::vector<plan::DeviceOption> devices;
   std::string seccomp_file;
-  bool restart_given = false;
+  bool restart_given = false, ready_by_given = false;
   std::optional<bool> read_only;
 };
 

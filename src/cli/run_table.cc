@@ -129,6 +129,17 @@ constexpr Option<C> kTable[] = {
     {{"health-start-interval", 0, "T", nullptr}, set_nothing<C>},
     {{"no-healthcheck", 0, nullptr, "not even the image's HEALTHCHECK"},
      [](C& c, V v) { return set(c.request.no_healthcheck, v == "true"); }},
+    {{"sdnotify", 0, "WHO", "what makes it ready: container (its READY=1), healthy, or conmon: that it runs"},
+     [](C& c, V v) -> Result<void> {
+       c.request.ready_by = TRY(parse_ready_by(v));
+       c.ready_by_given = true;
+       return {};
+     }},
+    {{"watchdog", 0, "T", "a failed liveness when its program says no WATCHDOG=1 for so long (sd_notify)"},
+     [](C& c, V v) -> Result<void> {
+       c.request.watchdog_ns = TRY(parse_duration_ns(v));
+       return {};
+     }},
     {{"log-driver", 0, "NAME", "journald: the output goes to systemd's journal too"}, set_log_driver},
     {{"stop-signal", 0, "SIG", "what stop sends (default: the image's, else SIGTERM)"}, set_stop_signal},
     {{"stop-timeout", 0, "S", "seconds before stop sends SIGKILL (default 10)"}, set_stop_timeout},

@@ -23,14 +23,30 @@ constexpr Option<StartCommand> kOptions[] = {
      set_switch<&StartCommand::notify>},
 };
 
-// READY, and what systemctl status shows as Status.
-std::string state_for_service(const Engine& engine, const std::string& id) {
+bool is_ready(const ContainerInfo& info) {
+  switch (info.ready_by) {
+    case ReadyBy::conmon: return info.phase == Phase::running || info.phase == Phase::paused;
+    case ReadyBy::container: return info.ready.value_or(false);
+    case ReadyBy::healthy: return info.health == "healthy";
+    case ReadyBy::ignore: break;
+  }
+  return false;
+}
+
+// READY once it is, and what systemctl status shows as Status.
+std::string state_for_service(const ContainerInfo& info) {
+  const std::string times = info.restarts == 0   ? ""
+                            : info.restarts == 1 ? ", relaunched once"
+                                                 : str(", relaunched ", info.restarts, " times");
+  return str(is_ready(info) ? "READY=1\n" : "", "STATUS=", printable(info.image), " as process ", info.pid, times,
+             info.said.empty() ? "" : ": ", printable(info.said));
+}
+
+// What comes after READY=1 of an earlier run changes nothing for systemd but the text.
+void tell_service(Context& context, const Engine& engine, const std::string& id) {
   const auto info = engine.info(id);
-  if (!info) return "READY=1";
-  const std::string times = info->restarts == 0   ? ""
-                            : info->restarts == 1 ? ", relaunched once"
-                                                  : str(", relaunched ", info->restarts, " times");
-  return str("READY=1\nSTATUS=", printable(info->image), " as process ", info->pid, times);
+  if (!info || info->ready_by == ReadyBy::ignore || info->pid == 0) return;
+  if (auto told = notify_service(state_for_service(*info)); !told) context.note(told.error().text());
 }
 
 int start_attached(Context& context, const StartCommand& command, const std::string& name) {
@@ -46,12 +62,11 @@ int start_attached(Context& context, const StartCommand& command, const std::str
                          .tty = info->tty,
                          .forward_signals = true,
                          .on_running = {},
+                         .on_change = {},
                          .detach_keys = std::string(command.notify ? "" : kUsualDetachKeys)}};
   if (command.notify) {
     foreground.attach.stopped_is_success = true;
-    foreground.attach.on_running = [&] {
-      if (auto told = notify_service(state_for_service(*engine, *id)); !told) context.note(told.error().text());
-    };
+    foreground.attach.on_running = foreground.attach.on_change = [&] { tell_service(context, *engine, *id); };
   }
   return run_in_foreground(context, *engine, foreground);
 }
@@ -79,7 +94,8 @@ const Verb kStartVerb{
 system. A container that is already running is left alone. The name is printed as given.
 
 Exit status: 0; 1 if any container could not be started (the others are); with --attach the
-container's own, or 125, 126, 127 as for skink run. With --notify also 0 when it was stopped.
+container's own, or 125, 126, 127 as for skink run. With --notify also 0 when it was stopped;
+when systemd hears READY=1 is for the container's --sdnotify to say.
 
 Examples:
   skink start web

@@ -112,6 +112,7 @@ std::string page_of(const ContainerInfo& info, const std::string& output, std::i
   page.line("State:", status_text(info, now));
   if (info.phase == Phase::running || info.phase == Phase::paused)
     page.line("Process:", str(info.pid, info.restarts != 0 ? str(", relaunched ", info.restarts, " times") : ""));
+  if (!info.said.empty()) page.line("It says:", printable(info.said));
   for (const auto line : split(info.probe_texts, '\n'))
     if (!line.empty()) page.line("Probe:", printable(line));
   if (!info.problem.empty()) page.line("Damaged:", printable(info.problem));

@@ -45,6 +45,7 @@ void Supervisor::take_parked() {
       case Parked::Kind::terminal: terminal_ = std::move(one.fd); break;
       case Parked::Kind::stdin_read: stdin_read_ = std::move(one.fd); break;
       case Parked::Kind::stdin_write: stdin_write_ = std::move(one.fd); break;
+      case Parked::Kind::notify: notify_ = std::move(one.fd); break;
       case Parked::Kind::exec_pidfd: execs_[static_cast<pid_t>(one.pid)].pidfd = std::move(one.fd); break;
     }
   }
@@ -86,6 +87,8 @@ Result<void> Supervisor::adopt_running() {
     init_gone_ns_ = fs::monotonic_ns();
     check_init();
   }
+  if (auto opened = open_notify(); !opened) complain(opened.error());
+  if (status_.step == Step::running) begin_said();
   if (status_.step == Step::running) begin_probes();
   if (status_.step == Step::running) plan_standby();
   if (status_.step == Step::running) save();
@@ -101,6 +104,7 @@ void Supervisor::park_all() {
   add(Parked::Kind::terminal, terminal_);
   add(Parked::Kind::stdin_read, stdin_read_);
   add(Parked::Kind::stdin_write, stdin_write_);
+  add(Parked::Kind::notify, notify_);
   for (const auto& [pid, exec] : execs_) add(Parked::Kind::exec_pidfd, exec.pidfd, pid);
   (void)park(kFdParkIn, kFdParkOut, parked);
 }

@@ -139,6 +139,7 @@ void Attachment::take_event(Message& message) {
     over_ = true;
   }
   if (event == "started" && options_.on_running) options_.on_running();
+  if (event == "changed" && options_.on_change) options_.on_change();
   if (event != "started" || message.fds.empty()) return;
   const bool terminal = oci::get_bool(message.json, "terminal");
   if (terminal && options_.stdin_open && !raw_) raw_.emplace(0);

@@ -6,6 +6,7 @@
 //   {"op":"start"}                              {"ok"} once the program runs, or {"error",...}
 //   {"op":"attach"}                             {"event":"started","tty":bool} + [stdin or terminal], at each
 //   incarnation
+//                                               {"event":"changed"} when its health or what it says of itself has
 //   {"op":"wait"}                               {"event":"done","exit":LastExit} when the policy gives up
 //   {"op":"stop","timeout_ns":N}                {"ok"} when stopped for good
 //   {"op":"kill","signal":N}  {"op":"pause"}  {"op":"unpause"}  {"op":"ping"}      {"ok"} or {"error"}

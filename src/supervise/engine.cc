@@ -101,6 +101,8 @@ void fill_from_status(ContainerInfo& info, const Status& status) {
   info.standby_pid = status.standby.pid;
   if (lives) info.health = status.health;
   if (lives) info.ready = status.ready;
+  if (lives) info.said = status.said.status;
+  if (lives && status.said.watchdog_ns) info.watchdog_ns = *status.said.watchdog_ns;
 }
 
 void fill_from_record(ContainerInfo& info, int store_dir_fd) {
@@ -168,6 +170,8 @@ ContainerInfo info_of(const Roots& roots, const std::string& id, int store_dir_f
     info.created_ns = container->created_ns;
     info.restart = container->restart;
     info.probes = std::move(container->probes);
+    info.ready_by = container->ready_by;
+    info.watchdog_ns = container->watchdog_ns;
     info.labels = std::move(container->labels);
     info.remove_at_end = container->remove_at_end;
     info.tty = container->tty;

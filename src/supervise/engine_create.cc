@@ -16,6 +16,7 @@
 #include "supervise/engine_impl.h"
 #include "supervise/event_log.h"
 #include "supervise/journal.h"
+#include "supervise/notices.h"
 #include "supervise/overlay.h"
 #include "supervise/removal.h"
 #include "supervise/rootfs.h"
@@ -248,6 +249,8 @@ Container container_of(const CreateRequest& request, const Resolved& resolved, c
   c.dns = request.run.dns;
   c.dns_search = request.run.dns_search;
   c.host_network = request.run.host_network;
+  c.ready_by = request.ready_by;
+  c.watchdog_ns = request.watchdog_ns;
   c.log_driver = request.log_driver;
   c.hostname = resolved.spec.hostname;
   if (utsname host{}; c.hostname.empty() && ::uname(&host) == 0) c.hostname = host.nodename;
@@ -295,6 +298,9 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
     Resolved resolved = TRY(bundle.empty() ? resolve_image(impl_->images, impl_->options, request, draft.id, notes)
                                            : resolve_bundle(bundle, request.run));
     resolved.spec.linux.cgroups_path = str("/skink/", draft.id);
+    if (request.ready_by == ReadyBy::container)
+      TRY(add_notify(resolved.spec, str(impl_->options.run, '/', std::string_view(kContainers), '/', draft.id),
+                     request.watchdog_ns));
     if (name.empty()) name = make_up_name(roots);
     TRY(check_standby(request, resolved.spec));
     Container container = container_of(request, resolved, impl_->options);

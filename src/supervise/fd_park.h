@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// FdPark: descriptors that must survive their supervisor (terminal, stdin pipe, pidfds), kept in flight in the queue of
-// a socket pair that the guard holds open. The last message in the queue is the truth; a new supervisor looks at it
-// with MSG_PEEK, so that dying in the middle loses nothing.
+// FdPark: descriptors that must survive their supervisor (terminal, stdin pipe, pidfds, notify socket), kept in flight
+// in the queue of a socket pair that the guard holds open. The last message in the queue is the truth; a new supervisor
+// looks at it with MSG_PEEK, so that dying in the middle loses nothing.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 namespace skink::supervise {
 
 struct Parked {
-  enum class Kind : std::uint32_t { init_pidfd = 1, terminal, stdin_read, stdin_write, exec_pidfd } kind;
+  enum class Kind : std::uint32_t { init_pidfd = 1, terminal, stdin_read, stdin_write, exec_pidfd, notify } kind;
   std::uint32_t pid = 0;  ///< of an exec's process
   int fd = -1;            ///< borrowed
 };

@@ -43,19 +43,20 @@ void Supervisor::begin_probes() {
   const Probe* const list[] = {&probes.startup, &probes.liveness, &probes.readiness};
   const std::int64_t now = fs::monotonic_ns();
   const bool any = probes.startup.kind != Probe::Kind::none || probes.liveness.kind != Probe::Kind::none;
-  const bool adopted = status_.startup_passed || status_.health == "healthy" || status_.health == "unhealthy";
-  if (!adopted) status_.health = any ? "starting" : "";
-  if (!adopted || probes.readiness.kind == Probe::Kind::none)
-    status_.ready = probes.readiness.kind == Probe::Kind::none ? std::optional<bool>() : std::optional(false);
+  const bool adopted =
+      status_.startup_passed || status_.probe_health == "healthy" || status_.probe_health == "unhealthy";
+  if (!adopted) status_.probe_health = any ? "starting" : "";
+  if (!adopted || probes.readiness.kind == Probe::Kind::none) status_.probe_ready = false;
   if (probes.startup.kind == Probe::Kind::none) status_.startup_passed = true;
   if (!adopted) (void)::unlinkat(kFdRunDir, kHealthFile, 0);
   for (std::size_t i = 0; i < probes_.size(); ++i) {
     probes_[i] = ProbeState{};
     if (list[i]->kind == Probe::Kind::none) continue;
     probes_[i].probe = list[i];
-    probes_[i].passed = i == kLiveness ? status_.health == "healthy" : i == kReadiness && status_.ready.value_or(false);
+    probes_[i].passed = i == kLiveness ? status_.probe_health == "healthy" : i == kReadiness && status_.probe_ready;
     if ((i == kStartup) == !status_.startup_passed) probes_[i].next_ns = now + (adopted ? 0 : list[i]->delay_ns) + 1;
   }
+  show_health(false);
 }
 
 void Supervisor::end_probes() {
@@ -64,7 +65,9 @@ void Supervisor::end_probes() {
     state = ProbeState{};
   }
   status_.health.clear();
+  status_.probe_health.clear();
   status_.ready.reset();
+  watchdog_at_ns_ = 0;
 }
 
 // After a pause: what could not answer is given its time again.
@@ -74,6 +77,7 @@ void Supervisor::resume_probes() {
     if (state.deadline_ns != 0) state.deadline_ns = now + state.probe->timeout_ns;
     if (state.next_ns != 0) state.next_ns = std::max(state.next_ns, now + 1);
   }
+  arm_watchdog();
 }
 
 void Supervisor::check_probes(std::int64_t now) {
@@ -220,50 +224,79 @@ void Supervisor::probe_changed(ProbeState& state, bool good) {
   const auto index = static_cast<std::size_t>(&state - probes_.data());
   state.passed = state.passed || good;
   if (index == kReadiness) {
-    if (status_.ready == good) return;
-    status_.ready = good;
-    tell_event("ready", {{"ready", good}});
-    save();
+    if (status_.probe_ready == good) return;
+    status_.probe_ready = good;
+    show_health(true);
     return;
   }
   if (index == kStartup && good) {
     // The others begin now.
     state.next_ns = 0;
     status_.startup_passed = true;
-    if (probes_[kLiveness].probe == nullptr) {
-      status_.health = "healthy";
-      tell_event("health_status", {{"health", status_.health}});
-    }
+    if (probes_[kLiveness].probe == nullptr) status_.probe_health = "healthy";
     const std::int64_t now = fs::monotonic_ns();
     for (const auto other : {kLiveness, kReadiness})
       if (probes_[other].probe != nullptr) probes_[other].next_ns = now + probes_[other].probe->delay_ns + 1;
-    save();
+    show_health(true);
     return;
   }
-  const std::string health = good ? "healthy" : "unhealthy";
-  if (status_.health != health) {
-    status_.health = health;
-    tell_event("health_status", {{"health", health}});
-    save();
+  const std::string_view health = good ? "healthy" : "unhealthy";
+  if (status_.probe_health != health) {
+    status_.probe_health = health;
+    show_health(true);
   }
   if (!good) probe_failed(state);
 }
 
-// With the policy no nobody would start it again: then it is only told.
 void Supervisor::probe_failed(const ProbeState& state) {
+  constexpr std::size_t kMostShown = 200;
+  fail_run(str("its ", name_of(state), " probe (", to_text(*state.probe).substr(0, kMostShown), ") failed ",
+               state.failures, state.failures == 1 ? " time" : " times in a row", ", ", state.told));
+}
+
+// With the policy no nobody would start it again: then it is only told.
+void Supervisor::fail_run(std::string why) {
   if (container_.restart.kind == RestartPolicy::Kind::no || status_.stop_wanted || !status_.probe_failure.empty())
     return;
-  constexpr std::size_t kMostShown = 200;
-  status_.probe_failure =
-      str("its ", name_of(state), " probe (", to_text(*state.probe).substr(0, kMostShown), ") failed ", state.failures,
-          state.failures == 1 ? " time" : " times in a row", ", ", state.told);
+  status_.probe_failure = std::move(why);
   stop_within(container_.stop_timeout_ns);
+}
+
+namespace {
+
+// What two say of one run, each of which may have nothing to say.
+std::string_view worse_of(std::string_view a, std::string_view b) {
+  for (const std::string_view word : {"unhealthy", "starting", "healthy"})
+    if (a == word || b == word) return word;
+  return "";
+}
+
+}  // namespace
+
+// Health and readiness out of what the probes and the program itself say.
+void Supervisor::show_health(bool tell) {
+  const std::string health(worse_of(status_.probe_health, watchdog_health()));
+  const bool by_probe = container_.probes.readiness.kind != Probe::Kind::none;
+  const bool by_program = container_.ready_by == ReadyBy::container;
+  std::optional<bool> ready;
+  if (by_probe || by_program)
+    ready = (!by_probe || status_.probe_ready) && (!by_program || (status_.said.ready && !status_.said.stopping));
+  const bool health_news = health != status_.health && (health == "healthy" || health == "unhealthy");
+  const bool ready_news = ready != status_.ready && ready.has_value();
+  status_.health = health;
+  status_.ready = ready;
+  if (!tell) return;
+  if (health_news) tell_event("health_status", {{"health", health}});
+  if (ready_news) tell_event("ready", {{"ready", *ready}});
+  save();
+  tell_changed();
 }
 
 void Supervisor::write_probe_texts() {
   std::string text;
   for (const auto& state : probes_)
     if (!state.told.empty()) text += str(name_of(state), ": ", state.told, '\n');
+  if (!watchdog_told_.empty()) text += str("watchdog: ", watchdog_told_, '\n');
   (void)fs::write_file_atomic(kFdRunDir, kHealthFile, text, 0600);
 }
 

@@ -90,6 +90,7 @@ Result<void> Supervisor::launch() {
   // the process exists is where its groups are, and that is (cgroup.json).
   TRY(prepare_group());
   TRY(prepare_input());
+  TRY(open_notify());
   const UniqueFd root = TRY(make_incarnation_root(status_.incarnation));
   launch::ContainerRequest request = request_for(root.get());
   request.record = [this](const sys::ProcessIdentity& identity) -> Result<void> {
@@ -179,6 +180,8 @@ void Supervisor::started() {
   status_.orphaned = false;
   init_gone_ = false;
   status_.startup_passed = false;
+  status_.said = {};
+  begin_said();
   begin_probes();
   if (terminal_) {
     ::fcntl(terminal_.get(), F_SETFL, O_NONBLOCK);

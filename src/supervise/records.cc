@@ -98,6 +98,8 @@ std::string dump(const Container& c) {
   if (c.storage_size) json["storage_size"] = *c.storage_size;
   for (const auto& [name, probe] : named_probes(c.probes))
     if (probe->kind != Probe::Kind::none) json[name] = probe_json(*probe);
+  if (c.ready_by != ReadyBy::conmon) json["sdnotify"] = to_text(c.ready_by);
+  if (c.watchdog_ns != 0) json["watchdog_ns"] = c.watchdog_ns;
   if (c.starter) json["starter"] = Json::array({c.starter->pid, c.starter->start_time, c.starter->boot_id});
   return oci::dump_json(json);
 }
@@ -135,6 +137,8 @@ Result<Container> parse_container(std::string_view text) {
   c.default_seccomp = oci::get_bool(json, "default_seccomp");
   c.probes = {probe_of(oci::find(json, "startup")), probe_of(oci::find(json, "liveness")),
               probe_of(oci::find(json, "readiness"))};
+  if (auto by = parse_ready_by(oci::get_string(json, "sdnotify", "conmon"))) c.ready_by = *by;
+  c.watchdog_ns = std::max<std::int64_t>(oci::get_int(json, "watchdog_ns"), 0);
   if (oci::find(json, "storage_size") != nullptr) c.storage_size = oci::get_int(json, "storage_size");
   if (const Json* starter = oci::find(json, "starter"); starter != nullptr && starter->is_array() &&
                                                         starter->size() == 3 && (*starter)[0].is_number_integer() &&

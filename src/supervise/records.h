@@ -61,6 +61,8 @@ struct Container {
   std::int64_t created_ns = 0;
   RestartPolicy restart;
   Probes probes;
+  ReadyBy ready_by = ReadyBy::conmon;
+  std::int64_t watchdog_ns = 0;
   int stop_signal = 15;
   std::int64_t stop_timeout_ns = 10'000'000'000;
   std::optional<std::int64_t> storage_size;

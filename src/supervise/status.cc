@@ -36,6 +36,29 @@ std::uint64_t get_count(const Json& json, std::string_view key) {
   return value < 0 ? 0 : static_cast<std::uint64_t>(value);
 }
 
+Json said_json(const Said& said) {
+  Json json = Json::object();
+  if (said.ready) json["ready"] = true;
+  if (said.stopping) json["stopping"] = true;
+  if (said.watched) json["watched"] = true;
+  if (said.missed) json["missed"] = true;
+  if (!said.status.empty()) json["status"] = said.status;
+  if (said.watchdog_ns) json["watchdog_ns"] = *said.watchdog_ns;
+  return json;
+}
+
+Said said_of(const Json& json) {
+  Said said{.ready = oci::get_bool(json, "ready"),
+            .stopping = oci::get_bool(json, "stopping"),
+            .watched = oci::get_bool(json, "watched"),
+            .missed = oci::get_bool(json, "missed"),
+            .status = oci::get_string(json, "status"),
+            .watchdog_ns = {}};
+  if (oci::find(json, "watchdog_ns") != nullptr)
+    said.watchdog_ns = std::max<std::int64_t>(oci::get_int(json, "watchdog_ns"), 0);
+  return said;
+}
+
 }  // namespace
 
 std::string dump(const Status& s) {
@@ -64,6 +87,9 @@ std::string dump(const Status& s) {
   if (s.last_exit) json["last_exit"] = dump(*s.last_exit);
   if (!s.health.empty()) json["health"] = s.health;
   if (s.ready) json["ready"] = *s.ready;
+  if (!s.probe_health.empty()) json["probe_health"] = s.probe_health;
+  if (s.probe_ready) json["probe_ready"] = true;
+  if (Json said = said_json(s.said); !said.empty()) json["said"] = std::move(said);
   if (s.startup_passed) json["startup_passed"] = true;
   if (!s.probe_failure.empty()) json["probe_failure"] = s.probe_failure;
   if (!s.sender.empty()) json["sender"] = s.sender;
@@ -110,6 +136,9 @@ Result<Status> parse_status(std::string_view text) {
   s.exits_from = oci::get_int(json, "exits_from");
   s.health = oci::get_string(json, "health");
   if (oci::find(json, "ready") != nullptr) s.ready = oci::get_bool(json, "ready");
+  s.probe_health = oci::get_string(json, "probe_health");
+  s.probe_ready = oci::get_bool(json, "probe_ready");
+  if (const Json* said = oci::find(json, "said"); said != nullptr && said->is_object()) s.said = said_of(*said);
   s.startup_passed = oci::get_bool(json, "startup_passed");
   s.probe_failure = oci::get_string(json, "probe_failure");
   s.sender = oci::get_string(json, "sender");

@@ -32,6 +32,16 @@ struct ExecProcess {
   bool of_probe = false;        ///< a probe has started it, not a client
 };
 
+/// What the program of a run has said by sd_notify(3).
+struct Said {
+  bool ready = false, stopping = false;
+  bool watched = false;  ///< it is ready or has said WATCHDOG=1: from now on it is missed
+  bool missed = false;   ///< it has not said WATCHDOG=1 in time, or has said WATCHDOG=trigger
+  std::string status;
+  std::optional<std::int64_t> watchdog_ns;  ///< instead of the container's; 0: none
+  bool operator==(const Said&) const = default;
+};
+
 struct Status {
   std::string boot_id;
   Step step = Step::starting;
@@ -54,7 +64,10 @@ struct Status {
   std::int64_t exits_from = 0;  ///< offset in `exits` from where the record of init can be
   std::uint64_t oom_base = 0;   ///< OOM kills that the group had counted when this run began
   std::string health;           ///< of this run: "" without probes, "starting", "healthy", "unhealthy"
-  std::optional<bool> ready;    ///< with a readiness probe
+  std::string probe_health;     ///< what of that the probes say, without the watchdog
+  std::optional<bool> ready;    ///< with a readiness probe or a NOTIFY_SOCKET
+  bool probe_ready = false;     ///< what of that the probe says
+  Said said;
   bool startup_passed = false;  ///< the startup probe has succeeded in this run
   std::string probe_failure;    ///< why a probe has ended this run
   std::string sender;           ///< which of ours has sent the program a signal last, and that

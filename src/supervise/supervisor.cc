@@ -196,6 +196,8 @@ void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
     case Source::signal: check_termination(); break;
     case Source::standby: standby_ended(); break;
     case Source::probe: probe_event(fd); break;
+    case Source::notify: notices_came(); break;
+    case Source::helper: helper_event(fd); break;
     case Source::exec:
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
       for (auto& [pid, exec] : execs_)
@@ -215,6 +217,8 @@ int Supervisor::timeout_ms() const {
   if (status_.step == Step::running && !status_.paused && !status_.stop_wanted) consider(standby_at_ns_);
   if (status_.step == Step::running && !status_.paused && !status_.stop_wanted)
     for (const auto& probe : probes_) consider(probe.deadline_ns != 0 ? probe.deadline_ns : probe.next_ns);
+  if (notices_again_ns_ > 0) consider(notices_again_ns_);
+  if (status_.step == Step::running && !status_.paused && !status_.stop_wanted) consider(watchdog_at());
   if (first_failure_ || end_untold_) consider(clients_.empty() ? 1 : untold_until_ns_);
   if (journal_) consider(journal_->again_at_ns());
   if (init_gone_ ||
@@ -241,6 +245,7 @@ Result<void> Supervisor::run_timers() {
     save();
   }
   if (exit_code_ < 0 && status_.step == Step::running && !status_.paused) check_probes(now);
+  if (exit_code_ < 0) check_notices(now);
   if (exit_code_ < 0 && status_.step == Step::running && !status_.paused && !status_.stop_wanted &&
       standby_at_ns_ != 0 && now >= standby_at_ns_)
     prepare_standby();

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -20,6 +21,7 @@
 #include "supervise/control.h"
 #include "supervise/guard/protocol.h"
 #include "supervise/journal.h"
+#include "supervise/notices.h"
 #include "supervise/probe.h"
 #include "supervise/records.h"
 #include "supervise/spool.h"
@@ -46,7 +48,9 @@ class Supervisor {
     exec,
     signal,
     probe,
-    standby
+    standby,
+    notify,
+    helper
   };
 
   struct Client {
@@ -62,6 +66,12 @@ class Supervisor {
     ExecProcess process;
     UniqueFd pidfd;
     std::int64_t ended_ns = 0;  // when its pidfd said so; the record is awaited
+  };
+
+  // A short-lived child of ours; `done` hears its exit status, and is taken away when nobody wants to know any more.
+  struct Helper {
+    UniqueFd pidfd;
+    std::function<void(int status)> done;
   };
 
   // One of the container's probes, in this run.
@@ -172,10 +182,30 @@ class Supervisor {
   void probe_done(ProbeState& state, const ProbeResult& result);
   void probe_changed(ProbeState& state, bool good);
   void probe_failed(const ProbeState& state);
+  void fail_run(std::string why);
+  void show_health(bool tell);
   [[nodiscard]] bool is_ending() const;
   void write_probe_texts();
   [[nodiscard]] std::string_view name_of(const ProbeState& state) const;
   void trim_exits();
+
+  // notified.cc: what the program says by sd_notify, and its watchdog
+  Result<void> open_notify();
+  void begin_said();
+  void notices_came();
+  bool take_notice(const Notice& notice);
+  void drop_by_helper();
+  void pause_notices(std::int64_t until_ns);
+  void check_notices(std::int64_t now);
+  void arm_watchdog();
+  void watchdog_missed(std::string why);
+  [[nodiscard]] std::int64_t watchdog_ns() const;
+  [[nodiscard]] std::int64_t watchdog_at() const;
+  [[nodiscard]] std::string_view watchdog_health() const;
+  void tell_changed();
+  Result<int> add_helper(const char* name, std::span<const int> keep, const std::function<int()>& work,
+                         std::function<void(int)> done);
+  void helper_event(int pidfd);
 
   // exec_serve.cc
   struct ExecStart {
@@ -220,6 +250,12 @@ class Supervisor {
   unsigned standby_failures_ = 0;   // in a row
   UniqueFd stdin_read_, stdin_write_;
   UniqueFd null_, seccomp_cache_, termination_;
+  UniqueFd notify_;                    // the container's NOTIFY_SOCKET
+  std::int64_t notices_paid_ns_ = 0;   // until when the datagrams that were read use up what may come
+  std::int64_t notices_again_ns_ = 0;  // it is not looked at until then; -1: until a helper is done
+  std::int64_t watchdog_at_ns_ = 0;    // CLOCK_MONOTONIC, so that a sleep of the host does not count; 0: not armed
+  std::string watchdog_told_;
+  std::map<int, Helper> helpers_;  // by their pidfds
   std::map<int, Client> clients_;
   std::map<pid_t, Exec> execs_;
   std::map<pid_t, int> exec_clients_;         // who waits for which exec

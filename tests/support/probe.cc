@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // One static program of many small ones that runs inside containers and tells what it is allowed to do there.
 // usage: probe WHAT [ARG...]; an answer is "WHAT: RESULT" with the name of the errno or "ok".
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/keyctl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -286,6 +288,81 @@ int sockets(char**) {
   return 0;
 }
 
+// To NOTIFY_SOCKET, with a descriptor or without (-1).
+bool notify(const char* text, int fd) {
+  const char* path = getenv("NOTIFY_SOCKET");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path == nullptr || strlen(path) >= sizeof address.sun_path) return false;
+  strcpy(address.sun_path, path);
+  static const int sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  iovec part{const_cast<char*>(text), strlen(text)};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr header{};
+  header.msg_name = &address;
+  header.msg_namelen = sizeof address;
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  if (fd >= 0) {
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+    cmsghdr* one = CMSG_FIRSTHDR(&header);
+    one->cmsg_level = SOL_SOCKET;
+    one->cmsg_type = SCM_RIGHTS;
+    one->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(one), &fd, sizeof fd);
+  }
+  return sendmsg(sender, &header, 0) >= 0;
+}
+
+// One datagram of the lines given, and the barrier: it is over when the other end has heard it.
+int notify_lines(char** lines) {
+  char text[8192] = "";
+  for (; *lines != nullptr; ++lines) {
+    strncat(text, *lines, sizeof text - strlen(text) - 2);
+    strcat(text, "\n");
+  }
+  int ends[2];
+  if (pipe(ends) != 0) return 1;
+  answer("notify", notify(text, -1) ? 0 : -1);
+  answer("barrier", notify("BARRIER=1", ends[1]) ? 0 : -1);
+  close(ends[1]);
+  pollfd released{ends[0], 0, 0};
+  printf("released: %d\n", poll(&released, 1, 30000));
+  return 0;
+}
+
+int notify_flood(char**) {
+  for (unsigned long i = 0;; ++i) {
+    char text[64];
+    snprintf(text, sizeof text, "STATUS=flood %lu\n", i);
+    if (!notify(text, -1)) return 1;
+  }
+}
+
+// A socket whose last close takes an hour: what it has sent is never read.
+int notify_linger(char**) {
+  sockaddr_in address{};
+  socklen_t size = sizeof address;
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int listener = socket(AF_INET, SOCK_STREAM, 0), sender = socket(AF_INET, SOCK_STREAM, 0);
+  if (bind(listener, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener, 1) != 0) return 1;
+  getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
+  if (connect(sender, reinterpret_cast<sockaddr*>(&address), size) != 0) return 1;
+  static char much[1 << 20];
+  while (send(sender, much, sizeof much, MSG_DONTWAIT) > 0) continue;
+  const linger hour{1, 3600};
+  setsockopt(sender, SOL_SOCKET, SO_LINGER, &hour, sizeof hour);
+  if (!notify("STATUS=lingers", sender)) return 1;
+  // Ours is not the last reference.
+  close(sender);
+  printf("sent\n");
+  fflush(stdout);
+  pause();
+  return 0;
+}
+
 struct Entry {
   const char* name;
   int (*run)(char**);
@@ -307,6 +384,9 @@ constexpr Entry kEntries[] = {
     {"window", window, 0},
     {"terminals", terminals, 0},
     {"sockets", sockets, 0},
+    {"notify", notify_lines, 1},
+    {"notifyflood", notify_flood, 0},
+    {"notifylinger", notify_linger, 0},
 };
 
 }  // namespace

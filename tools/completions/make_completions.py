@@ -16,6 +16,7 @@ FILES = {"run", "create", "load"}
 VALUES = {
     "network": "none host", "pid": "host", "ipc": "host", "uts": "host", "format": "table json", "type": "container image",
     "restart": "no on-failure always unless-stopped",
+    "sdnotify": "container conmon healthy ignore",
     "signal": "HUP INT QUIT KILL USR1 USR2 TERM", "stop-signal": "HUP INT QUIT KILL USR1 USR2 TERM",
     "sort": "tree pid",
     "filter": "name= status= label= ancestor= id= exited= container= event= type= image=",
