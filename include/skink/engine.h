@@ -62,10 +62,10 @@ std::string to_text(const RestartPolicy& policy);
 
 /// A question about a container's health, asked again and again.
 struct Probe {
-  enum class Kind { none, http, tcp, unix_socket, grpc, exec } kind = Kind::none;
-  std::string address = "127.0.0.1";  ///< http, tcp, grpc: in the container's network
+  enum class Kind { none, http, tcp, unix_socket, grpc, exec, https } kind = Kind::none;
+  std::string address = "127.0.0.1";  ///< http, https, tcp, grpc: in the container's network
   std::uint16_t port = 0;
-  std::string path;                  ///< http: /path?query; grpc: /service; unix_socket: in the container's root
+  std::string path;                  ///< http, https: /path?query; grpc: /service; unix_socket: in the container's root
   std::vector<std::string> command;  ///< exec
   std::int64_t interval_ns = 10'000'000'000, timeout_ns = 5'000'000'000;
   std::int64_t delay_ns = 0;   ///< before the first attempt
@@ -73,7 +73,7 @@ struct Probe {
   std::uint32_t failures = 3;  ///< so many in a row are a failure of the probe
   std::uint32_t successes = 1;
 };
-/// "http://:8080/health,interval=5s,failures=3", "tcp://:6379", "grpc://:50051", "unix:///run/x.sock",
+/// "http://:8080/health,interval=5s,failures=3", "https://:8443/", "tcp://:6379", "grpc://:50051", "unix:///run/x.sock",
 /// "exec:COMMAND".
 Result<Probe> parse_probe(std::string_view text);
 /// The same without the numbers.

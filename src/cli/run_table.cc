@@ -112,7 +112,7 @@ constexpr Option<C> kTable[] = {
      [](C& c, V v) { return parse_restart_budget(v, c.request.restart); }},
     {{"standby", 0, nullptr, "make the next run ahead: a relaunch takes a fraction of the time"},
      [](C& c, V v) { return set(c.request.standby, v == "true"); }},
-    {{"liveness", 0, "PROBE", "ask whether it lives: http://:PORT/PATH, tcp://:PORT, grpc:, unix:, exec:CMD"},
+    {{"liveness", 0, "PROBE", "ask whether it lives: http[s]://:PORT/PATH, tcp://:PORT, grpc:, unix:, exec:CMD"},
      set_probe<&Probes::liveness>},
     {{"readiness", 0, "PROBE", "ask whether it is ready, in the same words; only told"}, set_probe<&Probes::readiness>},
     {{"startup", 0, "PROBE", "ask whether it has started; the others wait for that"}, set_probe<&Probes::startup>},

@@ -15,6 +15,8 @@
 #include "fs/dir.h"
 #include "supervise/exits.h"
 #include "supervise/supervisor.h"
+#include "supervise/tls_probe.h"
+#include "sys/file.h"
 
 namespace skink::supervise {
 namespace {
@@ -61,7 +63,7 @@ void Supervisor::begin_probes() {
 
 void Supervisor::end_probes() {
   for (auto& state : probes_) {
-    if (const auto exec = execs_.find(state.pid); exec != execs_.end()) end_exec(exec->second);
+    end_asking(state);
     state = ProbeState{};
   }
   status_.health.clear();
@@ -84,7 +86,7 @@ void Supervisor::check_probes(std::int64_t now) {
   if (status_.stop_wanted) return;
   for (auto& state : probes_) {
     if (state.deadline_ns != 0 && now >= state.deadline_ns) {
-      if (const auto exec = execs_.find(state.pid); exec != execs_.end()) end_exec(exec->second);
+      end_asking(state);
       probe_done(state, {false, str("no answer within ", duration_text(state.probe->timeout_ns),
                                     state.printed.empty() ? "" : ": ", shown(state.printed))});
     } else if (state.deadline_ns == 0 && state.next_ns != 0 && now >= state.next_ns) {
@@ -94,12 +96,22 @@ void Supervisor::check_probes(std::int64_t now) {
   }
 }
 
+// What is under way and has not answered.
+void Supervisor::end_asking(ProbeState& state) {
+  if (const auto exec = execs_.find(state.pid); exec != execs_.end()) end_exec(exec->second);
+  drop_helper(state.helper);
+}
+
 void Supervisor::ask(ProbeState& state) {
   state.next_ns = 0;
   state.deadline_ns = fs::monotonic_ns() + state.probe->timeout_ns;
   state.printed.clear();
   if (state.probe->kind == Probe::Kind::exec) {
     if (auto asked = ask_by_exec(state); !asked) probe_done(state, {false, asked.error().text()});
+    return;
+  }
+  if (state.probe->kind == Probe::Kind::https) {
+    if (auto asked = ask_by_helper(state); !asked) probe_done(state, {false, asked.error().text()});
     return;
   }
   auto attempt = ProbeAttempt::begin(*state.probe, init_pidfd_.get(), status_.init.pid);
@@ -112,18 +124,47 @@ void Supervisor::ask(ProbeState& state) {
     probe_done(state, {false, watched.error().text()});
 }
 
+// A pipe whose other end comes back.
+Result<UniqueFd> Supervisor::open_probe_output(ProbeState& state) {
+  int ends[2] = {-1, -1};
+  if (::pipe2(ends, O_CLOEXEC) != 0) return Error::from_errno(errno, "pipe");
+  state.output = UniqueFd(ends[0]);
+  UniqueFd write_end(ends[1]);
+  ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
+  TRY(watch(state.output.get(), Source::probe, EPOLLIN));
+  return write_end;
+}
+
+// The socket is the container's; the helper that speaks TLS over it is ours, see tls_probe.h.
+Result<void> Supervisor::ask_by_helper(ProbeState& state) {
+  const auto attempt = TRY(ProbeAttempt::begin(*state.probe, init_pidfd_.get(), status_.init.pid));
+  const UniqueFd write_end = TRY(open_probe_output(state));
+  const int socket_fd = attempt.fd(), out = write_end.get();
+  const int keep[] = {std::min(socket_fd, out), std::max(socket_fd, out)};
+  const auto work = [socket_fd, out, probe = *state.probe, parent = ::getpid()] {
+    ProbeResult result{false, "the helper of the probe could not give up its rights"};
+    if (give_up_rights(parent)) result = ask_over_tls(socket_fd, probe);
+    (void)sys::write_all(out, result.text, "answer");
+    return result.good ? 0 : 1;
+  };
+  const auto done = [this, &state](int status) {
+    state.helper = -1;
+    read_probe_output(state);
+    const std::string text = shown(state.printed);
+    probe_done(state, {status == 0, text.empty() ? str("the helper of the probe ended with status ", status) : text});
+  };
+  state.helper = TRY(add_helper("skink-tls", keep, work, done));
+  return {};
+}
+
 Result<void> Supervisor::ask_by_exec(ProbeState& state) {
   if (!spec_.process || !group_) return Error::make(Code::busy, "the container has no process");
   oci::Process process = *spec_.process;
   process.args = state.probe->command;
   process.terminal = false;
-  int ends[2] = {-1, -1};
-  if (::pipe2(ends, O_CLOEXEC) != 0) return Error::from_errno(errno, "pipe");
-  state.output = UniqueFd(ends[0]);
-  const UniqueFd write_end(ends[1]);
-  ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
-  if (::fchown(ends[1], process.user.uid, process.user.gid) != 0) return Error::from_errno(errno, "chown of a pipe");
-  TRY(watch(state.output.get(), Source::probe, EPOLLIN));
+  const UniqueFd write_end = TRY(open_probe_output(state));
+  if (::fchown(write_end.get(), process.user.uid, process.user.gid) != 0)
+    return Error::from_errno(errno, "chown of a pipe");
   trim_exits();
   ExecStart start;
   start.process = &process;
@@ -170,14 +211,18 @@ void Supervisor::probe_event(int fd) {
   }
 }
 
+void Supervisor::read_probe_output(ProbeState& state) {
+  for (int i = 0; i < 64 && state.output; ++i) {
+    pollfd more{state.output.get(), POLLIN, 0};
+    if (::poll(&more, 1, 0) <= 0 || (more.revents & POLLIN) == 0) break;
+    probe_event(more.fd);
+  }
+}
+
 void Supervisor::probe_process_ended(pid_t pid, const LastExit& last) {
   for (auto& state : probes_) {
     if (state.pid != pid) continue;
-    for (int i = 0; i < 64 && state.output; ++i) {
-      pollfd more{state.output.get(), POLLIN, 0};
-      if (::poll(&more, 1, 0) <= 0 || (more.revents & POLLIN) == 0) break;
-      probe_event(more.fd);
-    }
+    read_probe_output(state);
     const std::string text = shown(state.printed);
     probe_done(state,
                {last.known && last.status == 0, str("exit status ", last.status, text.empty() ? "" : ": ", text)});

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <csignal>
 #include <ctime>
+#include <utility>
 
 #include "base/text.h"
 #include "fs/dir.h"
@@ -173,6 +174,14 @@ void Supervisor::helper_event(int pidfd) {
   const auto done = std::move(found->second.done);
   helpers_.erase(found);
   if (done) done(status.shell_status());
+}
+
+// Its answer is not wanted any more.
+void Supervisor::drop_helper(int& pidfd) {
+  const auto found = helpers_.find(std::exchange(pidfd, -1));
+  if (found == helpers_.end()) return;
+  (void)sys::signal_pidfd(found->first, SIGKILL);
+  found->second.done = nullptr;
 }
 
 }  // namespace skink::supervise

@@ -8,15 +8,14 @@
 namespace skink {
 namespace {
 
-constexpr std::pair<std::string_view, Probe::Kind> kSchemes[] = {{"http", Probe::Kind::http},
-                                                                 {"tcp", Probe::Kind::tcp},
-                                                                 {"unix", Probe::Kind::unix_socket},
-                                                                 {"grpc", Probe::Kind::grpc},
-                                                                 {"exec", Probe::Kind::exec}};
+constexpr std::pair<std::string_view, Probe::Kind> kSchemes[] = {
+    {"http", Probe::Kind::http},        {"https", Probe::Kind::https}, {"tcp", Probe::Kind::tcp},
+    {"unix", Probe::Kind::unix_socket}, {"grpc", Probe::Kind::grpc},   {"exec", Probe::Kind::exec}};
 
 Error refuse(std::string_view text, std::string_view why) {
   return Error::make(Code::invalid_config, quoted(text), ": ", why,
-                     "; expected http://:PORT/PATH, tcp://:PORT, grpc://:PORT[/SERVICE], unix:///PATH or exec:COMMAND, "
+                     "; expected http://:PORT/PATH, https://:PORT/PATH, tcp://:PORT, grpc://:PORT[/SERVICE], "
+                     "unix:///PATH or exec:COMMAND, "
                      "and then ,interval=T ,timeout=T ,delay=T ,grace=T ,failures=N ,successes=N");
 }
 
@@ -78,8 +77,6 @@ Result<Probe> parse_probe(std::string_view whole) {
   const auto colon = std::min(text.find(':'), text.size());
   for (const auto& [name, kind] : kSchemes)
     if (text.substr(0, colon) == name) probe.kind = kind;
-  if (text.substr(0, colon) == "https")
-    return refuse(whole, "HTTPS is not there yet, exec: with a client of the image is");
   if (probe.kind == Probe::Kind::none || colon == text.size()) return refuse(whole, "the kind is not known");
   std::string_view rest = text.substr(colon + 1);
   if (probe.kind == Probe::Kind::exec) {
@@ -103,7 +100,10 @@ std::string to_text(const Probe& probe) {
   const std::string host = probe.address.find(':') == std::string::npos ? probe.address : str('[', probe.address, ']');
   switch (probe.kind) {
     case Probe::Kind::none: return "";
-    case Probe::Kind::http: return str("http://", host, ':', probe.port, probe.path.empty() ? "/" : probe.path);
+    case Probe::Kind::http:
+    case Probe::Kind::https:
+      return str(probe.kind == Probe::Kind::http ? "http://" : "https://", host, ':', probe.port,
+                 probe.path.empty() ? "/" : probe.path);
     case Probe::Kind::tcp: return str("tcp://", host, ':', probe.port);
     case Probe::Kind::grpc: return str("grpc://", host, ':', probe.port, probe.path);
     case Probe::Kind::unix_socket: return str("unix://", probe.path);
@@ -134,7 +134,7 @@ Probe probe_of(const oci::Json* json) {
   Probe probe;
   if (json == nullptr) return probe;
   const std::int64_t kind = oci::get_int(*json, "kind");
-  if (kind <= 0 || kind > static_cast<int>(Probe::Kind::exec)) return probe;
+  if (kind <= 0 || kind > static_cast<int>(Probe::Kind::https)) return probe;
   probe.kind = static_cast<Probe::Kind>(kind);
   probe.address = oci::get_string(*json, "address");
   probe.port = static_cast<std::uint16_t>(oci::get_int(*json, "port"));

@@ -24,7 +24,14 @@ struct ProbeResult {
   std::string text;  ///< what was answered, or why not
 };
 
-/// One attempt of a probe that is not exec. Never blocks; the caller polls fd() and drops it when its time is over.
+/// Of an answer not more than this is read.
+inline constexpr std::size_t kMostAnswer = 16U << 10;
+/// What is asked by http:// and https://, and what an answer means that has come so far; `over`: no more will come.
+std::string http_request(const Probe& probe);
+std::optional<ProbeResult> judge_http(std::string_view answer, bool over);
+
+/// One attempt of a probe that is not exec; of https:// the connection alone, see tls_probe.h. Never blocks; the caller
+/// polls fd() and drops it when its time is over.
 class ProbeAttempt {
  public:
   /// Connects to the container whose first process `init_pidfd` and `init_pid` are. A failure is one of the probe.
@@ -40,7 +47,6 @@ class ProbeAttempt {
   std::optional<ProbeResult> send();
   std::optional<ProbeResult> receive();
   [[nodiscard]] std::optional<ProbeResult> judge(bool over);
-  [[nodiscard]] std::optional<ProbeResult> judge_http(bool over) const;
   [[nodiscard]] std::optional<ProbeResult> judge_grpc(bool over);
 
   Probe::Kind kind_;

@@ -24,7 +24,6 @@
 namespace skink::supervise {
 namespace {
 
-constexpr std::size_t kMostAnswer = 16U << 10;
 constexpr std::size_t kShown = 200;
 
 ProbeResult failed(std::string text) { return {false, std::move(text)}; }
@@ -88,11 +87,6 @@ std::string host_of(const Probe& probe) {
   return str(six ? "[" : "", probe.address, six ? "]" : "", ':', probe.port);
 }
 
-std::string http_request(const Probe& probe) {
-  return str("GET ", probe.path.empty() ? "/" : probe.path, " HTTP/1.1\r\nHost: ", host_of(probe),
-             "\r\nUser-Agent: skink-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n");
-}
-
 // ---- gRPC: frames of HTTP/2 ----
 
 enum class Frame : std::uint8_t { data = 0, headers = 1, reset = 3, settings = 4, ping = 6, away = 7 };
@@ -134,6 +128,11 @@ std::string_view serving_text(unsigned status) {
 }
 
 }  // namespace
+
+std::string http_request(const Probe& probe) {
+  return str("GET ", probe.path.empty() ? "/" : probe.path, " HTTP/1.1\r\nHost: ", host_of(probe),
+             "\r\nUser-Agent: skink-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+}
 
 ProbeAttempt::ProbeAttempt(const Probe& probe) : kind_(probe.kind) {
   if (kind_ == Probe::Kind::http) request_ = http_request(probe);
@@ -183,17 +182,17 @@ std::optional<ProbeResult> ProbeAttempt::receive() {
 }
 
 std::optional<ProbeResult> ProbeAttempt::judge(bool over) {
-  return kind_ == Probe::Kind::grpc ? judge_grpc(over) : judge_http(over);
+  return kind_ == Probe::Kind::grpc ? judge_grpc(over) : judge_http(answer_, over);
 }
 
-std::optional<ProbeResult> ProbeAttempt::judge_http(bool over) const {
-  const auto end = answer_.find("\r\n");
-  if (end == std::string::npos && !over) return std::nullopt;
-  const std::string_view line = std::string_view(answer_).substr(0, std::min(end, kShown));
+std::optional<ProbeResult> judge_http(std::string_view answer, bool over) {
+  const auto end = answer.find("\r\n");
+  if (end == std::string_view::npos && !over) return std::nullopt;
+  const std::string_view line = answer.substr(0, std::min(end, kShown));
   const auto status =
       line.starts_with("HTTP/1.") && line.size() >= 12 ? parse_int<int>(line.substr(9, 3)) : std::nullopt;
   if (!status)
-    return failed(answer_.empty() ? "no answer: the connection was closed" : str("no HTTP answer: ", printable(line)));
+    return failed(answer.empty() ? "no answer: the connection was closed" : str("no HTTP answer: ", printable(line)));
   const bool good = *status >= 200 && *status < 400;
   return ProbeResult{good, str("HTTP ", printable(line.substr(9)))};
 }

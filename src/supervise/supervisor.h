@@ -82,6 +82,7 @@ class Supervisor {
     std::optional<ProbeAttempt> attempt;
     UniqueFd output;  // of an exec that is under way
     pid_t pid = 0;
+    int helper = -1;  // the pidfd of one that asks for us
     std::string printed, told;
     std::uint32_t failures = 0, successes = 0;
     bool passed = false;  // has succeeded in this run
@@ -176,6 +177,10 @@ class Supervisor {
   void resume_probes();
   void ask(ProbeState& state);
   Result<void> ask_by_exec(ProbeState& state);
+  Result<void> ask_by_helper(ProbeState& state);
+  Result<UniqueFd> open_probe_output(ProbeState& state);
+  void end_asking(ProbeState& state);
+  void read_probe_output(ProbeState& state);
   void probe_event(int fd);
   void check_probes(std::int64_t now);
   void probe_process_ended(pid_t pid, const LastExit& last);
@@ -206,6 +211,7 @@ class Supervisor {
   Result<int> add_helper(const char* name, std::span<const int> keep, const std::function<int()>& work,
                          std::function<void(int)> done);
   void helper_event(int pidfd);
+  void drop_helper(int& pidfd);
 
   // exec_serve.cc
   struct ExecStart {

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -189,7 +190,7 @@ def test_a_paused_container_is_not_asked(sk):
 
 
 @pytest.mark.parametrize("probe,match", [("x", "expected http"), ("http://", "port is missing"), ("http://:0/", "port"), ("http://host.name:80/", "address"),
-                                         ("https://:443/", "HTTPS is not there yet"), ("tcp://:80,interval=0", "cannot be 0"), ("exec:", "command is missing"),
+                                         ("https://", "port is missing"), ("tcp://:80,interval=0", "cannot be 0"), ("exec:", "command is missing"),
                                          ("unix://relative", "absolute path"), ("tcp://:80,failures=0", "failures")])
 def test_wrong_probes(sk, probe, match):
     sk.fails("run", "--liveness", probe, "busybox", "true", status=125, match=match)
@@ -271,3 +272,63 @@ def test_a_supervisor_that_waits_for_a_stop_is_idle(sk):
     time.sleep(2)
     assert ticks() - before < 40, "of some 200"
     assert stopping.wait(60) == 0
+
+
+HTTPS = """
+import http.server, ssl, sys
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/ok" else 503)
+        self.end_headers()
+        self.wfile.write(b"x" * (1 << 20))
+    def log_message(self, *_): pass
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1])
+if sys.argv[2] == "1.3": context.minimum_version = ssl.TLSVersion.TLSv1_3
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 8443), Answer)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+
+
+MUTE = 'import socket, time; s = socket.socket(); s.bind(("127.0.0.1", 8080)); s.listen(99); time.sleep(1000)'
+
+
+def https_server(sk, world, name, version="any"):
+    path = world.path("server.pem")
+    if not os.path.exists(path):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", path + ".key", "-out", path + ".crt", "-days", "1",
+                        "-subj", "/CN=nobody"], check=True, capture_output=True)
+        world.write("server.pem", open(path + ".key").read() + open(path + ".crt").read())
+    server = subprocess.Popen(["nsenter", "-t", str(sk.pid(name)), "-n", sys.executable, "-c", HTTPS, path, version])
+    world.background.append(server)
+
+
+def test_https_by_a_helper_in_the_containers_network(sk, world):
+    """Any certificate will do; what speaks TLS is a child of the supervisor, which stays small."""
+    name = sk.running("--liveness", "https://:8443/ok,interval=100ms,failures=1000", "--readiness", "https://:8443/busy,interval=100ms", "--restart", "no")
+    wait_for(lambda: "liveness: bad: connect: Connection refused" in sk.inspect(name)["probe_texts"])
+    https_server(sk, world, name)
+    wait_for(lambda: health(sk, name) == "healthy" and "readiness: bad: HTTP 503" in sk.inspect(name)["probe_texts"])
+    assert "liveness: good: HTTP 200 OK" in sk.inspect(name)["probe_texts"] and sk.inspect(name)["ready"] is False
+    assert sk.inspect(name)["probes"]["liveness"]["probe"] == "https://127.0.0.1:8443/ok" and actions(sk, name, "exec_start") == []
+    fields = read_text("/proc/%d/smaps_rollup" % sk.inspect(name)["supervisor_pid"])
+    assert int(re.search(r"Anonymous: +(\d+)", fields).group(1)) < 512
+
+
+def test_https_that_cannot_be_spoken_tells_why(sk, world):
+    """A server of TLS 1.3 alone, one that speaks none, and one that says nothing until the time is over."""
+    name = sk.running("--liveness", "https://:8443/ok,interval=100ms,failures=1000", "--readiness", "https://:8080/,interval=100ms,timeout=300ms",
+                      "--restart", "no")
+    https_server(sk, world, name, "1.3")
+    world.background.append(subprocess.Popen(["nsenter", "-t", str(sk.pid(name)), "-n", sys.executable, "-c", MUTE]))
+    wait_for(lambda: "another version of TLS than 1.2" in sk.inspect(name)["probe_texts"])
+    wait_for(lambda: "readiness: bad: no answer within 300ms" in sk.inspect(name)["probe_texts"])
+    keeper = str(sk.inspect(name)["supervisor_pid"])
+    texts = lambda: [read_text("/proc/%s/status" % pid, "") for pid in os.listdir("/proc") if pid.isdigit()]
+    children = lambda: [text for text in texts() if "\nPPid:\t%s\n" % keeper in text]
+    right = lambda text: all(part in text for part in ("Name:\tskink-tls\n", "Uid:\t65534\t65534\t65534\t65534\n", "Seccomp:\t2\n", "CapEff:\t" + "0" * 16))
+    wait_for(lambda: any(map(right, children())), step=0.01, message="what speaks TLS is nobody and confined")
+    assert len(children()) <= 2, "helpers are ended and reaped"
+    plain = sk.running("--liveness", "https://:8080/,interval=100ms", "--restart", "no", command=["sh", "-c", HTTPD])
+    wait_for(lambda: "speaks no TLS" in sk.inspect(plain)["probe_texts"])
