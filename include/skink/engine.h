@@ -73,8 +73,8 @@ struct Probe {
   std::uint32_t failures = 3;  ///< so many in a row are a failure of the probe
   std::uint32_t successes = 1;
 };
-/// "http://:8080/health,interval=5s,failures=3", "https://:8443/", "tcp://:6379", "grpc://:50051", "unix:///run/x.sock",
-/// "exec:COMMAND".
+/// "http://:8080/health,interval=5s,failures=3", "https://:8443/", "tcp://:6379", "grpc://:50051",
+/// "unix:///run/x.sock", "exec:COMMAND".
 Result<Probe> parse_probe(std::string_view text);
 /// The same without the numbers.
 std::string to_text(const Probe& probe);
@@ -95,6 +95,13 @@ struct Probes {
   Probe readiness;  ///< is only told
 };
 
+/// How much of a container's output is kept: docker's --log-opt.
+struct LogLimits {
+  std::int64_t max_size = 0;    ///< of one file of one stream, a multiple of 4096; 0: 128 MiB in all
+  std::uint32_t max_files = 1;  ///< so many of them
+  bool compress = false;        ///< all but the newest, by gzip; then there are at least two
+};
+
 /// A container to be made: what it runs and how it is kept.
 struct CreateRequest {
   std::string name;      ///< empty: one is made up
@@ -107,11 +114,14 @@ struct CreateRequest {
   bool no_healthcheck = false;   ///< not even that
   ReadyBy ready_by = ReadyBy::conmon;
   std::int64_t watchdog_ns = 0;  ///< with `container`: longer without a WATCHDOG=1 is a failed liveness; 0: never
-  std::string log_driver;        ///< "journald": output goes to systemd's journal too; empty: only to skink logs
-  bool remove_at_end = false;    ///< --rm
-  bool start_follows = false;    ///< this process starts it next: with remove_at_end it goes if the process dies before
-  bool standby = false;          ///< make the next incarnation ahead, so that a relaunch is one message
-  bool keep_durable = true;      ///< survives a reboot (fsync); false for `run --rm` in the foreground
+  /// Empty: the output is kept for skink logs; "journald": and goes to systemd's journal too; "none": whoever is
+  /// attached sees it, and nobody keeps it; "passthrough": it goes to the starter's own standard output and error.
+  std::string log_driver;
+  LogLimits log_limits;
+  bool remove_at_end = false;  ///< --rm
+  bool start_follows = false;  ///< this process starts it next: with remove_at_end it goes if the process dies before
+  bool standby = false;        ///< make the next incarnation ahead, so that a relaunch is one message
+  bool keep_durable = true;    ///< survives a reboot (fsync); false for `run --rm` in the foreground
   std::optional<int> stop_signal;
   std::int64_t stop_timeout_ns = 10'000'000'000;
 };
@@ -154,6 +164,8 @@ struct ContainerInfo {
   std::optional<bool> ready;  ///< with a readiness probe or ReadyBy::container, while it runs
   ReadyBy ready_by = ReadyBy::conmon;
   std::int64_t watchdog_ns = 0;  ///< as it was given, or while it runs as the program has set it
+  std::string log_driver;        ///< as CreateRequest has it
+  LogLimits log_limits;
   std::string said;              ///< the program's last STATUS=, while it runs
   std::string probe_texts;       ///< what the probes were answered last, a line each; of Engine::info() alone
   std::vector<PastRun> history;  ///< the latest ones, oldest first; of Engine::info() alone

@@ -61,6 +61,14 @@ Json probes_json(const Probes& probes) {
   return json;
 }
 
+Json log_json(const ContainerInfo& container) {
+  const LogLimits& limits = container.log_limits;
+  return Json{{"driver", container.log_driver.empty() ? "spool" : container.log_driver},
+              {"max_size", limits.max_size},
+              {"max_files", limits.max_files},
+              {"compress", limits.compress}};
+}
+
 Json history_json(const std::vector<PastRun>& history) {
   Json list = Json::array();
   for (const auto& run : history)
@@ -132,6 +140,7 @@ Json container_json(const ContainerInfo& container, std::int64_t now_ns) {
   json["labels"] = labels_json(container.labels);
   json["remove_at_end"] = container.remove_at_end;
   json["tty"] = container.tty;
+  json["log"] = log_json(container);
   json["problem"] = container.problem;
   return json;
 }

@@ -40,6 +40,24 @@ Result<void> check_watchdog(RunCommand& command) {
   return {};
 }
 
+Result<void> check_log(const RunCommand& command) {
+  const CreateRequest& request = command.request;
+  const LogLimits& limits = request.log_limits;
+  const bool limited = limits.max_size != 0 || limits.max_files != 1 || limits.compress;
+  const bool kept = request.log_driver.empty() || request.log_driver == "journald";
+  if (limited && !kept)
+    return Error::make(Code::invalid_config, "--log-opt and --log-driver ", request.log_driver,
+                       " contradict each other: nothing is kept");
+  if (limited && limits.max_size == 0)
+    return Error::make(Code::invalid_config, "--log-opt max-file and compress need max-size, as in max-size=10m");
+  if (limits.compress && limits.max_files < 2)
+    return Error::make(Code::invalid_config,
+                       "--log-opt compress=true needs max-file=2 or more: the newest file is never compressed");
+  if (request.log_driver == "passthrough" && request.run.tty)
+    return Error::make(Code::invalid_config, "-t and --log-driver passthrough contradict each other");
+  return {};
+}
+
 // IMAGE and its arguments; with --bundle the operands are refused, as the bundle says what runs.
 Result<void> take_operands(RunCommand& command, const std::vector<std::string>& operands) {
   if (!command.request.bundle.empty()) {
@@ -104,6 +122,7 @@ Result<CommandLine> parse_run(std::span<const Option<RunCommand>> table, Argumen
   TRY(check_restart(command));
   TRY(check_root(command));
   TRY(check_watchdog(command));
+  TRY(check_log(command));
   choose_policy(command);
   command.request.keep_durable = command.detach || !command.request.remove_at_end;
   return line;

@@ -102,12 +102,36 @@ Result<void> set_restart(RunCommand& command, std::string_view value) {
 }
 
 Result<void> set_log_driver(RunCommand& command, std::string_view value) {
-  // docker's names for what skink always does.
-  constexpr std::string_view kOwn[] = {"spool", "json-file", "local"};
-  if (value != "journald" && std::ranges::find(kOwn, value) == std::end(kOwn))
+  // docker's and podman's names for what skink does by itself.
+  constexpr std::string_view kOwn[] = {"spool", "json-file", "local", "k8s-file"};
+  constexpr std::string_view kOthers[] = {"journald", "none", "passthrough"};
+  const bool own = std::ranges::find(kOwn, value) != std::end(kOwn);
+  if (!own && std::ranges::find(kOthers, value) == std::end(kOthers))
     return Error::make(Code::invalid_config, quoted(value),
-                       " is not there; journald is, and spool, which alone is the default");
-  command.request.log_driver = value == "journald" ? "journald" : "";
+                       " is not there; spool (the default), journald, none and passthrough are");
+  command.request.log_driver = own ? "" : value;
+  return {};
+}
+
+Result<void> set_log_option(RunCommand& command, std::string_view value) {
+  LogLimits& limits = command.request.log_limits;
+  const auto parts = split_once(value, '=');
+  const auto& [key, text] = parts.value_or(std::pair(value, std::string_view()));
+  if (key == "max-size") {
+    constexpr std::int64_t kPage = 4096, kMost = std::int64_t{1} << 50;
+    const std::int64_t size = TRY_CTX(parse_size(text), key);
+    if (size <= 0 || size > kMost) return bad_value(value, "a size, as in max-size=10m");
+    limits.max_size = (size + kPage - 1) / kPage * kPage;
+  } else if (key == "max-file") {
+    const auto number = parse_int<std::uint32_t>(text);
+    if (!number || *number == 0 || *number > 10000) return bad_value(value, "a number from 1 to 10000");
+    limits.max_files = *number;
+  } else if (key == "compress") {
+    if (text != "true" && text != "false") return bad_value(value, "compress=true or compress=false");
+    limits.compress = text == "true";
+  } else {
+    return bad_value(value, "max-size=, max-file= or compress=");
+  }
   return {};
 }
 

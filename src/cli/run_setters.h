@@ -115,6 +115,7 @@ Result<void> set_restart_factor(RunCommand& command, std::string_view value);
 Result<void> set_restart_jitter(RunCommand& command, std::string_view value);
 Result<void> set_health_retries(RunCommand& command, std::string_view value);
 Result<void> set_log_driver(RunCommand& command, std::string_view value);
+Result<void> set_log_option(RunCommand& command, std::string_view value);
 Result<void> set_stop_signal(RunCommand& command, std::string_view value);
 Result<void> set_stop_timeout(RunCommand& command, std::string_view value);
 

@@ -84,7 +84,11 @@ Result<void> Attachment::join() {
 Result<void> Attachment::connect() {
   if (options_.only_running) return join();
   supervised_ = TRY(ensure_supervisor(
-      roots_, id_, [this](int store_dir) -> Result<void> { return reader_ ? Result<void>{} : open_log(store_dir); },
+      roots_, id_,
+      [this](int store_dir) -> Result<void> {
+        TRY(check_passed_output(store_dir, id_));
+        return reader_ ? Result<void>{} : open_log(store_dir);
+      },
       [this](int socket) { return request(socket); }));
   return {};
 }

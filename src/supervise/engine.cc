@@ -171,6 +171,8 @@ ContainerInfo info_of(const Roots& roots, const std::string& id, int store_dir_f
     info.restart = container->restart;
     info.probes = std::move(container->probes);
     info.ready_by = container->ready_by;
+    info.log_driver = container->log_driver;
+    info.log_limits = container->log_limits;
     info.watchdog_ns = container->watchdog_ns;
     info.labels = std::move(container->labels);
     info.remove_at_end = container->remove_at_end;

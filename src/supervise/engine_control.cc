@@ -88,6 +88,7 @@ Result<GuardGroup> guard_group(const Container& container, int run_dir, bool rev
 Result<void> begin_guard(const Roots& roots, const Container& container, int listener, int run_dir, bool revived) {
   // Opened anew: a descriptor that carries our flock would keep it in the guard's copy.
   const UniqueFd store_dir = TRY(open_container(roots, container.id));
+  const UniqueFd null = TRY(sys::open_at(AT_FDCWD, "/dev/null", O_RDWR));
   GuardStart start;
   start.listener = listener;
   start.run_dir = run_dir;
@@ -97,6 +98,12 @@ Result<void> begin_guard(const Roots& roots, const Container& container, int lis
   start.name = container.name;
   start.terminal = container.tty;
   start.revive = revived;
+  if (container.log_driver == "passthrough") {
+    // Not a terminal of the host, which would take orders from the container. Who brings it back is not its starter.
+    const auto passed = [&](int fd) { return revived || ::isatty(fd) == 1 ? null.get() : fd; };
+    start.out = passed(1);
+    start.err = passed(2);
+  }
   const GuardGroup entered = TRY_CTX(guard_group(container, run_dir, revived), "control group");
   if (entered.group) start.group = entered.group->clone_fd();
   return start_guard(start);
@@ -299,6 +306,14 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
   }
 }
 
+Result<void> check_passed_output(int store_dir_fd, const std::string& id) {
+  const Container container = TRY(read_container(store_dir_fd, id));
+  if (container.log_driver != "passthrough" || (::isatty(1) == 0 && ::isatty(2) == 0)) return {};
+  return Error::make(Code::invalid_config,
+                     "--log-driver passthrough: the output is a terminal, which would take orders from the container; "
+                     "redirect it, or leave the option away");
+}
+
 bool remove_orphan(const Roots& roots, const std::string& id) {
   auto dir = open_container(roots, id);
   if (!dir) return false;
@@ -361,7 +376,7 @@ Result<void> Engine::start(const std::string& id) {
   Patience patience(impl_->roots, id);
   for (int attempt = 0;; ++attempt) {
     auto supervised = TRY(ensure_supervisor(
-        impl_->roots, id, [](int) -> Result<void> { return {}; },
+        impl_->roots, id, [&](int store_dir) { return check_passed_output(store_dir, id); },
         [](int socket) {
           return send_message(socket, {{"op", "start"}});
         }));

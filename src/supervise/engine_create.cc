@@ -252,6 +252,7 @@ Container container_of(const CreateRequest& request, const Resolved& resolved, c
   c.ready_by = request.ready_by;
   c.watchdog_ns = request.watchdog_ns;
   c.log_driver = request.log_driver;
+  c.log_limits = request.log_limits;
   c.hostname = resolved.spec.hostname;
   if (utsname host{}; c.hostname.empty() && ::uname(&host) == 0) c.hostname = host.nodename;
   c.hosts = plan::make_hosts(request.run, c.hostname);

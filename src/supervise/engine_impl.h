@@ -62,6 +62,9 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
                                      const std::function<Result<void>(int store_dir_fd)>& before_start,
                                      const Greeting& greet);
 
+/// With --log-driver passthrough: an error when the output, which is ours, is a terminal. For who starts a container.
+Result<void> check_passed_output(int store_dir_fd, const std::string& id);
+
 /// One request; a supervisor that dies before it answers is replaced by another, which is asked again. not_found when
 /// there is none.
 Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci::Json& request, Patience& patience);

@@ -150,6 +150,12 @@ Result<void> follow(LogReader& reader, LogPrinter& printer, int store_dir) {
 Result<void> Engine::logs(const std::string& id, const LogOptions& options) {
   using namespace supervise;
   const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
+  if (const auto container = read_container(store_dir.get(), id)) {
+    if (container->log_driver == "none")
+      return Error::make(Code::unsupported, "its output is kept nowhere (--log-driver none)");
+    if (container->log_driver == "passthrough")
+      return Error::make(Code::unsupported, "its output went to who has started it (--log-driver passthrough)");
+  }
   auto opened = LogReader::open(store_dir.get());
   if (!opened && opened.error().errnum() == ENOENT) return {};  // it never ran
   LogReader reader = TRY(std::move(opened));

@@ -35,6 +35,7 @@ void Supervisor::give_up(const LastExit& last) {
   remove_run_state(written.has_value() && removed);
   if (container_.remove_at_end && removed) remove_container();
   else if (container_.remove_at_end) save();
+  if (container_.log_driver == "none") forget_logs();
   tell_end(last);
   if (start_heard_) {
     exit_code_ = kSupervisorDone;

@@ -149,7 +149,7 @@ Result<void> start_guard(const GuardStart& start) {
   const Pair park = TRY(queue());
   const UniqueFd image = TRY(guard_image());
   Pair out, err;
-  if (!start.terminal) {
+  if (!start.terminal && start.out < 0) {
     out = TRY(output_fifo(start.run_dir, kOutFifo));
     err = TRY(output_fifo(start.run_dir, kErrFifo));
   }
@@ -167,9 +167,9 @@ Result<void> start_guard(const GuardStart& start) {
   numbers[kFdParkIn] = park.first.get();
   numbers[kFdParkOut] = park.second.get();
   numbers[kFdOutRead] = or_null(out.first);
-  numbers[kFdOutWrite] = or_null(out.second);
+  numbers[kFdOutWrite] = start.out >= 0 ? start.out : or_null(out.second);
   numbers[kFdErrRead] = or_null(err.first);
-  numbers[kFdErrWrite] = or_null(err.second);
+  numbers[kFdErrWrite] = start.err >= 0 ? start.err : or_null(err.second);
   numbers[kFdAlive] = alive.get();
   numbers[kFdRunRoot] = start.run_root;
   numbers[kFdStoreRoot] = start.store_root;

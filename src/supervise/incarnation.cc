@@ -136,7 +136,7 @@ Result<void> Supervisor::prepare_group() {
 // Who the program runs as has to be able to open /dev/stdout, which is the pipe again.
 Result<void> Supervisor::prepare_input() {
   const oci::User user = spec_.process ? spec_.process->user : oci::User{};
-  if (!container_.tty) {
+  if (container_.is_piped()) {
     if (::fchown(kFdOutWrite, user.uid, user.gid) != 0 || ::fchown(kFdErrWrite, user.uid, user.gid) != 0)
       return Error::from_errno(errno, "give the output pipes to uid ", user.uid);
   }
@@ -253,7 +253,7 @@ void Supervisor::drain_output() {
       if (const auto moved = spool_->pump(stream, fd, is_pipe); !moved || *moved == 0) return;
   };
   if (terminal_) empty(Stream::out, terminal_.get(), false);
-  if (!container_.tty) {
+  if (container_.is_piped()) {
     empty(Stream::out, kFdOutRead, true);
     empty(Stream::err, kFdErrRead, true);
   }

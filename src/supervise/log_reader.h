@@ -7,9 +7,11 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "supervise/packed_log.h"
 #include "supervise/spool.h"
 
 namespace skink::supervise {
@@ -52,8 +54,14 @@ class LogReader {
  private:
   Result<bool> read_entry(std::uint64_t offset, IndexEntry& entry);
   Result<std::string_view> read_bytes(std::size_t stream, std::uint64_t from, std::uint64_t to);
+  Result<std::string_view> read_packed(std::size_t stream, std::uint64_t from, std::uint64_t to);
+  Result<std::string> read_range(std::size_t stream, std::uint64_t from, std::uint64_t to);
+  void look_for_packed();
 
+  UniqueFd dir_;  // where new packed parts appear
   std::array<UniqueFd, 2> files_;
+  std::array<std::vector<PackedPart>, 2> packed_;
+  std::array<std::optional<PackedReader>, 2> open_part_;
   UniqueFd index_;
   LogPosition position_;
   std::string buffer_;

@@ -98,6 +98,8 @@ std::string dump(const Container& c) {
   if (c.storage_size) json["storage_size"] = *c.storage_size;
   for (const auto& [name, probe] : named_probes(c.probes))
     if (probe->kind != Probe::Kind::none) json[name] = probe_json(*probe);
+  if (c.log_limits.max_size != 0)
+    json["log_limits"] = Json::array({c.log_limits.max_size, c.log_limits.max_files, c.log_limits.compress ? 1 : 0});
   if (c.ready_by != ReadyBy::conmon) json["sdnotify"] = to_text(c.ready_by);
   if (c.watchdog_ns != 0) json["watchdog_ns"] = c.watchdog_ns;
   if (c.starter) json["starter"] = Json::array({c.starter->pid, c.starter->start_time, c.starter->boot_id});
@@ -137,6 +139,11 @@ Result<Container> parse_container(std::string_view text) {
   c.default_seccomp = oci::get_bool(json, "default_seccomp");
   c.probes = {probe_of(oci::find(json, "startup")), probe_of(oci::find(json, "liveness")),
               probe_of(oci::find(json, "readiness"))};
+  if (const Json* limits = oci::find(json, "log_limits"); limits != nullptr && limits->is_array() &&
+                                                          limits->size() == 3 && (*limits)[0].is_number_integer() &&
+                                                          (*limits)[1].is_number_integer())
+    c.log_limits = {std::max<std::int64_t>((*limits)[0].get<std::int64_t>(), 0),
+                    std::max<std::uint32_t>((*limits)[1].get<std::uint32_t>(), 1), (*limits)[2] == 1};
   if (auto by = parse_ready_by(oci::get_string(json, "sdnotify", "conmon"))) c.ready_by = *by;
   c.watchdog_ns = std::max<std::int64_t>(oci::get_int(json, "watchdog_ns"), 0);
   if (oci::find(json, "storage_size") != nullptr) c.storage_size = oci::get_int(json, "storage_size");

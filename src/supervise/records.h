@@ -69,7 +69,10 @@ struct Container {
   std::string hosts, hostname;               ///< contents of the files bound into the container (images only)
   std::vector<std::string> dns, dns_search;  ///< resolv.conf is made from these and the host's at each start
   bool host_network = false;
-  std::string log_driver;  ///< where the output goes beside the spool: "journald", or empty
+  std::string log_driver;  ///< as CreateRequest has it
+  LogLimits log_limits;
+  /// Its output comes to the supervisor by pipes.
+  [[nodiscard]] bool is_piped() const { return !tty && log_driver != "passthrough"; }
   /// config.json is without linux.seccomp and the built-in profile is meant: two thirds of the file would be its names.
   bool default_seccomp = false;
   /// With remove_at_end: the process that is going to start it. If that dies before, nobody will, and the record goes.

@@ -38,6 +38,7 @@ void Supervisor::accept_clients() {
 void Supervisor::drop(int fd) {
   std::erase_if(exec_clients_, [fd](const auto& entry) { return entry.second == fd; });
   clients_.erase(fd);
+  choose_keeping();
 }
 
 void Supervisor::serve(int fd) {
@@ -114,6 +115,7 @@ void Supervisor::answer(Client& client, Message message) {
 void Supervisor::output_came() {
   tell_output();
   if (journal_) journal_->forward();
+  rotate_logs();
 }
 
 // Those who are attached read the spool by themselves; a count that is full already needs no more.
@@ -134,6 +136,7 @@ void Supervisor::handle_attach(Client& client, Message& message) {
     tell_output();
   }
   client.attached = true;
+  choose_keeping();
   client.awaits_end = true;
   client.wants_stdin = oci::get_bool(json, "stdin");
   if (status_.step == Step::running) tell_started(client);

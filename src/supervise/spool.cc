@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -17,7 +19,8 @@ namespace {
 constexpr std::size_t kChunk = 64U << 10;
 constexpr int kChunksAtOnce = 16;
 // Holes are punched in steps, as each costs a journal transaction of the file system.
-constexpr std::uint64_t kPunchStep = 4ULL << 20;
+constexpr std::uint64_t kPunchStep = 4ULL << 20, kLeastPunchStep = 16ULL << 10;
+constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kMostIndex = 64ULL << 20;
 
 bool disk_is_full(int errnum) { return errnum == ENOSPC || errnum == EDQUOT || errnum == EFBIG || errnum == EIO; }
@@ -28,9 +31,9 @@ Result<std::uint64_t> seek_end(int fd, const char* name) {
   return static_cast<std::uint64_t>(end);
 }
 
-void punch(int fd, std::uint64_t& punched, std::uint64_t upto) {
-  if (upto < punched + kPunchStep) return;
-  const std::uint64_t to = upto - upto % 4096;
+void punch(int fd, std::uint64_t& punched, std::uint64_t upto, std::uint64_t step) {
+  if (upto < punched + step) return;
+  const std::uint64_t to = upto - upto % kPage;
   // A file system without holes keeps the bytes; that is no reason to stop the container's output.
   (void)::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(punched),
                     static_cast<off_t>(to - punched));
@@ -113,6 +116,7 @@ std::uint64_t Spool::drop(Channel& channel, int from_fd) {
 }
 
 Result<std::uint64_t> Spool::pump(Stream stream, int from_fd, bool is_pipe) {
+  if (nowhere_) return discard(from_fd, is_pipe);
   Channel& channel = at(stream);
   std::uint64_t left_pipe = 0;
   bool moved_any = false;
@@ -132,6 +136,36 @@ Result<std::uint64_t> Spool::pump(Stream stream, int from_fd, bool is_pipe) {
   return left_pipe;
 }
 
+Result<std::uint64_t> Spool::discard(int from_fd, bool is_pipe) {
+  std::uint64_t left_pipe = 0;
+  for (int i = 0; i < kChunksAtOnce; ++i) {
+    std::array<char, 16384> bytes;  // NOLINT: filled by read
+    const ssize_t moved = is_pipe ? ::splice(from_fd, nullptr, nowhere_.get(), nullptr, kChunk, SPLICE_F_NONBLOCK)
+                                  : ::read(from_fd, bytes.data(), bytes.size());
+    if (moved <= 0) break;
+    left_pipe += static_cast<std::uint64_t>(moved);
+  }
+  return left_pipe;
+}
+
+void Spool::give_back(Stream stream, std::uint64_t upto) {
+  punch(at(stream).file.get(), at(stream).punched, upto, kPage);
+}
+
+Result<void> Spool::keep(bool wanted) {
+  if (wanted == !nowhere_) return {};
+  if (wanted) {
+    nowhere_.reset();
+    // In a page of its own: before it there are holes alone.
+    for (Channel& channel : channels_) channel.end = (channel.end + kPage - 1) / kPage * kPage;
+    return {};
+  }
+  nowhere_ = TRY(sys::open_at(AT_FDCWD, "/dev/null", O_WRONLY));
+  for (const Stream stream : {Stream::out, Stream::err}) give_back(stream, at(stream).end + kPage);
+  punch(index_.get(), index_punched_, index_end_, kPage);
+  return {};
+}
+
 void Spool::note(Stream stream) {
   Channel& channel = at(stream);
   const IndexEntry entry{.magic = IndexEntry::kMagic,
@@ -146,8 +180,9 @@ void Spool::note(Stream stream) {
 }
 
 void Spool::bound(Channel& channel) {
-  if (channel.end > limit_) punch(channel.file.get(), channel.punched, channel.end - limit_);
-  if (index_end_ > kMostIndex) punch(index_.get(), index_punched_, index_end_ - kMostIndex);
+  const std::uint64_t step = std::clamp(limit_ / 4, kLeastPunchStep, kPunchStep);
+  if (channel.end > limit_) punch(channel.file.get(), channel.punched, channel.end - limit_, step);
+  if (index_end_ > kMostIndex) punch(index_.get(), index_punched_, index_end_ - kMostIndex, kPunchStep);
 }
 
 }  // namespace skink::supervise

@@ -2,7 +2,7 @@
 // Spool: a container's output on disk. Bytes are moved from its pipe to the end of STORE/containers/ID/log.{stdout,
 // stderr} by splice(2), so that the file's length is the cursor: a supervisor that is killed at any point loses and
 // doubles nothing. `index` (log.index) says when which bytes came. Old bytes are given back by punching holes, so
-// offsets never change and there is nothing to rotate (attack A85).
+// offsets never change (attack A85); what else a rotation would do is in packed_log.h.
 #pragma once
 
 #include <array>
@@ -40,6 +40,10 @@ class Spool {
 
   /// The greatest number of bytes kept of one stream.
   void set_limit(std::uint64_t bytes) { limit_ = bytes; }
+  /// Gives back what is older than `upto`, to the page.
+  void give_back(Stream stream, std::uint64_t upto);
+  /// Whether output is kept at all. Else it is taken out of the pipe and thrown away, and so is what there was.
+  Result<void> keep(bool wanted);
   [[nodiscard]] std::uint64_t end_of(Stream stream) const { return at(stream).end; }
 
  private:
@@ -53,11 +57,13 @@ class Spool {
   [[nodiscard]] const Channel& at(Stream stream) const { return channels_[static_cast<std::size_t>(stream)]; }
   Result<std::uint64_t> move_once(Channel& channel, int from_fd, bool is_pipe, bool& full);
   std::uint64_t drop(Channel& channel, int from_fd);
+  Result<std::uint64_t> discard(int from_fd, bool is_pipe);
   void note(Stream stream);
   void bound(Channel& channel);
 
   std::array<Channel, 2> channels_;
   UniqueFd index_;
+  UniqueFd nowhere_;  // /dev/null, while nothing is kept
   std::uint64_t index_end_ = 0;
   std::uint64_t index_punched_ = 0;
   std::uint64_t limit_ = 128ULL << 20;

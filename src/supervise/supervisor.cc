@@ -98,6 +98,7 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
     spec_.process->oom_score_adj = score;
 
   spool_ = TRY(Spool::open(kFdStoreDir));
+  open_logs();
   if (container_.log_driver == "journald")
     journal_ = TRY(JournalForwarder::open(kFdStoreDir, journal_fields(container_)));
   if (auto cache = sys::open_at(kFdStoreRoot, kSeccompCache, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
@@ -109,7 +110,7 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
   TRY(watch_termination());
   TRY(watch(kFdListener, Source::listener, EPOLLIN));
   TRY(watch(kFdExitEvent, Source::exit_event, EPOLLIN));
-  if (!container_.tty) {
+  if (container_.is_piped()) {
     TRY(watch(kFdOutRead, Source::out, EPOLLIN));
     TRY(watch(kFdErrRead, Source::err, EPOLLIN));
   }
@@ -221,6 +222,8 @@ int Supervisor::timeout_ms() const {
   if (status_.step == Step::running && !status_.paused && !status_.stop_wanted) consider(watchdog_at());
   if (first_failure_ || end_untold_) consider(clients_.empty() ? 1 : untold_until_ns_);
   if (journal_) consider(journal_->again_at_ns());
+  if (pack_again_ns_ != 0) consider(pack_again_ns_);
+  if (keep_until_ns_ != 0) consider(keep_until_ns_);
   if (init_gone_ ||
       std::any_of(execs_.begin(), execs_.end(), [](const auto& exec) { return exec.second.ended_ns != 0; }))
     consider(fs::monotonic_ns() + 100'000'000);
@@ -233,6 +236,7 @@ Result<void> Supervisor::run_timers() {
   const std::int64_t now = fs::monotonic_ns();
   if ((first_failure_ || end_untold_) && (clients_.empty() || now >= untold_until_ns_)) exit_code_ = kSupervisorDone;
   if (journal_ && journal_->again_at_ns() != 0) journal_->forward();
+  check_logs(now);
   if (exit_code_ < 0 && init_gone_) check_init();
   if (exit_code_ < 0) check_execs();
   if (exit_code_ < 0 && status_.step == Step::running && status_.kill_at_ns != 0 && now >= status_.kill_at_ns) {

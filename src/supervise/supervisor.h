@@ -213,6 +213,15 @@ class Supervisor {
   void helper_event(int pidfd);
   void drop_helper(int& pidfd);
 
+  // logs_kept.cc: how much of the output is kept, and for how long
+  void open_logs();
+  void rotate_logs();
+  void pack_next(Stream stream);
+  void drop_old(Stream stream, std::uint64_t before);
+  void check_logs(std::int64_t now);
+  void choose_keeping();
+  static void forget_logs();
+
   // exec_serve.cc
   struct ExecStart {
     const oci::Process* process = nullptr;
@@ -261,7 +270,12 @@ class Supervisor {
   std::int64_t notices_again_ns_ = 0;  // it is not looked at until then; -1: until a helper is done
   std::int64_t watchdog_at_ns_ = 0;    // CLOCK_MONOTONIC, so that a sleep of the host does not count; 0: not armed
   std::string watchdog_told_;
-  std::map<int, Helper> helpers_;  // by their pidfds
+  std::map<int, Helper> helpers_;                            // by their pidfds
+  std::array<std::uint64_t, 2> packed_to_{}, dropped_to_{};  // of each stream, with --log-opt compress
+  int packing_ = -1;                                         // the helper's pidfd
+  Stream packing_stream_ = Stream::out;
+  std::int64_t pack_again_ns_ = 0;  // after a failure: when it is tried again
+  std::int64_t keep_until_ns_ = 0;  // --log-driver none: who is attached has until then to come back
   std::map<int, Client> clients_;
   std::map<pid_t, Exec> execs_;
   std::map<pid_t, int> exec_clients_;         // who waits for which exec

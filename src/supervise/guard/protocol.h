@@ -18,8 +18,8 @@ enum GuardFd : int {
   kFdParkIn,     ///< socket pair whose queue holds parked descriptors (see fd_park.h): messages go in here
   kFdParkOut,    ///< and are looked at here
   kFdOutRead,    ///< the container's standard output, a pipe (with a terminal: /dev/null, as the three below)
-  kFdOutWrite,
-  kFdErrRead,  ///< its standard error
+  kFdOutWrite,   ///< with --log-driver passthrough the starter's standard output; then both read ends are /dev/null
+  kFdErrRead,    ///< its standard error
   kFdErrWrite,
   kFdAlive,       ///< STORE/containers/ID/alive with an exclusive lock of this open file: held while one of us lives
   kFdRunRoot,     ///< RUN
