@@ -18,7 +18,7 @@
 
 namespace skink::supervise {
 
-Result<pid_t> Supervisor::start_process(ExecStart& start) {
+launch::ExecRequest Supervisor::request_of(const ExecStart& start) {
   launch::ExecRequest request;
   request.spec = &spec_;
   request.process = start.process;
@@ -28,21 +28,32 @@ Result<pid_t> Supervisor::start_process(ExecStart& start) {
   request.seccomp_cache_fd = seccomp_cache_.get();
   request.stdio = start.stdio;
   request.patience_ns = start.patience_ns;
+  return request;
+}
+
+Result<pid_t> Supervisor::start_process(ExecStart& start) {
+  trim_exits();
   Exec exec;
   exec.process.of_probe = start.of_probe;
   start.exits_from = exec.process.exits_from = TRY(exits_end(kFdExits));
-  auto launched = TRY(launch::exec_in_container(request));
+  auto launched = TRY(launch::exec_in_container(request_of(start)));
   exec.process.identity = launched.identity;
   exec.pidfd = std::move(launched.pidfd);
   start.console = std::move(launched.console);
-  const pid_t pid = launched.identity.pid;
+  TRY(take_exec(std::move(exec)));
+  return launched.identity.pid;
+}
+
+// From now on it is known, to a successor too.
+Result<void> Supervisor::take_exec(Exec exec) {
+  const pid_t pid = exec.process.identity.pid;
   TRY(watch(exec.pidfd.get(), Source::exec, EPOLLIN));
   status_.execs.push_back(exec.process);
   execs_.insert_or_assign(pid, std::move(exec));
   park_all();
   save();
   ::malloc_trim(0);
-  return pid;
+  return {};
 }
 
 // With what it has started: it is the leader of a session, and its number is nobody else's while it is not reaped.
@@ -82,6 +93,9 @@ void Supervisor::check_execs() {
     const auto record = find_record(pid, exec.process.exits_from);
     if (record && *record) {
       ended.emplace_back(pid, last_exit_of(**record));
+    } else if (auto own = exec.ended_ns != 0 ? reap_own(exec.pidfd) : std::nullopt) {
+      own->pid = pid;
+      ended.emplace_back(pid, last_exit_of(*own));
     } else if (exec.ended_ns != 0) {
       if (const auto last = end_of(exec.process.identity, exec.pidfd, exec.process.exits_from, exec.ended_ns))
         ended.emplace_back(pid, *last);

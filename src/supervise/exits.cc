@@ -37,6 +37,9 @@ Result<std::int64_t> exits_end(int exits_fd) {
 
 Result<std::optional<ExitRecord>> find_exit(int exits_fd, pid_t pid, std::int64_t from) {
   if (from < 0 || from > TRY(exits_end(exits_fd))) from = 0;
+  // What was given back is a hole, and may be long.
+  constexpr std::int64_t kSize = sizeof(ExitRecord);
+  if (const off_t data = ::lseek(exits_fd, from, SEEK_DATA); data > from) from = data - data % kSize;
   std::array<ExitRecord, 64> records{};
   for (;;) {
     const ssize_t got = ::pread(exits_fd, records.data(), sizeof records, from);

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The probes of a run: asked by the supervisor itself over sockets that are the container's, or by a process that is
-// started as exec starts one. Every answer comes through the loop; what waits, for a bounded time, is the start of such
-// a process, and the look whether the container is about to end (is_ending).
+// started as exec starts one. Every answer comes through the loop; what waits, for a moment, is the look whether the
+// container is about to end (is_ending), and without a guard the start of such a process.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <memory>
 
 #include "base/text.h"
 #include "fs/dir.h"
@@ -100,6 +102,8 @@ void Supervisor::check_probes(std::int64_t now) {
 void Supervisor::end_asking(ProbeState& state) {
   if (const auto exec = execs_.find(state.pid); exec != execs_.end()) end_exec(exec->second);
   drop_helper(state.helper);
+  // Order: what a helper is starting it ends by itself when its time is over; half made it would be nobody's.
+  state.launching = 0;
 }
 
 void Supervisor::ask(ProbeState& state) {
@@ -165,27 +169,88 @@ Result<void> Supervisor::ask_by_exec(ProbeState& state) {
   const UniqueFd write_end = TRY(open_probe_output(state));
   if (::fchown(write_end.get(), process.user.uid, process.user.gid) != 0)
     return Error::from_errno(errno, "chown of a pipe");
-  trim_exits();
   ExecStart start;
   start.process = &process;
   start.stdio = {null_.get(), write_end.get(), write_end.get()};
   start.of_probe = true;
   start.patience_ns = state.probe->timeout_ns;
+  if (guard_pidfd_) return launch_by_helper(state, start);
+  // Nobody but us would reap it.
   state.pid = TRY(start_process(start));
   return {};
 }
 
+// What is in the container can hold the process up on its way, and nobody else shall wait for that. The helper's child
+// becomes the guard's when the helper ends.
+Result<void> Supervisor::launch_by_helper(ProbeState& state, const ExecStart& start) {
+  trim_exits();
+  int ends[2] = {-1, -1};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Error::from_errno(errno, "socketpair");
+  const auto ours = std::make_shared<UniqueFd>(ends[0]);
+  const UniqueFd theirs(ends[1]);
+  const std::int64_t exits_from = TRY(exits_end(kFdExits));
+  launch::ExecRequest request = request_of(start);
+  request.as_sibling = false;
+  const auto work = [&request, to = theirs.get()] {
+    const auto launched = launch::exec_in_container(request);
+    if (!launched) return send_message(to, error_json(launched.error())) ? 0 : 1;
+    const int fds[] = {launched->pidfd.get()};
+    const oci::Json json{{"pid", launched->identity.pid}, {"start", launched->identity.start_time}};
+    return send_message(to, json, fds) ? 0 : 1;
+  };
+  const int number = ++launches_;
+  const auto done = [this, &state, number, ours, exits_from](int) {
+    probe_launched(state, state.launching == number, ours->get(), exits_from);
+  };
+  TRY(add_helper("skink-launch", {}, work, done));
+  state.launching = number;
+  return {};
+}
+
+void Supervisor::probe_launched(ProbeState& state, bool wanted, int from_fd, std::int64_t exits_from) {
+  if (wanted) state.launching = 0;
+  auto message = receive_message(from_fd);
+  if (message && (message->json.contains("error") || message->fds.size() != 1)) message = error_of(message->json);
+  if (!message) {
+    if (wanted) probe_done(state, {false, message.error().text()});
+    return;
+  }
+  Exec exec;
+  exec.process.identity = {static_cast<pid_t>(oci::get_int(message->json, "pid")),
+                           static_cast<std::uint64_t>(oci::get_int(message->json, "start")), status_.boot_id};
+  exec.process.exits_from = exits_from;
+  exec.process.of_probe = true;
+  exec.pidfd = std::move(message->fds[0]);
+  if (!wanted) {
+    end_exec(exec);
+    return;
+  }
+  state.pid = exec.process.identity.pid;
+  if (auto taken = take_exec(std::move(exec)); !taken) probe_done(state, {false, taken.error().text()});
+}
+
 // A probe that runs for months must not fill RUN with records of its ends. Order: what is given back lies before where
-// anybody looks, and the guard only adds.
+// anybody looks, and the guard only adds. The newest are kept for who has not asked yet.
 void Supervisor::trim_exits() {
-  constexpr std::int64_t kMost = 64 << 10;
+  constexpr std::int64_t kMost = 64 << 10, kKept = 16 << 10;
   const auto end = exits_end(kFdExits);
-  if (!execs_.empty() || !end || *end - status_.exits_from < kMost) return;
-  // The init's own record may be what is newest there.
-  if (auto record = find_record(status_.init.pid, status_.exits_from); !record || *record) return;
-  status_.exits_from = *end;
+  std::int64_t oldest = status_.exits_from;
+  for (const auto& [pid, exec] : execs_) oldest = std::min(oldest, exec.process.exits_from);
+  if (!end || *end - oldest < kMost) return;
+  const std::int64_t from = *end - kKept;
+  // A record that is there is about to be looked at.
+  const auto awaited = [this](pid_t pid, std::int64_t since) {
+    const auto record = find_record(pid, since);
+    return record && !*record;
+  };
+  if (!awaited(status_.init.pid, status_.exits_from)) return;
+  for (const auto& [pid, exec] : execs_)
+    if (!awaited(pid, exec.process.exits_from)) return;
+  status_.exits_from = std::max(status_.exits_from, from);
+  for (auto& [pid, exec] : execs_) exec.process.exits_from = std::max(exec.process.exits_from, from);
+  for (auto& process : status_.execs) process.exits_from = std::max(process.exits_from, from);
   save();
-  (void)::fallocate(kFdExits, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, *end);
+  (void)::fallocate(kFdExits, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, from);
 }
 
 void Supervisor::probe_event(int fd) {

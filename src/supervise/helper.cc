@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <csignal>
 
+#include "supervise/guard/protocol.h"
 #include "sys/process.h"
 
 namespace skink::supervise {
@@ -35,7 +36,8 @@ Result<UniqueFd> start_helper(const char* name, std::span<const int> keep, const
     // Order: it may have died before that.
     if (::getppid() != parent) ::_exit(1);
     ::prctl(PR_SET_NAME, name);
-    close_all_but(keep);
+    if (keep.empty()) ::close(kFdAlive);
+    else close_all_but(keep);
     ::_exit(work());
   }
   auto pidfd = sys::open_pidfd(pid);

@@ -218,11 +218,8 @@ void Supervisor::check_init() {
     return;
   }
   if (!init_gone_) return;
-  // Made while there was no guard to be had: it is our own child.
-  sys::ExitStatus ended;
-  if (!guard_pidfd_ && init_pidfd_ && sys::wait_pidfd(init_pidfd_.get(), ended, false).value_or(false)) {
-    const ExitRecord own{status_.init.pid, ended.code, ended.status, kExitMagic, fs::now_ns(), fs::monotonic_ns()};
-    init_ended(last_exit_of(own));
+  if (const auto own = reap_own(init_pidfd_)) {
+    init_ended(last_exit_of(*own));
     return;
   }
   if (auto last = end_of(status_.init, init_pidfd_, status_.exits_from, init_gone_ns_)) init_ended(std::move(*last));

@@ -266,6 +266,13 @@ Result<std::optional<ExitRecord>> Supervisor::find_record(pid_t pid, std::int64_
   return find_exit(kFdExits, pid, from);
 }
 
+// Of one that was made while there was no guard to be had: it is our own child, and nobody else's to reap.
+std::optional<ExitRecord> Supervisor::reap_own(const UniqueFd& pidfd) const {
+  sys::ExitStatus ended;
+  if (guard_pidfd_ || !pidfd || !sys::wait_pidfd(pidfd.get(), ended, false).value_or(false)) return std::nullopt;
+  return ExitRecord{0, ended.code, ended.status, kExitMagic, fs::now_ns(), fs::monotonic_ns()};
+}
+
 // How a process that is over ended; nothing while its record is still to come, however slow the guard is.
 std::optional<LastExit> Supervisor::end_of(const sys::ProcessIdentity& process, const UniqueFd& pidfd,
                                            std::int64_t from, std::int64_t ended_ns) const {

@@ -74,6 +74,15 @@ class Supervisor {
     std::function<void(int status)> done;
   };
 
+  struct ExecStart {
+    const oci::Process* process = nullptr;
+    launch::Stdio stdio;
+    bool of_probe = false;
+    std::int64_t patience_ns = 0;
+    UniqueFd console;             // its terminal, if it has one
+    std::int64_t exits_from = 0;  // where in `exits` its end will be
+  };
+
   // One of the container's probes, in this run.
   struct ProbeState {
     const Probe* probe = nullptr;
@@ -82,7 +91,8 @@ class Supervisor {
     std::optional<ProbeAttempt> attempt;
     UniqueFd output;  // of an exec that is under way
     pid_t pid = 0;
-    int helper = -1;  // the pidfd of one that asks for us
+    int helper = -1;    // the pidfd of one that asks for us
+    int launching = 0;  // of a process that a helper is starting, which number it is; 0: none
     std::string printed, told;
     std::uint32_t failures = 0, successes = 0;
     bool passed = false;  // has succeeded in this run
@@ -177,6 +187,8 @@ class Supervisor {
   void resume_probes();
   void ask(ProbeState& state);
   Result<void> ask_by_exec(ProbeState& state);
+  Result<void> launch_by_helper(ProbeState& state, const ExecStart& start);
+  void probe_launched(ProbeState& state, bool wanted, int from_fd, std::int64_t exits_from);
   Result<void> ask_by_helper(ProbeState& state);
   Result<UniqueFd> open_probe_output(ProbeState& state);
   void end_asking(ProbeState& state);
@@ -223,15 +235,10 @@ class Supervisor {
   static void forget_logs();
 
   // exec_serve.cc
-  struct ExecStart {
-    const oci::Process* process = nullptr;
-    launch::Stdio stdio;
-    bool of_probe = false;
-    std::int64_t patience_ns = 0;
-    UniqueFd console;             // its terminal, if it has one
-    std::int64_t exits_from = 0;  // where in `exits` its end will be
-  };
+  [[nodiscard]] launch::ExecRequest request_of(const ExecStart& start);
   Result<pid_t> start_process(ExecStart& start);
+  Result<void> take_exec(Exec exec);
+  [[nodiscard]] std::optional<ExitRecord> reap_own(const UniqueFd& pidfd) const;
   static void end_exec(const Exec& exec);
   Result<void> handle_exec(Client& client, Message& message);
   void handle_exec_wait(Client& client, const oci::Json& json);
@@ -289,6 +296,7 @@ class Supervisor {
   std::optional<LastExit> end_untold_;        // it ended before that question; kept until it is put
   std::int64_t untold_until_ns_ = 0;          // for how long a client may keep us that does not ask
   std::int64_t relaunch_delay_ns_ = -1;       // before the relaunch that is to come; -1: a predecessor decided it
+  int launches_ = 0;                          // by helpers, so far
   int exit_code_ = -1;                        // set: the loop ends
 };
 

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Probes: what a container is asked, over its own network and by processes in it, and what comes of the answers."""
 
+import contextlib
 import json
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import time
 
 import pytest
-from skinktest import busybox_image, kill_quietly, read_text, wait_for
+from skinktest import alive, busybox_image, kill_quietly, read_text, wait_for
 
 HTTPD = "mkdir -p /tmp/www; echo fine >/tmp/www/ok; exec httpd -f -p 127.0.0.1:8080 -h /tmp/www"
 
@@ -332,3 +334,69 @@ def test_https_that_cannot_be_spoken_tells_why(sk, world):
     assert len(children()) <= 2, "helpers are ended and reaped"
     plain = sk.running("--liveness", "https://:8080/,interval=100ms", "--restart", "no", command=["sh", "-c", HTTPD])
     wait_for(lambda: "speaks no TLS" in sk.inspect(plain)["probe_texts"])
+
+
+def test_a_process_that_cannot_start_holds_nobody_up(sk):
+    """A container that stops whatever joins it: the supervisor answers others while its probe does not get anywhere."""
+    name = sk.running("--liveness", "exec:true,interval=50ms,timeout=5m,failures=1", "--restart", "no", "--readiness", "exec:true,interval=50ms,timeout=1s,failures=1",
+                      command=["sh", "-c", "trap '' TERM; while :; do kill -STOP -1 2>/dev/null; done"])
+    wait_for(lambda: "readiness: bad: no answer within 1s" in sk.inspect(name)["probe_texts"])
+    sk.ok("update", "--restart", "on-failure", name, timeout=20)
+    sk.ok("kill", "-s", "USR2", sk.running(), timeout=20)
+    sk.ok("stop", "-t", "0", name, timeout=20)
+
+
+def exits_file(sk, name):
+    return "%s/containers/%s/exits" % (sk.world.run_dir, sk.inspect(name)["id"])
+
+
+def test_records_of_probes_do_not_pile_up_beside_a_long_exec(sk):
+    """What the guard would have written in a week; the end of the long one is exact still, to its client and afterwards."""
+    name = sk.running("--restart", "no", "--liveness", "exec:test -e /tmp/ask,interval=50ms,failures=1000000")
+    long_one = sk.start("exec", name, "sh", "-c", "while [ ! -e /tmp/end ]; do sleep 0.05; done; exit 41")
+    wait_for(lambda: sk("exec", name, "sh", "-c", "ps | grep -q '[w]hile'").status == 0)
+    with open(exits_file(sk, name), "ab") as exits:
+        exits.write(struct.pack("iiiiqq", 1, 1, 0, 0x736b6e6b, 1, 1) * 40000)
+    wait_for(lambda: os.stat(exits_file(sk, name)).st_blocks * 512 <= 64 << 10)
+    before = sk.inspect(name)["supervisor_pid"]
+    kill_quietly(before)
+    wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, before))
+    sk.ok("exec", name, "touch", "/tmp/ask", "/tmp/end")
+    assert long_one.wait(60) == 41
+    wait_for(lambda: health(sk, name) == "healthy")
+
+
+def test_without_a_guard_no_zombies_are_left(sk, world):
+    """A guard that was killed when no process could be made: the supervisor goes on alone and reaps what it starts."""
+    name = sk.running("--restart", "no", "--liveness", "exec:sleep 0.01,interval=20ms,failures=1000000")
+    wait_for(lambda: health(sk, name) == "healthy")
+    one = sk.inspect(name)
+    with no_forks(world, one["supervisor_pid"]):
+        kill_quietly(one["guard_pid"])
+        wait_for(lambda: not alive(one["guard_pid"]))
+        wait_for(lambda: sum("Resource temporarily unavailable" in line for line in sk.inspect(name)["probe_texts"].splitlines()))
+    wait_for(lambda: "liveness: good" in sk.inspect(name)["probe_texts"])
+    for _ in range(5):
+        assert sk("exec", name, "sh", "-c", "exit 7").status == 7
+    assert sk.inspect(name)["supervisor_pid"] == one["supervisor_pid"] and sk.pid(name) == one["pid"]
+    texts = [read_text("/proc/%s/status" % pid, "") for pid in os.listdir("/proc") if pid.isdigit()]
+    zombies = [text.split("\n")[0] for text in texts if "\nPPid:\t%d\n" % one["supervisor_pid"] in text and "\nState:\tZ" in text]
+    assert len(zombies) <= 1, zombies
+    assert sk.ok("ps", "-q") and sk.state(name) == "running"
+
+
+@contextlib.contextmanager
+def no_forks(world, pid):
+    """Nothing can be forked by the process meanwhile."""
+    top = "/sys/fs/cgroup/pids" if os.path.isdir("/sys/fs/cgroup/pids") else "/sys/fs/cgroup"
+    groups = dict(line.split(":", 2)[1:] for line in read_text("/proc/%d/cgroup" % pid).splitlines())
+    back = top + groups["pids" if top.endswith("pids") else ""]
+    group = top + "/test-" + world.id
+    os.mkdir(group)
+    try:
+        open(group + "/pids.max", "w").write("1")
+        open(group + "/cgroup.procs", "w").write(str(pid))
+        yield
+    finally:
+        open(back + "/cgroup.procs", "w").write(str(pid))
+        os.rmdir(group)
