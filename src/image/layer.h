@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include <array>
 #include <cstdint>
 #include <ctime>
 #include <memory>
@@ -76,6 +77,14 @@ class LayerReader {
   /// Bytes of its files.
   [[nodiscard]] virtual std::int64_t size() const = 0;
 };
+
+/// Tells the file system of one layer from that of another: overlayfs looks at it.
+using LayerUuid = std::array<std::uint8_t, 16>;
+/// A layer as one EROFS file: writes into `file_fd`, a regular file that is empty, ours and open for reading and
+/// writing. What is written depends on the calls and the uuid alone.
+Result<std::unique_ptr<LayerWriter>> make_erofs_writer(UniqueFd file_fd, const LayerUuid& uuid);
+/// A layer that make_erofs_writer() wrote, read without a mount.
+Result<std::unique_ptr<LayerReader>> open_erofs_layer(UniqueFd file_fd);
 
 /// A layer as a directory tree: writes into `layer_fd`, which is empty and ours.
 Result<std::unique_ptr<LayerWriter>> make_layer_writer(UniqueFd layer_fd);

@@ -408,6 +408,7 @@ Result<void> TreeWriter::write_description() {
 
 Result<void> TreeWriter::finish() {
   for (const auto& path : opaques_) TRY_CTX(mark_opaque(path), "opaque directory ", skink::quoted(path));
+  sort_whiteouts(whiteouts_);
   for (const auto& path : whiteouts_) TRY_CTX(write_whiteout(path), "whiteout of ", skink::quoted(path));
   parent_.reset();
   TRY(finish_directories());
@@ -415,6 +416,13 @@ Result<void> TreeWriter::finish() {
 }
 
 }  // namespace
+
+void sort_whiteouts(std::vector<std::string>& paths) {
+  const auto key = [](const std::string& path) {
+    return std::pair(std::count(path.begin(), path.end(), '/'), std::string_view(path));
+  };
+  std::sort(paths.begin(), paths.end(), [&](const auto& a, const auto& b) { return key(a) < key(b); });
+}
 
 Result<std::unique_ptr<LayerWriter>> make_layer_writer(UniqueFd layer_fd) {
   return TreeWriter::create(std::move(layer_fd));

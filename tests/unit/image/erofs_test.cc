@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// Layers as EROFS files, written and read without a mount. tests/system/test_erofs.py compares with what the kernel
+// shows.
+#include <sys/mman.h>
+
+#include "fixture.h"
+#include "image/erofs_format.h"
+#include "image/layer.h"
+#include "image/unpack.h"
+#include "sys/file.h"
+
+namespace skink::image::test {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class BytesSource final : public ByteSource {
+ public:
+  explicit BytesSource(std::string bytes) : bytes_(std::move(bytes)) {}
+  Result<std::size_t> read(char* into, std::size_t most) override {
+    const std::size_t count = std::min(most, bytes_.size() - at_);
+    bytes_.copy(into, count, at_);
+    at_ += count;
+    return count;
+  }
+
+ private:
+  std::string bytes_;
+  std::size_t at_ = 0;
+};
+
+/// A file in memory that holds the layer.
+UniqueFd new_file() { return UniqueFd(::memfd_create("layer", MFD_CLOEXEC)); }
+
+Result<void> write_layer(int fd, const std::string& tar, std::uint64_t entries = 1'000'000) {
+  const auto writer = TRY(make_erofs_writer(TRY(sys::dup_fd(fd)), LayerUuid{1}));
+  BytesSource source(tar);
+  TRY(unpack_layer(source, *writer, UnpackLimits{.entries = entries}));
+  return writer->finish();
+}
+
+class Erofs : public ::testing::Test {
+ protected:
+  /// What is wrong with a layer of these entries; "" for nothing. Then reader_ has it.
+  std::string write(const std::vector<TarSpec>& entries) {
+    file_ = new_file();
+    const auto done = write_layer(file_.get(), tar(entries));
+    if (!done) return done.error().text();
+    auto reader = open_erofs_layer(std::move(*sys::dup_fd(file_.get())));
+    if (!reader) return reader.error().text();
+    reader_ = std::move(*reader);
+    return "";
+  }
+  std::string describe(const std::string& path) {
+    const auto node = reader_->lookup(path);
+    if (!node) return node.error().text();
+    if (!*node) return "nothing";
+    std::string text = (*node)->whiteout ? "whiteout" : (*node)->opaque ? "opaque" : "";
+    char mode[16];
+    (void)std::snprintf(mode, sizeof mode, "%o", (*node)->status.st_mode);
+    return text + mode;
+  }
+  UniqueFd file_;
+  std::unique_ptr<LayerReader> reader_;
+};
+
+TEST_F(Erofs, WhatWasWrittenIsFoundAgain) {
+  ASSERT_EQ(write({directory("bin/", 02750), file("bin/su", "x"), symlink("sh", "bin/su"), hardlink("twin", "bin/su"),
+                   file("deep/er/f", std::string(9000, 'y'))}),
+            "");
+
+  EXPECT_EQ(describe("bin"), "42750");
+  EXPECT_EQ(describe("bin/su"), "100644");
+  EXPECT_EQ(describe("bin/su/x"), "nothing");
+  EXPECT_EQ(describe("no"), "nothing");
+  EXPECT_EQ((*reader_->lookup("twin"))->status.st_ino, (*reader_->lookup("bin/su"))->status.st_ino);
+  EXPECT_EQ((*reader_->lookup("twin"))->status.st_nlink, 2u);
+  EXPECT_EQ((*reader_->lookup("deep"))->status.st_nlink, 3u);
+  EXPECT_EQ(*reader_->read_link("sh"), "bin/su");
+  EXPECT_FALSE(reader_->read_link("bin"));
+  EXPECT_THAT(reader_->implied(), ElementsAre("", "deep", "deep/er"));
+  EXPECT_EQ(reader_->size(), 9001);
+  EXPECT_FALSE(reader_->hides_all_below());
+}
+
+TEST_F(Erofs, LinksInsideTheLayerAreFollowedAndNamesNeverLeaveIt) {
+  ASSERT_EQ(write({symlink("l", "/../../d"), file("l/f", "1"), symlink("loop", "loop"), file("../../up", "2"),
+                   symlink("x", "d"), file("x", "3")}),
+            "");
+
+  EXPECT_EQ(describe("d/f"), "100644");
+  EXPECT_EQ(describe("up"), "100644");
+  EXPECT_EQ(describe("x"), "100644") << "the link itself is replaced, never what it leads to";
+  EXPECT_THAT(write({symlink("loop", "loop"), file("loop/f", "1")}), HasSubstr("Too many levels of symbolic links"));
+}
+
+TEST_F(Erofs, ALaterEntryReplacesAnEarlierOneWithAllThatIsInIt) {
+  ASSERT_EQ(write({file("keep", "1"), hardlink("d/twin", "keep"), file("d/f", "2"), file("d", "3"), file("f", "4"),
+                   directory("f/"), file("f/g", "5")}),
+            "");
+
+  EXPECT_EQ(describe("d"), "100644");
+  EXPECT_EQ(describe("f/g"), "100644");
+  EXPECT_EQ((*reader_->lookup("keep"))->status.st_nlink, 1u);
+  EXPECT_THAT(reader_->implied(), ElementsAre(""));
+}
+
+TEST_F(Erofs, WhiteoutsTakeNothingOfTheirOwnLayer) {
+  ASSERT_EQ(write({file(".wh.a"), file("a/f", "1"), file("d/.wh..wh..opq"), file("d/.wh.x"), file("e/.wh.y"),
+                   file("g/.wh.h"), file(".wh.g"), file(".wh..wh..opq")}),
+            "");
+
+  EXPECT_EQ(describe("a"), "40755") << "everything below is hidden by the root";
+  EXPECT_TRUE(reader_->hides_all_below());
+
+  ASSERT_EQ(write({file(".wh.a"), file("a/f", "1"), file("d/.wh..wh..opq"), file("d/.wh.x"), file("e/.wh.y"),
+                   file("g/.wh.h"), file(".wh.g")}),
+            "");
+
+  EXPECT_EQ(describe("a"), "opaque40755");
+  EXPECT_EQ(describe("d"), "opaque40755");
+  EXPECT_EQ(describe("d/x"), "nothing");
+  EXPECT_EQ(describe("e/y"), "whiteout20000");
+  EXPECT_EQ(describe("g"), "whiteout20000") << "what it hides needs no whiteouts of its own";
+}
+
+TEST_F(Erofs, LimitsAreSaid) {
+  std::string step;
+  for (int i = 0; i < 400; ++i) step += "d/";
+  EXPECT_THAT(write({directory(step), symlink("l", step), directory("l/" + step)}), HasSubstr("File name too long"));
+  EXPECT_THAT(write({symlink("l", std::string(300, 'n')), file("l/f")}), HasSubstr("File name too long"));
+  EXPECT_THAT(write({hardlink("h", "no/such")}), HasSubstr("hard link to \"no/such\", which is not in this layer"));
+  EXPECT_THAT(write({directory("d"), hardlink("h", "d")}), HasSubstr("hard link to the directory \"d\""));
+  TarSpec spec = file("f");
+  spec.pax.emplace_back("SCHILY.xattr.user.k", std::string(70'000, 'v'));
+  EXPECT_THAT(write({spec}), HasSubstr("entry f: set xattr user.k: "));
+  const auto many = write_layer(new_file().get(), tar({file("a"), file("b"), file("c")}), 2);
+  EXPECT_THAT(many.error().text(), HasSubstr("more than 2 entries in one layer"));
+}
+
+TEST(ErofsXattrs, KnowTheirPrefixes) {
+  for (const char* name : {"user.x", "trusted.x", "security.capability", "system.posix_acl_access"})
+    EXPECT_TRUE(erofs::pack_xattrs({{name, "v"}})) << name;
+  for (const char* name : {"user.", "other.x", "system.x", ""}) EXPECT_FALSE(erofs::pack_xattrs({{name, "v"}})) << name;
+  EXPECT_EQ(*erofs::pack_xattrs({{"user.a", "1"}, {"user.a", "2"}}), *erofs::pack_xattrs({{"user.a", "2"}}));
+  EXPECT_EQ(erofs::pack_xattrs({{"user.abc", "12"}})->size() % 4, 0u);
+}
+
+// A file that a disk spoiled: an answer or an error, never a crash. ASan and UBSan judge.
+TEST_F(Erofs, ADamagedFileIsAnError) {
+  ASSERT_EQ(write({directory("d/"), file("d/f", "1"), symlink("l", "d"), file("e/.wh.y"), file("a/.wh..wh..opq")}), "");
+  struct stat status {};
+  ASSERT_EQ(::fstat(file_.get(), &status), 0);
+  std::string good(static_cast<std::size_t>(status.st_size), '\0');
+  ASSERT_EQ(::pread(file_.get(), good.data(), good.size(), 0), status.st_size);
+  std::uint32_t state = 20261128;
+  const auto pick = [&](std::size_t count) {
+    state = state * 1664525 + 1013904223;
+    return static_cast<std::size_t>(state >> 8) % count;
+  };
+  int refused = 0;
+  for (int round = 0; round < (test_everything() ? 50'000 : 2'000); ++round) {
+    std::string bad = good;
+    for (std::size_t i = pick(4) + 1; i > 0; --i) {
+      std::size_t at = pick(bad.size());
+      while (good[at] == '\0' && pick(8) != 0) at = (at + 1) % bad.size();
+      bad[at] = static_cast<char>(pick(256));
+    }
+    if (pick(10) == 0) bad.resize(pick(bad.size()));
+    const UniqueFd file = new_file();
+    ASSERT_EQ(::write(file.get(), bad.data(), bad.size()), static_cast<ssize_t>(bad.size()));
+    const auto reader = open_erofs_layer(std::move(*sys::dup_fd(file.get())));
+    refused += reader ? 0 : 1;
+    if (!reader) continue;
+    for (const char* path : {"d/f", "l", "e/y", "a", "no"}) (void)(*reader)->lookup(path);
+    (void)(*reader)->read_link("l");
+  }
+  EXPECT_GT(refused, 10);
+}
+
+}  // namespace
+}  // namespace skink::image::test
