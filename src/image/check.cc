@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "image/layout.h"
 #include "image/records.h"
+#include "image/stored_layer.h"
 #include "sys/file.h"
 
 namespace skink::image {
@@ -36,11 +37,16 @@ bool is_awaited(int store_fd, const std::string& hex) {
   return file && !fs::Lock::try_take(std::move(*file), fs::Lock::Mode::exclusive, hex);
 }
 
+Result<std::string> path_of_layer(int store_fd, const std::string& hex) {
+  const auto form = TRY(find_form(store_fd, kLayers, hex));
+  return form ? str(kLayers, '/', stored_name(hex, *form)) : str(kMarks, '/', hex);
+}
+
 Result<void> check_layers(int store_fd, Flaws& flaws) {
   const auto needed = TRY(referenced_layers(store_fd));
   for (const auto& hex : TRY(list_layers(store_fd)))
     if (is_digest(hex) && !needed.contains(hex) && !is_awaited(store_fd, hex))
-      flaws.push_back({Kind::layer, str(kLayers, '/', hex), ""});
+      flaws.push_back({Kind::layer, TRY(path_of_layer(store_fd, hex)), ""});
   return {};
 }
 
@@ -48,7 +54,7 @@ Result<void> check_scaffolds(int store_fd, Flaws& flaws) {
   const UniqueFd images = TRY(open_part(store_fd, kImages));
   const UniqueFd scaffolds = TRY(open_part(store_fd, kScaffolds));
   for (const auto& entry : TRY(fs::list(scaffolds.get())))
-    if (is_digest(entry.name) && !TRY(exists(images.get(), entry.name)))
+    if (is_digest(hex_of(entry.name)) && !TRY(exists(images.get(), hex_of(entry.name))))
       flaws.push_back({Kind::scaffold, str(kScaffolds, '/', entry.name), ""});
   return {};
 }
@@ -65,10 +71,13 @@ Result<void> check_names(int store_fd, Flaws& flaws) {
 
 Result<void> check_image(int store_fd, const std::string& hex) {
   const Image image = TRY(read_image(store_fd, hex));
-  if (!TRY(exists(store_fd, str(kScaffolds, '/', hex)))) return Error::make(Code::corrupt, "its scaffold is missing");
-  for (const auto& layer : image.lowers)
-    if (!TRY(exists(store_fd, str(kLayers, '/', layer.hex()))))
+  if (!TRY(find_form(store_fd, kScaffolds, hex))) return Error::make(Code::corrupt, "its scaffold is missing");
+  TRY_CTX(open_stored(store_fd, kScaffolds, hex), "its scaffold");
+  for (const auto& layer : image.lowers) {
+    if (!TRY(find_form(store_fd, kLayers, layer.hex())))
       return Error::make(Code::corrupt, "its layer ", layer.text(), " is missing");
+    TRY_CTX(open_stored(store_fd, kLayers, layer.hex()), "its layer ", layer.text());
+  }
   return {};
 }
 
@@ -89,7 +98,9 @@ Result<void> take_away(int store_fd, const StoreFlaw& flaw, const std::string& h
     if (flaw.kind == Kind::layer) return take_unreferenced(store_fd, {hex}, session);
     const UniqueFd images = TRY(open_part(store_fd, kImages));
     if (TRY(exists(images.get(), hex))) return {};
-    return session.take(TRY(open_part(store_fd, kScaffolds)).get(), hex);
+    const UniqueFd scaffolds = TRY(open_part(store_fd, kScaffolds));
+    for (const Form form : {Form::file, Form::directory}) TRY(session.take(scaffolds.get(), stored_name(hex, form)));
+    return {};
   };
   auto taken = take();
   auto ended = session.end();
@@ -119,7 +130,8 @@ Result<std::vector<StoreFlaw>> check_store(int store_fd) {
 }
 
 Result<void> clear_flaw(int store_fd, const StoreFlaw& flaw) {
-  const std::string name = flaw.path.substr(flaw.path.rfind('/') + 1);
+  std::string name = flaw.path.substr(flaw.path.rfind('/') + 1);
+  if (flaw.kind == Kind::layer || flaw.kind == Kind::scaffold) name = hex_of(name);
   switch (flaw.kind) {
     case Kind::session: TRY(sweep_sessions(store_fd)); return {};
     case Kind::layer:

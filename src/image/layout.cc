@@ -12,8 +12,9 @@
 namespace skink::image {
 
 Result<void> make_layout(int store_fd) {
-  if (TRY(exists(store_fd, kTemporary))) return {};  // made last
-  for (const char* path : {"layers", kLayers, "images", kImages, "scaffolds", kScaffolds, kNames, kLocks, kTemporary}) {
+  if (TRY(exists(store_fd, kMarks))) return {};  // made last
+  for (const char* path :
+       {"layers", kLayers, "images", kImages, "scaffolds", kScaffolds, kNames, kLocks, kTemporary, kMarks}) {
     auto made = sys::mkdir_at(store_fd, path, 0700);
     if (!made && made.error().errnum() != EEXIST) return made;
   }

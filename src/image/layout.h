@@ -2,9 +2,11 @@
 // The store on disk: where things are, one load's temporary directory, and the locks.
 //
 //   lock                           held while images and names change
-//   layers/sha256/HEX/             a layer by diffID (layer_files.h); `unsynced` while its data may not be on disk
+//   layers/sha256/HEX.erofs        a layer by diffID, as one file
+//   marks/HEX/                     what is known of it: `unsynced` while its data may not be on disk, blob-DIGEST
+//   layers/sha256/HEX/             a layer as a directory (layer_files.h), with the same marks in it
 //   images/sha256/HEX/             config, manifest, image.json, names/ENCODED (one empty file a name)
-//   scaffolds/sha256/HEX/          the topmost lower of an image, in the form of a layer
+//   scaffolds/sha256/HEX.erofs, HEX/    the topmost lower of an image, in the form of a layer
 //   names/ENCODED                  "sha256:HEX": the image of a name
 //   locks/HEX.use, HEX.write       of a layer by diffID, see lock_layer()
 //   tmp/RANDOM/                    one for each command that writes, locked while it lives
@@ -21,6 +23,7 @@
 namespace skink::image {
 
 inline constexpr char kLayers[] = "layers/sha256";
+inline constexpr char kMarks[] = "marks";
 inline constexpr char kImages[] = "images/sha256";
 inline constexpr char kScaffolds[] = "scaffolds/sha256";
 inline constexpr char kNames[] = "names";
@@ -30,7 +33,7 @@ inline constexpr char kConfigFile[] = "config";
 inline constexpr char kManifestFile[] = "manifest";
 inline constexpr char kRecordFile[] = "image.json";
 inline constexpr char kUnsyncedFile[] = "unsynced";
-/// Beside a layer's tree, an empty file for each packed blob that was found to unpack to it: "blob-" and its digest.
+/// Among a layer's marks, an empty file for each packed blob that was found to unpack to it: "blob-" and its digest.
 inline constexpr char kBlobMark[] = "blob-";
 
 /// Makes the directories of a store.

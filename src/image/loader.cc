@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "image/layer_mount.h"
 #include "image/records.h"
 #include "image/scaffold.h"
 #include "image/source.h"
+#include "image/stored_layer.h"
 #include "image/unpack.h"
 #include "sys/file.h"
 #include "sys/process.h"
@@ -89,53 +91,74 @@ Result<void> Loader::add_layer(const LayerBlob& blob, std::size_t number) {
 // A configuration can claim the diffID of a stored layer for a blob of other content (A65): what has not been seen to
 // unpack to it is unpacked and hashed, though not written again.
 Result<void> Loader::check_reused(const LayerBlob& blob) {
-  const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
-  const UniqueFd layer = TRY(open_part(layers.get(), blob.diff_id.hex()));
+  const UniqueFd marks = TRY(open_marks(store_fd_, blob.diff_id.hex()));
   const std::string mark = blob.digest ? str(kBlobMark, blob.digest->hex()) : "";
-  if (blob.digest && sys::stat_at(layer.get(), mark.c_str(), AT_SYMLINK_NOFOLLOW)) return {};
+  if (blob.digest && sys::stat_at(marks.get(), mark.c_str(), AT_SYMLINK_NOFOLLOW)) return {};
   const auto member = TRY(archive_.open_member(blob.member));
   HashingSource packed(*member);
   const auto inflated = TRY(make_inflater(blob.compression, packed));
   HashingSource tar(*inflated, bomb_check(packed, ~std::uint64_t{0}));
   TRY(compare(blob, packed, tar.finish()));
-  if (blob.digest) return fs::write_file_atomic(layer.get(), mark.c_str(), "", 0600);
+  if (blob.digest) return fs::write_file_atomic(marks.get(), mark.c_str(), "", 0600);
   return {};
 }
 
 // A layer whose load was cut off by a crash of the host may have names without data: its mark is from another boot.
 Result<bool> Loader::is_stored(const std::string& hex) {
-  const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
-  const auto layer = open_part(layers.get(), hex);
-  if (!layer && layer.error().errnum() == ENOENT) return false;
-  if (!layer) return layer.error();
-  const auto mark = fs::read_file(layer->get(), kUnsyncedFile, 256);
+  if (!TRY(find_form(store_fd_, kLayers, hex))) return false;
+  const auto marks = open_marks(store_fd_, hex);
+  // Its marks come before it: without them nobody knows how it was stored.
+  if (!marks && marks.error().code() == Code::not_found) return false;
+  if (!marks) return marks.error();
+  const auto mark = fs::read_file(marks->get(), kUnsyncedFile, 256);
   if (!mark && mark.error().errnum() == ENOENT) return true;
   return mark && *mark == TRY(sys::boot_id());
 }
 
+// How layers are stored here; found out when the first one is to be written.
+Result<Form> Loader::form() {
+  if (!form_) form_ = TRY(can_mount_layers(session_.fd())) ? Form::file : Form::directory;
+  return *form_;
+}
+
+Result<void> Loader::write_marks(const LayerBlob& blob, int marks_fd) {
+  TRY(fs::write_file_atomic(marks_fd, kUnsyncedFile, TRY(sys::boot_id()), 0600));
+  if (!blob.digest) return {};
+  return fs::write_file_atomic(marks_fd, str(kBlobMark, blob.digest->hex()).c_str(), "", 0600);
+}
+
 Result<void> Loader::write_layer(const LayerBlob& blob, std::size_t number) {
-  const std::string staged = "layer-" + blob.diff_id.hex();
-  TRY(sys::mkdir_at(session_.fd(), staged.c_str(), 0700));
-  UniqueFd layer = TRY(open_part(session_.fd(), staged));
-  TRY(fs::write_file_atomic(layer.get(), kUnsyncedFile, TRY(sys::boot_id()), 0600));
-  if (blob.digest) TRY(fs::write_file_atomic(layer.get(), str(kBlobMark, blob.digest->hex()).c_str(), "", 0600));
-  TRY(fill_layer(blob, number, std::move(layer)));
+  const std::string& hex = blob.diff_id.hex();
+  const Form form = TRY(this->form());
+  const std::string staged = "layer-" + hex;
+  {
+    const auto writer = TRY(make_stored(session_.fd(), staged, form, uuid_of(hex)));
+    TRY(fill_layer(blob, number, *writer));
+  }
+  std::string marks = staged;
+  if (form == Form::file) {
+    marks = "marks-" + hex;
+    TRY(sys::mkdir_at(session_.fd(), marks.c_str(), 0700));
+  }
+  TRY(write_marks(blob, TRY(open_part(session_.fd(), marks)).get()));
   const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
+  const UniqueFd all_marks = TRY(open_part(store_fd_, kMarks));
   // Only a layer of a crashed boot can be there: the write lock is ours.
-  TRY(session_.take(layers.get(), blob.diff_id.hex()));
-  TRY(sys::rename_at(session_.fd(), staged.c_str(), layers.get(), blob.diff_id.hex().c_str()));
-  written_.push_back(blob.diff_id.hex());
+  for (const Form old : {Form::file, Form::directory}) TRY(session_.take(layers.get(), stored_name(hex, old)));
+  TRY(session_.take(all_marks.get(), hex));
+  if (form == Form::file) TRY(sys::rename_at(session_.fd(), marks.c_str(), all_marks.get(), hex.c_str()));
+  TRY(sys::rename_at(session_.fd(), staged.c_str(), layers.get(), stored_name(hex, form).c_str()));
+  written_.push_back(hex);
   return {};
 }
 
-Result<void> Loader::fill_layer(const LayerBlob& blob, std::size_t number, UniqueFd layer_fd) {
+Result<void> Loader::fill_layer(const LayerBlob& blob, std::size_t number, LayerWriter& writer) {
   const auto member = TRY(archive_.open_member(blob.member));
   HashingSource packed(*member);
   const auto inflated = TRY(make_inflater(blob.compression, packed));
   const std::uint64_t budget = TRY(free_space(store_fd_));
   HashingSource tar(*inflated, bomb_check(packed, budget));
-  const auto writer = TRY(make_layer_writer(std::move(layer_fd)));
-  auto notes = unpack_layer(tar, *writer, UnpackLimits{});
+  auto notes = unpack_layer(tar, writer, UnpackLimits{});
   if (!notes && notes.error().code() != Code::corrupt) return std::move(notes).error();
   Result<oci::Digest> diff_id = notes ? tar.finish() : Result<oci::Digest>(notes.error());
   if (!diff_id && diff_id.error().code() != Code::corrupt) return std::move(diff_id).error();
@@ -146,12 +169,11 @@ Result<void> Loader::fill_layer(const LayerBlob& blob, std::size_t number, Uniqu
   if (notes->xattrs > 0)
     notes_.push_back(str("layer ", number, ": ", notes->xattrs,
                          " extended attributes were left out; user.* and security.capability are kept"));
-  return writer->finish();
+  return writer.finish();
 }
 
 // Image record and scaffold, complete but where nobody looks.
 Result<Loader::Staged> Loader::stage(const FoundImage& image) {
-  const UniqueFd layers_dir = TRY(open_part(store_fd_, kLayers));
   std::vector<std::unique_ptr<LayerReader>> readers;
   std::vector<const LayerReader*> topmost_first;
   std::set<std::string> distinct;
@@ -161,7 +183,7 @@ Result<Loader::Staged> Loader::stage(const FoundImage& image) {
     const std::string& hex = layer->diff_id.hex();
     // One directory twice is ELOOP for overlayfs, and the lower of the two is hidden by the upper anyway (A80).
     if (!distinct.insert(hex).second) continue;
-    readers.push_back(TRY_CTX(open_layer(TRY(open_part(layers_dir.get(), hex))), "layer sha256:", hex));
+    readers.push_back(TRY_CTX(open_stored(store_fd_, kLayers, hex), "layer sha256:", hex));
     topmost_first.push_back(readers.back().get());
     facts.size += readers.back()->size();
     if (!hidden) facts.lowers.push_back(layer->diff_id);
@@ -171,8 +193,7 @@ Result<Loader::Staged> Loader::stage(const FoundImage& image) {
   const std::string unique = fs::random_hex(8);  // a second try stages anew
   Staged staged{"image-" + unique, "scaffold-" + unique};
   TRY(sys::mkdir_at(session_.fd(), staged.image.c_str(), 0700));
-  TRY(sys::mkdir_at(session_.fd(), staged.scaffold.c_str(), 0700));
-  const auto writer = TRY(make_layer_writer(TRY(open_part(session_.fd(), staged.scaffold))));
+  const auto writer = TRY(make_stored(session_.fd(), staged.scaffold, TRY(form()), uuid_of(image.id.hex())));
   TRY_CTX(write_scaffold(topmost_first, *writer), "scaffold");
   const UniqueFd dir = TRY(open_part(session_.fd(), staged.image));
   TRY(write_image(dir.get(), image, facts));
@@ -182,10 +203,10 @@ Result<Loader::Staged> Loader::stage(const FoundImage& image) {
 // Twice: a mark may go only after the data behind it is safe, and an image may come only after its layers' marks went.
 Result<void> Loader::sync() {
   TRY(sync_file_system(store_fd_));
-  const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
   bool any = false;
   for (const auto& hex : seen_) {
-    auto unmarked = sys::unlink_at(layers.get(), str(hex, '/', kUnsyncedFile).c_str());
+    const UniqueFd marks = TRY(open_marks(store_fd_, hex));
+    auto unmarked = sys::unlink_at(marks.get(), kUnsyncedFile);
     if (!unmarked && unmarked.error().errnum() != ENOENT) return unmarked;
     any = any || unmarked;
   }
@@ -197,8 +218,8 @@ Result<void> Loader::reveal(const FoundImage& image, const Staged& staged) {
   const UniqueFd scaffolds = TRY(open_part(store_fd_, kScaffolds));
   const UniqueFd images = TRY(open_part(store_fd_, kImages));
   // One of a load that did not come this far.
-  TRY(session_.take(scaffolds.get(), hex));
-  TRY(sys::rename_at(session_.fd(), staged.scaffold.c_str(), scaffolds.get(), hex.c_str()));
+  for (const Form old : {Form::file, Form::directory}) TRY(session_.take(scaffolds.get(), stored_name(hex, old)));
+  TRY(sys::rename_at(session_.fd(), staged.scaffold.c_str(), scaffolds.get(), stored_name(hex, TRY(form())).c_str()));
   TRY(sync_directory(scaffolds.get(), kScaffolds));
   // Order: names that nobody has come before the image and lead to nothing yet, so that image and names appear at once.
   for (const auto& name : image.names)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "image/catalog.h"
 #include "image/layout.h"
 #include "image/store.h"
+#include "image/stored_layer.h"
 
 namespace skink::image {
 
@@ -38,7 +40,9 @@ class Loader {
   Result<bool> is_stored(const std::string& hex);
   Result<void> check_reused(const LayerBlob& blob);
   Result<void> write_layer(const LayerBlob& blob, std::size_t number);
-  Result<void> fill_layer(const LayerBlob& blob, std::size_t number, UniqueFd layer_fd);
+  static Result<void> write_marks(const LayerBlob& blob, int marks_fd);
+  Result<void> fill_layer(const LayerBlob& blob, std::size_t number, LayerWriter& writer);
+  Result<Form> form();
   Result<Staged> stage(const FoundImage& image);
   Result<void> sync();
   Result<void> reveal(const FoundImage& image, const Staged& staged);
@@ -53,6 +57,7 @@ class Loader {
   std::vector<std::string> written_;
   std::set<std::string> reused_;
   std::vector<std::string> notes_;
+  std::optional<Form> form_;
 };
 
 }  // namespace skink::image

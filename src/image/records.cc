@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "image/stored_layer.h"
 #include "oci/json.h"
 #include "sys/file.h"
 
@@ -140,13 +141,16 @@ Result<std::set<std::string>> referenced_layers(int store_fd) {
 Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& layers, Session& session) {
   const auto needed = TRY(referenced_layers(store_fd));
   const UniqueFd all = TRY(open_part(store_fd, kLayers));
+  const UniqueFd marks = TRY(open_part(store_fd, kMarks));
   const UniqueFd locks = TRY(open_part(store_fd, kLocks));
   for (const auto& hex : layers) {
     if (needed.contains(hex)) continue;
     const auto lock = lock_layer(store_fd, hex, LayerLock::remove);
     if (!lock && lock.error().code() == Code::busy) continue;
     if (!lock) return lock.error();
-    TRY(session.take(all.get(), hex));
+    for (const Form form : {Form::file, Form::directory}) TRY(session.take(all.get(), stored_name(hex, form)));
+    // Last: marks without a layer are found by list_layers(), a layer without marks counts as none.
+    TRY(session.take(marks.get(), hex));
     // Who waits for these files sees that the names are gone and takes new ones.
     for (const char* ending : {".use", ".write"}) (void)sys::unlink_at(locks.get(), (hex + ending).c_str());
   }
@@ -154,10 +158,12 @@ Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& lay
 }
 
 Result<std::vector<std::string>> list_layers(int store_fd) {
-  const UniqueFd all = TRY(open_part(store_fd, kLayers));
-  std::vector<std::string> layers;
-  for (auto& entry : TRY(fs::list(all.get()))) layers.push_back(std::move(entry.name));
-  return layers;
+  std::set<std::string> layers;
+  for (const char* part : {kLayers, kMarks}) {
+    const UniqueFd all = TRY(open_part(store_fd, part));
+    for (const auto& entry : TRY(fs::list(all.get()))) layers.insert(hex_of(entry.name));
+  }
+  return std::vector<std::string>(layers.begin(), layers.end());
 }
 
 }  // namespace skink::image

@@ -40,7 +40,7 @@ Result<void> drop_name(int store_fd, const std::string& hex, const std::string& 
 Result<std::set<std::string>> referenced_layers(int store_fd);
 /// Takes the layers among `layers` that no image needs and no load counts on into `session`. Under the store's lock.
 Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& layers, Session& session);
-/// Every stored layer.
+/// Every stored layer, and those of which only marks are left.
 Result<std::vector<std::string>> list_layers(int store_fd);
 
 }  // namespace skink::image

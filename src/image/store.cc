@@ -14,7 +14,9 @@
 #include "image/layer.h"
 #include "image/layout.h"
 #include "image/loader.h"
+#include "image/lowers.h"
 #include "image/records.h"
+#include "image/stored_layer.h"
 #include "oci/json.h"
 #include "sys/file.h"
 
@@ -120,11 +122,11 @@ Result<Loaded> load_in_session(int store_fd, Session& session, const std::string
 
 }  // namespace
 
-Result<Store> Store::open(const std::string& path) {
+Result<Store> Store::open(const std::string& path, const std::string& run) {
   UniqueFd dir = TRY_CTX(fs::make_dirs(path), "image store");
   TRY_CTX(check_closed(dir.get(), path), "image store");
   TRY_CTX(make_layout(dir.get()), "image store ", printable(path));
-  return Store(path, std::move(dir));
+  return Store(path, run, std::move(dir));
 }
 
 Result<Loaded> Store::load(const std::string& file, const LoadOptions& options) {
@@ -182,7 +184,8 @@ Result<void> take_image(int store_fd, const Image& image, Session& session) {
   const UniqueFd images = TRY(open_part(store_fd, kImages));
   const UniqueFd scaffolds = TRY(open_part(store_fd, kScaffolds));
   TRY(session.take(images.get(), image.id.hex()));
-  TRY(session.take(scaffolds.get(), image.id.hex()));
+  for (const Form form : {Form::file, Form::directory})
+    TRY(session.take(scaffolds.get(), stored_name(image.id.hex(), form)));
   std::vector<std::string> layers;
   for (const auto& diff_id : image.config.diff_ids) layers.push_back(diff_id.hex());
   return take_unreferenced(store_fd, layers, session);
@@ -226,9 +229,12 @@ Result<std::vector<std::string>> Store::remove(std::string_view name, bool force
     return {};
   };
   auto done = remove_it();
+  // Mounted, they would keep their space.
+  auto swept = done ? sweep_layer_mounts(dir_.get(), run_) : Result<std::size_t>(0);
   auto ended = session.end();
   if (!done) return std::move(done).error();
   if (!ended) return std::move(ended).error();
+  if (!swept) return std::move(swept).error();
   return removed;
 }
 
@@ -251,14 +257,7 @@ Result<Lowers> Store::open_lowers(const Image& image) const {
   if (image.lowers.size() >= kLowersMost)
     return Error::make(Code::unsupported, "image ", image.id.text(), ": ", image.lowers.size(), " layers; at most ",
                        kLowersMost - 1, " can be stacked");
-  Lowers lowers;
-  lowers.dirs.reserve(image.lowers.size() + 1);
-  lowers.dirs.push_back(
-      TRY_CTX(open_layer_root(dir_.get(), str(kScaffolds, '/', image.id.hex())), "scaffold of ", image.id.text()));
-  for (const auto& diff_id : image.lowers)
-    lowers.dirs.push_back(
-        TRY_CTX(open_layer_root(dir_.get(), str(kLayers, '/', diff_id.hex())), "layer ", diff_id.text()));
-  return lowers;
+  return open_image_lowers(dir_.get(), run_, image);
 }
 
 }  // namespace skink::image

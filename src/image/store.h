@@ -44,16 +44,20 @@ struct Loaded {
   std::vector<std::string> notes;  ///< what was left out and why, for people; already printable
 };
 
-/// What an overlay of this image is made of, topmost first: scaffold, then layers. Descriptors are O_PATH directories
-/// (or mounts) that stay valid while they are held.
+/// What an overlay of this image is made of, topmost first: scaffold, then layers.
 struct Lowers {
-  std::vector<UniqueFd> dirs;
+  std::vector<UniqueFd> dirs;        ///< O_PATH, valid while they are held
+  UniqueFd space;                    ///< the mount namespace that they are attached in; without one, the caller's
+  std::vector<std::size_t> outside;  ///< those that are attached in the caller's nevertheless
+  int detached = -1;                 ///< one of them that is the top of a detached mount
 };
 
 class Store {
  public:
   /// Opens or makes the store at `path` (0700, owned by the caller's euid; anything else is refused, attack A34).
-  static Result<Store> open(const std::string& path);
+  /// Layers that are files are mounted once for all containers, and kept so, in a mount namespace that `run` leads to;
+  /// with none, anew for each open_lowers().
+  static Result<Store> open(const std::string& path, const std::string& run = "");
 
   /// Loads every image of an oci-archive or docker-archive (plain file or pipe) that is not stored yet. Everything is
   /// verified before any of it is visible; on failure the store is as it was. Errors name blob, layer and entry.
@@ -81,8 +85,9 @@ class Store {
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
-  Store(std::string path, UniqueFd dir) : path_(std::move(path)), dir_(std::move(dir)) {}
-  std::string path_;
+  Store(std::string path, std::string run, UniqueFd dir)
+      : path_(std::move(path)), run_(std::move(run)), dir_(std::move(dir)) {}
+  std::string path_, run_;
   UniqueFd dir_;
 };
 

@@ -104,8 +104,9 @@ void pause_for_others() {
 std::vector<Found> look(const Roots& roots, const EngineOptions& options) {
   Ward ward(roots, options);
   // Order: what is mounted comes first, as nothing below it can be removed before.
-  for (const auto check : {check_mounts, check_containers, check_names, check_run_dirs, check_images, check_cache,
-                           check_groups, check_events, check_disks, check_clock, check_kernel, check_limits})
+  for (const auto check :
+       {check_mounts, check_containers, check_names, check_run_dirs, check_images, check_layer_mounts, check_cache,
+        check_groups, check_events, check_disks, check_clock, check_kernel, check_limits})
     check(ward);
   return std::move(ward.found());
 }

@@ -43,18 +43,19 @@ class Ward {
 /// The name of a temporary file of fs::write_file_atomic().
 bool is_temporary(std::string_view name);
 
-void check_mounts(Ward& ward);      ///< doctor_mounts.cc: below STORE and RUN, and by our names elsewhere
-void check_containers(Ward& ward);  ///< doctor_containers.cc: records, drafts, removals, keepers
-void check_names(Ward& ward);       ///< doctor_store.cc: STORE/container-names
-void check_run_dirs(Ward& ward);    ///< doctor_store.cc: RUN/containers/ID without a container
-void check_images(Ward& ward);      ///< doctor_store.cc: the image store
-void check_cache(Ward& ward);       ///< doctor_store.cc: compiled seccomp filters
-void check_groups(Ward& ward);      ///< doctor_groups.cc: control groups without a container
-void check_events(Ward& ward);      ///< doctor_host.cc: whether events can be told
-void check_disks(Ward& ward);       ///< doctor_host.cc: space and inodes
-void check_clock(Ward& ward);       ///< doctor_host.cc: records of the future
-void check_kernel(Ward& ward);      ///< doctor_host.cc: what this kernel and this process lack
-void check_limits(Ward& ward);      ///< doctor_host.cc: limits that are nearly reached
+void check_mounts(Ward& ward);        ///< doctor_mounts.cc: below STORE and RUN, and by our names elsewhere
+void check_containers(Ward& ward);    ///< doctor_containers.cc: records, drafts, removals, keepers
+void check_names(Ward& ward);         ///< doctor_store.cc: STORE/container-names
+void check_run_dirs(Ward& ward);      ///< doctor_store.cc: RUN/containers/ID without a container
+void check_images(Ward& ward);        ///< doctor_store.cc: the image store
+void check_layer_mounts(Ward& ward);  ///< doctor_store.cc: layers that are mounted
+void check_cache(Ward& ward);         ///< doctor_store.cc: compiled seccomp filters
+void check_groups(Ward& ward);        ///< doctor_groups.cc: control groups without a container
+void check_events(Ward& ward);        ///< doctor_host.cc: whether events can be told
+void check_disks(Ward& ward);         ///< doctor_host.cc: space and inodes
+void check_clock(Ward& ward);         ///< doctor_host.cc: records of the future
+void check_kernel(Ward& ward);        ///< doctor_host.cc: what this kernel and this process lack
+void check_limits(Ward& ward);        ///< doctor_host.cc: limits that are nearly reached
 
 /// STORE, RUN and their fixed directories: owner and mode. Before an engine is opened, which refuses what is found
 /// here.

@@ -83,6 +83,8 @@ Result<void> take_off(const Roots& roots, const std::string& id, const Mount& mo
 void check_inside(Ward& ward, const Mount& mount, std::string_view rest) {
   const Roots& roots = ward.roots();
   const std::string id = owner_of(rest);
+  // What keeps the namespace in which layers are mounted.
+  if (rest == "layers/pin" && mount.type == "nsfs") return;
   // A file system of its own for images/, containers/ and the like is the administrator's.
   if (rest.find('/') == rest.npos || (!id.empty() && is_kept(roots, id))) return;
   const std::string what = str("a mount (", mount.type, " of ", mount.source, ") in a directory of skink");

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "fs/dir.h"
 #include "image/check.h"
+#include "image/lowers.h"
 #include "launch/seccomp_cache.h"
 #include "supervise/doctor.h"
 #include "supervise/engine_impl.h"
@@ -133,6 +134,19 @@ void check_images(Ward& ward) {
       ward.problem(words.kind, path, words.what, words.advice,
                    [store, flaw] { return image::clear_flaw(store, flaw); });
   }
+}
+
+void check_layer_mounts(Ward& ward) {
+  const int store = ward.roots().store.get();
+  const std::string& run = ward.options().run;
+  const auto needless = image::find_needless_mounts(store, run);
+  if (!needless || needless->places.empty()) return;
+  ward.problem("layer-mount", str(run, "/layers"),
+               str(needless->places.size(), " layers are mounted that are no longer stored, and keep their space"),
+               "--fix takes them off", [store, run]() -> Result<void> {
+                 TRY(image::sweep_layer_mounts(store, run));
+                 return {};
+               });
 }
 
 void check_cache(Ward& ward) {

@@ -199,7 +199,7 @@ Result<Engine> Engine::open(const EngineOptions& given) {
   TRY(check_kernel());
   EngineOptions options = given;
   Roots roots = TRY(open_roots(options));
-  image::Store images = TRY(image::Store::open(options.store));
+  image::Store images = TRY(image::Store::open(options.store, options.run));
   return Engine(std::unique_ptr<Impl>(new Impl{std::move(options), std::move(roots), std::move(images)}));
 }
 

@@ -173,8 +173,7 @@ Result<std::optional<security::UserFiles>> read_user_files(const std::vector<int
 Result<security::ResolvedUser> resolve_in_image(const image::Store& images, const image::Image& image,
                                                 const plan::RunOptions& run) {
   const auto lowers = TRY(images.open_lowers(image));
-  RootRequest request;
-  for (const auto& dir : lowers.dirs) request.lowers.push_back(dir.get());
+  const RootRequest request = root_request(lowers);
   const std::string& user = run.user.empty() ? image.config.run.user : run.user;
   if (const auto files = TRY(read_user_files(request.lowers)))
     return security::resolve_user(*files, user, run.group_add);

@@ -151,11 +151,10 @@ Result<void> Supervisor::prepare_input() {
 
 Result<UniqueFd> Supervisor::make_incarnation_root(std::uint64_t incarnation) {
   if (!container_.bundle.empty()) return UniqueFd{};
-  auto store = TRY(image::Store::open(container_.store));
+  auto store = TRY(image::Store::open(container_.store, container_.run));
   const auto found = TRY_CTX(store.find(container_.image_id), "image ", container_.image);
   const auto lowers = TRY(store.open_lowers(found));
-  RootRequest request;
-  for (const auto& dir : lowers.dirs) request.lowers.push_back(dir.get());
+  RootRequest request = root_request(lowers);
   request.spec = &spec_;
   UniqueFd upper;
   if (container_.writable) {

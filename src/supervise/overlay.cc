@@ -10,17 +10,20 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 
 #include "supervise/control.h"
 #include "sys/file.h"
 #include "sys/mount.h"
+#include "sys/mount_namespace.h"
 
 namespace skink::supervise {
 namespace {
 
-std::string own_fd_path(int fd) { return str("/proc/self/fd/", fd); }
+// Descriptors as paths, relative to /proc/self/fd, where mount_here() goes: the namespace of layers has no /proc.
+std::string own_fd_path(int fd) { return str(fd); }
 
 bool not_known(const Error& error) { return error.errnum() == EINVAL || error.errnum() == EBADF; }
 
@@ -53,11 +56,14 @@ Result<void> join_lowers(sys::FsContext& overlay, const std::vector<int>& lowers
   return overlay.set("lowerdir", names);
 }
 
-Result<void> set_options(sys::FsContext& overlay, int upper_parent_fd) {
+Result<void> set_options(sys::FsContext& overlay, const OverlayLayers& layers) {
   // An image can carry overlay's own attributes; none of them may redirect a lookup (attack A61).
   TRY(overlay.set("redirect_dir", "nofollow"));
   TRY(overlay.set("metacopy", "off"));
   TRY(overlay.set("index", "off"));
+  // Layers that are file systems of their own must not show as such: find -xdev and du -x would stop at them.
+  if (layers.space_fd >= 0 || layers.detached_fd >= 0) TRY(overlay.set("xino", "on"));
+  const int upper_parent_fd = layers.upper_parent_fd;
   if (upper_parent_fd < 0) return {};
   TRY(overlay.set("upperdir", own_fd_path(upper_parent_fd) + "/upper"));
   TRY(overlay.set("workdir", own_fd_path(upper_parent_fd) + "/work"));
@@ -69,22 +75,31 @@ Result<UniqueFd> try_overlay(const OverlayLayers& layers, bool joined) {
   auto overlay = TRY(sys::FsContext::open("overlay"));
   TRY(overlay.set("source", "skink"));
   TRY(joined ? join_lowers(overlay, layers.lowers) : append_lowers(overlay, layers.lowers));
-  TRY(set_options(overlay, layers.upper_parent_fd));
+  TRY(set_options(overlay, layers));
   TRY(overlay.create());
   return overlay.mount();
 }
 
-Result<UniqueFd> mount_here(const OverlayLayers& layers) {
+Result<UniqueFd> mount_in_proc_fd(const OverlayLayers& layers) {
   auto made = try_overlay(layers, false);
   if (made || !(not_known(made.error()) || old_way_only(made.error()))) return made;
-  const UniqueFd here = TRY(sys::open_at(AT_FDCWD, ".", O_PATH | O_DIRECTORY));
-  if (::chdir("/proc/self/fd") != 0) return Error::from_errno(errno, "chdir /proc/self/fd");
   auto joined = try_overlay(layers, true);
-  if (::fchdir(here.get()) != 0) return Error::from_errno(errno, "fchdir back");
   // The first error is about the way that this kernel should have: keep its words.
   if (!joined && joined.error().code() != Code::unsupported && !old_way_only(made.error())) return made;
   return joined;
 }
+
+// `proc_fd` is /proc, which need not be among the mounts here.
+Result<UniqueFd> mount_here(const OverlayLayers& layers, int proc_fd) {
+  const UniqueFd here = TRY(sys::open_at(AT_FDCWD, ".", O_PATH | O_DIRECTORY));
+  const UniqueFd fds = TRY(sys::open_at(proc_fd, "self/fd", O_PATH | O_DIRECTORY));
+  if (::fchdir(fds.get()) != 0) return Error::from_errno(errno, "chdir /proc/self/fd");
+  auto made = mount_in_proc_fd(layers);
+  if (::fchdir(here.get()) != 0) return Error::from_errno(errno, "fchdir back");
+  return made;
+}
+
+Result<UniqueFd> open_proc() { return sys::open_at(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY); }
 
 // The kernel that clones a detached mount takes layers from it too; older ones know both only of mounts that are
 // attached in the caller's namespace, and write into the kernel's log when they are asked in vain.
@@ -103,9 +118,10 @@ Result<UniqueFd> attachable(int fd) {
 
 // Order: the copies are made in the old namespace, the only one in which the layers are attached. All are put on "/",
 // one over the other: nobody looks them up by a path.
-Result<UniqueFd> mount_in_own_namespace(const OverlayLayers& layers) {
+Result<UniqueFd> mount_in_own_namespace(const OverlayLayers& layers, int proc_fd) {
   std::vector<UniqueFd> mounts;
-  OverlayLayers attached;
+  OverlayLayers attached{.space_fd = layers.space_fd};
+  attached.detached_fd = layers.detached_fd;
   for (const int fd : layers.lowers) attached.lowers.push_back(mounts.emplace_back(TRY(attachable(fd))).get());
   if (layers.upper_parent_fd >= 0)
     attached.upper_parent_fd = mounts.emplace_back(TRY(attachable(layers.upper_parent_fd))).get();
@@ -117,11 +133,11 @@ Result<UniqueFd> mount_in_own_namespace(const OverlayLayers& layers) {
     const UniqueFd top = TRY(sys::open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
     TRY(sys::attach_mount(mount.get(), top.get(), "layer"));
   }
-  return mount_here(attached);
+  return mount_here(attached, proc_fd);
 }
 
-[[noreturn]] void serve_apart(const OverlayLayers& layers, int socket_fd) {
-  const auto made = mount_in_own_namespace(layers);
+[[noreturn]] void serve_apart(const OverlayLayers& layers, int socket_fd, int proc_fd) {
+  const auto made = mount_in_own_namespace(layers, proc_fd);
   const int fds[] = {made ? made->get() : -1};
   if (made) (void)send_message(socket_fd, oci::Json::object(), fds);
   else (void)send_message(socket_fd, error_json(made.error()));
@@ -130,25 +146,54 @@ Result<UniqueFd> mount_in_own_namespace(const OverlayLayers& layers) {
 
 }  // namespace
 
-Result<UniqueFd> mount_overlay(const OverlayLayers& layers) {
-  if (layers.detached_fd >= 0 && !takes_detached(layers.detached_fd)) return mount_overlay_apart(layers);
-  return mount_here(layers);
-}
+namespace {
 
-Result<UniqueFd> mount_overlay_apart(const OverlayLayers& layers) {
+// In a process of its own with a mount namespace of its own.
+Result<UniqueFd> mount_by_child(const OverlayLayers& layers, int proc_fd) {
   int ends[2] = {-1, -1};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Error::from_errno(errno, "socketpair");
   const UniqueFd ours(ends[0]);
   UniqueFd theirs(ends[1]);
   const pid_t pid = ::fork();
   if (pid < 0) return Error::from_errno(errno, "fork");
-  if (pid == 0) serve_apart(layers, theirs.get());
+  if (pid == 0) serve_apart(layers, theirs.get(), proc_fd);
   theirs.reset();
   auto answer = await_message(ours.get(), 0);
   while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) continue;
   if (!answer) return std::move(answer).error().context("overlay in a namespace apart");
   if (answer->fds.size() == 1) return std::move(answer->fds.front());
   return error_of(answer->json);
+}
+
+// What is attached in the caller's namespace the kernel takes from another only as a detached copy: `clones`, each for
+// one overlay, since a mount in a namespace apart uses it up.
+Result<void> bring_along(OverlayLayers& layers, std::vector<UniqueFd>& clones) {
+  const auto clone = [&](int& fd, std::string_view what) -> Result<void> {
+    clones.push_back(TRY(sys::open_tree(fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH, what)));
+    fd = layers.detached_fd = clones.back().get();
+    return {};
+  };
+  const bool bring_upper = layers.upper_parent_fd >= 0 && layers.upper_parent_fd != layers.detached_fd;
+  for (int& fd : layers.lowers)
+    if (std::find(layers.outside.begin(), layers.outside.end(), fd) != layers.outside.end()) TRY(clone(fd, "layer"));
+  return bring_upper ? clone(layers.upper_parent_fd, "upper layer") : Result<void>{};
+}
+
+}  // namespace
+
+Result<UniqueFd> mount_overlay(const OverlayLayers& given) {
+  const UniqueFd proc = TRY(open_proc());
+  OverlayLayers layers = given;
+  std::vector<UniqueFd> clones;
+  if (layers.space_fd >= 0) TRY(bring_along(layers, clones));
+  // Asked here: a copy of the caller's mounts can be copied again only in the caller's namespace.
+  const bool apart = layers.detached_fd >= 0 && !takes_detached(layers.detached_fd);
+  const auto mount = [&] { return apart ? mount_by_child(layers, proc.get()) : mount_here(layers, proc.get()); };
+  return layers.space_fd >= 0 ? sys::in_mount_namespace(layers.space_fd, mount) : mount();
+}
+
+Result<UniqueFd> mount_overlay_apart(const OverlayLayers& layers) {
+  return mount_by_child(layers, TRY(open_proc()).get());
 }
 
 namespace {

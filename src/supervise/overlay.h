@@ -15,6 +15,8 @@ struct OverlayLayers {
   std::vector<int> lowers;   ///< topmost first
   int upper_parent_fd = -1;  ///< a directory with "upper" and "work" in it; without it the overlay is read-only
   int detached_fd = -1;      ///< one of these that is a detached mount's top directory
+  int space_fd = -1;         ///< the mount namespace in which lowers that are not detached are; -1 for the caller's
+  std::vector<int> outside;  ///< lowers that are attached in the caller's nevertheless
 };
 
 /// A detached overlay.

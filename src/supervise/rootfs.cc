@@ -173,8 +173,20 @@ Result<UniqueFd> make_sub_dir(int parent_fd, const char* name, mode_t mode) {
 
 }  // namespace
 
+RootRequest root_request(const image::Lowers& lowers) {
+  RootRequest request;
+  for (const auto& dir : lowers.dirs) request.lowers.push_back(dir.get());
+  request.space_fd = lowers.space.get();
+  for (const std::size_t i : lowers.outside) request.outside.push_back(request.lowers[i]);
+  if (lowers.detached >= 0) request.detached_fd = request.lowers[static_cast<std::size_t>(lowers.detached)];
+  return request;
+}
+
 Result<UniqueFd> make_root(const RootRequest& request) {
-  OverlayLayers layers{.lowers = request.lowers};
+  OverlayLayers layers{.lowers = request.lowers,
+                       .detached_fd = request.detached_fd,
+                       .space_fd = request.space_fd,
+                       .outside = request.outside};
   std::vector<int>& lowers = layers.lowers;
   if (lowers.empty()) return Error::make(Code::corrupt, "the image has no layers");
   if (request.upper_parent_fd >= 0) {

@@ -254,6 +254,7 @@ class World:
         self.write("id", self.id)
         self.said, self.background, self.counter = [], [], 0
         self.leaks_expected = False
+        self.more_environment = {}
         self.store, self.run_dir = self.path("store"), self.path("run")
         if SKINK is None:
             pytest.fail("no skink in %s: build first" % BUILD)
@@ -281,7 +282,7 @@ class World:
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SKINK_TEST_ID": self.id,
                "SKINK_TEST_SESSION": os.environ.get("SKINK_TEST_SESSION", ""), "HOME": "/root", "LANG": "C",
                "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
-        for key, value in (more or {}).items():
+        for key, value in {**self.more_environment, **(more or {})}.items():
             env[key] = value
         return env
 
@@ -290,7 +291,7 @@ class World:
     def ids(self):
         found = set()
         for directory, subdirs, files in os.walk(self.base):
-            subdirs[:] = [name for name in subdirs if name not in ("rootfs", "layers", "images", "seccomp-cache")]
+            subdirs[:] = [name for name in subdirs if name not in ("rootfs", "layers", "images", "marks", "seccomp-cache")]
             found.update(name for name in subdirs + files if re.fullmatch(r"[0-9a-f]{64}", name))
         # As run and create tell them: what a program inside printed of the host may name containers of other tests.
         for result in self.said:
@@ -361,7 +362,9 @@ class World:
         while True:
             found = (["process %d: %s" % item for item in sorted(self.processes().items())]
                      + ["mount: " + line for line in self.host_mounts()
-                        if line not in self.mounts_before and " nsfs " not in line and "skink-test-keep" not in line]
+                        if line not in self.mounts_before and " nsfs " not in line and "skink-test-keep" not in line
+                        # Layers stay mounted until their image goes.
+                        and line.split()[4] != self.run_dir + "/layers"]
                      + ["cgroup: " + path for path in self.cgroups()]
                      + ["state: " + path for path in self.state_left()])
             if not found or time.monotonic() > end:
@@ -482,6 +485,13 @@ def rootfs_extra(tar):
 def add_null(tar):
     tar.dir("dev")
     tar.device("dev/null", major=1, minor=3, mode=0o666)
+
+
+def has_erofs():
+    """Whether this kernel has the file system in which layers are stored; its module may have to be loaded first."""
+    if "\terofs\n" not in read_text("/proc/filesystems") and shutil.which("modprobe"):
+        subprocess.run(["modprobe", "-q", "erofs"], stderr=subprocess.DEVNULL)
+    return "\terofs\n" in read_text("/proc/filesystems")
 
 
 _layers = {}

@@ -11,13 +11,13 @@ import subprocess
 import pytest
 
 from mktar import Tar
-from skinktest import ALL, BUILD
+from skinktest import ALL, BUILD, has_erofs
 
 LAYER = os.path.join(BUILD, "tests", "support", "erofs-layer")
 CAPABILITY = b"\x01\x00\x00\x02\x00\x20\x00\x00" + bytes(12)
 LIBC = ctypes.CDLL(None, use_errno=True)
 
-pytestmark = pytest.mark.skipif("\terofs\n" not in open("/proc/filesystems").read(), reason="this kernel has no EROFS")
+pytestmark = pytest.mark.skipif(not has_erofs(), reason="this kernel has no EROFS")
 
 
 class Mounted:

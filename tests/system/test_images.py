@@ -8,7 +8,13 @@ import subprocess
 import pytest
 import mkimg
 from mktar import Tar
-from skinktest import Image, Layer, Layout, base_layer, busybox_image, needs, read
+from skinktest import ALL, Image, Layer, Layout, base_layer, busybox_image, needs, read
+
+
+@pytest.fixture(autouse=True, params=["files"] + ["directories"] * ALL)
+def form(request, world):
+    """How layers are stored."""
+    world.more_environment = {"SKINK_LAYERS": request.param}
 
 
 def load_layers(sk, world, *tars, run=None, names="made"):

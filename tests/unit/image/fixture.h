@@ -5,15 +5,19 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "fs/dir.h"
+#include "image/layer_mount.h"
 #include "image/store.h"
 #include "maker.h"
+#include "sys/mount.h"
 
 namespace skink::image::test {
 
@@ -31,6 +35,7 @@ class Scratch : public ::testing::Test {
   }
   void TearDown() override {
     if (top_.empty()) return;
+    unmount_layers();
     EXPECT_EQ(describe_canary(), canary_) << "something outside of the store was changed";
     EXPECT_EQ(run("grep -rls " + std::string(kSecret) + " " + top_ + "/store 2>/dev/null | head -3"), "");
     EXPECT_TRUE(fs::remove_tree(AT_FDCWD, top_.c_str()));
@@ -74,16 +79,34 @@ class Scratch : public ::testing::Test {
     return store().load(archive(bytes), options);
   }
   Result<Loaded> load_layers(const std::vector<std::string>& layers) { return load(oci_archive({.layers = layers})); }
-  /// Where the tree of a layer is stored.
-  std::string tree(const std::string& layer) const {
-    return top_ + "/store/layers/sha256/" + digest(layer).substr(7) + "/fs";
+  /// Where the tree of a layer can be looked at. A file is mounted for that, as it is now.
+  std::string tree(const std::string& layer) {
+    const std::string stored = top_ + "/store/layers/sha256/" + digest(layer).substr(7);
+    const UniqueFd file(::open((stored + ".erofs").c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file) return stored + "/fs";
+    const std::string at = top_ + "/layer-" + std::to_string(mounted_.size());
+    EXPECT_EQ(::mkdir(at.c_str(), 0700), 0);
+    const auto mount = mount_layer_file(file.get());
+    EXPECT_TRUE(mount) << mount.error().text();
+    const UniqueFd place(::open(at.c_str(), O_PATH | O_CLOEXEC));
+    EXPECT_TRUE(sys::attach_mount(mount->get(), place.get(), "layer"));
+    mounted_.push_back(at);
+    return at;
   }
+  void unmount_layers() {
+    for (const auto& at : mounted_)
+      if (::umount2(at.c_str(), MNT_DETACH) == 0) ::rmdir(at.c_str());
+    mounted_.clear();
+  }
+  /// How layers are stored here: "HEX.erofs" or "HEX".
+  bool has_files() const { return run("ls " + top_ + "/store/layers/sha256").find(".erofs") != std::string::npos; }
   /// Every name below the store that could be seen by others: no temporary files, no locks.
   std::string contents() const {
     return run("cd " + top_ + "/store && find layers images scaffolds names tmp -mindepth 1 | sort");
   }
   std::string top_;
   std::string canary_;
+  std::vector<std::string> mounted_;
 };
 
 /// Whether sweeps run in full (tools/test --all).

@@ -156,7 +156,8 @@ TEST_F(Layer, ZerosBecomeHolesAndStayZeros) {
   EXPECT_TRUE(read(tree(layer) + "/mixed") == "a" + zeros + "b");
   EXPECT_EQ(read(tree(layer) + "/few").size(), 9u);
   struct stat status {};
-  ASSERT_EQ(::stat((tree(layer) + "/lastlog").c_str(), &status), 0);
+  const std::string stored = top_ + "/store/layers/sha256/" + digest(layer).substr(7) + ".erofs";
+  ASSERT_EQ(::stat((has_files() ? stored : tree(layer) + "/lastlog").c_str(), &status), 0);
   EXPECT_LT(status.st_blocks, 100);
 }
 

@@ -15,13 +15,15 @@ class Scaffold : public Scratch {
     EXPECT_TRUE(loaded) << text_of(loaded);
     if (!loaded) return "";
     const auto lowers = store().open_lowers(loaded->images[0]);
-    std::string option = "lowerdir=";
-    for (const auto& dir : lowers->dirs)
-      option += (option.ends_with('=') ? "" : ":") +
-                run("readlink -n /proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(dir.get()));
+    auto overlay = sys::FsContext::open("overlay");
+    for (const auto& dir : lowers->dirs) EXPECT_TRUE(overlay->set_fd("lowerdir+", dir.get()));
+    EXPECT_TRUE(overlay->create());
+    const auto mount = overlay->mount();
+    EXPECT_TRUE(mount) << mount.error().text();
     root_ = top_ + "/root";
     ::mkdir(root_.c_str(), 0700);
-    EXPECT_EQ(::mount("overlay", root_.c_str(), "overlay", MS_RDONLY, option.c_str()), 0) << option;
+    const UniqueFd place(::open(root_.c_str(), O_PATH | O_CLOEXEC));
+    EXPECT_TRUE(sys::attach_mount(mount->get(), place.get(), "root"));
     return root_;
   }
   std::string describe(const std::string& path) {

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/mount_namespace.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "sys/file.h"
+#include "sys/mount.h"
+
+namespace skink::sys {
+
+Result<MountPlace> MountPlace::current() {
+  MountPlace here;
+  here.space_ = TRY(open_at(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY));
+  here.root_ = TRY(open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
+  here.directory_ = TRY(open_at(AT_FDCWD, ".", O_PATH | O_DIRECTORY));
+  return here;
+}
+
+Result<void> MountPlace::enter(int namespace_fd) {
+  if (::setns(namespace_fd, CLONE_NEWNS) != 0) return Error::from_errno(errno, "setns to a mount namespace");
+  return {};
+}
+
+Result<void> MountPlace::go_back() const {
+  TRY(enter(space_.get()));
+  const UniqueFd top = TRY(open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
+  const auto was = TRY(stat_fd(root_.get(), "/"));
+  const auto is = TRY(stat_fd(top.get(), "/"));
+  // A process in a chroot comes out at the namespace's root.
+  if (was.st_dev != is.st_dev || was.st_ino != is.st_ino || TRY(mount_id(root_.get())) != TRY(mount_id(top.get()))) {
+    if (::fchdir(root_.get()) != 0 || ::chroot(".") != 0) return Error::from_errno(errno, "chroot");
+  }
+  if (::fchdir(directory_.get()) != 0) return Error::from_errno(errno, "fchdir");
+  return {};
+}
+
+}  // namespace skink::sys
