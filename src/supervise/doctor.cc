@@ -168,7 +168,7 @@ Result<std::vector<Finding>> Engine::diagnose(const EngineOptions& options, bool
     findings.back().advice += "; nothing else was looked at before this is repaired";
     return findings;
   }
-  if (!is_ours(options.store, Place::store)) {
+  if (!is_ours(options.store, Place::store) && !is_ours(options.run, Place::run)) {
     // An engine would make one.
     Ward ward(Roots{}, options);
     ward.note("directory", options.store, "no store of skink is there, so nothing was looked at",

@@ -105,6 +105,7 @@ bool Supervisor::use_standby() {
     drop_standby();
     return false;
   }
+  (void)open_notify();
   status_.exits_from = *from;
   status_.oom_base = group_->oom_kills();
   status_.init = std::exchange(status_.standby, {});
