@@ -64,15 +64,22 @@ Result<Stats> Group::stats() const {
 
 namespace {
 
-// The limit of the group at `dir_fd`, if it has one and it was hit: v1 counts failures, v2 what it has killed for.
-std::optional<std::uint64_t> hit_limit(int dir_fd, bool unified) {
+// A limit of the group at `dir_fd`, if it has one and it was hit: v1 counts failures, v2 what it has killed for.
+std::optional<std::uint64_t> hit_limit(int dir_fd, const char* limit_file, const char* count_file, bool unified) {
   std::string limit, count;
-  if (read_control(dir_fd, unified ? "memory.max" : "memory.limit_in_bytes", limit) != 0) return std::nullopt;
-  if (read_control(dir_fd, unified ? "memory.events.local" : "memory.failcnt", count) != 0) return std::nullopt;
+  if (read_control(dir_fd, limit_file, limit) != 0) return std::nullopt;
+  if (read_control(dir_fd, count_file, count) != 0) return std::nullopt;
   const auto bytes = number_in(chomp(limit));
   const auto hits = unified ? number_in(keyed(count, "oom")) : number_in(chomp(count));
   constexpr std::uint64_t kNoLimit = std::uint64_t{1} << 62;  // v1 shows the largest multiple of a page
   return bytes && *bytes < kNoLimit && hits.value_or(0) > 0 ? bytes : std::nullopt;
+}
+
+std::optional<std::uint64_t> hit_limit(int dir_fd, bool unified) {
+  if (unified) return hit_limit(dir_fd, "memory.max", "memory.events.local", true);
+  // Memory and swap together are charged first: with both limits the same it is that one which is hit.
+  const auto memory = hit_limit(dir_fd, "memory.limit_in_bytes", "memory.failcnt", false);
+  return memory ? memory : hit_limit(dir_fd, "memory.memsw.limit_in_bytes", "memory.memsw.failcnt", false);
 }
 
 }  // namespace

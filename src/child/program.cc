@@ -136,7 +136,10 @@ Fault await_start(Context& context) {
       CHILD_TRY(check(call(__NR_dup3, peer, context.plan().sync_fd, kOpenCloexec), Step::listen_start));
       close_fd(static_cast<int>(peer));
       close_fd(listener);
-      return {};
+      // The end of the connection alone would not tell whether we went on or were dead already.
+      plan::Message message{};
+      message.kind = static_cast<unsigned>(plan::Kind::going);
+      return check(send_message(context, message), Step::protocol);  // 10
     }
     close_fd(static_cast<int>(peer));
   }

@@ -442,6 +442,7 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   launch.attach = request.attach;
   launch.record = request.record;
   launch.waits_for_start = request.start_listener_fd >= 0;
+  launch.patience_ns = request.patience_ns;
   launch.trace = request.trace;
   return run(launch, fds, encoding, request.stdio);
 }
@@ -526,13 +527,17 @@ Result<void> start_container(const StartRequest& request) {
   if (!connected) return Error::make(Code::busy, "the container is not waiting to be started");
   TRY(send(connected->get(), plan::Kind::start));
   tell(request.trace, "process ", request.init.pid, " has been told to go on");
-  for (;;) {
+  for (bool goes_on = false;;) {
     auto received = TRY(receive(connected->get()));
+    if (!received && !goes_on)
+      return Error::make(Code::busy, "process ", request.init.pid, " ended before it could be told to go on");
     // Close-on-exec: the program has been executed.
     if (!received) {
       tell(request.trace, "process ", request.init.pid, " has executed its program");
       return {};
     }
+    goes_on = goes_on || received->message.kind == static_cast<plan::U32>(plan::Kind::going);
+    if (received->message.kind == static_cast<plan::U32>(plan::Kind::going)) continue;
     const oci::Spec spec = TRY(request.spec());
     if (received->message.kind != static_cast<plan::U32>(plan::Kind::listener) || !spec.linux.seccomp) {
       plan::LaunchPlan words;

@@ -56,6 +56,8 @@ struct ContainerRequest {
   bool reset_affinity = false;  ///< it runs on all CPUs of its cpuset, not on those of the caller
   /// Where compiled seccomp programs are kept (a private directory), -1 for no cache.
   int seccomp_cache_fd = -1;
+  /// How long it may take until it waits for start or is executed, 0: for ever (as in ExecRequest).
+  std::int64_t patience_ns = 0;
   /// Called with the process's identity as soon as it exists and before it does anything that outlives us: store it.
   std::function<Result<void>(const sys::ProcessIdentity&)> record;
   Trace trace;
@@ -90,7 +92,8 @@ struct StartRequest {
 };
 
 /// Tells a container made with a start listener to go on; waits until its startContainer hooks have run and its program
-/// is executed, or something of that has failed. Errors: busy when it is not waiting any more.
+/// is executed, or something of that has failed. Errors: busy when it is not waiting any more, or has ended before it
+/// heard of it.
 Result<void> start_container(const StartRequest& request);
 
 /// True while a container made with a start listener still waits for start.

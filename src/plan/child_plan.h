@@ -113,7 +113,7 @@ enum class Step : U32 {
 ///                                   <------------ [5 proceed] the supervisor has it
 ///   [8 fault]                       ------------>            at any time, the last message
 ///   end of file                     ------------>            after ready: execve worked (or, without ready: it died)
-enum class Kind : U32 { none, inner, placed, console, hooks, proceed, listener, ready, fault, start, map };
+enum class Kind : U32 { none, inner, placed, console, hooks, proceed, listener, ready, fault, start, map, going };
 
 struct Message {
   U32 kind;

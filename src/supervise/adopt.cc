@@ -27,10 +27,15 @@ Result<void> Supervisor::adopt(const Status& before) {
     case Step::launching:
       // Half made: its program was not reported to run. The same incarnation is made again.
       if (auto process = sys::open_identified(status_.init)) (void)sys::signal_pidfd(process->get(), SIGKILL);
+      open_group();
+      clear_group();
       --status_.incarnation;
       return begin();
     case Step::running: return adopt_running();
-    case Step::waiting: save(); return {};
+    case Step::waiting:
+      open_group();
+      save();
+      return {};
     case Step::stopped: give_up(status_.last_exit.value_or(unknown_exit())); return {};
   }
   return {};
@@ -73,10 +78,14 @@ void Supervisor::adopt_execs() {
   std::erase_if(status_.execs, [this](const ExecProcess& process) { return !execs_.contains(process.identity.pid); });
 }
 
-Result<void> Supervisor::adopt_running() {
-  // One that is gone with its scope is made anew when it is needed.
+// One that is gone with its scope is made anew when it is needed.
+void Supervisor::open_group() {
   if (auto group = cgroup::Group::open(location_); group && !group->location().places.empty())
     group_ = std::move(*group);
+}
+
+Result<void> Supervisor::adopt_running() {
+  open_group();
   if (!init_pidfd_)
     if (auto opened = sys::open_identified(status_.init)) init_pidfd_ = std::move(*opened);
   if (terminal_) TRY(watch(terminal_.get(), Source::terminal, EPOLLIN));
@@ -120,6 +129,9 @@ void Supervisor::guard_died() {
   // No memory or no processes: carry on alone. The kernel tells how the container ends (ask_kernel).
   status_.orphaned = true;
   guard_pidfd_.reset();
+  // Its end would not be told to us.
+  drop_standby();
+  if (status_.step == Step::running) plan_standby();
 }
 
 }  // namespace skink::supervise

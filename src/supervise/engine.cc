@@ -98,7 +98,7 @@ void fill_from_status(ContainerInfo& info, const Status& status) {
   info.restarts = status.restarts;
   info.next_try_ns = status.step == Step::waiting ? status.next_try_ns : 0;
   info.last_exit = status.last_exit;
-  info.standby_pid = status.standby.pid;
+  info.standby_pid = sys::open_identified(status.standby) ? status.standby.pid : 0;
   if (lives) info.health = status.health;
   if (lives) info.ready = status.ready;
   if (lives) info.said = status.said.status;

@@ -63,6 +63,9 @@ Result<void> Supervisor::handle_update(const oci::Json& json) {
   container_.stop_timeout_ns = container.stop_timeout_ns;
   spec_.linux.resources = TRY(read_spec(kFdStoreDir, container_)).linux.resources;
   if (!oci::get_bool(json, "undo")) tell_event("update");
+  if (container_.restart.kind == RestartPolicy::Kind::no) drop_standby();
+  if (status_.step == Step::running) plan_standby();
+  save();
   if (status_.step == Step::waiting && container_.restart.kind == RestartPolicy::Kind::no)
     give_up(status_.last_exit.value_or(LastExit{}));
   return {};

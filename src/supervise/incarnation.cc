@@ -78,14 +78,7 @@ Result<void> Supervisor::begin() {
 }
 
 Result<void> Supervisor::launch() {
-  status_.exits_from = TRY(exits_end(kFdExits));
-  // Nobody's record can be in the file when nobody lives, so it need not grow for ever. Order: no status may point to
-  // what is cut off.
-  if (execs_.empty() && status_.exits_from > kMostExits) {
-    status_.exits_from = 0;
-    save();
-    (void)!::ftruncate(kFdExits, 0);
-  }
+  status_.exits_from = TRY(begin_exits());
   // Not on record yet: a successor that finds the step before this one does the same again. What must be known before
   // the process exists is where its groups are, and that is (cgroup.json).
   TRY(prepare_group());
@@ -103,6 +96,17 @@ Result<void> Supervisor::launch() {
   init_pidfd_ = std::move(launched.pidfd);
   terminal_ = std::move(launched.console);
   return {};
+}
+
+// From where on in `exits` the records of the run to come will be. Nobody's record can be in the file when nobody
+// lives, so it need not grow for ever. Order: no status may point to what is cut off.
+Result<std::int64_t> Supervisor::begin_exits() {
+  const std::int64_t end = TRY(exits_end(kFdExits));
+  if (!execs_.empty() || end <= kMostExits) return end;
+  status_.exits_from = 0;
+  save();
+  (void)!::ftruncate(kFdExits, 0);
+  return 0;
 }
 
 launch::ContainerRequest Supervisor::request_for(int root_fd) {
@@ -226,6 +230,8 @@ void Supervisor::check_init() {
 
 void Supervisor::init_ended(LastExit last) {
   const std::int64_t ran_ns = fs::monotonic_ns() - status_.started_mono_ns;
+  // Killed while it was paused: nothing may stand still in the group that the next run is to have.
+  if (status_.paused && group_) (void)group_->thaw();
   clear_group();
   drain_output();
   if (group_) last.oom = group_->oom_kills() > status_.oom_base;

@@ -4,6 +4,7 @@
 // everything else of its own; what makes it wait is what makes `skink-oci create` wait.
 #include "supervise/standby.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -11,11 +12,13 @@
 #include <algorithm>
 #include <csignal>
 
+#include "cgroup/sample.h"
 #include "fs/dir.h"
 #include "launch/launch.h"
 #include "supervise/control.h"
 #include "supervise/exits.h"
 #include "supervise/supervisor.h"
+#include "sys/file.h"
 
 namespace skink::supervise {
 namespace {
@@ -24,6 +27,10 @@ namespace {
 constexpr std::int64_t kAfterStartNs = 100'000'000;
 // After a failure to make one; doubled with each.
 constexpr std::int64_t kFirstPauseNs = 1'000'000'000, kLongestPauseNs = 300'000'000'000;
+// It takes milliseconds, but within the container's share of the processors; meanwhile nobody is served.
+constexpr std::int64_t kPatienceNs = 1'000'000'000;
+// What one takes of the memory that the container may have, amply.
+constexpr std::uint64_t kRoom = 2U << 20;
 
 bool has_own_pids(const oci::Spec& spec) {
   return std::ranges::any_of(spec.linux.namespaces, [](const oci::Namespace& one) {
@@ -34,6 +41,43 @@ bool has_own_pids(const oci::Spec& spec) {
 bool has_hooks(const oci::Hooks& hooks) {
   return !hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty() ||
          !hooks.start_container.empty();
+}
+
+bool has_path(const oci::Spec& spec) {
+  return std::ranges::any_of(spec.linux.namespaces, [](const oci::Namespace& one) { return !one.path.empty(); });
+}
+
+// With one a program may make groups below its own, and in a group that has such the kernel suffers no process.
+bool may_make_groups(const oci::Spec& spec) {
+  return std::ranges::any_of(spec.mounts, [](const oci::Mount& mount) {
+    const bool of_groups = mount.type.starts_with("cgroup") || mount.source.starts_with("/sys/fs/cgroup");
+    return of_groups && std::ranges::find(mount.options, "ro") == mount.options.end();
+  });
+}
+
+// Whether a standby fits beside what the program has. File cache is given back.
+bool has_room(const cgroup::Group& group) {
+  const auto sample = cgroup::take_sample(group);
+  if (!sample || !sample->memory.limit || !sample->memory.usage) return true;
+  const std::uint64_t held = *sample->memory.usage - std::min(*sample->memory.usage, sample->memory.file.value_or(0));
+  return held + kRoom <= *sample->memory.limit;
+}
+
+// What stands at the paths of the host that a standby has taken in: a file that was replaced since is another one.
+std::uint64_t host_sources(const oci::Spec& spec) {
+  std::uint64_t sum = 14695981039346656037U;  // FNV-1a
+  const auto add = [&sum](std::uint64_t value) { sum = (sum ^ value) * 1099511628211U; };
+  const auto look = [&add](const std::string& path) {
+    const auto status = sys::stat_at(AT_FDCWD, path.c_str(), 0);
+    add(status ? status->st_ino : 0);
+    add(status ? status->st_dev : 0);
+    add(status ? status->st_rdev : 0);
+  };
+  for (const auto& mount : spec.mounts)
+    if (mount.source.starts_with('/')) look(mount.source);
+  for (const auto& device : spec.linux.devices) look(device.path);
+  if (spec.root.path.starts_with('/')) look(spec.root.path);
+  return sum;
 }
 
 bool is_over(int pidfd) {
@@ -47,6 +91,8 @@ std::string_view why_no_standby(const oci::Spec& spec, bool tty) {
   if (tty) return "the container has a terminal, which is its own in each run";
   // Without that nobody could tell the processes of the run that is over from the standby's.
   if (!has_own_pids(spec)) return "the container has no pid namespace of its own";
+  if (has_path(spec)) return "the bundle names namespaces, which may be others at the next start";
+  if (may_make_groups(spec)) return "the container may make control groups of its own";
   if (has_hooks(spec.hooks)) return "the bundle has hooks, which belong to the moment of a start";
   if (!spec.linux.net_devices.empty()) return "the bundle moves network devices in, which can be in one place only";
   if (spec.linux.seccomp && !spec.linux.seccomp->listener_path.empty()) return "the bundle has a seccomp listener";
@@ -72,6 +118,7 @@ void Supervisor::prepare_standby() {
   // Not in silence, but the container runs, and a relaunch without one works.
   complain(made.error().context("standby"));
   drop_standby();
+  save();
   plan_standby(std::min(kFirstPauseNs << std::min(standby_failures_++, 20U), kLongestPauseNs));
 }
 
@@ -81,10 +128,13 @@ Result<void> Supervisor::make_standby() {
   if (!group_ || group_->was_struck()) return Error::make(Code::busy, "its control group was killed once");
   // Frozen by somebody else: the new process would stand still in the middle, and we with it.
   if (TRY(group_->frozen())) return Error::make(Code::busy, "its control group is frozen");
+  if (!has_room(*group_)) return Error::make(Code::busy, "its memory limit leaves no room for one");
+  status_.standby_sources = host_sources(spec_);
   const UniqueFd listener = TRY(listen_below(kFdRunDir, kStandbySocket, Listener::blocks));
   const UniqueFd root = TRY(make_incarnation_root(status_.incarnation + 1));
   launch::ContainerRequest request = request_for(root.get());
   request.start_listener_fd = listener.get();
+  request.patience_ns = kPatienceNs;
   request.record = [this](const sys::ProcessIdentity& identity) -> Result<void> {
     status_.standby = identity;
     save();
@@ -99,9 +149,10 @@ Result<void> Supervisor::make_standby() {
 // False when there is none that can be used: then it is made as if there never was one.
 bool Supervisor::use_standby() {
   if (!standby_pidfd_) return false;
-  const auto from = exits_end(kFdExits);
+  const auto from = begin_exits();
   // Order: looked at after that, so that the record of its end comes behind.
-  if (!from || !group_ || is_over(standby_pidfd_.get())) {
+  if (!from || !group_ || group_->was_struck() || is_over(standby_pidfd_.get()) ||
+      status_.standby_sources != host_sources(spec_)) {
     drop_standby();
     return false;
   }
@@ -120,12 +171,13 @@ bool Supervisor::use_standby() {
   Result<void> started;
   if (spec_.linux.resources) started = group_->apply(*spec_.linux.resources);
   if (started) started = launch::start_container(start);
-  if (started && !is_over(standby_pidfd_.get())) {
+  // From here on it is this run, however short that is.
+  if (started) {
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, standby_pidfd_.get(), nullptr);
     init_pidfd_ = std::move(standby_pidfd_);
     return true;
   }
-  if (!started) complain(started.error().context("standby"));
+  complain(started.error().context("standby"));
   status_.standby = std::exchange(status_.init, {});
   drop_standby();
   return false;
@@ -148,6 +200,7 @@ void Supervisor::drop_standby() {
 // Killed by somebody, or by the kernel with the whole group.
 void Supervisor::standby_ended() {
   drop_standby();
+  save();
   if (status_.step == Step::running) plan_standby(kFirstPauseNs << std::min(standby_failures_++, 20U));
 }
 

@@ -94,7 +94,10 @@ std::string dump(const Status& s) {
   if (!s.probe_failure.empty()) json["probe_failure"] = s.probe_failure;
   if (!s.sender.empty()) json["sender"] = s.sender;
   if (s.sent_signal != 0) json["sent_signal"] = s.sent_signal;
-  if (s.standby.pid != 0) json["standby"] = identity_json(s.standby);
+  if (s.standby.pid != 0) {
+    json["standby"] = identity_json(s.standby);
+    json["standby_sources"] = s.standby_sources;
+  }
   if (!s.streak.ends_ns.empty()) json["ends_ns"] = s.streak.ends_ns;
   Json execs = Json::array();
   for (const auto& exec : s.execs)
@@ -143,6 +146,8 @@ Result<Status> parse_status(std::string_view text) {
   s.probe_failure = oci::get_string(json, "probe_failure");
   s.sender = oci::get_string(json, "sender");
   s.standby = identity_of(oci::find(json, "standby"), s.boot_id);
+  if (const Json* sources = oci::find(json, "standby_sources"); sources != nullptr && sources->is_number_unsigned())
+    s.standby_sources = sources->get<std::uint64_t>();
   s.sent_signal = static_cast<int>(oci::get_int(json, "sent_signal"));
   s.oom_base = get_count(json, "oom_base");
   if (const std::string last = oci::get_string(json, "last_exit"); !last.empty())

@@ -72,7 +72,8 @@ struct Status {
   std::string probe_failure;    ///< why a probe has ended this run
   std::string sender;           ///< which of ours has sent the program a signal last, and that
   int sent_signal = 0;
-  sys::ProcessIdentity standby;  ///< the next incarnation's first process, which waits; pid 0: none
+  sys::ProcessIdentity standby;       ///< the next incarnation's first process, which waits; pid 0: none
+  std::uint64_t standby_sources = 0;  ///< what stood at the host's paths when it was made, as one number
   std::optional<LastExit> last_exit;
   std::vector<ExecProcess> execs;
 };

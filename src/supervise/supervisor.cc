@@ -245,7 +245,8 @@ Result<void> Supervisor::run_timers() {
     if (group_) (void)group_->thaw();
     if (signal_init(9)) tell_signalled(9);
     note_sender(SIGKILL, "sent by skink (kill, or stop when its time was over)");
-    if (group_) (void)group_->kill_all(std::chrono::milliseconds(0));
+    // Who has a standby has a pid namespace: with its first process all of that end.
+    if (group_ && !standby_pidfd_) (void)group_->kill_all(std::chrono::milliseconds(0));
     save();
   }
   if (exit_code_ < 0 && status_.step == Step::running && !status_.paused) check_probes(now);

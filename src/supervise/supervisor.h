@@ -116,6 +116,7 @@ class Supervisor {
   Result<void> adopt(const Status& before);
   void take_parked();
   void adopt_execs();
+  void open_group();
   Result<void> adopt_running();
   void guard_died();
 
@@ -123,6 +124,7 @@ class Supervisor {
   Result<void> begin();
   Result<void> launch();
   Result<UniqueFd> make_incarnation_root(std::uint64_t incarnation);
+  Result<std::int64_t> begin_exits();
   launch::ContainerRequest request_for(int root_fd);
   Result<void> prepare_group();
   Result<void> drop_group();

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""run --standby: the next run is made ahead and waits; a relaunch is one message, and nobody can tell the difference."""
+"""run --standby: the next run is made ahead and waits; a relaunch is one message."""
 
 import os
 import signal
@@ -122,3 +122,80 @@ def test_paused_and_thawed(sk):
     (["--pid", "host", "--restart", "always"], "pid namespace")])
 def test_what_can_have_none(sk, options, match):
     sk.fails("run", "-d", "--standby", *options, "busybox", "true", status=125, match=["--standby", match])
+
+
+def test_killed_together_it_is_one_end(sk):
+    name = sk.running(*OPTIONS, "--restart-delay", "1ms", "--restart-max-delay", "1ms", "--restart-reset", "1ms")
+    for number in range(6):
+        waits, pid = standby(sk, name), sk.pid(name)
+        for victim in (pid, waits):
+            kill_quietly(victim)
+        now = relaunched(sk, name, pid)
+        assert now != waits and sk.row(name)["restarts"] == number + 1
+    assert len(sk.inspect(name)["history"]) == 6
+
+
+def test_each_run_counts_however_short(sk, world):
+    """What has run has an end of its own, even when it is over before we have looked."""
+    os.makedirs(world.path("out"))
+    name = sk.running(*OPTIONS, "--restart-delay", "1ms", "--restart-max-delay", "1ms", "-v", world.path("out") + ":/out",
+                      "--restart-never-on", "9", command=["sh", "-c", "echo run >> /out/runs; [ $(wc -l < /out/runs) -gt 8 ] && exit 9; [ $(($(wc -l < /out/runs) % 2)) = 1 ] && sleep 0.3; exit 1"])
+    sk.wait_state(name, "exited")
+    facts = sk.inspect(name)
+    assert len(read_text(world.path("out") + "/runs").split()) == 9 == len(facts["history"]) and facts["exit"]["status"] == 9
+    assert facts["restarts"] == 8
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_keepers_killed_while_it_waits_for_the_next_try(sk, both):
+    name = sk.running("--standby", "--restart", "on-failure", "--restart-delay", "1500ms", "--restart-jitter", "0", "--restart-reset", "1h")
+    for _ in range(2):
+        standby(sk, name)
+        pid = sk.pid(name)
+        kill_quietly(pid)
+        wait_for(lambda: sk.state(name) == "restarting" or sk.pid(name) not in (0, pid))
+    facts = sk.inspect(name)
+    assert facts["state"] == "restarting"
+    for which in ("guard_pid", "supervisor_pid") if both else ("supervisor_pid",):
+        kill_quietly(facts[which])
+    relaunched(sk, name, pid)
+    facts = sk.inspect(name)
+    assert facts["exit"]["status"] == 137 and facts["exit"]["error"] == "" and facts["restarts"] == 2
+
+
+def test_a_file_of_the_host_that_was_replaced(sk, world):
+    world.write("conf", "one\n")
+    name = sk.running(*OPTIONS, "-v", world.path("conf") + ":/conf", command=["sh", "-c", "cat /conf; exec sleep 1000"])
+    waits, pid = standby(sk, name), sk.pid(name)
+    world.write("conf.new", "two\n")
+    os.rename(world.path("conf.new"), world.path("conf"))
+    kill_quietly(pid)
+    assert relaunched(sk, name, pid) != waits
+    wait_for(lambda: sk.ok("logs", name).split() == ["one", "two"])
+
+
+def test_a_policy_that_relaunches_nothing_has_none(sk):
+    name = sk.running(*OPTIONS)
+    waits = standby(sk, name)
+    sk.ok("update", "--restart", "no", name)
+    assert sk.inspect(name)["standby_pid"] == 0
+    wait_for(lambda: not alive(waits))
+    sk.ok("update", "--restart", "always", name)
+    standby(sk, name)
+
+
+def test_paused_and_killed(sk):
+    name = sk.running(*OPTIONS)
+    waits, pid = standby(sk, name), sk.pid(name)
+    sk.ok("pause", name)
+    kill_quietly(pid)
+    sk("unpause", name)
+    assert relaunched(sk, name, pid) == waits and sk.ok("exec", name, "echo", "goes") == "goes"
+
+
+def test_a_limit_without_room(sk):
+    name = sk.running(*OPTIONS, "-m", "1900k")
+    pid = sk.pid(name)
+    kill_quietly(pid)
+    relaunched(sk, name, pid)
+    assert sk.inspect(name)["standby_pid"] == 0 and not sk.inspect(name)["exit"]["oom"]
