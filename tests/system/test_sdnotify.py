@@ -44,6 +44,7 @@ def test_ready_status_and_stopping_are_shown_and_told(sk):
     assert sk.inspect(name)["said"] == "" and sk.inspect(name)["ready"] is False, "it is what another run has said"
 
 
+@pytest.mark.vm  # another hierarchy: the group is a scope's there
 def test_only_processes_of_the_container_are_heard(sk):
     name = sk.running("--sdnotify", "container")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
@@ -160,3 +161,16 @@ def test_what_cannot_be_is_refused(sk, world):
     sk.fails("run", "--sdnotify", "container", "-v", world.path("n") + ":/run/notify", "busybox", "true", status=125, match="/run/notify")
     assert sk.ok("run", "--rm", "--sdnotify", "container", "--tmpfs", "/run", "-e", "NOTIFY_SOCKET=/x", "busybox", "sh", "-c",
                  "echo $NOTIFY_SOCKET; probe notify READY=1 | tail -n 1") == "/run/notify/notify.sock\nreleased: 1"
+
+
+def test_a_standby_is_heard_when_it_is_its_turn(sk):
+    """Made with the same socket, and what its predecessor has said is not its own."""
+    name = sk.running("--standby", "--restart", "always", "--sdnotify", "container", "--writable", command=["sh", "-c", "probe notify READY=1 STATUS=$HOSTNAME; exec sleep 1000"])
+    for _ in range(3):
+        wait_for(lambda: sk.inspect(name)["ready"])
+        wait_for(lambda: "standby" in read_text("%s/containers/%s/status.json" % (sk.world.run_dir, sk.inspect(name)["id"])))
+        first = sk.pid(name)
+        kill_quietly(first)
+        wait_for(lambda: sk.pid(name) not in (0, first))
+    wait_for(lambda: sk.inspect(name)["ready"])
+    assert [one["ready"] for one in actions(sk, name, "ready")] == [True] * 4
