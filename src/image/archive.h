@@ -21,6 +21,8 @@ class Archive {
   /// itself (gzip, zstd) is first written to an unnamed file in `spool_fd`.
   static Result<Archive> open(const std::string& file, int spool_fd);
 
+  /// The descriptor that the sources of open_member() read.
+  [[nodiscard]] int fd() const { return file_.get(); }
   [[nodiscard]] bool contains(const std::string& name) const { return members_.contains(name); }
   /// The size of a regular member; names are normalised. Links between members are followed by name only (A06).
   Result<std::uint64_t> size_of(std::string_view name) const;

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <set>
@@ -65,7 +66,8 @@ struct Settler {
   }
 };
 
-Result<Settler> start_settler() {
+// On one of the processors, as far as there are so many.
+Result<Settler> start_settler(int processor) {
   std::array<int, 2> said{}, order{};
   if (::pipe2(said.data(), O_CLOEXEC) != 0) return Error::from_errno(errno, "pipe");
   Settler settler;
@@ -78,6 +80,10 @@ Result<Settler> start_settler() {
   if (settler.pid < 0) return Error::from_errno(errno, "fork");
   if (settler.pid > 0) return settler;
   settler.order.reset();
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(static_cast<std::size_t>(processor), &one);
+  (void)::sched_setaffinity(0, sizeof one, &one);
   const auto there = become_empty();
   const int why = there ? 0 : there.error().errnum() != 0 ? there.error().errnum() : EINVAL;
   char byte = 0;
@@ -128,6 +134,18 @@ Result<void> pin_somehow(const Settler& settler, int run_fd) {
   return pin_namespace_of(settler, TRY(open_private_directory(run_fd)).get());
 }
 
+// The kernel pins only a namespace whose number is larger than that of the caller's, and numbers grow on each processor
+// by themselves: in a namespace that is new itself, some processor has the larger ones.
+Result<void> pin_new_namespace(int run_fd) {
+  const int processors = static_cast<int>(std::clamp(::sysconf(_SC_NPROCESSORS_CONF), 1L, long{CPU_SETSIZE}));
+  for (int processor = 0;; ++processor) {
+    Settler settler = TRY(start_settler(processor));
+    auto pinned = pin_somehow(settler, run_fd);
+    settler.end();
+    if (pinned || pinned.error().errnum() != ELOOP || processor + 1 >= processors) return pinned;
+  }
+}
+
 Result<UniqueFd> make_pin(int run_fd) {
   auto made = sys::mkdir_at(run_fd, kDirectory, 0700);
   if (!made && made.error().errnum() != EEXIST) return std::move(made).error();
@@ -135,10 +153,7 @@ Result<UniqueFd> make_pin(int run_fd) {
   const auto lock = TRY(fs::Lock::take(TRY(open_directory(run_fd)), fs::Lock::Mode::exclusive, kDirectory));
   UniqueFd there = TRY(open_pin(run_fd));
   if (there) return there;
-  Settler settler = TRY(start_settler());
-  auto pinned = pin_somehow(settler, run_fd);
-  settler.end();
-  TRY(std::move(pinned));
+  TRY(pin_new_namespace(run_fd));
   there = TRY(open_pin(run_fd));
   if (!there) return Error::make(Code::internal, "the mount namespace of layers has not stayed");
   return there;

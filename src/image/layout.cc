@@ -2,11 +2,14 @@
 #include "image/layout.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
+#include "base/text.h"
 #include "sys/file.h"
 
 namespace skink::image {
@@ -46,7 +49,7 @@ Result<bool> is_still(int locked_fd, int dir_fd, const std::string& name) {
 Result<Session> Session::begin(int store_fd) {
   const UniqueFd all = TRY(open_part(store_fd, kTemporary));
   for (;;) {
-    std::string name = fs::random_hex(16);
+    std::string name = str(fs::random_hex(16), '.', ::getpid());
     TRY(sys::mkdir_at(all.get(), name.c_str(), 0700));
     auto opened = sys::open_beneath(all.get(), name.c_str(), O_RDONLY | O_DIRECTORY);
     if (!opened && opened.error().errnum() == ENOENT) continue;  // swept before it was locked
@@ -69,13 +72,32 @@ Result<void> Session::end() {
   return fs::remove_tree(all.get(), name_.c_str());
 }
 
+namespace {
+
+// The lock of a session that nobody needs any more. A process that a killed command had just forked holds it for a
+// moment, until it has closed what it does not need: that is waited for.
+Result<fs::Lock> take_over(int all_fd, const std::string& name) {
+  constexpr int kTries = 200;
+  constexpr useconds_t kPause = 1000;
+  const auto point = name.rfind('.');
+  const auto owner = point == name.npos ? std::nullopt : parse_int<pid_t>(std::string_view(name).substr(point + 1));
+  for (int i = 0;; ++i) {
+    auto opened = sys::open_beneath(all_fd, name.c_str(), O_RDONLY | O_DIRECTORY);
+    if (!opened) return std::move(opened).error();  // it ended by itself
+    auto lock = fs::Lock::try_take(std::move(opened).value(), fs::Lock::Mode::exclusive, name);
+    const bool dead = owner && *owner > 0 && ::kill(*owner, 0) != 0 && errno == ESRCH;
+    if (lock || !dead || i == kTries) return lock;
+    ::usleep(kPause);
+  }
+}
+
+}  // namespace
+
 Result<bool> sweep_sessions(int store_fd) {
   const UniqueFd all = TRY(open_part(store_fd, kTemporary));
   bool found = false;
   for (const auto& entry : TRY(fs::list(all.get()))) {
-    auto opened = sys::open_beneath(all.get(), entry.name.c_str(), O_RDONLY | O_DIRECTORY);
-    if (!opened) continue;  // it ended by itself
-    const auto lock = fs::Lock::try_take(std::move(opened).value(), fs::Lock::Mode::exclusive, entry.name);
+    const auto lock = take_over(all.get(), entry.name);
     if (!lock) continue;  // its command lives
     TRY(fs::remove_tree(all.get(), entry.name.c_str()));
     found = true;

@@ -9,7 +9,7 @@
 //   scaffolds/sha256/HEX.erofs, HEX/    the topmost lower of an image, in the form of a layer
 //   names/ENCODED                  "sha256:HEX": the image of a name
 //   locks/HEX.use, HEX.write       of a layer by diffID, see lock_layer()
-//   tmp/RANDOM/                    one for each command that writes, locked while it lives
+//   tmp/RANDOM.PID/                one for each command that writes, locked while it lives
 #pragma once
 
 #include <string>

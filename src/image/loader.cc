@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "image/importer.h"
 #include "image/layer_mount.h"
 #include "image/records.h"
 #include "image/scaffold.h"
@@ -17,11 +18,6 @@
 
 namespace skink::image {
 namespace {
-
-// A bomb unpacks to a thousand times its size (gzip) or 30,000 times (zstd); layers of programs to three times.
-// Below the floor nobody minds (A70).
-constexpr std::uint64_t kBombFloor = 512U << 20;
-constexpr std::uint64_t kBombRatio = 500;
 
 Result<std::uint64_t> free_space(int store_fd) {
   struct statvfs space {};
@@ -36,20 +32,10 @@ Result<void> sync_file_system(int store_fd) {
   return {};
 }
 
-HashingSource::Check bomb_check(const HashingSource& packed, std::uint64_t budget) {
-  return [&packed, budget](std::uint64_t count) -> Result<void> {
-    if (count > budget) return Error::from_errno(ENOSPC, "it unpacks to more than the ", budget, " bytes free");
-    if (count > kBombFloor && count / kBombRatio > packed.count())
-      return Error::make(Code::corrupt, "it unpacks to more than ", kBombRatio, " times its size");
-    return {};
-  };
-}
-
 // Whether the bytes are what the documents promise. Those that are not explain whatever went wrong with them, so that
 // is said first (A64).
-Result<void> compare(const LayerBlob& blob, HashingSource& packed, Result<oci::Digest> diff_id) {
+Result<void> compare(const LayerBlob& blob, const Result<oci::Digest>& digest, Result<oci::Digest> diff_id) {
   if (blob.digest) {
-    const auto digest = packed.finish();
     if (digest && *digest != *blob.digest) {
       Error error = Error::make(Code::corrupt, "its bytes have the digest ", digest->text());
       return diff_id ? std::move(error) : std::move(error.also(diff_id.error()));
@@ -94,11 +80,7 @@ Result<void> Loader::check_reused(const LayerBlob& blob) {
   const UniqueFd marks = TRY(open_marks(store_fd_, blob.diff_id.hex()));
   const std::string mark = blob.digest ? str(kBlobMark, blob.digest->hex()) : "";
   if (blob.digest && sys::stat_at(marks.get(), mark.c_str(), AT_SYMLINK_NOFOLLOW)) return {};
-  const auto member = TRY(archive_.open_member(blob.member));
-  HashingSource packed(*member);
-  const auto inflated = TRY(make_inflater(blob.compression, packed));
-  HashingSource tar(*inflated, bomb_check(packed, ~std::uint64_t{0}));
-  TRY(compare(blob, packed, tar.finish()));
+  TRY(import_blob(blob, {-1, ~std::uint64_t{0}}));
   if (blob.digest) return fs::write_file_atomic(marks.get(), mark.c_str(), "", 0600);
   return {};
 }
@@ -131,10 +113,7 @@ Result<void> Loader::write_layer(const LayerBlob& blob, std::size_t number) {
   const std::string& hex = blob.diff_id.hex();
   const Form form = TRY(this->form());
   const std::string staged = "layer-" + hex;
-  {
-    const auto writer = TRY(make_stored(session_.fd(), staged, form, uuid_of(hex)));
-    TRY(fill_layer(blob, number, *writer));
-  }
+  note(TRY(fill_layer(blob, staged, form)), number);
   std::string marks = staged;
   if (form == Form::file) {
     marks = "marks-" + hex;
@@ -152,24 +131,51 @@ Result<void> Loader::write_layer(const LayerBlob& blob, std::size_t number) {
   return {};
 }
 
-Result<void> Loader::fill_layer(const LayerBlob& blob, std::size_t number, LayerWriter& writer) {
+Result<UnpackNotes> Loader::import_blob(const LayerBlob& blob, const Target& target) {
+  const auto member = TRY(archive_.open_member(blob.member));
+  const auto again = TRY(archive_.open_member(blob.member));
+  auto imported = TRY(import_layer({.packed = *member,
+                                    .hashed = blob.digest ? again.get() : nullptr,
+                                    .packed_fd = archive_.fd(),
+                                    .compression = blob.compression,
+                                    .budget = target.budget,
+                                    .layer_fd = target.layer_fd,
+                                    .uuid = uuid_of(blob.diff_id.hex())}));
+  TRY(compare(blob, imported.digest, std::move(imported.diff_id)));
+  return imported.notes;
+}
+
+Result<UnpackNotes> Loader::unpack(const LayerBlob& blob, LayerWriter& writer, std::uint64_t budget) {
   const auto member = TRY(archive_.open_member(blob.member));
   HashingSource packed(*member);
   const auto inflated = TRY(make_inflater(blob.compression, packed));
-  const std::uint64_t budget = TRY(free_space(store_fd_));
-  HashingSource tar(*inflated, bomb_check(packed, budget));
+  HashingSource tar(*inflated, bomb_check([&packed] { return packed.count(); }, budget));
   auto notes = unpack_layer(tar, writer, UnpackLimits{});
   if (!notes && notes.error().code() != Code::corrupt) return std::move(notes).error();
   Result<oci::Digest> diff_id = notes ? tar.finish() : Result<oci::Digest>(notes.error());
   if (!diff_id && diff_id.error().code() != Code::corrupt) return std::move(diff_id).error();
-  TRY(compare(blob, packed, std::move(diff_id)));
-  if (notes->devices > 0)
+  TRY(compare(blob, blob.digest ? packed.finish() : Result<oci::Digest>(blob.diff_id), std::move(diff_id)));
+  TRY(writer.finish());
+  return *notes;
+}
+
+Result<UnpackNotes> Loader::fill_layer(const LayerBlob& blob, const std::string& staged, Form form) {
+  const std::uint64_t budget = TRY(free_space(store_fd_));
+  if (form == Form::file) {
+    const UniqueFd file = TRY(make_layer_file(session_.fd(), staged));
+    return import_blob(blob, {file.get(), budget});
+  }
+  const auto writer = TRY(make_stored(session_.fd(), staged, form, {}));
+  return unpack(blob, *writer, budget);
+}
+
+void Loader::note(const UnpackNotes& notes, std::size_t number) {
+  if (notes.devices > 0)
     notes_.push_back(
-        str("layer ", number, ": ", notes->devices, " device nodes were left out; a container has a /dev of its own"));
-  if (notes->xattrs > 0)
-    notes_.push_back(str("layer ", number, ": ", notes->xattrs,
+        str("layer ", number, ": ", notes.devices, " device nodes were left out; a container has a /dev of its own"));
+  if (notes.xattrs > 0)
+    notes_.push_back(str("layer ", number, ": ", notes.xattrs,
                          " extended attributes were left out; user.* and security.capability are kept"));
-  return writer.finish();
 }
 
 // Image record and scaffold, complete but where nobody looks.

@@ -13,6 +13,7 @@
 #include "image/layout.h"
 #include "image/store.h"
 #include "image/stored_layer.h"
+#include "image/unpack.h"
 
 namespace skink::image {
 
@@ -41,7 +42,14 @@ class Loader {
   Result<void> check_reused(const LayerBlob& blob);
   Result<void> write_layer(const LayerBlob& blob, std::size_t number);
   static Result<void> write_marks(const LayerBlob& blob, int marks_fd);
-  Result<void> fill_layer(const LayerBlob& blob, std::size_t number, LayerWriter& writer);
+  struct Target {
+    int layer_fd;
+    std::uint64_t budget;
+  };
+  Result<UnpackNotes> import_blob(const LayerBlob& blob, const Target& target);
+  Result<UnpackNotes> unpack(const LayerBlob& blob, LayerWriter& writer, std::uint64_t budget);
+  Result<UnpackNotes> fill_layer(const LayerBlob& blob, const std::string& staged, Form form);
+  void note(const UnpackNotes& notes, std::size_t number);
   Result<Form> form();
   Result<Staged> stage(const FoundImage& image);
   Result<void> sync();

@@ -51,11 +51,14 @@ LayerUuid uuid_of(const std::string& hex) {
   return uuid;
 }
 
+Result<UniqueFd> make_layer_file(int dir_fd, const std::string& name) {
+  return sys::open_beneath(dir_fd, name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0400);
+}
+
 Result<std::unique_ptr<LayerWriter>> make_stored(int dir_fd, const std::string& name, Form form,
                                                  const LayerUuid& uuid) {
   if (form == Form::file) {
-    UniqueFd file = TRY(sys::open_beneath(dir_fd, name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0400));
-    return make_erofs_writer(std::move(file), uuid);
+    return make_erofs_writer(TRY(make_layer_file(dir_fd, name)), uuid);
   }
   TRY(sys::mkdir_at(dir_fd, name.c_str(), 0700));
   return make_layer_writer(TRY(open_part(dir_fd, name)));

@@ -27,6 +27,8 @@ Result<UniqueFd> open_marks(int store_fd, const std::string& hex);
 /// The uuid of a file, from the digits of what it is stored by.
 LayerUuid uuid_of(const std::string& hex);
 
+/// An empty file for a layer below `dir_fd`, which nobody opens for writing again.
+Result<UniqueFd> make_layer_file(int dir_fd, const std::string& name);
 /// A new layer below `dir_fd` under this name, and its writer.
 Result<std::unique_ptr<LayerWriter>> make_stored(int dir_fd, const std::string& name, Form form, const LayerUuid& uuid);
 

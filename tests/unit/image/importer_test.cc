@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// The importer's confinement: what somebody who has taken it over could do is nothing.
+#include "image/importer.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "fixture.h"
+#include "image/confine.h"
+#include "sys/file.h"
+
+namespace skink::image::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr std::uint64_t kMemory = 256U << 20;
+
+class Confined : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+#ifdef __SANITIZE_ADDRESS__
+    GTEST_SKIP() << "the sanitizer makes calls and takes memory of its own";
+#endif
+  }
+  /// How a child ends that is confined with one pipe and then does this: "exit N" or "signal N".
+  static std::string after(const std::function<int(int pipe_fd)>& attempt, bool keep_pipe = true) {
+    int ends[2] = {-1, -1};
+    EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const auto confined = confine(keep_pipe ? std::vector<int>{ends[1]} : std::vector<int>{}, kMemory);
+      ::_exit(confined ? attempt(ends[1]) : 99);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ::close(ends[0]);
+    ::close(ends[1]);
+    return WIFSIGNALED(status) ? "signal " + std::to_string(WTERMSIG(status))
+                               : "exit " + std::to_string(WEXITSTATUS(status));
+  }
+};
+
+TEST_F(Confined, ReadingWritingAndMemoryAreLeft) {
+  EXPECT_EQ(after([](int fd) { return static_cast<int>(::write(fd, "xyz", 3)); }), "exit 3");
+  EXPECT_EQ(after([](int) { return static_cast<int>(std::vector<char>(1 << 20, 7)[5]); }), "exit 7");
+}
+
+TEST_F(Confined, EveryOtherCallKills) {
+  const std::string killed = "signal " + std::to_string(SIGSYS);
+  const std::vector<std::pair<const char*, std::function<int(int)>>> attempts = {
+      {"open", [](int) { return ::open("/etc/passwd", O_RDONLY | O_CLOEXEC); }},
+      {"openat2", [](int) { return static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, "/", nullptr, 0)); }},
+      {"socket", [](int) { return ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); }},
+      {"fork", [](int) { return static_cast<int>(::fork()); }},
+      {"execve", [](int) { return ::execl("/bin/true", "true", nullptr); }},
+      {"ptrace", [](int) { return static_cast<int>(::ptrace(PTRACE_ATTACH, ::getppid(), nullptr, nullptr)); }},
+      {"kill", [](int) { return ::kill(1, 0); }},
+      {"mount", [](int) { return ::mount("none", "/mnt", "tmpfs", 0, nullptr); }},
+      {"unshare", [](int) { return static_cast<int>(::syscall(SYS_unshare, CLONE_NEWUSER)); }},
+      {"process_vm_readv", [](int) { return static_cast<int>(::syscall(SYS_process_vm_readv, 1, 0, 0, 0, 0, 0)); }},
+      {"io_uring", [](int) { return static_cast<int>(::syscall(SYS_io_uring_setup, 1, nullptr)); }},
+      {"bpf", [](int) { return static_cast<int>(::syscall(SYS_bpf, 0, nullptr, 0)); }},
+      {"ioctl", [](int fd) { return static_cast<int>(::syscall(SYS_ioctl, fd, 0, 0)); }},
+      {"dup", [](int fd) { return static_cast<int>(::syscall(SYS_dup, fd)); }},
+      {"prctl", [](int) { return ::prctl(PR_SET_DUMPABLE, 1); }},
+      {"setuid", [](int) { return static_cast<int>(::syscall(SYS_setuid, 0)); }},
+      {"memory that runs",
+       [](int) {
+         return ::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? 1 : 0;
+       }},
+      {"making memory run",
+       [](int) {
+         void* page = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+         return ::mprotect(page, 4096, PROT_READ | PROT_EXEC);
+       }},
+#ifdef __x86_64__
+      {"x32", [](int) { return static_cast<int>(::syscall(0x40000000 + SYS_read, 0, nullptr, 0)); }},
+#endif
+  };
+  for (const auto& [what, attempt] : attempts) EXPECT_EQ(after(attempt), killed) << what;
+}
+
+TEST_F(Confined, MemoryBeyondTheLimitIsNotThere) {
+  EXPECT_EQ(after([](int) {
+              return ::mmap(nullptr, 2 * kMemory, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? 5 : 0;
+            }),
+            "exit 5");
+}
+
+TEST_F(Confined, DescriptorsThatWereNotKeptAreGone) {
+  EXPECT_EQ(after([](int fd) { return ::write(fd, "x", 1) == -1 && errno == EBADF ? 6 : 0; }, false), "exit 6");
+  EXPECT_EQ(after([](int) { return ::write(2, "x", 1) == -1 && errno == EBADF ? 6 : 0; }), "exit 6");
+}
+
+TEST_F(Confined, ItIsNobodyAndDiesWithItsParent) {
+  int ready[2] = {-1, -1}, born[2] = {-1, -1};
+  ASSERT_EQ(::pipe2(ready, O_CLOEXEC), 0);
+  ASSERT_EQ(::pipe2(born, O_CLOEXEC), 0);
+  const pid_t parent = ::fork();
+  if (parent == 0) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      int never[2] = {-1, -1};
+      if (::pipe2(never, O_CLOEXEC) != 0 || !confine({ready[1], never[0], never[1]}, kMemory)) ::_exit(1);
+      char byte = 0;
+      (void)!::write(ready[1], "x", 1);
+      (void)!::read(never[0], &byte, 1);
+      ::_exit(0);
+    }
+    ::close(ready[1]);
+    (void)!::write(born[1], &child, sizeof child);
+    ::pause();
+  }
+  ::close(ready[1]);
+  pid_t child = 0;
+  char byte = 0;
+  ASSERT_EQ(::read(born[0], &child, sizeof child), static_cast<ssize_t>(sizeof child));
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1) << "it is confined now";
+  auto status = fs::read_file(AT_FDCWD, ("/proc/" + std::to_string(child) + "/status").c_str(), 1 << 16);
+  ASSERT_TRUE(status) << status.error().text();
+  EXPECT_THAT(*status, HasSubstr("Uid:\t65534\t65534\t65534\t65534"));
+  EXPECT_THAT(*status, HasSubstr("CapPrm:\t0000000000000000"));
+  EXPECT_THAT(*status, HasSubstr("CapEff:\t0000000000000000"));
+  EXPECT_THAT(*status, HasSubstr("NoNewPrivs:\t1"));
+  EXPECT_THAT(*status, HasSubstr("Seccomp:\t2"));
+
+  ::kill(parent, SIGKILL);
+  ::waitpid(parent, nullptr, 0);
+
+  EXPECT_EQ(::read(ready[0], &byte, 1), 0) << "its end of the pipe went with it";
+  for (const int fd : {ready[0], born[0], born[1]}) ::close(fd);
+}
+
+}  // namespace
+}  // namespace skink::image::test
