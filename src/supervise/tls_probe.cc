@@ -116,14 +116,14 @@ constexpr std::uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
 #error "which architecture is this for seccomp?"
 #endif
 
-// What is left: the descriptors that are open, waiting, memory, the end.
+// What is left: the descriptors that are open, waiting, memory, the end (with a sanitizer, sigaltstack too).
 bool allow_little() {
-  constexpr long kAllowed[] = {SYS_read,          SYS_write,     SYS_recvfrom,   SYS_sendto,      SYS_getsockopt,
+  constexpr long kAllowed[] = {SYS_read,          SYS_write,     SYS_recvfrom,   SYS_sendto,       SYS_getsockopt,
 #ifdef SYS_poll
                                SYS_poll,
 #endif
-                               SYS_ppoll,         SYS_getrandom, SYS_brk,        SYS_mmap,        SYS_munmap,
-                               SYS_clock_gettime, SYS_exit,      SYS_exit_group, SYS_rt_sigreturn};
+                               SYS_ppoll,         SYS_getrandom, SYS_brk,        SYS_mmap,         SYS_munmap,
+                               SYS_clock_gettime, SYS_exit,      SYS_exit_group, SYS_rt_sigreturn, SYS_sigaltstack};
   const auto load = [](std::size_t offset) {
     return sock_filter{BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<std::uint32_t>(offset)};
   };
