@@ -74,6 +74,17 @@ void Supervisor::end_probes() {
   watchdog_at_ns_ = 0;
 }
 
+// Before a pause: a process that stands still on its way is no answer, and is asked for anew afterwards.
+void Supervisor::put_off_launches() {
+  for (auto& state : probes_) {
+    if (state.launching == 0) continue;
+    state.launching = 0;
+    state.output.reset();
+    state.deadline_ns = 0;
+    state.next_ns = fs::monotonic_ns() + 1;
+  }
+}
+
 // After a pause: what could not answer is given its time again.
 void Supervisor::resume_probes() {
   const std::int64_t now = fs::monotonic_ns();

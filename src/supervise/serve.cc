@@ -266,6 +266,7 @@ Result<void> Supervisor::handle_pause(bool pause) {
   if (status_.step != Step::running || !group_) return not_running();
   if (pause == status_.paused)
     return Error::make(Code::busy, pause ? "the container is already paused" : "the container is not paused");
+  if (pause) put_off_launches();
   TRY(pause ? group_->freeze() : group_->thaw());
   tell_event(pause ? "pause" : "unpause");
   status_.paused = pause;

@@ -186,6 +186,7 @@ class Supervisor {
   // health.cc: probes of the run
   void begin_probes();
   void end_probes();
+  void put_off_launches();
   void resume_probes();
   void ask(ProbeState& state);
   Result<void> ask_by_exec(ProbeState& state);
