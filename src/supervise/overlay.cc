@@ -31,17 +31,14 @@ bool not_known(const Error& error) { return error.errnum() == EINVAL || error.er
 // descriptor for it.
 bool old_way_only(const Error& error) { return error.errnum() == EOPNOTSUPP; }
 
-// Layer by layer, by descriptor (6.13 and newer), else by the descriptor's path (6.7 and newer).
-Result<void> append_lowers(sys::FsContext& overlay, const std::vector<int>& lowers) {
-  bool by_fd = true;
+// How the kernel takes layers: one by one by descriptor (6.13 and newer), one by one by path (6.7 and newer), or all in
+// one string.
+enum class Way { descriptors, paths, joined };
+
+Result<void> append_lowers(sys::FsContext& overlay, const std::vector<int>& lowers, Way way) {
   for (const int fd : lowers) {
-    if (by_fd) {
-      auto done = overlay.set_fd("lowerdir+", fd);
-      if (done) continue;
-      if (!not_known(done.error())) return done;
-      by_fd = false;
-    }
-    TRY(overlay.set("lowerdir+", own_fd_path(fd)));
+    if (way == Way::descriptors) TRY(overlay.set_fd("lowerdir+", fd));
+    else TRY(overlay.set("lowerdir+", own_fd_path(fd)));
   }
   return {};
 }
@@ -71,30 +68,39 @@ Result<void> set_options(sys::FsContext& overlay, const OverlayLayers& layers) {
   return overlay.set_flag("volatile");
 }
 
-Result<UniqueFd> try_overlay(const OverlayLayers& layers, bool joined) {
+Result<UniqueFd> try_overlay(const OverlayLayers& layers, Way way) {
   auto overlay = TRY(sys::FsContext::open("overlay"));
   TRY(overlay.set("source", "skink"));
-  TRY(joined ? join_lowers(overlay, layers.lowers) : append_lowers(overlay, layers.lowers));
+  TRY(way == Way::joined ? join_lowers(overlay, layers.lowers) : append_lowers(overlay, layers.lowers, way));
   TRY(set_options(overlay, layers));
   TRY(overlay.create());
   return overlay.mount();
 }
 
-Result<UniqueFd> mount_in_proc_fd(const OverlayLayers& layers) {
-  auto made = try_overlay(layers, false);
-  if (made || !(not_known(made.error()) || old_way_only(made.error()))) return made;
-  auto joined = try_overlay(layers, true);
+bool is_unknown_way(const Error& error) { return not_known(error) || old_way_only(error); }
+
+// In /proc/self/fd.
+Result<UniqueFd> mount_by_paths(const OverlayLayers& layers) {
+  auto first = try_overlay(layers, Way::descriptors);
+  if (first || !is_unknown_way(first.error())) return first;
+  auto made = try_overlay(layers, Way::paths);
+  if (made || !is_unknown_way(made.error())) return made;
+  made = try_overlay(layers, Way::joined);
+  if (made || made.error().code() == Code::unsupported || old_way_only(first.error())) return made;
   // The first error is about the way that this kernel should have: keep its words.
-  if (!joined && joined.error().code() != Code::unsupported && !old_way_only(made.error())) return made;
-  return joined;
+  return first;
 }
 
 // `proc_fd` is /proc, which need not be among the mounts here.
 Result<UniqueFd> mount_here(const OverlayLayers& layers, int proc_fd) {
+  if (layers.upper_parent_fd < 0) {
+    auto made = try_overlay(layers, Way::descriptors);
+    if (made || !is_unknown_way(made.error())) return made;
+  }
   const UniqueFd here = TRY(sys::open_at(AT_FDCWD, ".", O_PATH | O_DIRECTORY));
   const UniqueFd fds = TRY(sys::open_at(proc_fd, "self/fd", O_PATH | O_DIRECTORY));
   if (::fchdir(fds.get()) != 0) return Error::from_errno(errno, "chdir /proc/self/fd");
-  auto made = mount_in_proc_fd(layers);
+  auto made = mount_by_paths(layers);
   if (::fchdir(here.get()) != 0) return Error::from_errno(errno, "fchdir back");
   return made;
 }
