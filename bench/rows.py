@@ -97,6 +97,37 @@ def run_image(bench):
     return [row]
 
 
+def first_run(bench):
+    """P6: from an image in a file to the end of its first run, with an empty store."""
+    rows = []
+    for name, make, what in (("P6", bench.work.big_image, "8,700 files, 170 MB, gzip"),
+                             ("P6l", bench.work.layered_image, "20 layers"),
+                             ("P6t", bench.work.tiny_image, "100,000 tiny files")):
+        row = Row(name, f"first run of an image file: {what}", "ms", targets={"podman": 0.2} if name == "P6" else {})
+        archive, times = make(), {}
+        for number in range(4):
+            for engine in bench.engines:
+                top = bench.work.path(f"first-{name}-{engine.name}-{number}")
+                try:
+                    begin = time.monotonic_ns()
+                    for command in engine.first_run(archive, top):
+                        run(command, timeout=300)
+                    # The first round fills the page cache.
+                    if number != 0:
+                        times.setdefault(engine.name, []).append(time.monotonic_ns() - begin)
+                except CommandFailed as why:
+                    row.notes.append(f"{engine.name}: {why}")
+                finally:
+                    for command in engine.forget(top):
+                        run(command, timeout=300, check=False)
+        for engine, samples in times.items():
+            row.values[engine] = statistics.median(samples) / 1e6
+        if "podman" in times and "skink" in times:
+            row.ratios["podman"] = median_ratio(times["skink"], times["podman"])
+        rows.append(row)
+    return rows
+
+
 def relaunch(bench):
     """P7: from the SIGKILL of a container's init to the first instructions of the next incarnation."""
     row = Row("P7", "relaunch: death of init to the next one's main", "ms", targets={"floor": 2.0})
@@ -256,5 +287,5 @@ def _deleted(runtimes, suffixes):
 # In the order in which they run; P1 gives P9 too.
 ROWS = {
     "P1": run_bundle, "P1s": run_by_systemd, "P2": create_start_delete, "P3": exec_in_running, "P4": state_and_list, "P5": run_image,
-    "P7": relaunch, "P8": supervisor_memory, "P9": run_bundle, "P10": many_containers, "P11": smallest_limit,
+    "P6": first_run, "P7": relaunch, "P8": supervisor_memory, "P9": run_bundle, "P10": many_containers, "P11": smallest_limit,
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is measured on: a directory of the bench's own with a root file system, bundles and an image of it."""
 import copy
+import gzip
 import hashlib
 import io
 import json
@@ -114,28 +115,87 @@ class Workload:
         for name in ("true", "sh"):
             (self.rootfs / "bin" / name).symlink_to("busybox")
 
-    def _make_image(self):
-        """An oci-archive of the same root file system: one layer, not compressed."""
+    def _base_layer(self):
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w", format=tarfile.PAX_FORMAT) as tar:
             tar.add(self.rootfs, arcname=".", filter=_as_root)
-        digest = _digest(layer.getvalue())
-        config = json.dumps({
-            "architecture": _architecture(), "os": "linux", "config": {"Cmd": ["/bin/true"]},
-            "rootfs": {"type": "layers", "diff_ids": [digest]}}).encode()
-        kind = "application/vnd.oci.image."
-        manifest = json.dumps({
-            "schemaVersion": 2, "mediaType": kind + "manifest.v1+json",
-            "config": _descriptor(kind + "config.v1+json", config),
-            "layers": [_descriptor(kind + "layer.v1.tar", layer.getvalue())]}).encode()
-        entry = _descriptor(kind + "manifest.v1+json", manifest)
-        entry["annotations"] = {"org.opencontainers.image.ref.name": "bench:latest"}
-        index = {"schemaVersion": 2, "mediaType": kind + "index.v1+json", "manifests": [entry]}
-        with tarfile.open(self.image, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            _add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-            _add(tar, "index.json", json.dumps(index).encode())
-            for blob in (manifest, config, layer.getvalue()):
-                _add(tar, "blobs/sha256/" + _digest(blob).partition(":")[2], blob)
+        return layer.getvalue()
+
+    def _make_image(self):
+        """An oci-archive of the same root file system: one layer, not compressed."""
+        _write_archive(self.image, [self._base_layer()], packed=False)
+
+    def big_image(self):
+        """One layer of this host's own files: at most 170 MB and 8,700 entries, gzip."""
+        return self._image_of("big", lambda: [_layer_of(_host_files(170 << 20, 8700))])
+
+    def layered_image(self):
+        """20 layers of 400 of them each."""
+        files = list(_host_files(170 << 20, 8000))
+        return self._image_of("layered", lambda: [_layer_of(files[at::20]) for at in range(20)])
+
+    def tiny_image(self):
+        """100,000 files of some bytes."""
+        return self._image_of("tiny", lambda: [_tiny_layer(100_000)])
+
+    def _image_of(self, name, layers):
+        path = self.top / f"{name}.tar"
+        if not path.exists():
+            _write_archive(path, [self._base_layer(), *layers()], packed=True)
+        return str(path)
+
+
+def _write_archive(path, layers, packed):
+    """An oci-archive of these tars."""
+    config = json.dumps({
+        "architecture": _architecture(), "os": "linux", "config": {"Cmd": ["/bin/true"]},
+        "rootfs": {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]}}).encode()
+    kind = "application/vnd.oci.image."
+    blobs = [gzip.compress(layer, 6, mtime=0) if packed else layer for layer in layers]
+    manifest = json.dumps({
+        "schemaVersion": 2, "mediaType": kind + "manifest.v1+json",
+        "config": _descriptor(kind + "config.v1+json", config),
+        "layers": [_descriptor(kind + "layer.v1.tar" + ("+gzip" if packed else ""), blob) for blob in blobs]}).encode()
+    entry = _descriptor(kind + "manifest.v1+json", manifest)
+    entry["annotations"] = {"org.opencontainers.image.ref.name": "bench:latest"}
+    index = {"schemaVersion": 2, "mediaType": kind + "index.v1+json", "manifests": [entry]}
+    with tarfile.open(path, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        _add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        _add(tar, "index.json", json.dumps(index).encode())
+        for blob in (manifest, config, *blobs):
+            _add(tar, "blobs/sha256/" + _digest(blob).partition(":")[2], blob)
+
+
+def _host_files(most_bytes, most_files):
+    """Regular files of /usr, in an order of their own that is the same each time."""
+    taken = 0
+    for directory, names, files in os.walk("/usr"):
+        names.sort()
+        for name in sorted(files):
+            path = os.path.join(directory, name)
+            if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) > 4 << 20:
+                continue
+            size = os.path.getsize(path)
+            if taken + size > most_bytes or most_files == 0:
+                continue
+            taken, most_files = taken + size, most_files - 1
+            yield path
+
+
+def _layer_of(paths):
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path in paths:
+            tar.add(path, arcname="data" + path, recursive=False, filter=_as_root)
+    return layer.getvalue()
+
+
+def _tiny_layer(count):
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for number in range(count):
+            _add(tar, f"data/{number // 1000}/{number}", b"%d\n" % number)
+    return layer.getvalue()
 
 
 def _remove_empty_tree(directory):
