@@ -128,8 +128,12 @@ def test_killed_together_it_is_one_end(sk):
     name = sk.running(*OPTIONS, "--restart-delay", "1ms", "--restart-max-delay", "1ms", "--restart-reset", "1ms")
     for number in range(6):
         waits, pid = standby(sk, name), sk.pid(name)
+        # Stopped meanwhile, as it would otherwise use the one before we have killed it.
+        supervisor = sk.inspect(name)["supervisor_pid"]
+        os.kill(supervisor, signal.SIGSTOP)
         for victim in (pid, waits):
             kill_quietly(victim)
+        os.kill(supervisor, signal.SIGCONT)
         now = relaunched(sk, name, pid)
         assert now != waits and sk.row(name)["restarts"] == number + 1
     assert len(sk.inspect(name)["history"]) == 6
