@@ -99,6 +99,8 @@ Result<void> Supervisor::adopt_running() {
   if (auto opened = open_notify(); !opened) complain(opened.error());
   if (status_.step == Step::running) begin_said();
   if (status_.step == Step::running) begin_probes();
+  if (status_.step == Step::running) hold_mounts();
+  if (status_.step == Step::running) hold_mounts();
   if (status_.step == Step::running) plan_standby();
   if (status_.step == Step::running) save();
   return {};

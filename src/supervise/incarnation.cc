@@ -13,6 +13,7 @@
 #include <limits>
 #include <utility>
 
+#include "cgroup/sample.h"
 #include "fs/dir.h"
 #include "launch/hooks.h"
 #include "launch/launch.h"
@@ -61,6 +62,7 @@ Result<void> Supervisor::begin() {
   }
   init_pidfd_.reset();
   terminal_.reset();
+  mounts_.reset();
   clear_group();
   // A predecessor may have struck it, see Group::was_struck().
   if (status_.incarnation > 1) (void)drop_group();
@@ -176,6 +178,22 @@ Result<UniqueFd> Supervisor::make_incarnation_root(std::uint64_t incarnation) {
   return TRY_CTX(make_root(request), "root file system");
 }
 
+// The kernel tells that a process has ended when it has undone its mount namespace, which takes as long as all the rest
+// of a relaunch; not so while somebody holds that. It is undone when the next run is there.
+void Supervisor::hold_mounts() {
+  mounts_.reset();
+  if (auto held = sys::open_at(AT_FDCWD, str("/proc/", status_.init.pid, "/ns/mnt").c_str(), O_RDONLY))
+    mounts_ = std::move(*held);
+}
+
+// What is in the tmpfs mounts of a run that is over counts towards the limit until they are undone.
+bool Supervisor::may_overlap() const {
+  const auto& resources = spec_.linux.resources;
+  if (!resources || !resources->memory || !resources->memory->limit) return true;
+  const auto sample = group_ ? cgroup::take_sample(*group_) : Result<cgroup::Sample>(Error(Code::not_found, ""));
+  return sample && sample->memory.usage && sample->memory.limit && *sample->memory.usage <= *sample->memory.limit / 2;
+}
+
 void Supervisor::started() {
   status_.step = Step::running;
   status_.started_ns = fs::now_ns();
@@ -200,6 +218,7 @@ void Supervisor::started() {
       reply_result(client, {});
     }
   tell_all_started();
+  hold_mounts();
   plan_standby();
   if (relaunched_after_) (void)write_exit(*std::exchange(relaunched_after_, std::nullopt), false);
   ::malloc_trim(0);
@@ -240,6 +259,7 @@ void Supervisor::init_ended(LastExit last) {
   init_pidfd_.reset();
   terminal_.reset();
   init_gone_ = false;
+  if (!spec_.hooks.poststop.empty()) mounts_.reset();
   run_hooks(spec_.hooks.poststop, "poststop", "stopped");
   status_.finished_ns = last.at_ns;
   status_.paused = false;
@@ -318,6 +338,7 @@ void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) 
   const Decision decision = decide(container_.restart, run, status_.streak);
   add_past_run(history_, {status_.incarnation, status_.started_ns, last, decision.outcome});
   if (!decision.relaunch) {
+    mounts_.reset();
     give_up(last);
     return;
   }
@@ -328,6 +349,7 @@ void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) 
   tell_waiting(decision.delay_ns);
   // A relaunch at once is done by the loop's next turn, which sees to waiting clients first. It is not on record before
   // the next process is: a successor sees that the last one has ended, and comes to the same decision.
+  if (decision.delay_ns != 0 || !may_overlap()) mounts_.reset();
   if (decision.delay_ns == 0) {
     relaunched_after_ = last;
     return;

@@ -130,6 +130,8 @@ class Supervisor {
   Result<void> drop_group();
   Result<void> prepare_input();
   void started();
+  void hold_mounts();
+  [[nodiscard]] bool may_overlap() const;
   void run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind, std::string_view state);
   static void complain(const Error& error);
   void clear_group();
@@ -271,6 +273,7 @@ class Supervisor {
   std::optional<JournalForwarder> journal_;
   UniqueFd epoll_;
   UniqueFd guard_pidfd_, init_pidfd_, terminal_, standby_pidfd_;
+  UniqueFd mounts_;                 // the mount namespace of the run, so that its end is told before that is undone
   std::int64_t standby_at_ns_ = 0;  // CLOCK_BOOTTIME: when to make one; 0: not
   unsigned standby_failures_ = 0;   // in a row
   UniqueFd stdin_read_, stdin_write_;
