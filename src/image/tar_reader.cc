@@ -5,6 +5,7 @@
 #include <array>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <optional>
 
 #include "base/text.h"
@@ -13,9 +14,10 @@ namespace skink::image {
 namespace {
 
 constexpr std::size_t kBlock = 512;
-constexpr std::size_t kNameMost = 4096;     // PATH_MAX: nothing longer can be opened anyway
-constexpr std::size_t kPaxMost = 1U << 20;  // xattr values are at most 64 KiB each (man 7 xattr)
-constexpr int kMetaMost = 4;                // extended headers in front of one entry
+constexpr std::size_t kNameMost = 4096;           // PATH_MAX: nothing longer can be opened anyway
+constexpr std::size_t kMetaBytesMost = 1U << 20;  // xattr values are at most 64 KiB each (man 7 xattr)
+constexpr int kMetaMost = 4;                      // extended headers in front of one entry
+constexpr std::size_t kXattrsMost = 1024;         // of one entry
 constexpr std::uint64_t kSizeMost = 1ULL << 60;
 
 struct Field {
@@ -117,7 +119,8 @@ struct TarReader::Overrides {
   std::optional<std::uint64_t> size;
   std::optional<std::uint32_t> uid, gid;
   std::optional<std::pair<std::int64_t, std::uint32_t>> mtime;
-  std::vector<std::pair<std::string, std::string>> xattrs;
+  std::map<std::string, std::string, std::less<>> xattrs;
+  std::size_t bytes = 0;  // of all these headers
 
   Result<void> set(std::string_view key, std::string_view value);
 };
@@ -132,8 +135,9 @@ Result<void> TarReader::Overrides::set(std::string_view key, std::string_view va
   if (key.starts_with(kXattr)) {
     const std::string_view name = key.substr(kXattr.size());
     if (name.empty() || name.size() > 255 || name.find('\0') != name.npos) return bad();
-    std::erase_if(xattrs, [&](const auto& have) { return have.first == name; });
-    xattrs.emplace_back(name, value);
+    xattrs.insert_or_assign(std::string(name), value);
+    if (xattrs.size() > kXattrsMost)
+      return Error::make(Code::unsupported, "more than ", kXattrsMost, " extended attributes of one entry");
     return {};
   }
   if (value.empty()) return {};  // "restores the header's value", which is what no override means
@@ -229,7 +233,10 @@ Result<std::string> TarReader::read_meta(const Header& header, std::size_t most)
 
 Result<void> TarReader::apply_meta(const Header& header, Overrides& overrides) {
   const bool gnu = header.type() == 'L' || header.type() == 'K';
-  const std::string bytes = TRY(read_meta(header, gnu ? kNameMost + 1 : kPaxMost));
+  const std::string bytes = TRY(read_meta(header, gnu ? kNameMost + 1 : kMetaBytesMost));
+  overrides.bytes += bytes.size();
+  if (overrides.bytes > kMetaBytesMost)
+    return corrupt(str("extended headers of more than ", kMetaBytesMost, " bytes in front of one entry"));
   if (gnu) {
     (header.type() == 'L' ? overrides.gnu_name : overrides.gnu_link) = std::string(until_nul(bytes));
     return {};
@@ -285,7 +292,7 @@ Result<void> TarReader::fill(const Header& header, Overrides& overrides, TarEntr
   entry.gid = overrides.gid ? *overrides.gid : static_cast<std::uint32_t>(*gid);
   entry.mtime_s = overrides.mtime ? overrides.mtime->first : *mtime;
   entry.mtime_ns = overrides.mtime ? overrides.mtime->second : 0;
-  entry.xattrs = std::move(overrides.xattrs);
+  for (auto& [name, value] : overrides.xattrs) entry.xattrs.emplace_back(name, std::move(value));
   if (*type == TarType::char_device || *type == TarType::block_device) {
     const auto major = parse_number(header.field(kMajor)), minor = parse_number(header.field(kMinor));
     if (!major || !minor || *major < 0 || *minor < 0) return corrupt("bad device number");

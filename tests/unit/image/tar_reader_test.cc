@@ -199,6 +199,24 @@ TEST(TarReader, RefusesWhatArchiversDisagreeAbout) {
   EXPECT_EQ(list(metas(4)).error, "");
 }
 
+TEST(TarReader, ExtendedHeadersOfOneEntryHaveLimitsAltogether) {
+  TarSpec same = file("f"), many = file("f"), full = file("f");
+  for (int i = 0; i < 3000; ++i) same.pax.emplace_back("SCHILY.xattr.user.a", std::to_string(i));
+  for (int i = 0; i < 1025; ++i) many.pax.emplace_back("SCHILY.xattr.user." + std::to_string(i), "");
+  full.pax = {{"comment", std::string(600'000, 'c')}};
+  const TarSpec first{.type = 'x', .name = "p", .data = test::pax_record("comment", std::string(600'000, 'c'))};
+
+  const Listing last = list(test::tar({same}));
+
+  EXPECT_EQ(last.error, "");
+  ASSERT_EQ(last.entries[0].xattrs.size(), 1u);
+  EXPECT_EQ(last.entries[0].xattrs[0].second, "2999");
+  EXPECT_THAT(list(test::tar({many})).error, HasSubstr("more than 1024 extended attributes of one entry"));
+  EXPECT_EQ(list(test::tar({full, full})).error, "") << "each entry has its own";
+  EXPECT_THAT(list(test::tar_entry(first) + test::tar({full})).error,
+              HasSubstr("extended headers of more than 1048576 bytes in front of one entry"));
+}
+
 TEST(TarReader, NoCutOfAnArchiveReadsAsMoreThanItIs) {
   TarSpec spec = file("etc/x", std::string(1200, 'y'));
   spec.pax = {{"mtime", "1.5"}};
