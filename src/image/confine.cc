@@ -55,11 +55,24 @@ Result<void> close_others(std::vector<int> keep) {
   return {};
 }
 
-Result<void> limit(std::uint64_t memory) {
-  const std::pair<__rlimit_resource_t, rlim_t> limits[] = {
-      {RLIMIT_AS, memory}, {RLIMIT_NOFILE, 0}, {RLIMIT_NPROC, 0}, {RLIMIT_CORE, 0}, {RLIMIT_MEMLOCK, 0}};
-  for (const auto& [what, most] : limits) {
-    const rlimit both{most, most};
+// At the hard limit of processor time the kernel sends SIGKILL, which says nothing: the soft one comes first.
+constexpr rlim_t kLastSeconds = 5;
+static_assert(RLIM_INFINITY == ConfineLimits::kUnlimited);
+
+// Lower limits stay: raising one takes a privilege that root in a container may not have.
+Result<void> limit(const ConfineLimits& limits) {
+  const std::pair<__rlimit_resource_t, rlim_t> all[] = {{RLIMIT_AS, limits.memory},
+                                                        {RLIMIT_CPU, limits.seconds},
+                                                        {RLIMIT_FSIZE, limits.file_size},
+                                                        {RLIMIT_NOFILE, 0},
+                                                        {RLIMIT_NPROC, 0},
+                                                        {RLIMIT_CORE, 0},
+                                                        {RLIMIT_MEMLOCK, 0}};
+  for (const auto& [what, most] : all) {
+    rlimit now{};
+    if (::getrlimit(what, &now) != 0) return Error::from_errno(errno, "getrlimit");
+    const bool warns = what == RLIMIT_CPU && most < RLIM_INFINITY - kLastSeconds;
+    const rlimit both{std::min(most, now.rlim_cur), std::min(warns ? most + kLastSeconds : most, now.rlim_max)};
     if (::setrlimit(what, &both) != 0) return Error::from_errno(errno, "setrlimit");
   }
   return {};
@@ -102,9 +115,9 @@ std::vector<sock_filter> make_filter() {
 
 }  // namespace
 
-Result<void> confine(std::vector<int> keep, std::uint64_t memory) {
+Result<void> confine(std::vector<int> keep, const ConfineLimits& limits) {
   TRY(close_others(std::move(keep)));
-  if (!kWatched) TRY(limit(memory));
+  if (!kWatched) TRY(limit(limits));
   TRY(drop_identity());
   // Order: a change of the user takes these back.
   if (::prctl(PR_SET_DUMPABLE, 0) != 0) return Error::from_errno(errno, "prctl");

@@ -10,9 +10,16 @@
 
 namespace skink::image {
 
+struct ConfineLimits {
+  static constexpr std::uint64_t kUnlimited = ~std::uint64_t{0};
+  std::uint64_t memory = kUnlimited;     ///< bytes of address space
+  std::uint64_t seconds = kUnlimited;    ///< of a processor; then SIGXCPU ends it
+  std::uint64_t file_size = kUnlimited;  ///< bytes of a file that it writes; more is EFBIG, or SIGXFSZ ends it
+};
+
 /// Leaves the calling process, which must have one thread, with the descriptors `keep`, no capability, another user,
-/// limits on memory (`memory` bytes of address space), files and processes, and a seccomp filter under which any call
-/// but reading, writing and memory kills it. It dies with its parent. For good.
-Result<void> confine(std::vector<int> keep, std::uint64_t memory);
+/// these limits (or lower ones that it has already), no other files or processes, and a seccomp filter under which any
+/// call but reading, writing and memory kills it. It dies with its parent. For good.
+Result<void> confine(std::vector<int> keep, const ConfineLimits& limits);
 
 }  // namespace skink::image

@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <optional>
 
 #include "base/sha256.h"
@@ -29,6 +30,9 @@ constexpr int kPipe = 1 << 20;
 constexpr std::size_t kAnswerMost = 64U << 10;
 // The program, zstd's window of 128 MiB, or a million entries with as many directories.
 constexpr std::uint64_t kMemory = 1U << 30;
+// Processor time of one process: far more than a slow host takes.
+constexpr std::uint64_t kSecondsFloor = 600;
+constexpr std::uint64_t kBytesPerSecond = 1U << 20;  // packed ones
 
 class CountingSource final : public ByteSource {
  public:
@@ -101,16 +105,24 @@ Result<oci::Json> inflate(const ImportRequest& request, int out_fd) {
   return oci::Json::object();
 }
 
+// The limit of the layer's file is what is free.
+Error out_of_space(Error error, std::uint64_t budget) {
+  if (error.errnum() != EFBIG) return error;
+  return Error::from_errno(ENOSPC, "as a layer it takes more than the ", budget, " bytes free");
+}
+
 Result<oci::Json> build(const ImportRequest& request, int in_fd) {
   StreamSource stream(in_fd);
   BufferedSource tar(stream);
   const auto writer = TRY(make_erofs_writer(UniqueFd(request.layer_fd), request.uuid));
-  const auto notes = TRY(unpack_layer(tar, *writer, UnpackLimits{}));
+  auto notes = unpack_layer(tar, *writer, UnpackLimits{});
+  if (!notes) return out_of_space(std::move(notes).error(), request.budget);
   // What follows the end of the archive counts for the digest.
   std::vector<char> rest(kPiece);
   while (TRY(tar.read(rest.data(), rest.size())) > 0) continue;
-  TRY(writer->finish());
-  return oci::Json{{"devices", notes.devices}, {"xattrs", notes.xattrs}};
+  auto finished = writer->finish();
+  if (!finished) return out_of_space(std::move(finished).error(), request.budget);
+  return oci::Json{{"devices", notes->devices}, {"xattrs", notes->xattrs}};
 }
 
 struct Worker {
@@ -120,16 +132,37 @@ struct Worker {
 
 using Work = std::function<Result<oci::Json>()>;
 
-[[noreturn]] void work_confined(const std::vector<int>& keep, int answer_fd, const Work& work) {
-  (void)::signal(SIGPIPE, SIG_IGN);
+// What a process of ours says where operator new finds nothing: made before, since nothing can be made then. An
+// exception would end in abort(), whose calls the filter forbids.
+struct LastWords {
+  int fd = -1;
+  std::string text;
+};
+LastWords& last_words() {
+  static LastWords words;
+  return words;
+}
+
+[[noreturn]] void say_out_of_memory() {
+  (void)sys::write_all(last_words().fd, last_words().text, "answer");
+  ::_exit(0);
+}
+
+[[noreturn]] void work_confined(const std::vector<int>& keep, int answer_fd, const ConfineLimits& limits,
+                                const Work& work) {
+  for (const int signal : {SIGPIPE, SIGXFSZ}) (void)::signal(signal, SIG_IGN);
+  (void)::signal(SIGXCPU, SIG_DFL);
+  last_words() = {answer_fd, oci::dump_json(describe(Error::from_errno(ENOMEM, "out of memory: the importer may use ",
+                                                                       limits.memory >> 20, " MiB")))};
+  std::set_new_handler(say_out_of_memory);
   Result<oci::Json> done = oci::Json();
-  if (auto confined = confine(keep, kMemory); !confined) done = std::move(confined).error().context("importer");
+  if (auto confined = confine(keep, limits); !confined) done = std::move(confined).error().context("importer");
   else done = work();
   (void)sys::write_all(answer_fd, oci::dump_json(done ? *done : describe(done.error())), "answer");
   ::_exit(0);
 }
 
-Result<Worker> start(std::vector<int> keep, const Work& work) {
+Result<Worker> start(std::vector<int> keep, const ConfineLimits& limits, const Work& work) {
   Pipe answer = TRY(make_pipe());
   Worker worker;
   worker.answer = std::move(answer.read);
@@ -137,7 +170,7 @@ Result<Worker> start(std::vector<int> keep, const Work& work) {
   if (worker.pid < 0) return Error::from_errno(errno, "fork");
   if (worker.pid > 0) return worker;
   keep.push_back(answer.write.get());
-  work_confined(keep, answer.write.get(), work);
+  work_confined(keep, answer.write.get(), limits, work);
 }
 
 // Waits for its end: its answer, or the error that it names.
@@ -148,7 +181,9 @@ Result<oci::Json> end(Worker& worker) {
   while (::waitpid(worker.pid, &status, 0) < 0 && errno == EINTR) continue;
   if (WIFSIGNALED(status))
     return Error::make(Code::internal, "the importer was killed by signal ", WTERMSIG(status),
-                       WTERMSIG(status) == SIGSYS ? ": it made a system call that it has no business with" : "");
+                       WTERMSIG(status) == SIGSYS    ? ": it made a system call that it has no business with"
+                       : WTERMSIG(status) == SIGXCPU ? ": it took far more processor time than a layer of its size may"
+                                                     : "");
   if (!text) return text.error();
   const auto answer = TRY_CTX(oci::parse_json(*text), "answer of the importer");
   if (oci::find(answer, "error") == nullptr) return answer;
@@ -236,8 +271,11 @@ Result<Imported> import_layer(const ImportRequest& request) {
   const bool builds = request.layer_fd >= 0;
   const int in_fd = passed.read.get();
   const int out_fd = unpacked.write.get();
-  if (builds) builder = TRY(start({in_fd, request.layer_fd}, [&] { return build(request, in_fd); }));
-  auto inflater = start({request.packed_fd, out_fd}, [&] { return inflate(request, out_fd); });
+  ConfineLimits limits{
+      .memory = kMemory, .seconds = kSecondsFloor + request.packed_size / kBytesPerSecond, .file_size = request.budget};
+  if (builds) builder = TRY(start({in_fd, request.layer_fd}, limits, [&] { return build(request, in_fd); }));
+  limits.file_size = 0;  // it writes to a pipe
+  auto inflater = start({request.packed_fd, out_fd}, limits, [&] { return inflate(request, out_fd); });
   unpacked.write.reset();
   passed.read.reset();
   const NoSigpipe no_sigpipe;

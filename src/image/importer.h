@@ -15,9 +15,10 @@
 namespace skink::image {
 
 struct ImportRequest {
-  ByteSource& packed;            ///< for the process that inflates
-  ByteSource* hashed = nullptr;  ///< the same bytes again, to be hashed here; null for no digest
-  int packed_fd = -1;            ///< the only descriptor that `packed` reads
+  ByteSource& packed;             ///< for the process that inflates
+  ByteSource* hashed = nullptr;   ///< the same bytes again, to be hashed here; null for no digest
+  int packed_fd = -1;             ///< the only descriptor that `packed` reads
+  std::uint64_t packed_size = 0;  ///< bytes of `packed`
   oci::Compression compression = oci::Compression::none;
   std::uint64_t budget = 0;  ///< unpacked bytes at most
   int layer_fd = -1;         ///< an empty file for the layer; -1 only to hash what is unpacked

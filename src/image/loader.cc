@@ -137,6 +137,7 @@ Result<UnpackNotes> Loader::import_blob(const LayerBlob& blob, const Target& tar
   auto imported = TRY(import_layer({.packed = *member,
                                     .hashed = blob.digest ? again.get() : nullptr,
                                     .packed_fd = archive_.fd(),
+                                    .packed_size = TRY(archive_.size_of(blob.member)),
                                     .compression = blob.compression,
                                     .budget = target.budget,
                                     .layer_fd = target.layer_fd,

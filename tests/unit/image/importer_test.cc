@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -19,9 +20,11 @@
 namespace skink::image::test {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 constexpr std::uint64_t kMemory = 256U << 20;
+constexpr ConfineLimits kLimits{.memory = kMemory, .seconds = 77, .file_size = 8192};
 
 class Confined : public ::testing::Test {
  protected:
@@ -37,7 +40,7 @@ class Confined : public ::testing::Test {
     EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
     const pid_t child = ::fork();
     if (child == 0) {
-      const auto confined = confine(keep_pipe ? std::vector<int>{ends[1]} : std::vector<int>{}, kMemory);
+      const auto confined = confine(keep_pipe ? std::vector<int>{ends[1]} : std::vector<int>{}, kLimits);
       ::_exit(confined ? attempt(ends[1]) : 99);
     }
     int status = 0;
@@ -96,6 +99,68 @@ TEST_F(Confined, MemoryBeyondTheLimitIsNotThere) {
             "exit 5");
 }
 
+TEST_F(Confined, LowerLimitsOfBeforeStay) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const rlimit low{kMemory / 2, kMemory / 2};
+    if (::setrlimit(RLIMIT_AS, &low) != 0) ::_exit(1);
+    const std::string end = after([](int) {
+      return ::mmap(nullptr, kMemory / 2, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? 5 : 0;
+    });
+    ::_exit(end == "exit 5" ? 0 : 2);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
+/// The error of an import of `tar` by a process whose address space is what it has now and `more`.
+std::string import_with(const std::string& tar, std::uint64_t budget, rlim_t more) {
+  const UniqueFd packed(::memfd_create("packed", MFD_CLOEXEC)), layer(::memfd_create("layer", MFD_CLOEXEC));
+  int answer[2] = {-1, -1};
+  EXPECT_EQ(::write(packed.get(), tar.data(), tar.size()), static_cast<ssize_t>(tar.size()));
+  EXPECT_EQ(::pipe2(answer, O_CLOEXEC), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    FileSource source(packed.get(), 0, tar.size());
+    // What is free in the heap is filled, so that the limit is one.
+    std::vector<std::unique_ptr<char[]>> filler(more == 0 ? 0 : 1200);
+    for (auto& piece : filler) piece.reset(new char[59'000]);
+    const auto pages = fs::read_file(AT_FDCWD, "/proc/self/statm", 256);
+    const rlim_t most = std::stoull(*pages) * 4096 + more;
+    const rlimit limit{most, most};
+    if (more != 0) ::setrlimit(RLIMIT_AS, &limit);
+    const auto done = import_layer({.packed = source,
+                                    .packed_fd = packed.get(),
+                                    .packed_size = tar.size(),
+                                    .budget = budget,
+                                    .layer_fd = layer.get()});
+    const std::string text = !done ? done.error().text() : !done->diff_id ? done->diff_id.error().text() : "imported";
+    (void)!::write(answer[1], text.data(), text.size());
+    ::_exit(0);
+  }
+  ::close(answer[1]);
+  auto text = sys::read_all(answer[0], 1 << 16, "answer");
+  ::close(answer[0]);
+  ::waitpid(child, nullptr, 0);
+  return text ? *text : text.error().text();
+}
+
+TEST_F(Confined, RunningOutOfMemoryOrSpaceIsSaid) {
+  std::vector<TarSpec> entries;
+  for (int i = 0; i < 400; ++i) {
+    entries.push_back(directory("d" + std::to_string(i)));
+    entries.back().pax = {{"SCHILY.xattr.user.a", std::string(60'000, 'v')}};
+  }
+  const std::string many = tar(entries);
+
+  EXPECT_EQ(import_with(many, 1U << 30, 0), "imported");
+  EXPECT_THAT(import_with(many, 1U << 30, 8U << 20), HasSubstr("out of memory: the importer may use 1024 MiB"));
+  EXPECT_THAT(import_with(tar({file("a", std::string(600'000, 'x'))}), 650'000, 0), HasSubstr("imported"));
+  EXPECT_THAT(import_with(tar({directory(std::string(200, 'd') + "/e/f/g/h/i/j/k/l/m/n/o/p/q/r")}), 8192, 0),
+              HasSubstr("as a layer it takes more than the 8192 bytes free"));
+}
+
 TEST_F(Confined, DescriptorsThatWereNotKeptAreGone) {
   EXPECT_EQ(after([](int fd) { return ::write(fd, "x", 1) == -1 && errno == EBADF ? 6 : 0; }, false), "exit 6");
   EXPECT_EQ(after([](int) { return ::write(2, "x", 1) == -1 && errno == EBADF ? 6 : 0; }), "exit 6");
@@ -110,7 +175,7 @@ TEST_F(Confined, ItIsNobodyAndDiesWithItsParent) {
     const pid_t child = ::fork();
     if (child == 0) {
       int never[2] = {-1, -1};
-      if (::pipe2(never, O_CLOEXEC) != 0 || !confine({ready[1], never[0], never[1]}, kMemory)) ::_exit(1);
+      if (::pipe2(never, O_CLOEXEC) != 0 || !confine({ready[1], never[0], never[1]}, kLimits)) ::_exit(1);
       char byte = 0;
       (void)!::write(ready[1], "x", 1);
       (void)!::read(never[0], &byte, 1);
@@ -132,6 +197,10 @@ TEST_F(Confined, ItIsNobodyAndDiesWithItsParent) {
   EXPECT_THAT(*status, HasSubstr("CapEff:\t0000000000000000"));
   EXPECT_THAT(*status, HasSubstr("NoNewPrivs:\t1"));
   EXPECT_THAT(*status, HasSubstr("Seccomp:\t2"));
+  auto limits = fs::read_file(AT_FDCWD, ("/proc/" + std::to_string(child) + "/limits").c_str(), 1 << 16);
+  ASSERT_TRUE(limits) << limits.error().text();
+  EXPECT_THAT(*limits, ContainsRegex("Max cpu time +77 +82 "));
+  EXPECT_THAT(*limits, ContainsRegex("Max file size +8192 +8192 "));
 
   ::kill(parent, SIGKILL);
   ::waitpid(parent, nullptr, 0);
