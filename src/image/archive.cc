@@ -56,6 +56,14 @@ Result<UniqueFd> unpacked(UniqueFd file, int spool_fd) {
   return spool(*inflater, spool_fd);
 }
 
+// The processes that read strangers' bytes get this descriptor, and must not be able to change what it leads to.
+Result<UniqueFd> read_only(UniqueFd file) {
+  const int flags = ::fcntl(file.get(), F_GETFL);
+  if (flags < 0) return Error::from_errno(errno, "fcntl");
+  if ((flags & O_ACCMODE) == O_RDONLY) return file;
+  return sys::open_at(AT_FDCWD, str("/proc/self/fd/", file.get()).c_str(), O_RDONLY);
+}
+
 }  // namespace
 
 Result<Archive> Archive::open(const std::string& file, int spool_fd) {
@@ -68,7 +76,7 @@ Result<Archive> Archive::open(const std::string& file, int spool_fd) {
     StreamSource stream(input.get());
     input = TRY(spool(stream, spool_fd));
   }
-  input = TRY(unpacked(std::move(input), spool_fd));
+  input = TRY(read_only(TRY(unpacked(std::move(input), spool_fd))));
   status = TRY(sys::stat_fd(input.get(), file));
   if (status.st_size == 0) return Error::make(Code::corrupt, "the file is empty");
   Archive archive(std::move(input));

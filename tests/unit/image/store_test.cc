@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 
 #include "fixture.h"
+#include "image/archive.h"
 #include "image/catalog.h"
 
 namespace skink::image::test {
@@ -127,6 +128,25 @@ TEST_F(StoreTest, PackedArchivesAndPipesAreRead) {
 
   ::waitpid(writer, nullptr, 0);
   EXPECT_EQ(text_of(loaded), "loaded");
+}
+
+// What is handed to the processes that read strangers' bytes.
+TEST_F(StoreTest, AnArchiveIsOpenForReadingOnly) {
+  const std::string plain = oci_archive({.layers = {kBase}});
+  const UniqueFd spool(::open(top_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const auto mode_of = [&](const std::string& file) {
+    const auto opened = Archive::open(file, spool.get());
+    EXPECT_TRUE(opened) << opened.error().text();
+    return opened ? ::fcntl(opened->fd(), F_GETFL) & O_ACCMODE : -1;
+  };
+
+  EXPECT_EQ(mode_of(archive(plain)), O_RDONLY);
+  EXPECT_EQ(mode_of(archive(gzip(plain))), O_RDONLY) << "spooled";
+  const UniqueFd before(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
+  const UniqueFd writable(::open(archive(plain).c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_EQ(::dup2(writable.get(), STDIN_FILENO), STDIN_FILENO);
+  EXPECT_EQ(mode_of("-"), O_RDONLY);
+  ::dup2(before.get(), STDIN_FILENO);
 }
 
 TEST_F(StoreTest, TheHostsPlatformIsChosenFromAnIndex) {
