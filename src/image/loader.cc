@@ -5,6 +5,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/text.h"
 #include "image/importer.h"
 #include "image/layer_mount.h"
@@ -254,7 +256,8 @@ Result<bool> Loader::run(const std::vector<FoundImage>& images) {
     TRY(add(images[i]));
     staged[i] = TRY_CTX(stage(images[i]), "image ", images[i].id.text());
   }
-  if (!seen_.empty()) TRY(sync());
+  const bool any = std::any_of(staged.begin(), staged.end(), [](const auto& one) { return one.has_value(); });
+  if (any) TRY(sync());
   const auto lock = TRY(lock_store(store_fd_));
   for (std::size_t i = 0; i < images.size(); ++i) {
     if (!TRY(exists(stored.get(), images[i].id.hex()))) {

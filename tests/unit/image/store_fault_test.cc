@@ -2,6 +2,7 @@
 // Faults during a load: killed at any system call, no space, no inodes, many loads at once (F06, F14, F44).
 #include <sys/mount.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "fixture.h"
@@ -39,6 +40,35 @@ class Fault : public Scratch {
     return false;
   }
 };
+
+/// How often the loading process makes this system call.
+int count_calls(const std::string& store_path, const std::string& file, long call) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
+    ::raise(SIGSTOP);
+    auto store = Store::open(store_path);
+    ::_exit(store && store->load(file, {}) ? 0 : 1);
+  }
+  int status = 0;
+  int count = 0;
+  ::waitpid(child, &status, 0);
+  ::ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_TRACESYSGOOD);
+  for (;;) {
+    ::ptrace(PTRACE_SYSCALL, child, nullptr, nullptr);
+    ::waitpid(child, &status, 0);
+    if (WIFEXITED(status)) return WEXITSTATUS(status) == 0 ? count : -1;
+    __ptrace_syscall_info info{};
+    ::ptrace(PTRACE_GET_SYSCALL_INFO, child, sizeof info, &info);
+    if (info.op == PTRACE_SYSCALL_INFO_ENTRY && static_cast<long>(info.entry.nr) == call) ++count;
+  }
+}
+
+TEST_F(Fault, AnImageWithoutLayersIsOnTheDiskToo) {
+  EXPECT_EQ(count_calls(top_ + "/store", archive(oci_archive({.layers = {}, .ref_name = "bare:1"})), SYS_syncfs), 1);
+  EXPECT_EQ(count_calls(top_ + "/store", archive(oci_archive({.layers = {}, .ref_name = "bare:2"})), SYS_syncfs), 0)
+      << "nothing new but a name";
+}
 
 TEST_F(Fault, AKillAtAnySystemCallLeavesTheWholeImageOrNothing) {
   const std::string file = image();
