@@ -15,7 +15,6 @@ namespace {
 
 // root_nid has 16 bits, so the root's place is kept free from the start: behind the superblock.
 constexpr std::uint64_t kRootOffset = kSuperOffset + sizeof(SuperBlock);
-constexpr std::size_t kImpliedMost = 64U << 20;
 constexpr std::size_t kSharedMost = 255;
 
 template <typename T>
@@ -153,18 +152,14 @@ Result<void> DirectoryWriter::count_links() {
 
 Result<void> DirectoryWriter::write_implied() {
   std::vector<std::string> paths;
-  std::size_t size = 0;
+  ImpliedCount count;
   for (std::uint32_t number = 0; number < reached_.size(); ++number) {
     if (!reached_[number] || !tree_.directories[number].implied) continue;
-    size += tree_.directories[number].length + 1U;
-    if (size > kImpliedMost)
-      return Error::make(Code::unsupported, "more than ", kImpliedMost >> 20,
-                         " MiB of names of directories without an entry in one layer");
-    paths.push_back(tree_.path_of(number));
+    TRY(count.add(1, std::max<std::size_t>(tree_.directories[number].length, 1), "one layer"));
   }
-  std::sort(paths.begin(), paths.end());
-  std::string list;
-  for (const auto& path : paths) list.append(path).push_back('\0');
+  for (std::uint32_t number = 0; number < reached_.size(); ++number)
+    if (reached_[number] && tree_.directories[number].implied) paths.push_back(tree_.path_of(number));
+  const std::string list = TRY(format_implied(paths));
   header_.implied_length = list.size();
   if (!list.empty()) header_.implied_offset = std::uint64_t{TRY(file_.append(list))} * kBlock;
   return {};

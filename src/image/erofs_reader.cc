@@ -33,7 +33,6 @@ using erofs::xattr_size;
 using erofs::XattrEntry;
 using erofs::XattrHeader;
 
-constexpr std::size_t kImpliedMost = 256U << 20;
 constexpr std::size_t kLinkMost = 4096;
 
 Error damaged(std::string_view what) { return Error::make(Code::corrupt, "the layer's file is damaged: ", what); }
@@ -43,11 +42,17 @@ struct Found {
   Inode inode;
 };
 
+struct Entry {
+  std::uint64_t nid = 0;
+  std::string_view text;
+};
+
 class ErofsReader final : public LayerReader {
  public:
   static Result<std::unique_ptr<LayerReader>> create(UniqueFd file);
 
   Result<std::optional<LayerNode>> lookup(const std::string& path) const override;
+  Result<std::optional<LayerNode>> lookup_below(ino_t parent, const std::string& path) const override;
   Result<std::string> read_link(const std::string& path) const override;
   const std::vector<std::string>& implied() const override { return implied_; }
   bool hides_all_below() const override { return opaque_; }
@@ -62,11 +67,21 @@ class ErofsReader final : public LayerReader {
   Result<Found> inode_at(std::uint64_t nid) const;
   Result<std::optional<Found>> find(const std::string& path) const;
   Result<std::optional<std::uint64_t>> find_in(const Found& directory, std::string_view name) const;
-  Result<std::string> directory_block(const Found& directory, std::uint64_t block) const;
+  Result<void> read_directory_block(const Found& directory, std::uint64_t block) const;
+  Result<LayerNode> describe(const Found& found) const;
   Result<bool> is_opaque(const Found& directory) const;
   Result<void> read_front();
 
+  // The directory and the block of it that were read last: who asks for many names asks for them in order.
+  struct Last {
+    std::optional<Found> directory;
+    std::optional<std::uint64_t> block;
+    std::string bytes;
+    std::vector<Entry> entries;  // in `bytes`
+  };
+
   UniqueFd file_;
+  mutable Last last_;
   SuperBlock super_;
   std::vector<std::string> implied_;
   bool opaque_ = false;
@@ -91,17 +106,6 @@ Result<Found> ErofsReader::inode_at(std::uint64_t nid) const {
   return Found{nid, TRY(read_inode(reader(), nid))};
 }
 
-Result<std::string> ErofsReader::directory_block(const Found& directory, std::uint64_t block) const {
-  const std::uint64_t from = block * kBlock;
-  const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(kBlock, directory.inode.size - from));
-  return read_data(reader(), directory.nid, directory.inode, from, count);
-}
-
-struct Entry {
-  std::uint64_t nid = 0;
-  std::string_view text;
-};
-
 Result<std::vector<Entry>> entries_of(std::string_view block) {
   DirEntry first;
   if (block.size() < sizeof first) return damaged("a directory is too short");
@@ -124,14 +128,26 @@ Result<std::vector<Entry>> entries_of(std::string_view block) {
   return entries;
 }
 
+Result<void> ErofsReader::read_directory_block(const Found& directory, std::uint64_t block) const {
+  if (last_.block == block && last_.directory && last_.directory->nid == directory.nid) return {};
+  const std::uint64_t from = block * kBlock;
+  const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(kBlock, directory.inode.size - from));
+  last_ = Last{};
+  last_.bytes = TRY(read_data(reader(), directory.nid, directory.inode, from, count));
+  last_.entries = TRY(entries_of(last_.bytes));
+  last_.directory = directory;
+  last_.block = block;
+  return {};
+}
+
 // The last block whose first name is not behind `name` holds it, if any does.
 Result<std::optional<std::uint64_t>> ErofsReader::find_in(const Found& directory, std::string_view name) const {
   std::uint64_t low = 0;
   std::uint64_t high = (directory.inode.size + kBlock - 1) / kBlock;
-  while (low < high) {
-    const std::uint64_t middle = low + (high - low) / 2;
-    const std::string block = TRY(directory_block(directory, middle));
-    const auto entries = TRY(entries_of(block));
+  const bool again = last_.block && last_.directory->nid == directory.nid && *last_.block < high;
+  for (std::uint64_t middle = again ? *last_.block : high / 2; low < high; middle = low + (high - low) / 2) {
+    TRY(read_directory_block(directory, middle));
+    const auto& entries = last_.entries;
     const auto found = std::lower_bound(entries.begin(), entries.end(), name,
                                         [](const Entry& a, std::string_view b) { return a.text < b; });
     if (found != entries.end() && found->text == name) return std::optional(found->nid);
@@ -181,12 +197,10 @@ Result<bool> ErofsReader::is_opaque(const Found& directory) const {
   return false;
 }
 
-Result<std::optional<LayerNode>> ErofsReader::lookup(const std::string& path) const {
-  const auto found = TRY(find(path));
-  if (!found) return std::optional<LayerNode>();
-  const Inode& inode = found->inode;
+Result<LayerNode> ErofsReader::describe(const Found& found) const {
+  const Inode& inode = found.inode;
   LayerNode node;
-  node.status.st_ino = found->nid;
+  node.status.st_ino = found.nid;
   node.status.st_mode = inode.mode;
   node.status.st_nlink = inode.links;
   node.status.st_uid = inode.uid;
@@ -194,8 +208,23 @@ Result<std::optional<LayerNode>> ErofsReader::lookup(const std::string& path) co
   node.status.st_size = static_cast<off_t>(inode.size);
   node.status.st_mtim = {.tv_sec = inode.mtime, .tv_nsec = inode.mtime_ns};
   node.whiteout = S_ISCHR(inode.mode) && inode.start == 0;
-  if (node.is_directory()) node.opaque = TRY(is_opaque(*found));
-  return std::optional(node);
+  if (node.is_directory()) node.opaque = TRY(is_opaque(found));
+  return node;
+}
+
+Result<std::optional<LayerNode>> ErofsReader::lookup(const std::string& path) const {
+  const auto found = TRY(find(path));
+  if (!found) return std::optional<LayerNode>();
+  return std::optional(TRY(describe(*found)));
+}
+
+Result<std::optional<LayerNode>> ErofsReader::lookup_below(ino_t parent, const std::string& path) const {
+  const bool again = last_.directory && last_.directory->nid == parent;
+  const Found directory = again ? *last_.directory : TRY(inode_at(parent));
+  if (!S_ISDIR(directory.inode.mode)) return std::optional<LayerNode>();
+  const auto nid = TRY(find_in(directory, std::string_view(path).substr(path.rfind('/') + 1)));
+  if (!nid) return std::optional<LayerNode>();
+  return std::optional(TRY(describe(TRY(inode_at(*nid)))));
 }
 
 Result<std::string> ErofsReader::read_link(const std::string& path) const {
@@ -216,16 +245,12 @@ Result<void> ErofsReader::read_front() {
   const auto status = TRY(sys::stat_fd(file_.get(), "layer"));
   const auto whole = static_cast<std::uint64_t>(status.st_size);
   if (whole != std::uint64_t{super_.blocks} * kBlock) return damaged("it has not the size that it says");
-  if (header.implied_length > kImpliedMost || header.implied_offset > whole ||
+  if (header.implied_length > kImpliedBytesMost || header.implied_offset > whole ||
       header.implied_length > whole - header.implied_offset)
     return damaged("its list of implied directories has no place");
   std::string list(header.implied_length, '\0');
   TRY(read_at(header.implied_offset, list.data(), list.size()));
-  for (std::size_t at = 0; at < list.size();) {
-    const std::size_t end = std::min(list.find('\0', at), list.size());
-    implied_.push_back(list.substr(at, end - at));
-    at = end + 1;
-  }
+  implied_ = TRY(parse_implied(list));
   size_ = static_cast<std::int64_t>(header.bytes);
   opaque_ = TRY(is_opaque(TRY(inode_at(super_.root_nid))));
   return {};

@@ -69,6 +69,12 @@ class LayerReader {
   virtual ~LayerReader() = default;
   /// Nothing when the layer says nothing about `path` itself. Never follows a link.
   virtual Result<std::optional<LayerNode>> lookup(const std::string& path) const = 0;
+  /// The same where `parent` is the st_ino that a lookup said of the directory that `path` is in: one step, not a walk
+  /// from the root, where the layer's form allows that.
+  virtual Result<std::optional<LayerNode>> lookup_below(ino_t parent, const std::string& path) const {
+    (void)parent;
+    return lookup(path);
+  }
   virtual Result<std::string> read_link(const std::string& path) const = 0;
   /// Directories without an entry of their own, in no order; "" is the root.
   [[nodiscard]] virtual const std::vector<std::string>& implied() const = 0;

@@ -2,8 +2,12 @@
 // The files of a stored layer, as its writer and its reader know them.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "base/result.h"
 
 namespace skink::image {
 
@@ -13,6 +17,26 @@ inline constexpr char kDescriptionName[] = "layer.json";  ///< size, opaque
 /// How overlayfs marks a directory that hides those of the same path below it
 /// (Documentation/filesystems/overlayfs.rst).
 inline constexpr char kOpaqueXattr[] = "trusted.overlay.opaque";
+
+/// Of the implied directories of a layer, and of all layers of an image: each costs a look into each layer.
+inline constexpr std::size_t kImpliedMost = 100'000;
+inline constexpr std::size_t kImpliedBytesMost = 64U << 20;  ///< of their paths, each with its NUL
+
+/// Counts implied directories against these limits.
+class ImpliedCount {
+ public:
+  Result<void> add(std::size_t paths, std::size_t bytes, std::string_view of_what);
+
+ private:
+  std::size_t paths_ = 0;
+  std::size_t bytes_ = 0;
+};
+
+/// The list of implied directories as it is stored: `paths`, which are sorted here.
+Result<std::string> format_implied(std::vector<std::string>& paths);
+/// The paths again. A list that format_implied() would not make is an error: too long, out of order, with names that
+/// cannot be.
+Result<std::vector<std::string>> parse_implied(std::string_view list);
 
 /// Shallow ones first, so that one inside of what another hides is found to be needless in any order of the tar.
 void sort_whiteouts(std::vector<std::string>& paths);

@@ -17,8 +17,6 @@
 namespace skink::image {
 namespace {
 
-constexpr std::size_t kImpliedMost = 256U << 20;
-
 class TreeReader final : public LayerReader {
  public:
   TreeReader(UniqueFd root, std::vector<std::string> implied, bool opaque, std::int64_t size)
@@ -67,13 +65,7 @@ Result<std::string> TreeReader::read_link(const std::string& path) const {
 Result<std::unique_ptr<LayerReader>> open_layer(UniqueFd layer_fd) {
   const std::string text = TRY(fs::read_file(layer_fd.get(), kDescriptionName, oci::kDocumentLimit));
   const auto json = TRY_CTX(oci::parse_json(text), std::string_view(kDescriptionName));
-  const std::string list = TRY(fs::read_file(layer_fd.get(), kImpliedName, kImpliedMost));
-  std::vector<std::string> implied;
-  for (std::size_t at = 0; at < list.size();) {
-    const std::size_t end = std::min(list.find('\0', at), list.size());
-    implied.push_back(list.substr(at, end - at));
-    at = end + 1;
-  }
+  auto implied = TRY(parse_implied(TRY(fs::read_file(layer_fd.get(), kImpliedName, kImpliedBytesMost))));
   UniqueFd root = TRY(sys::open_beneath(layer_fd.get(), kTreeName, O_RDONLY | O_DIRECTORY));
   return std::unique_ptr<LayerReader>(std::make_unique<TreeReader>(
       std::move(root), std::move(implied), oci::get_bool(json, "opaque"), oci::get_int(json, "size")));

@@ -396,10 +396,7 @@ Result<void> TreeWriter::finish_directories() {
 }
 
 Result<void> TreeWriter::write_description() {
-  std::sort(implied_.begin(), implied_.end());
-  std::string list;
-  for (const auto& path : implied_) list.append(path).push_back('\0');
-  TRY(fs::write_file_atomic(layer_.get(), kImpliedName, list, 0600));
+  TRY(fs::write_file_atomic(layer_.get(), kImpliedName, TRY(format_implied(implied_)), 0600));
   oci::Json json;
   json["size"] = bytes_;
   json["opaque"] = directories_[root_inode_].opaque;
@@ -416,13 +413,6 @@ Result<void> TreeWriter::finish() {
 }
 
 }  // namespace
-
-void sort_whiteouts(std::vector<std::string>& paths) {
-  const auto key = [](const std::string& path) {
-    return std::pair(std::count(path.begin(), path.end(), '/'), std::string_view(path));
-  };
-  std::sort(paths.begin(), paths.end(), [&](const auto& a, const auto& b) { return key(a) < key(b); });
-}
 
 Result<std::unique_ptr<LayerWriter>> make_layer_writer(UniqueFd layer_fd) {
   return TreeWriter::create(std::move(layer_fd));

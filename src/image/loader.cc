@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/text.h"
 #include "image/importer.h"
+#include "image/layer_files.h"
 #include "image/layer_mount.h"
 #include "image/records.h"
 #include "image/scaffold.h"
@@ -186,6 +188,7 @@ Result<Loader::Staged> Loader::stage(const FoundImage& image) {
   std::vector<std::unique_ptr<LayerReader>> readers;
   std::vector<const LayerReader*> topmost_first;
   std::set<std::string> distinct;
+  ImpliedCount implied;
   ImageFacts facts;
   bool hidden = false;
   for (auto layer = image.layers.rbegin(); layer != image.layers.rend(); ++layer) {
@@ -194,6 +197,10 @@ Result<Loader::Staged> Loader::stage(const FoundImage& image) {
     if (!distinct.insert(hex).second) continue;
     readers.push_back(TRY_CTX(open_stored(store_fd_, kLayers, hex), "layer sha256:", hex));
     topmost_first.push_back(readers.back().get());
+    const auto& list = readers.back()->implied();
+    const std::size_t bytes = std::accumulate(list.begin(), list.end(), list.size(),
+                                              [](std::size_t sum, const auto& path) { return sum + path.size(); });
+    TRY(implied.add(list.size(), bytes, "the layers of an image"));
     facts.size += readers.back()->size();
     if (!hidden) facts.lowers.push_back(layer->diff_id);
     // overlayfs does not look for an opaque mark on the root of a lower.

@@ -5,12 +5,14 @@
 #include <array>
 #include <map>
 
+#include "image/layer_files.h"
 #include "image/path.h"
 
 namespace skink::image {
 namespace {
 
 constexpr int kLinksMost = 40;
+constexpr std::size_t kKnownMost = 64U << 20;  // bytes that a view remembers
 
 bool is_implied(const LayerReader& layer, const std::string& path) {
   const auto& list = layer.implied();
@@ -25,42 +27,74 @@ MergedView::MergedView(std::vector<const LayerReader*> layers) : layers_(std::mo
   if (bottom != layers_.end()) layers_.erase(bottom + 1, layers_.end());
 }
 
-// What overlayfs makes of `path`, whose parent directory merges from `parent.sources`.
-Result<std::optional<MergedView::Node>> MergedView::step(const Node& parent, const std::string& path) const {
+// What overlayfs makes of `path`, where `look` sees it in each of these places.
+Result<std::optional<MergedView::Node>> MergedView::merge(
+    const std::vector<Source>& places, const std::string& path,
+    const std::function<Result<std::optional<LayerNode>>(const Source&)>& look) const {
   std::optional<Node> found;
-  for (const std::size_t layer : parent.sources) {
-    const auto here = TRY(layers_[layer]->lookup(path));
+  bool described = false;  // by a layer that has an entry for it
+  for (const Source& place : places) {
+    const auto here = TRY(look(place));
     if (!here) continue;
     if (here->whiteout) break;
+    const Source source{place.layer, here->status.st_ino};
     if (!here->is_directory()) {
-      if (!found) found = Node{*here, {layer}, layer};
+      if (!found) found = Node{*here, {source}, place.layer};
       break;
     }
+    const bool has_entry = !described && !is_implied(*layers_[place.layer], path);
     if (!found) {
-      found = Node{*here, {}, layer};
-    } else if (is_implied(*layers_[found->described_by], path) && !is_implied(*layers_[layer], path)) {
+      found = Node{*here, {}, place.layer};
+    } else if (has_entry) {
       found->node = *here;
-      found->described_by = layer;
+      found->described_by = place.layer;
     }
-    found->sources.push_back(layer);
+    described = described || has_entry;
+    found->sources.push_back(source);
     if (here->opaque) break;
   }
   return found;
 }
 
+Result<std::optional<MergedView::Node>> MergedView::look_at_root() const {
+  std::vector<Source> all;
+  for (std::size_t i = 0; i < layers_.size(); ++i) all.push_back({i, 0});
+  return merge(all, "", [&](const Source& place) { return layers_[place.layer]->lookup(""); });
+}
+
+Result<std::optional<MergedView::Node>> MergedView::step(const Node& parent, const std::string& path) const {
+  return merge(parent.sources, path,
+               [&](const Source& place) { return layers_[place.layer]->lookup_below(place.inode, path); });
+}
+
+void MergedView::keep(const std::string& path, const std::optional<Node>& node) {
+  known_[path] = node;
+  known_bytes_ += path.size() + sizeof(Node) + (node ? node->sources.size() * sizeof(Source) : 0);
+}
+
+// Up to what is known, then down again: a loop, as names may be deep.
 Result<std::optional<MergedView::Node>> MergedView::lookup(const std::string& path) {
-  if (const auto known = directories_.find(path); known != directories_.end()) return known->second;
-  std::optional<Node> found;
-  if (path.empty()) {
-    Node all;
-    for (std::size_t i = 0; i < layers_.size(); ++i) all.sources.push_back(i);
-    found = TRY(step(all, path));
-  } else {
-    const auto parent = TRY(lookup(split_path(path).first));
-    if (parent && parent->node.is_directory()) found = TRY(step(*parent, path));
+  if (known_bytes_ > kKnownMost) {
+    known_.clear();
+    known_bytes_ = 0;
   }
-  if (found && found->node.is_directory()) directories_[path] = found;
-  return found;
+  if (!known_.contains("")) keep("", TRY(look_at_root()));
+  std::size_t end = path.size();
+  auto known = known_.find(path);
+  while (known == known_.end()) {
+    const std::size_t slash = path.rfind('/', end - 1);
+    end = slash == path.npos ? 0 : slash;
+    known = known_.find(path.substr(0, end));
+  }
+  std::optional<Node> here = known->second;
+  while (end < path.size()) {
+    end = std::min(path.find('/', end + 1), path.size());
+    const std::string next = path.substr(0, end);
+    if (here && here->node.is_directory()) here = TRY(step(*here, next));
+    else here.reset();
+    keep(next, here);
+  }
+  return here;
 }
 
 Result<std::optional<std::string>> MergedView::resolve_directory(const std::string& path) {
@@ -141,15 +175,17 @@ class Scaffold {
   MergedView view_;
   LayerWriter& writer_;
   std::map<std::string, Attributes> directories_;  // in the order of names: parents first
+  ImpliedCount count_;                             // of them
 };
 
 // `path`, which no link is part of, and its ancestors. A directory of the image keeps the image's attributes, since the
 // scaffold is topmost and its are seen.
 Result<void> Scaffold::add_directory(const std::string& path, mode_t mode) {
-  if (directories_.contains(path)) return {};
-  if (!path.empty()) TRY(add_directory(split_path(path).first, 0755));
-  const auto node = TRY(view_.lookup(path));
-  directories_[path] = node && node->node.is_directory() ? attributes_of(node->node) : plain(mode);
+  for (std::string at = path; !directories_.contains(at); at = split_path(at).first) {
+    TRY(count_.add(1, at.size() + 1, "the layers of an image"));
+    const auto node = TRY(view_.lookup(at));
+    directories_[at] = node && node->node.is_directory() ? attributes_of(node->node) : plain(at == path ? mode : 0755);
+  }
   return {};
 }
 
@@ -158,7 +194,7 @@ Result<void> Scaffold::add_implied() {
   for (const auto* layer : layers_)
     for (const auto& path : layer->implied()) {
       const auto node = TRY(view_.lookup(path));
-      if (node && node->node.is_directory() && node->described_by != node->sources.front())
+      if (node && node->node.is_directory() && node->described_by != node->sources.front().layer)
         TRY(add_directory(path, 0755));
     }
   return {};

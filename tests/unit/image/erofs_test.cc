@@ -6,6 +6,7 @@
 #include "fixture.h"
 #include "image/erofs_format.h"
 #include "image/layer.h"
+#include "image/layer_files.h"
 #include "image/unpack.h"
 #include "sys/file.h"
 
@@ -137,6 +138,70 @@ TEST_F(Erofs, LimitsAreSaid) {
   EXPECT_THAT(write({spec}), HasSubstr("entry f: set xattr user.k: "));
   const auto many = write_layer(new_file().get(), tar({file("a"), file("b"), file("c")}), 2);
   EXPECT_THAT(many.error().text(), HasSubstr("more than 2 entries in one layer"));
+}
+
+TEST_F(Erofs, ADirectoryIsFoundFromWhatWasFoundBefore) {
+  std::vector<TarSpec> entries{directory("d/"), symlink("l", "d")};
+  for (int i = 0; i < 3000; ++i) entries.push_back(file("d/name-" + std::to_string(i)));
+  ASSERT_EQ(write(entries), "");
+  const ino_t d = (*reader_->lookup("d"))->status.st_ino;
+
+  for (const int step : {1, 1709})
+    for (int i = 0; i < 3000; ++i) {
+      const std::string path = "d/name-" + std::to_string(i * step % 3000);
+      const auto below = reader_->lookup_below(d, path);
+      ASSERT_TRUE(below && *below) << path;
+      EXPECT_EQ((*below)->status.st_ino, (*reader_->lookup(path))->status.st_ino) << path;
+      EXPECT_FALSE(*reader_->lookup_below(d, path + "x")) << path;
+    }
+  EXPECT_FALSE(*reader_->lookup_below(d, "d/"));
+  EXPECT_FALSE(*reader_->lookup_below((*reader_->lookup("l"))->status.st_ino, "l/name-1")) << "not a directory";
+  EXPECT_FALSE(reader_->lookup_below(1U << 30, "d/name-1")) << "beyond the end";
+}
+
+TEST(Implied, TheListIsTakenOnlyAsItIsWritten) {
+  const auto nul = [](std::vector<std::string> paths) {
+    std::string list;
+    for (const auto& path : paths) list.append(path).push_back('\0');
+    return list;
+  };
+  std::string deep = "d", deeper;
+  for (int i = 1; i < 512; ++i) deep += "/d";
+  deeper = deep + "/d";
+  std::string many;
+  for (int i = 100'000; i <= 200'000; ++i) many.append(std::to_string(i)).push_back('\0');
+
+  EXPECT_THAT(*parse_implied(nul({"", "a", "a/b", deep})), ElementsAre("", "a", "a/b", deep));
+  for (const auto& list : {nul({"a", ""}), nul({"b", "a"}), nul({"a", "a"}), nul({"a/"}), nul({"/a"}), nul({"a//b"}),
+                           nul({"a/../b"}), nul({"."}), nul({std::string(256, 'n')}), nul({deeper}), std::string("a"),
+                           many, std::string((64U << 20) + 1, '\0')})
+    EXPECT_FALSE(parse_implied(list)) << list.substr(0, 20);
+  std::vector<std::string> paths = components(many);
+  EXPECT_THAT(format_implied(paths).error().text(),
+              HasSubstr("more than 100000 directories without an entry of their own in one layer"));
+}
+
+TEST_F(Erofs, AnImpliedListOutOfOrderIsRefused) {
+  ASSERT_EQ(write({file("aa/f"), file("bb/f")}), "");
+  erofs::LayerHeader header;
+  ASSERT_EQ(::pread(file_.get(), &header, sizeof header, 0), static_cast<ssize_t>(sizeof header));
+  ASSERT_EQ(::pwrite(file_.get(), "\0cc\0bb\0", 7, static_cast<off_t>(header.implied_offset)), 7);
+
+  const auto reader = open_erofs_layer(std::move(*sys::dup_fd(file_.get())));
+
+  ASSERT_FALSE(reader);
+  EXPECT_THAT(reader.error().text(), HasSubstr("list of implied directories is damaged: it is not sorted"));
+}
+
+// One entry implies up to 512 directories.
+TEST_F(Erofs, ImpliedDirectoriesHaveALimit) {
+  std::vector<TarSpec> entries;
+  for (int i = 0; i < 201; ++i) {
+    std::string name = std::to_string(i);
+    for (int depth = 0; depth < 500; ++depth) name += "/d";
+    entries.push_back(file(name));
+  }
+  EXPECT_THAT(write(entries), HasSubstr("more than 100000 directories without an entry of their own in one layer; "));
 }
 
 TEST(ErofsXattrs, KnowTheirPrefixes) {

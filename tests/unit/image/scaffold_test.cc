@@ -1,11 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
 // The scaffold, seen through a real overlay mount.
+#include "image/scaffold.h"
+
+#include <sys/mman.h>
 #include <sys/mount.h>
+
+#include <algorithm>
 
 #include "fixture.h"
 
 namespace skink::image::test {
 namespace {
+
+/// A layer in which every path of the list is a directory, that counts how it is asked.
+class Counted final : public LayerReader {
+ public:
+  explicit Counted(std::vector<std::string> implied) : implied_(std::move(implied)) {}
+  Result<std::optional<LayerNode>> lookup(const std::string& path) const override {
+    ++walks;
+    return node_at(path);
+  }
+  Result<std::optional<LayerNode>> lookup_below(ino_t, const std::string& path) const override {
+    ++steps;
+    return node_at(path);
+  }
+  Result<std::string> read_link(const std::string&) const override { return std::string(); }
+  const std::vector<std::string>& implied() const override { return implied_; }
+  bool hides_all_below() const override { return false; }
+  std::int64_t size() const override { return 0; }
+
+  mutable std::size_t walks = 0, steps = 0;
+
+ private:
+  std::optional<LayerNode> node_at(const std::string& path) const {
+    if (!std::binary_search(implied_.begin(), implied_.end(), path)) return std::nullopt;
+    LayerNode node;
+    node.status.st_mode = S_IFDIR | 0755;
+    return node;
+  }
+  std::vector<std::string> implied_;
+};
+
+TEST(ScaffoldCost, EachImpliedDirectoryIsOneStepInEachLayerHoweverDeepItIs) {
+  std::vector<std::string> paths{"", "d"};
+  for (int i = 1; i < 400; ++i) paths.push_back(paths.back() + "/d");
+  const Counted top(paths), bottom(paths);
+  const auto writer = make_erofs_writer(UniqueFd(::memfd_create("scaffold", MFD_CLOEXEC)), LayerUuid{});
+
+  ASSERT_TRUE(write_scaffold({&top, &bottom}, **writer));
+
+  for (const Counted* layer : {&top, &bottom}) {
+    EXPECT_EQ(layer->walks, 1u) << "for the root";
+    EXPECT_LE(layer->steps, 400u + 20) << "and what every image is to have";
+  }
+}
 
 class Scaffold : public Scratch {
  protected:
