@@ -168,7 +168,10 @@ Result<void> DirectoryWriter::write_implied() {
 Result<std::string> DirectoryWriter::xattrs_of(std::uint32_t number) const {
   const auto& directory = tree_.directories[number];
   Xattrs xattrs;
-  if (directory.xattrs != 0) xattrs = tree_.directory_xattrs[directory.xattrs - 1];
+  if (directory.xattrs != 0) {
+    const auto& values = tree_.directory_xattrs[directory.xattrs - 1].values;
+    xattrs.assign(values.begin(), values.end());
+  }
   if (directory.opaque) xattrs.emplace_back(kOpaqueXattr, "y");
   return pack_xattrs(xattrs);
 }

@@ -23,7 +23,6 @@ constexpr std::array<Prefix, 5> kPrefixes{{{"user.", 1, false},
                                            {"security.", 6, false}}};
 constexpr std::size_t kNameMost = 255;
 constexpr std::size_t kValueMost = 0xffff;
-constexpr std::size_t kAllMost = 0xfffeU * 4;  // what an inode's count can say
 
 const Prefix* prefix_of(std::string_view name) {
   for (const Prefix& prefix : kPrefixes)
@@ -48,7 +47,7 @@ Result<std::string> pack_xattrs(const Xattrs& xattrs) {
                            static_cast<std::uint16_t>(value.size())};
     packed.append(reinterpret_cast<const char*>(&entry), sizeof entry).append(rest).append(value);
     packed.resize((packed.size() + 3) / 4 * 4);
-    if (packed.size() > kAllMost) return Error::from_errno(ENOSPC, "set xattr ", printable(name));
+    if (packed.size() > kXattrsOfInodeMost) return Error::from_errno(ENOSPC, "set xattr ", printable(name));
   }
   return packed;
 }

@@ -101,6 +101,8 @@ struct LayerHeader {
 static_assert(sizeof(LayerHeader) == 32);
 
 using Xattrs = std::vector<std::pair<std::string, std::string>>;
+/// Bytes of extended attributes behind the header: what an inode's count can say.
+inline constexpr std::size_t kXattrsOfInodeMost = 0xfffeU * 4;
 /// Extended attributes as they lie behind the header, one after the other; the later of two with one name wins.
 /// Names that EROFS has no prefix for, and what is too long, are errors.
 Result<std::string> pack_xattrs(const Xattrs& xattrs);

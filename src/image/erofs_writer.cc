@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <deque>
 
 #include "base/text.h"
 #include "image/block_file.h"
@@ -26,7 +27,10 @@ using erofs::Inode;
 using erofs::kBlock;
 using erofs::LayerTree;
 
-constexpr int kLinksMost = 40;                    // as the kernel: man 7 path_resolution
+constexpr std::size_t kLinksMost = 40;              // as the kernel: man 7 path_resolution
+constexpr std::size_t kLinkStepsMost = 4096;        // components that the links of one path add to it
+constexpr std::size_t kLinkBytesMost = 256U << 20;  // of targets that are followed in one layer, and for each link:
+constexpr std::size_t kLinkBytes = 64;
 constexpr std::size_t kDeferredMost = 64U << 20;  // bytes of names of whiteouts, kept until the end
 constexpr std::size_t kXattrsMost = 32U << 20;    // bytes of directories' extended attributes, kept likewise
 constexpr std::size_t kDataBuffer = 256U << 10;
@@ -49,9 +53,10 @@ class ErofsWriter final : public LayerWriter {
   enum class Missing { make, refuse, look };  // refuse: make, but replace nothing
 
   Result<std::uint32_t> resolve(const std::string& path, Missing missing = Missing::make);
-  Result<std::uint32_t> enter(std::uint32_t directory, const std::string& name, Missing missing);
+  Result<std::uint32_t> enter(std::uint32_t directory, std::string_view name, Missing missing);
   Result<const LayerTree::Name*> find_target(const std::string& target);
   Result<std::string> read_link(const LayerTree::Name& name);
+  Result<void> spend_on_link(std::size_t bytes);
   Result<void> put(std::uint32_t directory, const std::string& name, FileType type, std::uint32_t node);
   Result<void> write_node(const std::string& path, FileType type, Inode inode, const Attributes& attributes,
                           std::string_view tail);
@@ -71,6 +76,7 @@ class ErofsWriter final : public LayerWriter {
   std::vector<std::string> whiteouts_, opaques_;
   std::size_t deferred_ = 0;
   std::size_t xattr_bytes_ = 0;
+  std::size_t link_bytes_ = 0;
   std::uint64_t bytes_ = 0;
   std::string buffer_;
 };
@@ -95,7 +101,7 @@ Result<std::string> ErofsWriter::read_link(const LayerTree::Name& name) {
 }
 
 // The directory `name` in `directory`; what is missing or in the way becomes an implied one.
-Result<std::uint32_t> ErofsWriter::enter(std::uint32_t directory, const std::string& name, Missing missing) {
+Result<std::uint32_t> ErofsWriter::enter(std::uint32_t directory, std::string_view name, Missing missing) {
   const auto* there = tree_.find(directory, name);
   if (there != nullptr && there->type == FileType::directory) return there->target;
   if (missing == Missing::look) return Error::from_errno(there == nullptr ? ENOENT : ENOTDIR, printable(name));
@@ -104,27 +110,51 @@ Result<std::uint32_t> ErofsWriter::enter(std::uint32_t directory, const std::str
   return tree_.put_directory(directory, name);
 }
 
+// Links cost the tar a few bytes and each path through them the whole walk.
+Result<void> ErofsWriter::spend_on_link(std::size_t bytes) {
+  link_bytes_ += kLinkBytes + bytes;
+  if (link_bytes_ > kLinkBytesMost)
+    return Error::make(Code::unsupported, "paths through symbolic links of more than ", kLinkBytesMost >> 20,
+                       " MiB in one layer");
+  return {};
+}
+
+// Components of `text` onto a stack, the first on top.
+void push_components(std::vector<std::string_view>& stack, std::string_view text) {
+  for (std::size_t end = text.size();;) {
+    const std::size_t slash = text.substr(0, end).rfind('/');
+    const std::size_t begin = slash == text.npos ? 0 : slash + 1;
+    const std::string_view name = text.substr(begin, end - begin);
+    if (!name.empty() && name != ".") stack.push_back(name);
+    if (slash == text.npos) return;
+    end = slash;
+  }
+}
+
 // The directory at `path`, walked as the kernel would below the root: a path may lead through links of the layer
 // itself.
 Result<std::uint32_t> ErofsWriter::resolve(const std::string& path, Missing missing) {
   if (parent_ && parent_->first == path) return parent_->second;
-  std::vector<std::string> todo = components_of(path);
-  std::reverse(todo.begin(), todo.end());
+  std::vector<std::string_view> todo;
+  std::deque<std::string> targets;  // that names in `todo` are from
+  push_components(todo, path);
   std::uint32_t here = LayerTree::kRoot;
-  for (int links = 0; !todo.empty();) {
-    const std::string name = std::move(todo.back());
+  for (std::size_t steps = 0; !todo.empty();) {
+    const std::string_view name = todo.back();
     todo.pop_back();
-    if (name == ".") continue;
     if (name == "..") {
       here = tree_.directories[here].parent;
       continue;
     }
     if (const auto* there = tree_.find(here, name); there != nullptr && there->type == FileType::symlink) {
-      if (++links > kLinksMost) return Error::from_errno(ELOOP, printable(path));
-      const std::string target = TRY(read_link(*there));
-      if (target.starts_with('/')) here = LayerTree::kRoot;
-      const auto more = components_of(target);
-      todo.insert(todo.end(), more.rbegin(), more.rend());
+      if (targets.size() == kLinksMost) return Error::from_errno(ELOOP, printable(path));
+      targets.push_back(TRY(read_link(*there)));
+      TRY(spend_on_link(targets.back().size()));
+      if (targets.back().starts_with('/')) here = LayerTree::kRoot;
+      const std::size_t before = todo.size();
+      push_components(todo, targets.back());
+      steps += todo.size() - before;
+      if (steps > kLinkStepsMost) return Error::from_errno(ELOOP, printable(path));
       continue;
     }
     here = TRY(enter(here, name, missing));
@@ -144,16 +174,20 @@ Result<void> ErofsWriter::set_xattrs(LayerTree::Directory& directory, const erof
     tree_.directory_xattrs.emplace_back();
     directory.xattrs = static_cast<std::uint32_t>(tree_.directory_xattrs.size());
   }
-  auto& list = tree_.directory_xattrs[directory.xattrs - 1];
+  auto& all = tree_.directory_xattrs[directory.xattrs - 1];
   for (const auto& [name, value] : xattrs) {
-    xattr_bytes_ += name.size() + value.size() + sizeof xattrs.front();
-    list.emplace_back(name, value);
+    // Whatever does not fit is said here, where the entry is known.
+    const std::size_t packed = TRY(erofs::pack_xattrs({{name, value}})).size();
+    const auto [there, is_new] = all.values.try_emplace(name);
+    const std::size_t before = is_new ? 0 : TRY(erofs::pack_xattrs({{name, there->second}})).size();
+    all.packed += packed - before;
+    xattr_bytes_ += packed - before + (is_new ? sizeof xattrs.front() : 0);
+    there->second = value;
+    if (all.packed > erofs::kXattrsOfInodeMost) return Error::from_errno(ENOSPC, "set xattr ", printable(name));
   }
   if (xattr_bytes_ > kXattrsMost)
     return Error::make(Code::unsupported, "more than ", kXattrsMost >> 20,
                        " MiB of extended attributes on the directories of one layer");
-  // Whatever does not fit is said here, where the entry is known.
-  TRY(erofs::pack_xattrs(list));
   return {};
 }
 

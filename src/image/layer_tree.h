@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <ctime>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -68,7 +69,12 @@ class LayerTree {
   std::deque<Directory> directories;
   std::deque<Name> names;
   std::deque<Node> nodes;
-  std::vector<Xattrs> directory_xattrs;
+  /// What all entries of one directory set.
+  struct DirectoryXattrs {
+    std::map<std::string, std::string> values;
+    std::size_t packed = 0;  ///< bytes that they take in an inode
+  };
+  std::vector<DirectoryXattrs> directory_xattrs;
 
  private:
   [[nodiscard]] std::uint64_t hash(std::uint32_t directory, std::string_view name) const;

@@ -130,6 +130,13 @@ TEST_F(Erofs, LimitsAreSaid) {
   std::string step;
   for (int i = 0; i < 400; ++i) step += "d/";
   EXPECT_THAT(write({directory(step), symlink("l", step), directory("l/" + step)}), HasSubstr("File name too long"));
+  // Forty links are few, the components of their targets need not be.
+  std::string up_and_down;
+  for (int i = 0; i < 800; ++i) up_and_down += "d/../";
+  EXPECT_THAT(write({symlink("a", up_and_down + "b"), symlink("b", up_and_down + "c"), symlink("c", up_and_down + "d"),
+                     file("a/f")}),
+              HasSubstr("entry a/f: a: Too many levels of symbolic links"));
+  EXPECT_EQ(write({symlink("b", up_and_down + "c"), symlink("c", up_and_down + "d"), file("b/f")}), "");
   EXPECT_THAT(write({symlink("l", std::string(300, 'n')), file("l/f")}), HasSubstr("File name too long"));
   EXPECT_THAT(write({hardlink("h", "no/such")}), HasSubstr("hard link to \"no/such\", which is not in this layer"));
   EXPECT_THAT(write({directory("d"), hardlink("h", "d")}), HasSubstr("hard link to the directory \"d\""));
@@ -202,6 +209,37 @@ TEST_F(Erofs, ImpliedDirectoriesHaveALimit) {
     entries.push_back(file(name));
   }
   EXPECT_THAT(write(entries), HasSubstr("more than 100000 directories without an entry of their own in one layer; "));
+}
+
+TEST_F(Erofs, PathsThroughLinksHaveALimitInALayer) {
+  std::vector<TarSpec> entries;
+  std::string around;
+  for (int i = 0; i < 15; ++i) around += std::string(255, 'n') + "/../";
+  for (int i = 0; i < 40; ++i)
+    entries.push_back(symlink("l" + std::to_string(i), around + "l" + std::to_string(i + 1)));
+  for (int i = 0; i < 1800; ++i) {
+    entries.push_back(file("l0/f" + std::to_string(i)));
+    entries.push_back(file("x" + std::to_string(i) + "/y"));  // else the parent is known
+  }
+  EXPECT_THAT(write(entries), HasSubstr("paths through symbolic links of more than 256 MiB in one layer"));
+}
+
+TEST_F(Erofs, EntriesOfOneDirectoryReplaceItsAttributes) {
+  const auto with = [](std::string key, std::string value) {
+    TarSpec spec = directory("d");
+    spec.pax = {{"SCHILY.xattr.user." + std::move(key), std::move(value)}};
+    return spec;
+  };
+  std::vector<TarSpec> entries(600, with("a", std::string(60'000, 'v')));
+  entries.push_back(with("b", "1"));
+  EXPECT_EQ(write(entries), "") << "36 MB of which 60 kB stay";
+  EXPECT_EQ(write(std::vector<TarSpec>{with("a", std::string(65'000, 'v')), with("b", std::string(65'000, 'v')),
+                                       with("c", std::string(65'000, 'v')), with("d", std::string(65'000, 'v'))}),
+            "");
+  EXPECT_THAT(write({with("a", std::string(65'000, 'v')), with("b", std::string(65'000, 'v')),
+                     with("c", std::string(65'000, 'v')), with("d", std::string(65'000, 'v')),
+                     with("e", std::string(65'000, 'v'))}),
+              HasSubstr("entry d: set xattr user.e: No space left on device"));
 }
 
 TEST(ErofsXattrs, KnowTheirPrefixes) {
