@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -92,15 +93,15 @@ Result<Settler> start_settler(int processor) {
   ::_exit(0);
 }
 
-// Mounts the namespace on the file `pin`. In the end it is unbindable, so that a recursive bind of what is around it
-// (-v /:/host) leaves it out: the kernel attaches no tree with a pin in a namespace that is younger than the pinned
-// one.
+// Mounts the namespace on the file `pin`. It is unbindable before it is anywhere, so that at no moment a recursive bind
+// of what is around it (-v /:/host) has to do with it: the kernel attaches no tree with a pin in a namespace that is
+// younger than the pinned one.
 Result<void> pin_namespace_of(const Settler& settler, int directory_fd) {
   const UniqueFd pin = TRY(sys::open_beneath(directory_fd, kPin, O_RDWR | O_CREAT, 0600));
   const UniqueFd space =
       TRY(sys::open_tree(AT_FDCWD, str("/proc/", settler.pid, "/ns/mnt").c_str(), OPEN_TREE_CLONE, "mount namespace"));
-  TRY(sys::attach_mount(space.get(), pin.get(), "mount namespace"));
-  return sys::change_mount(space.get(), {.propagation = MS_UNBINDABLE}, "mount namespace");
+  TRY(sys::change_mount(space.get(), {.propagation = MS_UNBINDABLE}, "mount namespace"));
+  return sys::attach_mount(space.get(), pin.get(), "mount namespace");
 }
 
 Result<void> await(const Settler& settler) {
@@ -180,8 +181,15 @@ Result<LayerSpace::Owner> owner_of(int store_fd) {
                            TRY(sys::readlink_at(AT_FDCWD, str("/proc/self/fd/", store_fd).c_str()))};
 }
 
-std::string file_name(const struct stat& status) {
-  return str(status.st_dev, '.', status.st_ino, '.', status.st_ctim.tv_sec, '.', status.st_ctim.tv_nsec);
+Result<std::string> file_name(int dir_fd, const char* path) {
+  struct statx status {};
+  if (::statx(dir_fd, path, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &status) != 0)
+    return Error::from_errno(errno, "statx ", printable(path));
+  if (!S_ISREG(status.stx_mode)) return std::string();
+  const bool is_dated = (status.stx_mask & STATX_BTIME) != 0 && status.stx_btime.tv_sec != 0;
+  const auto& born = is_dated ? status.stx_btime : status.stx_ctime;
+  return str(::makedev(status.stx_dev_major, status.stx_dev_minor), '.', status.stx_ino, '.', born.tv_sec, '.',
+             born.tv_nsec);
 }
 
 Result<std::optional<LayerSpace>> LayerSpace::find(const std::string& run) {
@@ -292,12 +300,15 @@ bool is_gone(const Stay& stay) {
 }  // namespace
 
 Result<std::vector<std::string>> LayerSpace::find_needless(
-    const Owner& store, const std::function<bool(const std::string& name)>& is_needed) const {
+    const Owner& store, const std::function<Result<std::set<std::string>>()>& list_needed) const {
   std::vector<std::string> needless;
-  for (const auto& stay : TRY(sys::in_mount_namespace(fd_.get(), list_stays))) {
+  // Order: what is mounted first, so that a layer that comes in between is not found needless.
+  const auto stays = TRY(sys::in_mount_namespace(fd_.get(), list_stays));
+  const auto needed = TRY(list_needed());
+  for (const auto& stay : stays) {
     const bool all = stay.store != store.name && is_gone(stay);
     for (const auto& name : stay.names)
-      if (all || (stay.store == store.name && !is_needed(name))) needless.push_back(place_of(stay.store, name));
+      if (all || (stay.store == store.name && !needed.contains(name))) needless.push_back(place_of(stay.store, name));
   }
   return needless;
 }
@@ -323,6 +334,11 @@ Result<void> LayerSpace::remove_if_empty() const {
   const UniqueFd run = TRY(sys::open_at(AT_FDCWD, run_.c_str(), O_RDONLY | O_DIRECTORY));
   const auto lock = TRY(fs::Lock::take(TRY(sys::open_at(run.get(), kDirectory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)),
                                        fs::Lock::Mode::exclusive, kDirectory));
+  // Somebody may have taken ours off and pinned another by now.
+  if (const UniqueFd pin = TRY(open_pin(run.get()))) {
+    const auto pinned = TRY(sys::stat_fd(pin.get(), kPin)), ours = TRY(sys::stat_fd(fd_.get(), kPin));
+    if (pinned.st_dev != ours.st_dev || pinned.st_ino != ours.st_ino) return {};
+  }
   if (!TRY(sys::in_mount_namespace(fd_.get(), [] { return names_in("/"); })).empty()) return {};
   for (const auto& place : {str(run_, '/', kDirectory, '/', kPin), str(run_, '/', kDirectory)}) {
     auto gone = sys::unmount(place.c_str(), MNT_DETACH);

@@ -4,10 +4,9 @@
 // are; a kill at any moment leaves it usable; a reboot ends it.
 #pragma once
 
-#include <sys/stat.h>
-
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,9 +31,10 @@ class LayerSpace {
   Result<std::vector<UniqueFd>> look_up(const Owner& store, const std::vector<std::string>& names) const;
   /// Attaches a detached mount under a name, and opens its root.
   Result<UniqueFd> attach(const Owner& store, const std::string& name, int mount_fd) const;
-  /// What a store has mounted and `is_needed` denies, and what stores have that are gone.
-  Result<std::vector<std::string>> find_needless(const Owner& store,
-                                                 const std::function<bool(const std::string& name)>& is_needed) const;
+  /// What a store has mounted and is not among the names of `list_needed`, which is called after the mounts were
+  /// listed; and what stores have that are gone.
+  Result<std::vector<std::string>> find_needless(
+      const Owner& store, const std::function<Result<std::set<std::string>>()>& list_needed) const;
   /// Takes these off; with the last mount of the last store, the namespace.
   Result<void> take_off(const std::vector<std::string>& needless) const;
   /// The namespace.
@@ -50,7 +50,8 @@ class LayerSpace {
 
 /// The store in this directory as the functions above know it.
 Result<LayerSpace::Owner> owner_of(int store_fd);
-/// The name of a layer's file there: another file has another name, also one in the place of the first.
-std::string file_name(const struct stat& status);
+/// The name of a layer's file there ("" for what is no file): another file has another name, also one in the place of
+/// the first; chown, chmod and links do not change it where the file system keeps the time of birth. `path` may be "".
+Result<std::string> file_name(int dir_fd, const char* path);
 
 }  // namespace skink::image

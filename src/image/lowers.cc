@@ -55,10 +55,10 @@ class Opener {
 Result<bool> Opener::look_for_files() {
   bool any = false;
   for (const auto& part : parts_) {
-    const auto status = sys::stat_at(store_fd_, stored_name(part.path, Form::file).c_str(), AT_SYMLINK_NOFOLLOW);
-    if (!status && status.error().errnum() != ENOENT) return status.error();
-    names_.push_back(status && S_ISREG(status->st_mode) ? file_name(*status) : "");
-    any = any || status;
+    auto name = file_name(store_fd_, stored_name(part.path, Form::file).c_str());
+    if (!name && name.error().errnum() != ENOENT) return std::move(name).error();
+    any = any || name;
+    names_.push_back(name ? std::move(*name) : "");
   }
   return any;
 }
@@ -78,7 +78,7 @@ Result<void> Opener::open_file(std::size_t i) {
   const auto lock = TRY(fs::Lock::take(TRY(open_stored_file(i)), fs::Lock::Mode::exclusive, parts_[i].what));
   // Opened again: a loop device would keep the lock with the open file.
   const UniqueFd file = TRY(open_stored_file(i));
-  const std::string name = file_name(TRY(sys::stat_fd(file.get(), parts_[i].what)));
+  const std::string name = TRY(file_name(file.get(), ""));
   lowers_.dirs[i] = std::move(TRY(space_->look_up(store_, {name})).front());
   if (!lowers_.dirs[i]) lowers_.dirs[i] = TRY(space_->attach(store_, name, TRY(mount_layer_file(file.get())).get()));
   return {};
@@ -130,20 +130,28 @@ Result<Lowers> open_image_lowers(int store_fd, const std::string& run, const Ima
   return Opener(store_fd, run, image).open();
 }
 
+namespace {
+
+Result<std::set<std::string>> list_stored_files(int store_fd) {
+  std::set<std::string> stored;
+  for (const char* part : {kLayers, kScaffolds}) {
+    const UniqueFd all = TRY(open_part(store_fd, part));
+    for (const auto& entry : TRY(fs::list(all.get())))
+      if (auto name = file_name(all.get(), entry.name.c_str())) stored.insert(std::move(*name));
+      else if (name.error().errnum() != ENOENT) return std::move(name).error();
+  }
+  return stored;
+}
+
+}  // namespace
+
 Result<NeedlessMounts> find_needless_mounts(int store_fd, const std::string& run) {
   NeedlessMounts needless;
   if (run.empty()) return needless;
   needless.space = TRY(LayerSpace::find(run));
   if (!needless.space) return needless;
-  std::set<std::string> stored;
-  for (const char* part : {kLayers, kScaffolds}) {
-    const UniqueFd all = TRY(open_part(store_fd, part));
-    for (const auto& entry : TRY(fs::list(all.get())))
-      if (const auto status = sys::stat_at(all.get(), entry.name.c_str(), AT_SYMLINK_NOFOLLOW))
-        stored.insert(file_name(*status));
-  }
-  needless.places = TRY(needless.space->find_needless(TRY(owner_of(store_fd)),
-                                                      [&](const std::string& name) { return stored.contains(name); }));
+  needless.places =
+      TRY(needless.space->find_needless(TRY(owner_of(store_fd)), [&] { return list_stored_files(store_fd); }));
   return needless;
 }
 

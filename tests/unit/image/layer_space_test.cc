@@ -116,6 +116,46 @@ TEST_F(Space, AFileInThePlaceOfAnotherIsMountedAnew) {
   EXPECT_EQ(needless(), 1u);
 }
 
+TEST_F(Space, AFileThatAnotherOwnsNowIsTheSame) {
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
+  const std::string layer = top_ + "/store/layers/sha256/" + digest(kBase).substr(7) + ".erofs";
+  struct statx status {};
+  ASSERT_EQ(::statx(AT_FDCWD, layer.c_str(), 0, STATX_BTIME, &status), 0);
+  if ((status.stx_mask & STATX_BTIME) == 0) GTEST_SKIP() << "this file system keeps no time of birth";
+  const Lowers before = lowers("web:1");
+  ASSERT_EQ(::chown(layer.c_str(), 1, 1), 0);
+  ASSERT_EQ(::chown(layer.c_str(), 0, 0), 0);
+
+  const Lowers after = lowers("web:1");
+
+  EXPECT_EQ(device(after.dirs[1]), device(before.dirs[1]));
+  EXPECT_EQ(needless(), 0u);
+}
+
+TEST_F(Space, WhatIsMountedIsListedBeforeWhatIsStored) {
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
+  const LayerSpace space = must(LayerSpace::open(run_dir()));
+  Store store = shared();
+
+  const auto found = space.find_needless(must(owner_of(store.dir_fd())), [&]() -> Result<std::set<std::string>> {
+    const Lowers started = lowers("web:1");  // mounted now, and not in the list that is answered
+    return std::set<std::string>();
+  });
+
+  EXPECT_EQ(must(found).size(), 0u);
+}
+
+TEST_F(Space, WhoHasAnEmptyNamespaceLeavesThatOfOthers) {
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
+  const LayerSpace mine = must(LayerSpace::open(run_dir()));
+  ASSERT_EQ(::umount2((run_dir() + "/layers/pin").c_str(), MNT_DETACH), 0);
+  const Lowers others = lowers("web:1");
+
+  EXPECT_TRUE(mine.take_off({}));
+
+  EXPECT_EQ(host_mounts(), "pin");
+}
+
 TEST_F(Space, ManyAtOnceMountALayerOnce) {
   ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase, kTop}, .ref_name = "web:1"})), {}));
   std::vector<pid_t> children;
