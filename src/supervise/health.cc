@@ -25,6 +25,8 @@ namespace {
 
 constexpr std::size_t kStartup = 0, kLiveness = 1, kReadiness = 2;
 constexpr std::size_t kMostPrinted = 4096;
+// Whoever changes its mind without end is told of once a second, after a burst: the log of events is everybody's.
+constexpr std::int64_t kHealthNs = 1'000'000'000, kHealthBurstNs = 10 * kHealthNs;
 
 // The end of it: what a program says last is why.
 std::string shown(std::string_view text) {
@@ -68,6 +70,9 @@ void Supervisor::end_probes() {
     end_asking(state);
     state = ProbeState{};
   }
+  if (health_again_ns_ != 0) tell_event("health_status", {{"health", status_.health}});
+  health_again_ns_ = 0;
+  health_told_.clear();
   status_.health.clear();
   status_.probe_health.clear();
   status_.ready.reset();
@@ -402,15 +407,32 @@ void Supervisor::show_health(bool tell) {
   std::optional<bool> ready;
   if (by_probe || by_program)
     ready = (!by_probe || status_.probe_ready) && (!by_program || (status_.said.ready && !status_.said.stopping));
-  const bool health_news = health != status_.health && (health == "healthy" || health == "unhealthy");
   const bool ready_news = ready != status_.ready && ready.has_value();
   status_.health = health;
   status_.ready = ready;
-  if (!tell) return;
-  if (health_news) tell_event("health_status", {{"health", health}});
+  if (!tell) {
+    health_told_ = health;
+    return;
+  }
+  tell_health();
   if (ready_news) tell_event("ready", {{"ready", *ready}});
   save();
   tell_changed();
+}
+
+void Supervisor::tell_health() {
+  health_again_ns_ = 0;
+  if (status_.health == health_told_) return;
+  if (status_.health == "healthy" || status_.health == "unhealthy") {
+    const std::int64_t now = fs::monotonic_ns();
+    if (health_paid_ns_ - now > kHealthBurstNs) {
+      health_again_ns_ = health_paid_ns_ - kHealthBurstNs;
+      return;
+    }
+    health_paid_ns_ = std::max(health_paid_ns_, now) + kHealthNs;
+    tell_event("health_status", {{"health", status_.health}});
+  }
+  health_told_ = status_.health;
 }
 
 void Supervisor::write_probe_texts() {

@@ -18,6 +18,9 @@ namespace {
 // Whoever floods us is read 50 times a second, after a burst; the rest waits with its sender.
 constexpr std::int64_t kNoticeNs = 20'000'000, kBurstNs = 64 * kNoticeNs;
 constexpr int kAtOnce = 16;
+constexpr std::int64_t kPauseNs = kAtOnce * kNoticeNs;
+// One with a descriptor costs us a process.
+constexpr std::int64_t kDropNs = 4 * kNoticeNs;
 
 std::int64_t awake_ns() {
   timespec now{};
@@ -36,6 +39,7 @@ Result<void> Supervisor::open_notify() {
 }
 
 void Supervisor::begin_said() {
+  notices_paid_ns_ = 0;
   watchdog_told_.clear();
   arm_watchdog();
 }
@@ -47,7 +51,7 @@ void Supervisor::notices_came() {
   for (int i = 0; i < kAtOnce; ++i) {
     const auto datagram = peek_notice(notify_.get());
     if (!datagram) break;
-    notices_paid_ns_ = std::max(notices_paid_ns_, now) + kNoticeNs;
+    pay_notices(now, datagram->has_descriptors ? kNoticeNs + kDropNs : kNoticeNs);
     if (status_.step == Step::running && is_sender_inside(*datagram, inside))
       changed = take_notice(parse_notice(datagram->text)) || changed;
     if (datagram->has_descriptors) {
@@ -56,11 +60,16 @@ void Supervisor::notices_came() {
     }
     drop_notice(notify_.get());
     if (notices_paid_ns_ - now > kBurstNs) {
-      pause_notices(now + kAtOnce * kNoticeNs);
+      pause_notices(now + kPauseNs);
       break;
     }
   }
   if (changed) show_health(true);
+}
+
+// No debt is greater than what a pause pays off, and the burst.
+void Supervisor::pay_notices(std::int64_t now, std::int64_t price_ns) {
+  notices_paid_ns_ = std::min(std::max(notices_paid_ns_, now) + price_ns, now + kBurstNs + kPauseNs);
 }
 
 // Whether something is worth to be written down and told.
@@ -87,10 +96,10 @@ void Supervisor::drop_by_helper() {
   const int fd = notify_.get();
   const int keep[] = {fd};
   const auto done = [this](int) {
-    notices_again_ns_ = 0;
-    if (notify_) (void)watch(notify_.get(), Source::notify, EPOLLIN);
+    const std::int64_t now = fs::monotonic_ns();
+    notices_again_ns_ = notices_paid_ns_ - now > kBurstNs ? now + kPauseNs : 0;
+    if (notify_ && notices_again_ns_ == 0) (void)watch(notify_.get(), Source::notify, EPOLLIN);
   };
-  notices_paid_ns_ += 4 * kNoticeNs;
   const auto helper = add_helper(
       "skink-notify", keep, [fd] { return drop_notice_and_exit(fd); }, done);
   if (helper) pause_notices(-1);
@@ -107,6 +116,7 @@ void Supervisor::check_notices(std::int64_t now) {
     notices_again_ns_ = 0;
     if (notify_) (void)watch(notify_.get(), Source::notify, EPOLLIN);
   }
+  if (health_again_ns_ != 0 && now >= health_again_ns_) tell_health();
   if (watchdog_at_ns_ == 0 || status_.step != Step::running || status_.paused || status_.stop_wanted) return;
   if (awake_ns() < watchdog_at_ns_) return;
   // Order: what it has said while we were not there is heard first.
@@ -141,8 +151,9 @@ void Supervisor::watchdog_missed(std::string why) {
   status_.said.missed = true;
   watchdog_told_ = str("bad: ", why);
   write_probe_texts();
-  show_health(true);
+  // Order: what is missed and that the run ends for it are saved as one.
   fail_run(str("its watchdog: ", why));
+  show_health(true);
 }
 
 // Who shows the container to a service manager asks what it is now.

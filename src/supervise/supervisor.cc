@@ -219,6 +219,7 @@ int Supervisor::timeout_ms() const {
   if (status_.step == Step::running && !status_.paused && !status_.stop_wanted)
     for (const auto& probe : probes_) consider(probe.deadline_ns != 0 ? probe.deadline_ns : probe.next_ns);
   if (notices_again_ns_ > 0) consider(notices_again_ns_);
+  if (health_again_ns_ != 0) consider(health_again_ns_);
   if (status_.step == Step::running && !status_.paused && !status_.stop_wanted) consider(watchdog_at());
   if (first_failure_ || end_untold_) consider(clients_.empty() ? 1 : untold_until_ns_);
   if (journal_) consider(journal_->again_at_ns());

@@ -206,6 +206,7 @@ class Supervisor {
   void probe_failed(const ProbeState& state);
   void fail_run(std::string why);
   void show_health(bool tell);
+  void tell_health();
   [[nodiscard]] bool is_ending() const;
   void write_probe_texts();
   [[nodiscard]] std::string_view name_of(const ProbeState& state) const;
@@ -216,6 +217,7 @@ class Supervisor {
   void begin_said();
   void notices_came();
   bool take_notice(const Notice& notice);
+  void pay_notices(std::int64_t now, std::int64_t price_ns);
   void drop_by_helper();
   void pause_notices(std::int64_t until_ns);
   void check_notices(std::int64_t now);
@@ -283,7 +285,10 @@ class Supervisor {
   std::int64_t notices_again_ns_ = 0;  // it is not looked at until then; -1: until a helper is done
   std::int64_t watchdog_at_ns_ = 0;    // CLOCK_MONOTONIC, so that a sleep of the host does not count; 0: not armed
   std::string watchdog_told_;
-  std::map<int, Helper> helpers_;                            // by their pidfds
+  std::string health_told_;           // by an event
+  std::int64_t health_paid_ns_ = 0;   // until when the events that were told use up what may be told
+  std::int64_t health_again_ns_ = 0;  // when to tell what is not told yet; 0: nothing
+  std::map<int, Helper> helpers_;     // by their pidfds
   std::array<std::uint64_t, 2> packed_to_{}, dropped_to_{};  // of each stream, with --log-opt compress
   int packing_ = -1;                                         // the helper's pidfd
   Stream packing_stream_ = Stream::out;

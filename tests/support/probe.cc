@@ -332,12 +332,23 @@ int notify_lines(char** lines) {
   return 0;
 }
 
-int notify_flood(char**) {
+int notify_flood(int fd) {
   for (unsigned long i = 0;; ++i) {
     char text[64];
     snprintf(text, sizeof text, "STATUS=flood %lu\n", i);
-    if (!notify(text, -1)) return 1;
+    if (!notify(text, fd)) return 1;
   }
+}
+int notify_flood(char**) { return notify_flood(-1); }
+int notify_descriptors(char**) { return notify_flood(0); }
+
+// Healthy and unhealthy by turns, so many times; unhealthy in the end. Slow enough that each is heard by itself.
+int notify_swing(char** args) {
+  for (int left = 2 * atoi(*args); left > 0; --left) {
+    if (!notify(left % 2 == 0 ? "WATCHDOG=1" : "WATCHDOG=trigger", -1)) return 1;
+    usleep(10000);
+  }
+  return 0;
 }
 
 // A socket whose last close takes an hour: what it has sent is never read.
@@ -386,6 +397,8 @@ constexpr Entry kEntries[] = {
     {"sockets", sockets, 0},
     {"notify", notify_lines, 1},
     {"notifyflood", notify_flood, 0},
+    {"notifydescriptors", notify_descriptors, 0},
+    {"notifyswing", notify_swing, 1},
     {"notifylinger", notify_linger, 0},
 };
 

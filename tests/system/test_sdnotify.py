@@ -3,7 +3,9 @@
 
 import json
 import os
+import signal
 import socket
+import time
 
 import pytest
 from skinktest import alive, kill_quietly, read_text, sanitized, wait_for
@@ -78,6 +80,50 @@ def test_what_floods_or_lingers_holds_nobody_up(sk):
     helpers = [pid for pid in os.listdir("/proc") if pid.isdigit() and read_text("/proc/%s/comm" % pid, "").strip() == "skink-notify"
                and int(read_text("/proc/%s/stat" % pid, "x) Z 0").rsplit(")", 1)[1].split()[1]) == keeper]
     assert not helpers, "what drops a descriptor has ended"
+
+
+def test_descriptors_without_end_cost_few_processes(sk):
+    """Each datagram that brings one costs the supervisor a child: 64 notices in a burst, 50 a second, and these count as five."""
+    name = sk.running("--sdnotify", "container", "--restart", "no", command=["probe", "notifydescriptors"])
+    heard = lambda: int(sk.inspect(name)["said"].split()[1])
+    wait_for(lambda: sk.inspect(name)["said"].startswith("flood") and heard() > 14)
+    since = time.monotonic()
+    before = heard()
+    wait_for(lambda: heard() > before + 5)
+    assert sk.ok("exec", name, "echo", "here") == "here"
+    count = heard() - before
+    assert count < 20 + 12 * (time.monotonic() - since), "%d children" % count
+
+
+def test_who_changes_its_mind_all_the_time_leaves_the_events_to_others(sk):
+    """After a burst of ten one event a second; the last state is told."""
+    name = sk.running("--sdnotify", "container", "--restart", "no")
+    since = time.monotonic()
+    says(sk, name, "WATCHDOG_USEC=3600000000")
+    sk.ok("exec", name, "probe", "notifyswing", "25")
+    says(sk, name, "X=1")
+    assert sk.inspect(name)["health"] == "unhealthy"
+    told = wait_for(lambda: [one["health"] for one in actions(sk, name, "health_status")][-1:] == ["unhealthy"] and actions(sk, name, "health_status"))
+    assert 2 <= len(told) < 14 + time.monotonic() - since and told[0] == {"health": "healthy"}
+    assert all(one != other for one, other in zip(told, told[1:])), "only changes are told"
+
+
+def test_a_watchdog_missed_under_a_killed_supervisor_ends_the_run(sk):
+    """It was killed when it had written down what was missed, and nothing else: its successor ends the run."""
+    name = sk.running("--watchdog", "1h", "--restart", "always", "--restart-delay", "1ms", "--stop-timeout", "0")
+    says(sk, name, "READY=1")
+    one = sk.inspect(name)
+    status = "%s/containers/%s/status.json" % (sk.world.run_dir, one["id"])
+    os.kill(one["guard_pid"], signal.SIGSTOP)
+    kill_quietly(one["supervisor_pid"])
+    wait_for(lambda: read_text("/proc/%d/stat" % one["supervisor_pid"], "x) Z 0").rsplit(")", 1)[1].split()[0] == "Z")
+    written = json.loads(read_text(status))
+    written["said"]["missed"] = True
+    with open(status, "w") as out:
+        json.dump(written, out)
+    os.kill(one["guard_pid"], signal.SIGCONT)
+    wait_for(lambda: sk.inspect(name)["restarts"] == 1)
+    assert "its watchdog" in sk.inspect(name)["history"][0]["exit"]["cause"] and sk.pid(name) != one["pid"]
 
 
 def test_the_watchdog_ends_and_relaunches(sk):
