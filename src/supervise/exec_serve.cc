@@ -47,7 +47,11 @@ Result<pid_t> Supervisor::start_process(ExecStart& start) {
 // From now on it is known, to a successor too.
 Result<void> Supervisor::take_exec(Exec exec) {
   const pid_t pid = exec.process.identity.pid;
-  TRY(watch(exec.pidfd.get(), Source::exec, EPOLLIN));
+  if (auto watched = watch(exec.pidfd.get(), Source::exec, EPOLLIN); !watched) {
+    // Nobody would ever hear of it.
+    end_exec(exec);
+    return watched;
+  }
   status_.execs.push_back(exec.process);
   execs_.insert_or_assign(pid, std::move(exec));
   park_all();

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <csignal>
 #include <memory>
+#include <utility>
 
 #include "base/text.h"
 #include "fs/dir.h"
@@ -105,8 +106,13 @@ void Supervisor::check_probes(std::int64_t now) {
   for (auto& state : probes_) {
     if (state.deadline_ns != 0 && now >= state.deadline_ns) {
       end_asking(state);
-      probe_done(state, {false, str("no answer within ", duration_text(state.probe->timeout_ns),
-                                    state.printed.empty() ? "" : ": ", shown(state.printed))});
+      const std::string within = duration_text(state.probe->timeout_ns);
+      if (state.held_up)
+        probe_done(state,
+                   {false, str("the process of the probe before was not even started within ", within, " more")});
+      else
+        probe_done(state,
+                   {false, str("no answer within ", within, state.printed.empty() ? "" : ": ", shown(state.printed))});
     } else if (state.deadline_ns == 0 && state.next_ns != 0 && now >= state.next_ns) {
       ask(state);
     }
@@ -126,6 +132,9 @@ void Supervisor::ask(ProbeState& state) {
   state.next_ns = 0;
   state.deadline_ns = fs::monotonic_ns() + state.probe->timeout_ns;
   state.printed.clear();
+  // One process for each probe at most is on its way into the container, whatever holds it up there.
+  state.held_up = state.launcher != 0;
+  if (state.held_up) return;
   if (state.probe->kind == Probe::Kind::exec) {
     if (auto asked = ask_by_exec(state); !asked) probe_done(state, {false, asked.error().text()});
     return;
@@ -216,10 +225,15 @@ Result<void> Supervisor::launch_by_helper(ProbeState& state, const ExecStart& st
   };
   const int number = ++launches_;
   const auto done = [this, &state, number, ours, exits_from](int) {
+    const bool of_this_run = state.launcher == number;
+    if (of_this_run) state.launcher = 0;
     probe_launched(state, state.launching == number, ours->get(), exits_from);
+    if (!of_this_run || !std::exchange(state.held_up, false)) return;
+    state.deadline_ns = 0;
+    state.next_ns = fs::monotonic_ns() + 1;
   };
   TRY(add_helper("skink-launch", {}, work, done));
-  state.launching = number;
+  state.launching = state.launcher = number;
   return {};
 }
 
@@ -316,6 +330,7 @@ void Supervisor::probe_done(ProbeState& state, const ProbeResult& result) {
   state.attempt.reset();
   state.output.reset();
   state.pid = 0;
+  state.held_up = false;
   state.deadline_ns = 0;
   state.next_ns = now + state.probe->interval_ns;
   const std::string told = str(result.good ? "good: " : "bad: ", result.text.substr(0, kMostPrinted));

@@ -91,8 +91,10 @@ class Supervisor {
     std::optional<ProbeAttempt> attempt;
     UniqueFd output;  // of an exec that is under way
     pid_t pid = 0;
-    int helper = -1;    // the pidfd of one that asks for us
-    int launching = 0;  // of a process that a helper is starting, which number it is; 0: none
+    int helper = -1;       // the pidfd of one that asks for us
+    int launching = 0;     // of a process that a helper is starting, which number it is; 0: none
+    int launcher = 0;      // that helper's number, until it is reaped, whether its process is still wanted or not
+    bool held_up = false;  // the attempt waits for that
     std::string printed, told;
     std::uint32_t failures = 0, successes = 0;
     bool passed = false;  // has succeeded in this run

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -347,6 +348,22 @@ def test_a_process_that_cannot_start_holds_nobody_up(sk):
     wait_for(lambda: "readiness: bad: no answer within 1s" in sk.inspect(name)["probe_texts"])
     sk.ok("update", "--restart", "on-failure", name, timeout=20)
     sk.ok("kill", "-s", "USR2", sk.running(), timeout=20)
+    sk.ok("stop", "-t", "0", name, timeout=20)
+
+
+def test_a_launch_that_hangs_is_not_joined_by_others(sk):
+    """The process that brings the probe in stands still, for longer than the probe has time: no other is started, and that is told."""
+    name = sk.running("--liveness", "exec:true,interval=20ms,timeout=500ms,failures=1000000", "--restart", "no",
+                      command=["sh", "-c", "trap '' TERM; while :; do kill -STOP -1 2>/dev/null; done"])
+    keeper = str(sk.inspect(name)["supervisor_pid"])
+    texts = lambda: [(int(pid), read_text("/proc/%s/status" % pid, "")) for pid in os.listdir("/proc") if pid.isdigit()]
+    launchers = lambda: [pid for pid, text in texts() if "Name:\tskink-launch\n" in text and "\nPPid:\t%s\n" % keeper in text]
+    held = wait_for(launchers, step=0.01)
+    os.kill(held[0], signal.SIGSTOP)
+    wait_for(lambda: "the process of the probe before was not even started" in sk.inspect(name)["probe_texts"])
+    assert launchers() == held[:1]
+    os.kill(held[0], signal.SIGCONT)
+    wait_for(lambda: "not even started" not in sk.inspect(name)["probe_texts"])
     sk.ok("stop", "-t", "0", name, timeout=20)
 
 
