@@ -22,7 +22,7 @@ Result<UniqueFd> open_log_dir(const Engine& engine, const std::string& id) {
 
 Result<supervise::LogReader> open_reader(const Engine& engine, const std::string& id, bool is_new) {
   const UniqueFd dir = TRY(open_log_dir(engine, id));
-  if (is_new) TRY(supervise::Spool::open(dir.get()));  // makes the files; nobody else writes to them yet
+  if (is_new) TRY(supervise::Spool::make(dir.get()));
   return supervise::LogReader::open(dir.get());
 }
 

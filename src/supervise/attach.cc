@@ -55,7 +55,7 @@ class Attachment {
 };
 
 Result<void> Attachment::open_log(int store_dir) {
-  TRY(Spool::open(store_dir));  // makes the files of a container that never ran
+  TRY(Spool::make(store_dir));  // of a container that never ran
   reader_ = TRY(LogReader::open(store_dir));
   TRY(reader_->skip_to_end());
   // Not inotify: to close one takes the kernel a grace period of several milliseconds.

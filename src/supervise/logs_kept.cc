@@ -31,6 +31,7 @@ void Supervisor::open_logs() {
     return;
   }
   spool_->set_limit(~std::uint64_t{0});
+  spool_->set_index_limit(size * limits.max_files);
   sweep_packing(kFdStoreDir);
   for (const Stream stream : {Stream::out, Stream::err})
     for (const auto& part : list_packed(kFdStoreDir, stream)) {

@@ -21,7 +21,9 @@ constexpr int kChunksAtOnce = 16;
 // Holes are punched in steps, as each costs a journal transaction of the file system.
 constexpr std::uint64_t kPunchStep = 4ULL << 20, kLeastPunchStep = 16ULL << 10;
 constexpr std::uint64_t kPage = 4096;
-constexpr std::uint64_t kMostIndex = 64ULL << 20;
+constexpr std::uint64_t kLeastIndex = 256ULL << 10, kMostIndex = 64ULL << 20;
+
+std::uint64_t round_up(std::uint64_t offset) { return (offset + kPage - 1) / kPage * kPage; }
 
 bool disk_is_full(int errnum) { return errnum == ENOSPC || errnum == EDQUOT || errnum == EFBIG || errnum == EIO; }
 
@@ -41,6 +43,12 @@ void punch(int fd, std::uint64_t& punched, std::uint64_t upto, std::uint64_t ste
 }
 
 }  // namespace
+
+Result<void> Spool::make(int dir_fd) {
+  for (const char* name : {kStreamFiles[0], kStreamFiles[1], kIndexFile})
+    TRY(sys::open_at(dir_fd, name, O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0600));
+  return {};
+}
 
 Result<Spool> Spool::open(int dir_fd) {
   Spool spool;
@@ -157,14 +165,16 @@ Result<void> Spool::keep(bool wanted) {
   if (wanted) {
     nowhere_.reset();
     // In a page of its own: before it there are holes alone.
-    for (Channel& channel : channels_) channel.end = (channel.end + kPage - 1) / kPage * kPage;
+    for (Channel& channel : channels_) channel.end = round_up(channel.end);
     return {};
   }
   nowhere_ = TRY(sys::open_at(AT_FDCWD, "/dev/null", O_WRONLY));
-  for (const Stream stream : {Stream::out, Stream::err}) give_back(stream, at(stream).end + kPage);
+  for (const Stream stream : {Stream::out, Stream::err}) give_back(stream, round_up(at(stream).end));
   punch(index_.get(), index_punched_, index_end_, kPage);
   return {};
 }
+
+void Spool::set_index_limit(std::uint64_t bytes) { index_limit_ = std::clamp(bytes / 2, kLeastIndex, kMostIndex); }
 
 void Spool::note(Stream stream) {
   Channel& channel = at(stream);
@@ -182,7 +192,10 @@ void Spool::note(Stream stream) {
 void Spool::bound(Channel& channel) {
   const std::uint64_t step = std::clamp(limit_ / 4, kLeastPunchStep, kPunchStep);
   if (channel.end > limit_) punch(channel.file.get(), channel.punched, channel.end - limit_, step);
-  if (index_end_ > kMostIndex) punch(index_.get(), index_punched_, index_end_ - kMostIndex, kPunchStep);
+  // What has lost its entry is shown with the time of the next one that is there.
+  if (index_end_ > index_limit_)
+    punch(index_.get(), index_punched_, index_end_ - index_limit_,
+          std::clamp(index_limit_ / 4, kLeastPunchStep, kPunchStep));
 }
 
 }  // namespace skink::supervise

@@ -33,13 +33,20 @@ class Spool {
  public:
   /// Opens or makes the three files in `dir_fd`. Bytes that a killed supervisor moved without an entry get one.
   static Result<Spool> open(int dir_fd);
+  /// Makes what is missing of them, for somebody who wants to read; whoever writes to them is not disturbed.
+  static Result<void> make(int dir_fd);
 
   /// Moves what is in the pipe now, at most about a mebibyte, so that one flood does not keep the others waiting.
   /// Returns how many bytes left the pipe: 0 when it was empty (or, for a terminal, at its end).
   Result<std::uint64_t> pump(Stream stream, int from_fd, bool is_pipe);
 
-  /// The greatest number of bytes kept of one stream.
-  void set_limit(std::uint64_t bytes) { limit_ = bytes; }
+  /// The greatest number of bytes kept of one stream; the index is bounded with it.
+  void set_limit(std::uint64_t bytes) {
+    limit_ = bytes;
+    set_index_limit(bytes);
+  }
+  /// Bounds the index for streams of which so many bytes are kept: half of that, between 256 KiB and 64 MiB.
+  void set_index_limit(std::uint64_t bytes);
   /// Gives back what is older than `upto`, to the page.
   void give_back(Stream stream, std::uint64_t upto);
   /// Whether output is kept at all. Else it is taken out of the pipe and thrown away, and so is what there was.
@@ -67,6 +74,7 @@ class Spool {
   std::uint64_t index_end_ = 0;
   std::uint64_t index_punched_ = 0;
   std::uint64_t limit_ = 128ULL << 20;
+  std::uint64_t index_limit_ = 64ULL << 20;
 };
 
 }  // namespace skink::supervise

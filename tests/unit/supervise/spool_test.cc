@@ -143,6 +143,51 @@ TEST_F(SpoolTest, OldBytesAreGivenBackAndTheRestStaysReadable) {
   EXPECT_GE(all().size(), std::size_t{1} << 20);
 }
 
+TEST_F(SpoolTest, TheIndexIsBoundedWithTheStreamsAndNoByteIsLostByThat) {
+  auto spool = Spool::open(dir_.fd()).value();
+  spool.set_limit(64 << 10);
+  std::string said;
+  for (int i = 0; i < 30000; ++i) {
+    said += static_cast<char>('a' + i % 26);
+    say(spool, Stream::out, std::string_view(said).substr(said.size() - 1));
+  }
+
+  const auto status = sys::stat_at(dir_.fd(), kIndexFile, 0).value();
+
+  EXPECT_LE(status.st_blocks * 512, (256 + 64 + 8) << 10);
+  auto reader = LogReader::open(dir_.fd()).value();
+  std::string text;
+  while (const auto piece = reader.next().value()) text += piece->bytes;
+  EXPECT_EQ(text, said);
+}
+
+TEST_F(SpoolTest, WhatIsKeptOnlyForAWhileComesWithoutHolesBetween) {
+  auto spool = Spool::open(dir_.fd()).value();
+  ASSERT_TRUE(spool.keep(false));
+  for (const std::string_view line : {"one\n", "two\n", "three\n"}) {
+    ASSERT_TRUE(spool.keep(true));
+    auto reader = LogReader::open(dir_.fd()).value();
+    ASSERT_TRUE(reader.skip_to_end());
+
+    say(spool, Stream::out, line);
+
+    EXPECT_EQ(all_of(reader), str("o:", line));
+    ASSERT_TRUE(spool.keep(false));
+    EXPECT_EQ(sys::stat_at(dir_.fd(), kStreamFiles[0], 0).value().st_blocks, 0);
+  }
+}
+
+TEST_F(SpoolTest, WhoWantsToReadMakesTheFilesAndWritesNothing) {
+  ASSERT_TRUE(Spool::make(dir_.fd()));
+  const auto file = sys::open_at(dir_.fd(), kStreamFiles[0], O_WRONLY).value();
+  ASSERT_TRUE(sys::write_all(file.get(), "moved\n", "stdout"));  // by a supervisor that has not noted it yet
+
+  ASSERT_TRUE(Spool::make(dir_.fd()));
+
+  EXPECT_EQ(sys::stat_at(dir_.fd(), kIndexFile, 0).value().st_size, 0);
+  EXPECT_EQ(sys::stat_at(dir_.fd(), kStreamFiles[0], 0).value().st_size, 6);
+}
+
 TEST_F(SpoolTest, AFullDiskDropsBytesMarksTheGapAndGoesOn) {
   auto spool = Spool::open(dir_.fd()).value();
   say(spool, Stream::out, "kept\n");
