@@ -3,9 +3,11 @@
 // than the newest max-size is packed by a helper, a part of max-size each, and what is older than max-file of them
 // goes.
 #include <fcntl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 
 #include "fs/dir.h"
@@ -17,6 +19,16 @@ namespace skink::supervise {
 namespace {
 
 constexpr std::int64_t kSecond = 1'000'000'000;
+
+// Whether a part of so many bytes may fit when it is compressed: what is tried in vain reads and compresses all of it.
+Result<void> look_for_room(std::uint64_t bytes) {
+  constexpr std::uint64_t kLikelyRatio = 8;
+  struct statvfs disk {};
+  // Without a limit it has no blocks at all, as a tmpfs may be.
+  if (::fstatvfs(kFdStoreDir, &disk) != 0 || disk.f_blocks == 0 || disk.f_bfree * disk.f_frsize >= bytes / kLikelyRatio)
+    return {};
+  return Error::from_errno(ENOSPC, "compress the log");
+}
 
 }  // namespace
 
@@ -53,7 +65,8 @@ void Supervisor::rotate_logs() {
   }
   if (packing_ >= 0 || pack_again_ns_ != 0) return;
   for (const Stream stream : {Stream::out, Stream::err})
-    if (packing_ < 0 && packed_to_[static_cast<std::size_t>(stream)] + size <= spool_->end_of(stream))
+    if (packing_ < 0 && pack_again_ns_ == 0 &&
+        packed_to_[static_cast<std::size_t>(stream)] + size <= spool_->end_of(stream))
       pack_next(stream);
 }
 
@@ -76,12 +89,17 @@ void Supervisor::pack_next(Stream stream) {
   const auto i = static_cast<std::size_t>(stream);
   const std::uint64_t from = packed_to_[i];
   const std::uint64_t to = from + static_cast<std::uint64_t>(container_.log_limits.max_size);
+  if (auto room = look_for_room(to - from); !room) {
+    pack_later(&room.error());
+    return;
+  }
   const int keep[] = {kFdStoreDir};
+  const bool told = pack_failures_ > 0;
   const auto work = [=] {
     constexpr int kModest = 10;
     (void)!::nice(kModest);
     const auto packed = pack_log(kFdStoreDir, stream, from, to);
-    if (!packed) complain(packed.error());
+    if (!packed && !told) complain(packed.error());
     return packed ? 0 : 1;
   };
   const auto done = [this, stream, i, from, to](int status) {
@@ -89,9 +107,10 @@ void Supervisor::pack_next(Stream stream) {
     if (status != 0) sweep_packing(kFdStoreDir);
     if (packed_to_[i] == from && status == 0) {
       packed_to_[i] = to;
+      pack_failures_ = 0;
       spool_->give_back(stream, to);
     } else if (packed_to_[i] == from) {
-      pack_again_ns_ = fs::monotonic_ns() + kSecond;
+      pack_later(nullptr);
     }
     rotate_logs();
   };
@@ -101,8 +120,16 @@ void Supervisor::pack_next(Stream stream) {
     packing_stream_ = stream;
     return;
   }
-  complain(helper.error());
-  pack_again_ns_ = fs::monotonic_ns() + kSecond;
+  pack_later(&helper.error());
+}
+
+// A full disk may be full for days: each attempt costs as much as one that succeeds, and what is told is kept in
+// memory.
+void Supervisor::pack_later(const Error* error) {
+  constexpr unsigned kMostDoublings = 8;
+  if (error != nullptr && pack_failures_ == 0) complain(*error);
+  pack_again_ns_ = fs::monotonic_ns() + (kSecond << std::min(pack_failures_, kMostDoublings));
+  ++pack_failures_;
 }
 
 void Supervisor::check_logs(std::int64_t now) {

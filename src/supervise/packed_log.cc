@@ -129,7 +129,10 @@ Result<void> pack_log(int dir_fd, Stream stream, std::uint64_t from, std::uint64
     }
     // Order: on disk before the spool gives these bytes back.
     if (::fdatasync(file.get()) != 0) return Error::from_errno(errno, "fdatasync ", packing);
-    return sys::rename_at(dir_fd, packing.c_str(), dir_fd, name_of(stream, from, to).c_str());
+    TRY(sys::rename_at(dir_fd, packing.c_str(), dir_fd, name_of(stream, from, to).c_str()));
+    // Its name too.
+    const UniqueFd directory = TRY(sys::open_at(dir_fd, ".", O_RDONLY | O_DIRECTORY));
+    return ::fsync(directory.get()) == 0 ? Result<void>{} : Error::from_errno(errno, "fsync");
   };
   auto made = make();
   if (!made) (void)::unlinkat(dir_fd, packing.c_str(), 0);

@@ -238,6 +238,7 @@ class Supervisor {
   void open_logs();
   void rotate_logs();
   void pack_next(Stream stream);
+  void pack_later(const Error* error);
   void drop_old(Stream stream, std::uint64_t before);
   void check_logs(std::int64_t now);
   void choose_keeping();
@@ -295,6 +296,7 @@ class Supervisor {
   int packing_ = -1;                                         // the helper's pidfd
   Stream packing_stream_ = Stream::out;
   std::int64_t pack_again_ns_ = 0;  // after a failure: when it is tried again
+  unsigned pack_failures_ = 0;      // in a row
   std::int64_t keep_until_ns_ = 0;  // --log-driver none: who is attached has until then to come back
   std::map<int, Client> clients_;
   std::map<pid_t, Exec> execs_;

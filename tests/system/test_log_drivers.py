@@ -60,6 +60,21 @@ def test_no_more_is_kept_than_was_asked_for(sk, compress):
     assert os.stat(store(sk, name) + "/log.stdout").st_blocks * 512 <= 6 * 16384
 
 
+def test_what_cannot_be_compressed_is_told_once_and_tried_less_and_less(sk):
+    """Something is in the place of the first part; when it is gone nothing was lost."""
+    name = sk.running("--log-opt", "max-size=16k", "--log-opt", "max-file=100", "--log-opt", "compress=true",
+                      command=["sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.05; done; " + COUNT % 5000])
+    obstacle = store(sk, name) + "/log.stdout.0-16384.gz"
+    os.mkdir(obstacle)
+    sk.ok("exec", name, "touch", "/tmp/go")
+    told = lambda: read_text("%s/containers/%s/supervisor.log" % (sk.world.run_dir, sk.inspect(name)["id"]), "").count("0-16384.gz")
+    wait_for(told)
+    time.sleep(2.5)  # the second attempt comes after a second
+    os.rmdir(obstacle)
+    wait_for(lambda: os.path.isfile(obstacle) and len(parts(sk, name)) == 2)
+    assert told() == 1 and sk.ok("logs", "--stream", "stdout", name).splitlines() == expected(5000)
+
+
 def packers(supervisor):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
