@@ -254,7 +254,8 @@ def test_an_end_is_no_failure_of_the_probe_that_met_it(sk):
     names = [sk.running("--liveness", "exec:true,interval=1ms,failures=1", "--restart", "on-failure", command=["sleep", "0.3"]) for _ in range(6)]
     for name in names:
         sk.wait_state(name, "exited")
-        history = sk.inspect(name)["history"]
+        # Its state is told a moment before its record is written.
+        history = wait_for(lambda: sk.inspect(name)["history"])
         assert [run["outcome"] for run in history] == ["not relaunched: it has ended well"], history
 
 
