@@ -78,13 +78,13 @@ class Skink:
     def id(self, suffix="0"):
         return f"{self.prefix}-{suffix}"
 
-    def first_run(self, archive, top):
+    def first_run(self, archive, top, run_dir):
         """The commands that a new user gives for an image in a file, with a store of their own below `top`."""
-        return [[self.path, "--root", f"{top}/store", "--run", f"{top}/run", "run", "--rm", archive, "/bin/true"]]
+        return [[self.path, "--root", f"{top}/store", "--run", run_dir, "run", "--rm", archive, "/bin/true"]]
 
-    def forget(self, top):
+    def forget(self, top, run_dir):
         """What first_run has stored."""
-        return [[self.path, "--root", f"{top}/store", "--run", f"{top}/run", "rmi", "-f", "bench:latest"]]
+        return [[self.path, "--root", f"{top}/store", "--run", run_dir, "rmi", "-f", "bench:latest"]]
 
     def run_once(self, *args):
         return [*self.base, "run", "--rm", self.image, *args]
@@ -131,12 +131,12 @@ class Podman:
     def id(self, suffix="0"):
         return f"{self.prefix}-{suffix}"
 
-    def first_run(self, archive, top):
-        base = [self.path, "--root", f"{top}/store", "--runroot", f"{top}/run", "--tmpdir", f"{top}/tmp", *self.base[7:]]
+    def first_run(self, archive, top, run_dir):
+        base = [self.path, "--root", f"{top}/store", "--runroot", run_dir, "--tmpdir", f"{top}/tmp", *self.base[7:]]
         return [[*base, "load", "-q", "-i", archive], [*base, "run", "--rm", *self.options, "localhost/bench:latest", "/bin/true"]]
 
-    def forget(self, top):
-        base = [self.path, "--root", f"{top}/store", "--runroot", f"{top}/run", "--tmpdir", f"{top}/tmp", *self.base[7:]]
+    def forget(self, top, run_dir):
+        base = [self.path, "--root", f"{top}/store", "--runroot", run_dir, "--tmpdir", f"{top}/tmp", *self.base[7:]]
         return [[*base, "rmi", "-f", "localhost/bench:latest"]]
 
     def run_once(self, *args):

@@ -107,10 +107,10 @@ def first_run(bench):
         archive, times = make(), {}
         for number in range(4):
             for engine in bench.engines:
-                top = bench.work.path(f"first-{name}-{engine.name}-{number}")
+                top, run_dir = bench.work.path(f"first-{name}-{engine.name}-{number}"), bench.work.run_path(f"{name}{engine.name[0]}{number}")
                 try:
                     begin = time.monotonic_ns()
-                    for command in engine.first_run(archive, top):
+                    for command in engine.first_run(archive, top, run_dir):
                         run(command, timeout=300)
                     # The first round fills the page cache.
                     if number != 0:
@@ -118,7 +118,7 @@ def first_run(bench):
                 except CommandFailed as why:
                     row.notes.append(f"{engine.name}: {why}")
                 finally:
-                    for command in engine.forget(top):
+                    for command in engine.forget(top, run_dir):
                         run(command, timeout=300, check=False)
         for engine, samples in times.items():
             row.values[engine] = statistics.median(samples) / 1e6
