@@ -245,7 +245,7 @@ def test_a14_links_at_every_place_that_skink_writes(world, canary, name, to):
             tar.symlink(name, canary.top if to == "directory" else canary.top + "/file")
         else:
             tar.dir(os.path.dirname(name)).symlink(name, canary.top if to == "directory" else canary.top + "/file")
-    attempt(world, extra, "-w", "/work/dir", "--add-host", "a:1.2.3.4", command=("/bin/busybox", "true"))
+    attempt(world, extra, "-w", "/made/dir", "--add-host", "a:1.2.3.4", command=("/bin/busybox", "true"))
 
 
 @pytest.mark.parametrize("workdir", ["/link/BREAKOUT", "/link/a/../../BREAKOUT", "/a/../../../BREAKOUT", "/link", "/proc/self/cwd/BREAKOUT"])

@@ -58,13 +58,18 @@ class Terminal:
         os.close(self.slave)
 
 
-@pytest.fixture
-def terminal(world):
+def terminals(world, program):
+    """What starts `program`, which is skink or skink-oci, on terminals that are closed at the end of the test."""
     made = []
 
     def make(*args, **more):
-        made.append(Terminal(world, world.skink.command(*args), **more))
+        made.append(Terminal(world, program.command(*args), **more))
         return made[-1]
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def terminal(world):
+    yield from terminals(world, world.skink)

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 from skinktest import alive, cgroup_dir, read_text, status_of, unified_top, wait_for
-from terminal import Terminal
+from terminal import terminals
 
 
 def state(oci, name):
@@ -324,14 +324,7 @@ def test_listen_fds(oci, bundle, world):
 
 @pytest.fixture
 def terminal(world):
-    made = []
-
-    def make(*args, **more):
-        made.append(Terminal(world, world.oci.command(*args), **more))
-        return made[-1]
-    yield make
-    for one in made:
-        one.close()
+    yield from terminals(world, world.oci)
 
 
 def foreground(verb, running, bundle, world, script, tty):

@@ -27,7 +27,7 @@ Surroundings outside(std::map<std::string, std::string> files = {}) {
     if (found == files.end()) return Error::from_errno(2, "openat ", path);
     return found->second;
   };
-  made.working_dir = "/work";
+  made.working_dir = "/where";
   return made;
 }
 
@@ -50,7 +50,7 @@ TEST(Environment, MistakesNameOptionFileAndLine) {
 
 TEST(Environment, RelativePathsStartAtTheWorkingDirectory) {
   EXPECT_EQ(absolute_path("/a", outside()), "/a");
-  EXPECT_EQ(absolute_path("a/b", outside()), "/work/a/b");
+  EXPECT_EQ(absolute_path("a/b", outside()), "/where/a/b");
 }
 
 TEST(Times, AreReadInAllFormsOfDocker) {

@@ -40,7 +40,7 @@ Surroundings outside() {
     device.path = "/dev/kmsg";
     return std::vector<oci::Device>{device};
   };
-  made.working_dir = "/work";
+  made.working_dir = "/where";
   return made;
 }
 
@@ -86,7 +86,7 @@ TEST(RunCommand, OptionsAfterTheImageBelongToTheProgram) {
 TEST(RunCommand, NeedsAnImageOrABundle) {
   EXPECT_EQ(parse({"--rm"}).error, "IMAGE or FILE.tar is missing");
   EXPECT_EQ(parse({""}).error, "IMAGE is empty");
-  EXPECT_EQ(parse({"--bundle", "b"}).command.request.bundle, "/work/b");
+  EXPECT_EQ(parse({"--bundle", "b"}).command.request.bundle, "/where/b");
   EXPECT_THAT(parse({"--bundle", "b", "image"}).error, HasSubstr("there is no IMAGE"));
 }
 
@@ -163,7 +163,7 @@ TEST(RunCommand, VolumesAreBoundFromAbsoluteAndFromRelativePaths) {
   ASSERT_EQ(volumes.size(), 4u);
   EXPECT_EQ(volumes[0].source, "/srv");
   EXPECT_EQ(volumes[1].destination, "/cache");
-  EXPECT_EQ(volumes[3].source, "/work/./conf");
+  EXPECT_EQ(volumes[3].source, "/where/./conf");
   EXPECT_EQ(volumes[3].destination, "/etc/app");
 }
 
