@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from skinktest import alive, group_lines, kill_quietly, read_text, starttime, wait_for
+from skinktest import alive, group_lines, kill_quietly, listdir, read_text, starttime, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -316,3 +316,25 @@ def test_unknown_policies_are_refused(sk):
 @pytest.mark.vm_more
 def test_rm_and_restart_exclude_each_other(sk):
     sk.fails("run", "-d", "--rm", "--restart", "always", "busybox", "true", status=125, match="rm")
+
+
+@pytest.mark.vm_more
+@pytest.mark.parametrize("options", [[], ["--standby"]])
+def test_the_mounts_of_a_run_are_held_until_the_next_is_there_and_no_longer(sk, options):
+    def held():
+        top, links = "/proc/%d/fd" % sk.inspect(name)["supervisor_pid"], []
+        for fd in listdir(top):
+            try:
+                links.append(os.readlink(os.path.join(top, fd)))
+            except OSError:  # closed since
+                pass
+        return [link for link in links if link.startswith("mnt:")]
+    name = sk.running(*options, "--restart", "always", "--restart-delay", "1h", "--restart-max-delay", "1h")
+    pid = sk.pid(name)
+    kill_quietly(pid)
+    pid = relaunched(sk, name, pid)
+    wait_for(lambda: held() == [os.readlink("/proc/%d/ns/mnt" % pid)])
+    # The second failure in a row waits for its next try: nothing of the run is there meanwhile.
+    kill_quietly(pid)
+    wait_for(lambda: sk.state(name) == "restarting")
+    wait_for(lambda: held() == [])
