@@ -236,6 +236,39 @@ def many_containers(bench):
     return [start_row, end_row, ps_row]
 
 
+def crash_looping(bench):
+    """P10c: as many containers, a tenth of which fail as soon as they start: listed, and what their keepers take."""
+    ps_row = Row("P10c", f"skink ps of {bench.many}, a tenth crash-looping", "ms", limit=30.0)
+    cpu_row = Row("P10c", "processor time of one's keepers, in a minute", "ms")
+    engine = bench.engine("skink")
+    if engine is None:
+        return []
+    suffixes = [f"crash{number}" for number in range(bench.many)]
+    try:
+        for number, suffix in enumerate(suffixes):
+            command = ["/bin/stamp", "exit"] if number % 10 == 0 else SLEEP
+            run(engine.keep_running(*command, suffix=suffix, options=["--restart", "always"]))
+        listed, failed = bench.turns.run(10, {"skink": [engine.ps()]})
+        fill_times(ps_row, listed, failed, "skink")
+        keepers = [pid for suffix in suffixes for pid in engine.keepers(suffix)]
+        before, began = sum(map(_ran_ns, keepers)), time.monotonic()
+        time.sleep(10)
+        share = (sum(map(_ran_ns, keepers)) - before) / 1e9 / (time.monotonic() - began)
+        cpu_row.values["skink"] = share * 60_000 / len(suffixes)
+        cpu_row.notes.append(f"skink: all of them take {share * 100:.1f} % of one processor")
+    except (CommandFailed, OSError, KeyError, ValueError) as why:
+        ps_row.notes.append(f"skink: {why}")
+    finally:
+        for suffix in suffixes:
+            run(engine.delete(suffix), check=False)
+    return [ps_row, cpu_row]
+
+
+def _ran_ns(pid):
+    with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+        return int(file.read().split()[0])
+
+
 def _note_growth(row, samples):
     for name, one in samples.items():
         tenth = max(1, len(one) // 10)
@@ -287,5 +320,6 @@ def _deleted(runtimes, suffixes):
 # In the order in which they run; P1 gives P9 too.
 ROWS = {
     "P1": run_bundle, "P1s": run_by_systemd, "P2": create_start_delete, "P3": exec_in_running, "P4": state_and_list, "P5": run_image,
-    "P6": first_run, "P7": relaunch, "P8": supervisor_memory, "P9": run_bundle, "P10": many_containers, "P11": smallest_limit,
+    "P6": first_run, "P7": relaunch, "P8": supervisor_memory, "P9": run_bundle, "P10": many_containers, "P10c": crash_looping,
+    "P11": smallest_limit,
 }

@@ -44,7 +44,7 @@ std::string overview() {
       "Runs OCI images as immutable containers under supervision, without a daemon.\n\n"
       "Verbs:\n";
   for (const Verb* verb : all_verbs())
-    text += str("  ", verb->name, std::string(10 - std::string_view(verb->name).size(), ' '), verb->summary, '\n');
+    text += str("  ", verb->name, std::string(15 - std::string_view(verb->name).size(), ' '), verb->summary, '\n');
   text += "\nGlobal options, before the verb:\n";
   for (const auto& option : kGlobalOptions) {
     const std::string value = option.words.value == nullptr ? "" : str(' ', option.words.value);

@@ -13,6 +13,7 @@ extern const Verb kStopVerb, kRestartVerb, kKillVerb, kPauseVerb, kUnpauseVerb, 
 extern const Verb kUpdateVerb;                                                            // update.cc
 extern const Verb kWhyVerb;                                                               // why.cc
 extern const Verb kHealVerb;                                                              // heal.cc
+extern const Verb kInstallUnitsVerb;                                                      // install_units.cc
 extern const Verb kWaitVerb;                                                              // wait.cc
 extern const Verb kPsVerb;                                                                // ps.cc
 extern const Verb kStatsVerb;                                                             // stats.cc

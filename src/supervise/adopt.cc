@@ -57,6 +57,7 @@ void Supervisor::take_parked() {
 }
 
 void Supervisor::adopt_execs() {
+  end_all_half_made();
   auto parked = std::move(execs_);
   execs_.clear();
   for (const auto& process : status_.execs) {
@@ -67,12 +68,12 @@ void Supervisor::adopt_execs() {
       if (auto opened = sys::open_identified(process.identity)) exec.pidfd = std::move(*opened);
     if (!exec.pidfd) {  // it is over; its record stays for who asks
       const auto record = find_record(process.identity.pid, process.exits_from);
-      if (!process.of_probe)
+      if (!process.of_probe && !process.half_made)
         tell_exec_died(process.identity.pid, record && *record ? last_exit_of(**record) : unknown_exit());
       continue;
     }
-    // Nobody waits for what a probe of a predecessor says.
-    if (process.of_probe) end_exec(exec);
+    // Nobody waits for what a probe of a predecessor says, and nobody heard of what was only half made.
+    if (process.of_probe || process.half_made) end_exec(exec);
     if (watch(exec.pidfd.get(), Source::exec, EPOLLIN)) execs_.emplace(process.identity.pid, std::move(exec));
   }
   std::erase_if(status_.execs, [this](const ExecProcess& process) { return !execs_.contains(process.identity.pid); });
@@ -132,7 +133,7 @@ void Supervisor::guard_died() {
   }
   // No memory or no processes: carry on alone. The kernel tells how the container ends (ask_kernel).
   status_.orphaned = true;
-  guard_pidfd_.reset();
+  close_watched(guard_pidfd_);
   // Its end would not be told to us.
   drop_standby();
   if (status_.step == Step::running) plan_standby();

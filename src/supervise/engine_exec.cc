@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <ctime>
 
 #include "fs/dir.h"
 #include "security/security.h"
@@ -90,7 +91,9 @@ class ExecSession {
   Result<int> run();
 
  private:
+  Result<Status> running_status();
   Result<oci::Process> process();
+  Error lost(const std::string& token, Patience& patience);
   Result<void> launch(const oci::Process& process);
   Result<bool> on_control();
   Result<std::optional<Output>> next_output();
@@ -107,15 +110,47 @@ class ExecSession {
   LastExit last_;
 };
 
-Result<oci::Process> ExecSession::process() {
+// A launch that is under way is waited for, not so one that is to come after a pause.
+Result<Status> ExecSession::running_status() {
+  constexpr std::int64_t kSoonNs = 1'000'000'000;
   const UniqueFd store_dir = TRY(open_container(roots_, id_));
-  const auto run_dir = open_run_dir(roots_, id_);
-  const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
-  if (!status || status->step != Step::running || !(is_alive(store_dir.get()) || revive(roots_, id_)))
-    return Error::make(Code::busy, "container ", id_.substr(0, 12), " is not running");
-  if (status->paused) return Error::make(Code::busy, "cannot exec in a paused container; unpause it first");
+  Patience patience(roots_, id_);
+  for (;;) {
+    const auto run_dir = open_run_dir(roots_, id_);
+    auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
+    const bool may_come = status && status->step != Step::stopped && (is_alive(store_dir.get()) || revive(roots_, id_));
+    const bool runs = may_come && status->step == Step::running && sys::open_identified(status->init);
+    if (runs) return status;
+    // Its supervisor takes note of its end and of the next run as one.
+    if (!may_come || status->stop_wanted)
+      return Error::make(Code::busy, "container ", id_.substr(0, 12), " is not running");
+    if (status->step == Step::waiting && status->next_try_mono_ns > fs::monotonic_ns() + kSoonNs)
+      return Error::make(Code::busy, "container ", id_.substr(0, 12),
+                         " is not running: it waits for its next try (skink ps)");
+    TRY(patience.check());
+    const timespec pause{.tv_sec = 0, .tv_nsec = 5'000'000};
+    ::nanosleep(&pause, nullptr);
+  }
+}
+
+Result<oci::Process> ExecSession::process() {
+  const Status status = TRY(running_status());
+  if (status.paused) return Error::make(Code::busy, "cannot exec in a paused container; unpause it first");
+  const UniqueFd store_dir = TRY(open_container(roots_, id_));
   const auto spec = TRY(oci::parse_spec(TRY(fs::read_file(store_dir.get(), kConfigFile, oci::kConfigLimit))));
-  return make_process(spec, *status, options_);
+  return make_process(spec, status, options_);
+}
+
+// The supervisor was killed before it answered. Its successor ends what it had begun, so that nothing runs of which
+// nobody knows.
+Error ExecSession::lost(const std::string& token, Patience& patience) {
+  if (auto socket = connect_supervisor(roots_, id_, patience)) {
+    (void)send_message(socket->get(), {{"op", "exec-cancel"}, {"token", token}});
+    (void)await_answer(socket->get(), patience);
+  }
+  return Error::make(Code::busy,
+                     "exec: the container's supervisor was killed while it started the process, which was "
+                     "ended; try again");
 }
 
 Result<void> ExecSession::launch(const oci::Process& process) {
@@ -131,8 +166,11 @@ Result<void> ExecSession::launch(const oci::Process& process) {
   }
   Patience patience(roots_, id_);
   socket_ = TRY(connect_supervisor(roots_, id_, patience));
-  TRY(send_message(socket_.get(), {{"op", "exec"}, {"detach", options_.detach}}, fds));
-  Message answer = TRY(await_answer(socket_.get(), patience));
+  const std::string token = fs::random_hex(8);
+  auto sent = send_message(socket_.get(), {{"op", "exec"}, {"detach", options_.detach}, {"token", token}}, fds);
+  auto answered = sent ? await_answer(socket_.get(), patience) : Result<Message>(std::move(sent).error());
+  if (!answered && is_hang_up(answered.error())) return lost(token, patience);
+  Message answer = TRY(std::move(answered));
   if (answer.json.contains("error")) return error_of(answer.json);
   pid_ = static_cast<pid_t>(oci::get_int(answer.json, "pid"));
   from_ = oci::get_int(answer.json, "from");

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // exec, the supervisor's side: it starts the process, the guard is its parent, the client only hears of its end.
 #include <fcntl.h>
-#include <malloc.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <utility>
 
+#include "base/text.h"
 #include "fs/dir.h"
 #include "launch/launch.h"
 #include "supervise/exits.h"
@@ -19,6 +21,8 @@
 namespace skink::supervise {
 
 launch::ExecRequest Supervisor::request_of(const ExecStart& start) {
+  packed_calls_.unpack(spec_);
+  shed_ = true;
   launch::ExecRequest request;
   request.spec = &spec_;
   request.process = start.process;
@@ -35,8 +39,19 @@ Result<pid_t> Supervisor::start_process(ExecStart& start) {
   trim_exits();
   Exec exec;
   exec.process.of_probe = start.of_probe;
+  exec.process.token = start.token;
   start.exits_from = exec.process.exits_from = TRY(exits_end(kFdExits));
-  auto launched = TRY(launch::exec_in_container(request_of(start)));
+  launch::ExecRequest request = request_of(start);
+  // Order: on record before its program can run. Who is killed until it is said to run leaves it to a successor, who
+  // ends it: there is nobody who knows of it.
+  request.record = [&](const sys::ProcessIdentity& identity) -> Result<void> {
+    status_.execs.push_back({identity, exec.process.exits_from, start.of_probe, true, start.token});
+    save();
+    return {};
+  };
+  auto made = launch::exec_in_container(request);
+  std::erase_if(status_.execs, [](const ExecProcess& process) { return process.half_made; });
+  auto launched = TRY(std::move(made));
   exec.process.identity = launched.identity;
   exec.pidfd = std::move(launched.pidfd);
   start.console = std::move(launched.console);
@@ -56,7 +71,7 @@ Result<void> Supervisor::take_exec(Exec exec) {
   execs_.insert_or_assign(pid, std::move(exec));
   park_all();
   save();
-  ::malloc_trim(0);
+  shed_ = true;
   return {};
 }
 
@@ -67,7 +82,54 @@ void Supervisor::end_exec(const Exec& exec) {
   (void)sys::signal_pidfd(exec.pidfd.get(), SIGKILL);
 }
 
+// A helper that is killed, alone or with its supervisor, leaves the process that it was starting, and who that is.
+void Supervisor::end_half_made(const char* name) const {
+  const auto text = fs::read_file(kFdRunDir, name, kRecordLimit);
+  if (!text) return;
+  const std::string_view words = *text;
+  const auto space = std::min(words.find(' '), words.size());
+  const auto pid = parse_int<pid_t>(words.substr(0, space));
+  const auto start = parse_int<std::uint64_t>(words.substr(std::min(space + 1, words.size())));
+  Exec exec;
+  if (pid && start) exec.process.identity = {*pid, *start, status_.boot_id};
+  if (auto process = sys::open_identified(exec.process.identity)) {
+    exec.pidfd = std::move(*process);
+    end_exec(exec);
+  }
+  ::unlinkat(kFdRunDir, name, 0);
+}
+
+void Supervisor::end_all_half_made() const {
+  const auto entries = fs::list(kFdRunDir);
+  if (!entries) return;
+  for (const auto& entry : *entries)
+    if (entry.name.starts_with(kHalfMadePrefix)) end_half_made(entry.name.c_str());
+}
+
+// A run has ended and the next one is about to be made, without any pause.
+bool Supervisor::is_relaunching() const {
+  if (status_.stop_wanted) return false;
+  if (status_.step == Step::waiting) return relaunched_after_.has_value();
+  pollfd ended{init_pidfd_.get(), POLLIN, 0};
+  return status_.step == Step::running && init_pidfd_ && ::poll(&ended, 1, 0) > 0;
+}
+
+// The relaunch that they wait for is done, or there is to be none.
+void Supervisor::serve_waiting_execs() {
+  for (auto& [fd, message] : std::exchange(waiting_execs_, {})) {
+    const auto client = clients_.find(fd);
+    if (client == clients_.end()) continue;
+    if (auto done = handle_exec(client->second, message); !done) reply_result(client->second, done);
+  }
+}
+
 Result<void> Supervisor::handle_exec(Client& client, Message& message) {
+  if (is_relaunching()) {
+    waiting_execs_.emplace_back(client.socket.get(), std::move(message));
+    return {};
+  }
+  if (status_.step == Step::waiting && !status_.stop_wanted)
+    return Error::make(Code::busy, "the container is not running: it waits for its next try (skink ps)");
   if (status_.step != Step::running || !group_) return Error::make(Code::busy, "the container is not running");
   if (status_.paused) return Error::make(Code::busy, "cannot exec in a paused container; unpause it first");
   if (message.fds.empty()) return Error::make(Code::invalid_config, "exec: no process was given");
@@ -81,6 +143,7 @@ Result<void> Supervisor::handle_exec(Client& client, Message& message) {
   start.stdio = {null_.get(), null_.get(), null_.get()};
   if (message.fds.size() == 4) start.stdio = {message.fds[1].get(), message.fds[2].get(), message.fds[3].get()};
   start.patience_ns = kPatienceNs;
+  start.token = oci::get_string(message.json, "token");
   tell_exec("exec_create", process, 0);
   const pid_t pid = TRY(start_process(start));
   tell_exec("exec_start", process, pid);
@@ -107,7 +170,8 @@ void Supervisor::check_execs() {
   }
   for (const auto& [pid, last] : ended) {
     const bool of_probe = execs_[pid].process.of_probe;
-    if (!of_probe) tell_exec_died(pid, last);
+    if (!of_probe && !execs_[pid].process.half_made) tell_exec_died(pid, last);
+    watches_.forget(execs_[pid].pidfd.get());
     execs_.erase(pid);
     std::erase_if(status_.execs, [p = pid](const ExecProcess& process) { return process.identity.pid == p; });
     if (of_probe) probe_process_ended(pid, last);
@@ -120,6 +184,14 @@ void Supervisor::check_execs() {
   if (ended.empty()) return;
   park_all();
   save();
+}
+
+// By a client whose supervisor was killed before it answered: what that had begun shall not run on unknown to all.
+void Supervisor::handle_exec_cancel(Client& client, const oci::Json& json) {
+  const std::string token = oci::get_string(json, "token");
+  for (const auto& [pid, exec] : execs_)
+    if (!token.empty() && exec.process.token == token) end_exec(exec);
+  reply_result(client, {});
 }
 
 // Asked by a client whose supervisor was killed meanwhile.

@@ -36,6 +36,7 @@ void Supervisor::give_up(const LastExit& last) {
   if (container_.remove_at_end && removed) remove_container();
   else if (container_.remove_at_end) save();
   if (container_.log_driver == "none") forget_logs();
+  serve_waiting_execs();
   tell_end(last);
   if (start_heard_) {
     exit_code_ = kSupervisorDone;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One incarnation, from its launch to its end.
 #include <fcntl.h>
-#include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
@@ -60,8 +59,8 @@ Result<void> Supervisor::begin() {
     run_hooks(spec_.hooks.poststart, "poststart", "running");
     return {};
   }
-  init_pidfd_.reset();
-  terminal_.reset();
+  close_watched(init_pidfd_);
+  close_watched(terminal_);
   mounts_.reset();
   clear_group();
   // A predecessor may have struck it, see Group::was_struck().
@@ -112,6 +111,8 @@ Result<std::int64_t> Supervisor::begin_exits() {
 }
 
 launch::ContainerRequest Supervisor::request_for(int root_fd) {
+  packed_calls_.unpack(spec_);
+  shed_ = true;
   launch::ContainerRequest request;
   request.spec = &spec_;
   request.id = container_.id;
@@ -218,10 +219,11 @@ void Supervisor::started() {
       reply_result(client, {});
     }
   tell_all_started();
+  serve_waiting_execs();
   hold_mounts();
   plan_standby();
   if (relaunched_after_) (void)write_exit(*std::exchange(relaunched_after_, std::nullopt), false);
-  ::malloc_trim(0);
+  shed_ = true;
 }
 
 // Nothing that the incarnation left may live on: not in its group, wherever it went in there.
@@ -256,8 +258,8 @@ void Supervisor::init_ended(LastExit last) {
   if (group_) last.oom = group_->oom_kills() > status_.oom_base;
   last.cause = cause_of(last);
   end_probes();
-  init_pidfd_.reset();
-  terminal_.reset();
+  close_watched(init_pidfd_);
+  close_watched(terminal_);
   init_gone_ = false;
   if (!spec_.hooks.poststop.empty()) mounts_.reset();
   run_hooks(spec_.hooks.poststop, "poststop", "stopped");
@@ -357,6 +359,7 @@ void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) 
   relaunched_after_.reset();
   (void)write_exit(last, false);
   save();
+  serve_waiting_execs();
 }
 
 }  // namespace skink::supervise

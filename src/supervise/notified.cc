@@ -107,7 +107,7 @@ void Supervisor::drop_by_helper() {
 }
 
 void Supervisor::pause_notices(std::int64_t until_ns) {
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, notify_.get(), nullptr);
+  watches_.forget(notify_.get());
   notices_again_ns_ = until_ns;
 }
 
@@ -183,6 +183,7 @@ void Supervisor::helper_event(int pidfd) {
   sys::ExitStatus status;
   (void)sys::wait_pidfd(pidfd, status, false);
   const auto done = std::move(found->second.done);
+  watches_.forget(pidfd);
   helpers_.erase(found);
   if (done) done(status.shell_status());
 }

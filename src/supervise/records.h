@@ -45,6 +45,8 @@ inline constexpr const char* kExitsFile = "exits";
 inline constexpr const char* kCgroupFile = "cgroup.json";
 inline constexpr const char* kComplaintsFile = "supervisor.log";
 inline constexpr const char* kHealthFile = "health";
+/// And a number: the process that a helper of the supervisor is starting, as `PID START-TIME`.
+inline constexpr std::string_view kHalfMadePrefix = "half-made.";
 inline constexpr const char* kOutFifo = "stdout.fifo";
 inline constexpr const char* kErrFifo = "stderr.fifo";
 

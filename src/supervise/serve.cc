@@ -37,6 +37,8 @@ void Supervisor::accept_clients() {
 
 void Supervisor::drop(int fd) {
   std::erase_if(exec_clients_, [fd](const auto& entry) { return entry.second == fd; });
+  std::erase_if(waiting_execs_, [fd](const auto& entry) { return entry.first == fd; });
+  watches_.forget(fd);
   clients_.erase(fd);
   choose_keeping();
 }
@@ -98,6 +100,8 @@ void Supervisor::answer(Client& client, Message message) {
     reply_result(client, handle_pause(false));
   } else if (op == "exec") {
     if (auto done = handle_exec(client, message); !done) reply_result(client, done);
+  } else if (op == "exec-cancel") {
+    handle_exec_cancel(client, json);
   } else if (op == "exec-wait") {
     handle_exec_wait(client, json);
   } else if (op == "exec-signal") {

@@ -173,7 +173,7 @@ bool Supervisor::use_standby() {
   if (started) started = launch::start_container(start);
   // From here on it is this run, however short that is.
   if (started) {
-    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, standby_pidfd_.get(), nullptr);
+    watches_.forget(standby_pidfd_.get());
     init_pidfd_ = std::move(standby_pidfd_);
     return true;
   }
@@ -187,7 +187,7 @@ bool Supervisor::use_standby() {
 void Supervisor::drop_standby() {
   standby_at_ns_ = 0;
   if (standby_pidfd_) {
-    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, standby_pidfd_.get(), nullptr);
+    watches_.forget(standby_pidfd_.get());
     (void)sys::signal_pidfd(standby_pidfd_.get(), SIGKILL);
   } else if (const auto process = sys::open_identified(status_.standby); process) {
     (void)sys::signal_pidfd(process->get(), SIGKILL);

@@ -16,6 +16,9 @@
 namespace skink::supervise {
 namespace {
 
+// Of an entry of `execs`, in status.json.
+constexpr int kOfProbe = 1, kHalfMade = 2;
+
 using oci::Json;
 
 constexpr int kFormat = 1;
@@ -101,7 +104,8 @@ std::string dump(const Status& s) {
   if (!s.streak.ends_ns.empty()) json["ends_ns"] = s.streak.ends_ns;
   Json execs = Json::array();
   for (const auto& exec : s.execs)
-    execs.push_back(Json::array({exec.identity.pid, exec.identity.start_time, exec.exits_from, exec.of_probe ? 1 : 0}));
+    execs.push_back(Json::array({exec.identity.pid, exec.identity.start_time, exec.exits_from,
+                                 (exec.of_probe ? kOfProbe : 0) | (exec.half_made ? kHalfMade : 0), exec.token}));
   if (!execs.empty()) json["execs"] = std::move(execs);
   return oci::dump_json(json);
 }
@@ -157,9 +161,12 @@ Result<Status> parse_status(std::string_view text) {
       if (!exec.is_array() || exec.size() < 3 || !exec[0].is_number_integer() || !exec[1].is_number_integer() ||
           !exec[2].is_number_integer())
         return Error::make(Code::corrupt, "execs: not a list of processes");
+      const int what = exec.size() > 3 && exec[3].is_number_integer() ? exec[3].get<int>() : 0;
       s.execs.push_back({{exec[0].get<pid_t>(), exec[1].get<std::uint64_t>(), s.boot_id},
                          exec[2].get<std::int64_t>(),
-                         exec.size() > 3 && exec[3] == 1});
+                         (what & kOfProbe) != 0,
+                         (what & kHalfMade) != 0,
+                         exec.size() > 4 && exec[4].is_string() ? exec[4].get<std::string>() : std::string()});
     }
   return s;
 }

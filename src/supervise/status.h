@@ -30,6 +30,8 @@ struct ExecProcess {
   sys::ProcessIdentity identity;
   std::int64_t exits_from = 0;  ///< offset in `exits` from where its record can be
   bool of_probe = false;        ///< a probe has started it, not a client
+  bool half_made = false;       ///< its program may not run yet: a successor ends it
+  std::string token;            ///< by which a client that has got no answer names it
 };
 
 /// What the program of a run has said by sd_notify(3).

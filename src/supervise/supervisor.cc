@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
-#include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -15,10 +14,13 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <utility>
 
 #include "base/text.h"
 #include "fs/dir.h"
+#include "supervise/diet.h"
 #include "supervise/exits.h"
+#include "supervise/own_filter.h"
 #include "sys/file.h"
 
 namespace skink::supervise {
@@ -79,16 +81,14 @@ int Supervisor::run(pid_t guard_pid) {
 Result<void> Supervisor::set_up(pid_t guard_pid) {
   ::umask(077);
   ::prctl(PR_SET_NAME, "skink-supervise");  // executed by descriptor, its name would be a number
-  // A small process: no arena may grow behind our back, and freed memory goes back at once.
-  ::mallopt(M_ARENA_MAX, 1);
-  ::mallopt(M_TRIM_THRESHOLD, 64 << 10);
-  epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
-  if (!epoll_) return Error::from_errno(errno, "epoll_create");
+  keep_heap_small();
+  watches_ = TRY(Watches::make());
   null_ = TRY(sys::open_at(AT_FDCWD, "/dev/null", O_RDWR));
 
   const std::string text = TRY(fs::read_file(kFdStoreDir, kContainerFile, kRecordLimit));
   container_ = TRY_CTX(parse_container(text), std::string_view(kContainerFile));
   spec_ = TRY(read_spec(kFdStoreDir, container_));
+  (void)give_up_calls(own_filter(spec_));
   const auto place = fs::read_file(kFdRunDir, kCgroupFile, kRecordLimit);
   const auto before = read_status(kFdRunDir);
   if ((!place && place.error().errnum() == ENOENT) || (!before && before.error().code() == Code::not_found))
@@ -139,29 +139,35 @@ Result<void> Supervisor::watch_termination() {
 }
 
 Result<void> Supervisor::watch(int fd, Source source, std::uint32_t events) {
-  epoll_event event{};
-  event.events = events;
-  event.data.u64 = static_cast<std::uint64_t>(source) << 32 | static_cast<std::uint32_t>(fd);
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0 && errno != EEXIST)
-    return Error::from_errno(errno, "epoll_ctl");
-  return {};
+  return watches_.add(fd, static_cast<std::uint32_t>(source), events);
+}
+
+// Order: forgotten first. What the guard keeps for a successor, or a helper still has, would go on telling its event.
+void Supervisor::close_watched(UniqueFd& fd) {
+  watches_.forget(fd.get());
+  fd.reset();
 }
 
 Result<void> Supervisor::loop() {
   while (exit_code_ < 0) {
-    std::array<epoll_event, 32> events{};
-    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms());
-    if (count < 0 && errno != EINTR) return Error::from_errno(errno, "epoll_wait");
-    for (int i = 0; i < count && exit_code_ < 0; ++i)
-      handle(events[static_cast<std::size_t>(i)].data.u64, events[static_cast<std::size_t>(i)].events);
+    if (std::exchange(shed_, false)) {
+      packed_calls_.pack(spec_);
+      shed_memory();
+    }
+    TRY(watches_.wait(timeout_ms()));
+    while (exit_code_ < 0) {
+      const auto event = watches_.next();
+      if (!event) break;
+      handle(*event);
+    }
     if (exit_code_ < 0) TRY(run_timers());
   }
   return {};
 }
 
-void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
-  const int fd = static_cast<int>(event & 0xffffffffU);
-  switch (static_cast<Source>(event >> 32)) {
+void Supervisor::handle(const Watches::Event& event) {
+  const int fd = event.fd;
+  switch (static_cast<Source>(event.kind)) {
     case Source::listener: accept_clients(); break;
     case Source::exit_event: {
       std::uint64_t count = 0;
@@ -175,7 +181,7 @@ void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
       init_gone_ = true;
       init_gone_ns_ = fs::monotonic_ns();
       // Level-triggered, and the record may take a moment: the eventfd or the timer brings us back.
-      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+      watches_.forget(fd);
       check_init();
       break;
     case Source::out:
@@ -190,7 +196,7 @@ void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
       const auto moved = spool_->pump(Stream::out, fd, false);
       output_came();
       // Nobody has the terminal open any more.
-      if ((!moved || *moved == 0) && (events & EPOLLHUP) != 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+      if ((!moved || *moved == 0) && (event.events & EPOLLHUP) != 0) watches_.forget(fd);
       break;
     }
     case Source::client: serve(fd); break;
@@ -200,7 +206,7 @@ void Supervisor::handle(std::uint64_t event, std::uint32_t events) {
     case Source::notify: notices_came(); break;
     case Source::helper: helper_event(fd); break;
     case Source::exec:
-      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+      watches_.forget(fd);
       for (auto& [pid, exec] : execs_)
         if (exec.pidfd.get() == fd) exec.ended_ns = fs::monotonic_ns();
       check_execs();

@@ -19,6 +19,7 @@
 #include "launch/launch.h"
 #include "oci/spec.h"
 #include "supervise/control.h"
+#include "supervise/diet.h"
 #include "supervise/guard/protocol.h"
 #include "supervise/journal.h"
 #include "supervise/notices.h"
@@ -26,6 +27,7 @@
 #include "supervise/records.h"
 #include "supervise/spool.h"
 #include "supervise/status.h"
+#include "supervise/watches.h"
 
 namespace skink::supervise {
 
@@ -35,7 +37,7 @@ class Supervisor {
   static int run(pid_t guard_pid);
 
  private:
-  // What an epoll event is about; the number of the descriptor is in the lower half.
+  // What an event is about.
   enum class Source : std::uint32_t {
     listener,
     exit_event,
@@ -79,6 +81,7 @@ class Supervisor {
     launch::Stdio stdio;
     bool of_probe = false;
     std::int64_t patience_ns = 0;
+    std::string token;
     UniqueFd console;             // its terminal, if it has one
     std::int64_t exits_from = 0;  // where in `exits` its end will be
   };
@@ -104,7 +107,8 @@ class Supervisor {
   Result<void> set_up(pid_t guard_pid);
   Result<void> loop();
   Result<void> watch(int fd, Source source, std::uint32_t events);
-  void handle(std::uint64_t event, std::uint32_t events);
+  void close_watched(UniqueFd& fd);
+  void handle(const Watches::Event& event);
   [[nodiscard]] int timeout_ms() const;
   Result<void> run_timers();
   Result<void> watch_termination();
@@ -187,22 +191,11 @@ class Supervisor {
   Result<void> want_stop();
   Result<void> handle_update(const oci::Json& json);
 
-  // health.cc: probes of the run
+  // health.cc: the probes of the run, and what they say
   void begin_probes();
   void end_probes();
   void put_off_launches();
   void resume_probes();
-  void ask(ProbeState& state);
-  Result<void> ask_by_exec(ProbeState& state);
-  Result<void> launch_by_helper(ProbeState& state, const ExecStart& start);
-  void probe_launched(ProbeState& state, bool wanted, int from_fd, std::int64_t exits_from);
-  Result<void> ask_by_helper(ProbeState& state);
-  Result<UniqueFd> open_probe_output(ProbeState& state);
-  void end_asking(ProbeState& state);
-  void read_probe_output(ProbeState& state);
-  void probe_event(int fd);
-  void check_probes(std::int64_t now);
-  void probe_process_ended(pid_t pid, const LastExit& last);
   void probe_done(ProbeState& state, const ProbeResult& result);
   void probe_changed(ProbeState& state, bool good);
   void probe_failed(const ProbeState& state);
@@ -212,6 +205,20 @@ class Supervisor {
   [[nodiscard]] bool is_ending() const;
   void write_probe_texts();
   [[nodiscard]] std::string_view name_of(const ProbeState& state) const;
+
+  // probe_ask.cc: how they are asked
+  void ask(ProbeState& state);
+  Result<void> ask_by_exec(ProbeState& state);
+  Result<void> launch_by_helper(ProbeState& state, const ExecStart& start);
+  bool probe_launched(ProbeState& state, bool wanted, int from_fd, std::int64_t exits_from);
+  Result<void> ask_by_helper(ProbeState& state);
+  Result<UniqueFd> open_probe_output(ProbeState& state);
+  void end_asking(ProbeState& state);
+  void close_attempt(ProbeState& state);
+  void read_probe_output(ProbeState& state);
+  void probe_event(int fd);
+  void check_probes(std::int64_t now);
+  void probe_process_ended(pid_t pid, const LastExit& last);
   void trim_exits();
 
   // notified.cc: what the program says by sd_notify, and its watchdog
@@ -248,6 +255,11 @@ class Supervisor {
   [[nodiscard]] launch::ExecRequest request_of(const ExecStart& start);
   Result<pid_t> start_process(ExecStart& start);
   Result<void> take_exec(Exec exec);
+  [[nodiscard]] bool is_relaunching() const;
+  void serve_waiting_execs();
+  void handle_exec_cancel(Client& client, const oci::Json& json);
+  void end_half_made(const char* name) const;
+  void end_all_half_made() const;
   [[nodiscard]] std::optional<ExitRecord> reap_own(const UniqueFd& pidfd) const;
   static void end_exec(const Exec& exec);
   Result<void> handle_exec(Client& client, Message& message);
@@ -271,12 +283,14 @@ class Supervisor {
 
   Container container_;
   oci::Spec spec_;
+  PackedCalls packed_calls_;  // of spec_, between launches: see request_for
+  bool shed_ = true;          // what only a start needed is to be given back
   Status status_;
   cgroup::Location location_;
   std::optional<cgroup::Group> group_;
   std::optional<Spool> spool_;
   std::optional<JournalForwarder> journal_;
-  UniqueFd epoll_;
+  Watches watches_;
   UniqueFd guard_pidfd_, init_pidfd_, terminal_, standby_pidfd_;
   UniqueFd mounts_;                 // the mount namespace of the run, so that its end is told before that is undone
   std::int64_t standby_at_ns_ = 0;  // CLOCK_BOOTTIME: when to make one; 0: not
@@ -300,19 +314,20 @@ class Supervisor {
   std::int64_t keep_until_ns_ = 0;  // --log-driver none: who is attached has until then to come back
   std::map<int, Client> clients_;
   std::map<pid_t, Exec> execs_;
-  std::map<pid_t, int> exec_clients_;         // who waits for which exec
-  bool init_gone_ = false;                    // its pidfd said so; the record is awaited
-  std::int64_t init_gone_ns_ = 0;             // since when
-  std::optional<Error> first_failure_;        // to be told to who started it
-  std::optional<LastExit> relaunched_after_;  // to be written down once the next incarnation runs
-  std::vector<PastRun> history_;              // written with exit.json
-  std::array<ProbeState, 3> probes_;          // startup, liveness, readiness
-  bool start_heard_ = false;                  // who started us has asked how it went
-  std::optional<LastExit> end_untold_;        // it ended before that question; kept until it is put
-  std::int64_t untold_until_ns_ = 0;          // for how long a client may keep us that does not ask
-  std::int64_t relaunch_delay_ns_ = -1;       // before the relaunch that is to come; -1: a predecessor decided it
-  int launches_ = 0;                          // by helpers, so far
-  int exit_code_ = -1;                        // set: the loop ends
+  std::map<pid_t, int> exec_clients_;                   // who waits for which exec
+  std::vector<std::pair<int, Message>> waiting_execs_;  // of clients, until the relaunch that is under way is done
+  bool init_gone_ = false;                              // its pidfd said so; the record is awaited
+  std::int64_t init_gone_ns_ = 0;                       // since when
+  std::optional<Error> first_failure_;                  // to be told to who started it
+  std::optional<LastExit> relaunched_after_;            // to be written down once the next incarnation runs
+  std::vector<PastRun> history_;                        // written with exit.json
+  std::array<ProbeState, 3> probes_;                    // startup, liveness, readiness
+  bool start_heard_ = false;                            // who started us has asked how it went
+  std::optional<LastExit> end_untold_;                  // it ended before that question; kept until it is put
+  std::int64_t untold_until_ns_ = 0;                    // for how long a client may keep us that does not ask
+  std::int64_t relaunch_delay_ns_ = -1;  // before the relaunch that is to come; -1: a predecessor decided it
+  int launches_ = 0;                     // by helpers, so far
+  int exit_code_ = -1;                   // set: the loop ends
 };
 
 }  // namespace skink::supervise

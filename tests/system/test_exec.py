@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """exec: one more process in a running container, made by the same rules."""
 
+import json
 import os
 import signal
 import time
 
 import pytest
-from skinktest import status_of, wait_for
+from skinktest import alive, kill_quietly, read_text, status_of, wait_for
 
 
 def test_output_status_and_input(sk):
@@ -117,3 +118,60 @@ def test_background_processes_of_an_exec_do_not_hold_the_client(sk):
     begin = time.monotonic()
     assert sk.ok("exec", name, "sh", "-c", "sleep 300 >/dev/null 2>&1 & echo done") == "done"
     assert time.monotonic() - begin < 200
+
+
+def test_it_waits_for_the_relaunch_that_is_under_way(sk):
+    """The first failure is relaunched at once: whoever comes in between finds the next run."""
+    name = sk.running("--restart", "always")
+    for _ in range(5):
+        pid = sk.pid(name)
+        os.kill(pid, signal.SIGKILL)
+        assert sk.ok("exec", name, "echo", "there") == "there"
+        wait_for(lambda: sk.pid(name) not in (0, pid))
+        sk.ok("restart", "-t", "0", name)
+
+
+def test_it_does_not_wait_for_a_try_that_is_far_away(sk):
+    name = sk.running("--restart", "always", "--restart-delay", "1h", "--restart-max-delay", "1h", command=["false"])
+    wait_for(lambda: sk.state(name) == "restarting")
+    sk.fails("exec", name, "true", match=[name, "next try"])
+
+
+class HeldUp:
+    """A container in which somebody stops every newcomer, and an exec that stands still on its way into it."""
+
+    def __init__(self, sk, world):
+        self.sk = sk
+        self.name = sk.running("--restart", "always", command=["sh", "-c", "while :; do kill -STOP -1; done"])
+        self.file = os.path.join(world.run_dir, "containers", sk.inspect(self.name)["id"], "status.json")
+        self.pid = sk.pid(self.name)
+
+    def execs(self):
+        return json.loads(wait_for(lambda: read_text(self.file, ""))).get("execs", [])
+
+    def half_made(self):
+        return [one[0] for one in self.execs() if one[3] & 2]
+
+    def start(self):
+        """Some come through before they are stopped: those are ended, and the next is tried."""
+        for _ in range(200):
+            client = self.sk.start("exec", self.name, "sleep", "1234")
+            pid = wait_for(self.execs)[0][0]
+            wait_for(lambda: not alive(pid) or status_of(pid)["State"][0] in "tT")
+            # Stopped it comes no further: what the file says now holds.
+            if self.half_made() == [pid]:
+                return client, pid
+            kill_quietly(pid)
+            client.wait(timeout=60)
+            wait_for(lambda: not self.execs())
+        pytest.fail("none was caught on its way")
+
+
+def test_one_that_is_half_made_ends_with_its_supervisor_and_the_client_is_told(sk, world):
+    held = HeldUp(sk, world)
+    client, pid = held.start()
+    kill_quietly(json.loads(read_text(held.file))["supervisor"][0])
+    out, err = client.communicate(timeout=90)
+    assert client.returncode == 1 and out == b"" and b"supervisor was killed while it started the process" in err, (client.returncode, err)
+    wait_for(lambda: not alive(pid) and held.execs() == [])
+    assert sk.pid(held.name) == held.pid

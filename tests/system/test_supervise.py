@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from skinktest import alive, group_lines, kill_quietly, listdir, read_text, starttime, wait_for
+from skinktest import alive, group_lines, kill_quietly, listdir, read_text, sanitized, starttime, status_of, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -338,3 +338,52 @@ def test_the_mounts_of_a_run_are_held_until_the_next_is_there_and_no_longer(sk, 
     kill_quietly(pid)
     wait_for(lambda: sk.state(name) == "restarting")
     wait_for(lambda: held() == [])
+
+
+@pytest.mark.parametrize("options, mode", [([], "2"), (["--security-opt", "seccomp=unconfined"], "0")])
+def test_a_supervisor_has_a_filter_of_its_own_where_the_container_has_one(sk, options, mode):
+    """However often it was replaced there is one; the guard that the command started has none, as the launch needs all."""
+    name = sk.running("--restart", "always", *options)
+    filters = set()
+    for which in (None, 0, 1, 1, 0):
+        if which is not None:
+            before = supervisors(sk, name)
+            os.kill(before[which], signal.SIGKILL)
+            wait_for(lambda: supervisors(sk, name)[which] not in (0, before[which]) and all(alive(pid) for pid in supervisors(sk, name)))
+        status = status_of(supervisors(sk, name)[0])
+        assert status["Seccomp"] == mode and status["NoNewPrivs"] == "0"
+        filters.add(status.get("Seccomp_filters"))
+    assert len(filters) == 1, "filters are added with every supervisor: %s" % filters
+    assert sk.ok("exec", name, "echo", "works") == "works"
+
+
+@pytest.mark.parametrize("options, reads_log", [([], False), (["--cap-add", "SYSLOG"], True), (["--security-opt", "seccomp=unconfined"], False),
+                                                (["--privileged"], True)])
+def test_what_a_container_may_call_does_not_depend_on_that_filter(sk, options, reads_log):
+    """syslog(2) is on the list; also in a run that a supervisor has made that was started by another one's guard."""
+    options = [*options, "--restart", "always"]
+    if not sk("run", "--rm", *options[:-2], "busybox", "true").status == 0:
+        pytest.skip("%s is not for this host" % options[:-2])
+    name = sk.running(*options)
+    status = sk("exec", name, "dmesg", "-s", "10").status
+    os.kill(supervisors(sk, name)[1], signal.SIGKILL)
+    pid = sk.pid(name)
+    os.kill(pid, signal.SIGKILL)
+    relaunched(sk, name, pid)
+    assert sk("exec", name, "dmesg", "-s", "10").status == status
+    if os.geteuid() == 0 and read_text("/proc/sys/kernel/dmesg_restrict").strip() == "1":
+        assert (status == 0) == reads_log
+
+
+def test_keepers_take_little_memory(sk):
+    """P8 of tools/bench with slack: pages of their own, of both together, once the start is over."""
+    if sanitized():
+        pytest.skip("sanitizers have memory of their own")
+    names = [sk.running("--restart", "always") for _ in range(3)]
+    os.sync()
+
+    def dirty(pid):
+        return sum(int(line.split()[1]) for line in read_text("/proc/%d/smaps_rollup" % pid, "").splitlines()
+                   if line.startswith("Private_Dirty:"))
+    for name in names:
+        wait_for(lambda: sum(map(dirty, supervisors(sk, name))) <= 172)

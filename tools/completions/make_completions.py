@@ -56,7 +56,7 @@ def options_of(lines):
 def read_verbs(skink):
     verbs, inside = {}, False
     for line in help_of(skink):
-        match = re.match(r"  ([a-z]+) +(\S.*)$", line)
+        match = re.match(r"  ([a-z-]+) +(\S.*)$", line)
         if line == "Verbs:":
             inside = True
         elif inside and match:
