@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "fs/dir.h"
 #include "sys/file.h"
+#include "sys/interrupt.h"
 #include "sys/process.h"
 
 namespace skink::cgroup::bus {
@@ -112,7 +113,7 @@ Result<UniqueFd> connect_to(const std::string& path, std::chrono::milliseconds p
   TRY(bound_waiting(socket.get(), patience));
   while (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     if (errno == EAGAIN) return too_late();
-    if (errno != EINTR) return Error::from_errno(errno, "connect to ", printable(path));
+    if (!sys::must_retry()) return Error::from_errno(errno, "connect to ", printable(path));
   }
   return socket;
 }
@@ -205,7 +206,7 @@ void Connection::watch_jobs() {
 Result<void> Connection::flush() {
   while (!out_.empty()) {
     const ssize_t sent = ::send(socket_.get(), out_.data(), out_.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0 && sys::must_retry()) continue;
     if (sent < 0 && errno == EAGAIN) return too_late();
     if (sent < 0) return Error::from_errno(errno, "send to systemd");
     out_.erase(0, static_cast<std::size_t>(sent));
@@ -220,12 +221,12 @@ Result<std::size_t> Connection::receive() {
     pollfd entry{socket_.get(), POLLIN, 0};
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_.left()).count();
     const int ready = ::poll(&entry, 1, static_cast<int>(left));
-    if (ready < 0 && errno == EINTR) continue;
+    if (ready < 0 && sys::must_retry()) continue;
     if (ready < 0) return Error::from_errno(errno, "poll");
     if (ready == 0) return too_late();
     char buffer[4096];
     const ssize_t count = ::recv(socket_.get(), buffer, sizeof buffer, 0);
-    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && sys::must_retry()) continue;
     if (count < 0) return Error::from_errno(errno, "receive from systemd");
     if (count == 0 && authenticated_) return Error::from_errno(ECONNRESET, "systemd closed the connection");
     if (count == 0) return Error::make(Code::denied, "systemd closed the connection");

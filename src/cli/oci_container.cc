@@ -25,6 +25,7 @@
 #include "launch/rootless.h"
 #include "oci/json.h"
 #include "plan/launch_plan.h"
+#include "sys/interrupt.h"
 
 namespace skink::cli {
 namespace {
@@ -293,6 +294,7 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
     made.pidfd = std::move(launched.pidfd);
     made.console = std::move(launched.console);
     TRY(hand_over(options, launched.identity.pid, made.pidfd.get(), made.console.get()));
+    if (sys::interrupted()) return Error::from_errno(EINTR, "hand the container over");
     // Order: last of all. From here on it can be started.
     const int dir_fd = made.container.dir_fd();
     if (wait_for_start) TRY(sys::rename_at(dir_fd, state::kUnreadySocket, dir_fd, state::kStartSocket));
@@ -302,6 +304,7 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
   auto done = finish();
   if (done) return made;
   Error error = std::move(done).error();
+  (void)sys::take_interrupt();
   globals.log.debug("taking back what was made, since: ", error.text());
   auto undone = destroy_container(root, std::move(made.container), globals);
   if (!undone) error.also(undone.error());

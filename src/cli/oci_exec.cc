@@ -8,6 +8,7 @@
 #include "cli/oci_unit.h"
 #include "cli/oci_verbs.h"
 #include "launch/launch.h"
+#include "sys/interrupt.h"
 
 namespace skink::cli {
 namespace {
@@ -172,6 +173,8 @@ Result<int> oci_exec(const OciGlobals& globals, Arguments args) {
   const Command command = TRY(parse(args));
   if (command.help) return 0;
   const auto& options = command.options;
+  // Until the program runs: see oci_run().
+  const sys::Interrupt interrupt;
   Target target = TRY(open_target(globals, command));
   oci::Process process = TRY(make_process(command, target, globals.log));
   TRY(check_terminal(options, process.terminal, options.detach));

@@ -13,6 +13,7 @@
 #include <cerrno>
 
 #include "sys/file.h"
+#include "sys/interrupt.h"
 
 namespace skink::cli {
 namespace {
@@ -120,7 +121,10 @@ Foreground::Foreground() {
   sigset_t all;
   ::sigfillset(&all);
   for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGURG}) ::sigdelset(&all, own);
-  ::sigprocmask(SIG_SETMASK, &all, &before_);
+  sigset_t early = all;
+  // Those of sys::Interrupt end us as long as there is no process to pass them on to.
+  for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM}) ::sigdelset(&early, number);
+  ::sigprocmask(SIG_SETMASK, &early, &before_);
   signals_ = UniqueFd(::signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
@@ -128,6 +132,12 @@ Foreground::~Foreground() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
 
 Result<sys::ExitStatus> Foreground::wait(int pidfd, UniqueFd console, NotifyRelay* notify) {
   if (!signals_) return Error::from_errno(EMFILE, "signalfd");
+  sigset_t late;
+  ::sigemptyset(&late);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM}) ::sigaddset(&late, number);
+  ::sigprocmask(SIG_BLOCK, &late, nullptr);
+  // One that came when the program had just been executed is meant for it.
+  if (const int number = sys::take_interrupt(); number != 0) (void)sys::signal_pidfd(pidfd, number);
   std::optional<Relay> relay;
   if (console) relay.emplace(std::move(console));
   while (!ended_) TRY(turn(pidfd, relay ? &*relay : nullptr, notify));

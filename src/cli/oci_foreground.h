@@ -50,7 +50,7 @@ class Relay {
 };
 
 /// Waits for a program. From the construction on signals are kept back, so that none is lost before there is a process
-/// to get it.
+/// to get it; but those of sys::Interrupt, which end us until wait() is called.
 class Foreground {
  public:
   Foreground();

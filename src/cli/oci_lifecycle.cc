@@ -13,6 +13,7 @@
 #include "cli/oci_verbs.h"
 #include "launch/hooks.h"
 #include "launch/launch.h"
+#include "sys/interrupt.h"
 
 namespace skink::cli {
 namespace {
@@ -38,6 +39,7 @@ Result<int> oci_create(const OciGlobals& globals, Arguments args) {
   const auto line =
       TRY(read_verb(std::span<const Option<CreateOptions>>(kCreateOptions), args, options, "create [OPTION...] ID"));
   if (line.help) return 0;
+  const sys::Interrupt interrupt;
   state::Root root = TRY(state::Root::open(globals.root));
   TRY(make_container(root, globals, options, line.operands[0], true));
   return 0;

@@ -14,6 +14,8 @@
 #include "cli/oci_verbs.h"
 #include "oci/json.h"
 #include "security/security.h"
+#include "sys/interrupt.h"
+#include "sys/process.h"
 
 namespace skink::cli {
 namespace {
@@ -189,8 +191,11 @@ int run_verb(const OciGlobals& globals, const std::string& word, Arguments args)
   if (status) return *status;
   // `exec: "foo": executable file not found` says what it is about already.
   if (!status.error().text().starts_with(word + ": ")) status.error().context(word);
+  constexpr int kBySignal = 128;
+  const int signal = sys::taken_interrupt();
+  if (signal != 0) status.error().context("ended by signal ", sys::signal_name(signal));
   (void)report(globals, status.error());
-  return verb->failure;
+  return signal != 0 ? kBySignal + signal : verb->failure;
 }
 
 int print(const std::string& text) { return sys::write_all(1, text, "standard output") ? 0 : 1; }

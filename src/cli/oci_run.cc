@@ -5,6 +5,7 @@
 #include "cli/oci_foreground.h"
 #include "cli/oci_verbs.h"
 #include "launch/hooks.h"
+#include "sys/interrupt.h"
 
 namespace skink::cli {
 namespace {
@@ -67,6 +68,8 @@ Result<int> oci_run(const OciGlobals& globals, Arguments args) {
       TRY(read_verb(std::span<const Option<CreateOptions>>(kRunOptions), args, options, "run [OPTION...] ID"));
   if (line.help) return 0;
   const std::string& id = line.operands[0];
+  // Until it runs, what is to end it ends us, and it is taken back: nothing that hangs on the way holds a signal up.
+  std::optional<sys::Interrupt> interrupt(std::in_place);
   state::Root root = TRY(state::Root::open(globals.root));
   // Order: signals are kept back before there is a process that they are meant for.
   std::optional<Foreground> foreground;
@@ -78,10 +81,12 @@ Result<int> oci_run(const OciGlobals& globals, Arguments args) {
     return std::move(hooked).error();
   }
   if (!hooked) {
+    (void)sys::take_interrupt();
     auto undone = destroy_container(root, std::move(made.container), globals);
     if (!undone) hooked.error().also(undone.error());
     return std::move(hooked).error();
   }
+  if (options.detach) interrupt.reset();
   if (options.detach) return wait_until_ready(std::move(made), globals);
   return wait_and_delete(root, std::move(made), options, *foreground, globals);
 }

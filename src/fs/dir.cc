@@ -19,6 +19,7 @@
 #include <optional>
 
 #include "base/text.h"
+#include "sys/interrupt.h"
 #include "sys/process.h"
 
 namespace skink::fs {
@@ -294,7 +295,7 @@ Result<bool> same_file_mode(int fd, int operation, std::string_view what) {
   for (;;) {
     if (::flock(fd, operation) == 0) return true;
     if (errno == EWOULDBLOCK) return false;
-    if (errno != EINTR) return Error::from_errno(errno, "lock ", what);
+    if (!sys::must_retry()) return Error::from_errno(errno, "lock ", what);
   }
 }
 }  // namespace

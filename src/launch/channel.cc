@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "fs/dir.h"
+#include "sys/interrupt.h"
 
 namespace skink::launch {
 
@@ -45,7 +46,7 @@ Result<void> send(int socket_fd, plan::Kind kind, const std::vector<UniqueFd>& f
   ssize_t put = 0;
   do {
     put = ::sendmsg(socket_fd, &header, MSG_NOSIGNAL);
-  } while (put < 0 && errno == EINTR);
+  } while (put < 0 && sys::must_retry());
   if (put < 0 && (errno == EPIPE || errno == ECONNRESET))
     return Error::make(Code::not_found, "the container's process is gone");
   if (put < 0) return Error::from_errno(errno, "send to the container's process");
@@ -58,7 +59,7 @@ Result<void> await_message(int socket_fd, std::int64_t end_ns) {
     pollfd ready{socket_fd, POLLIN, 0};
     const int count = ::poll(&ready, 1, left <= 0 ? 0 : static_cast<int>(left / 1'000'000 + 1));
     if (count > 0) return {};
-    if (count < 0 && errno != EINTR) return Error::from_errno(errno, "poll");
+    if (count < 0 && !sys::must_retry()) return Error::from_errno(errno, "poll");
     if (left <= 0)
       return Error::make(Code::busy,
                          "the process does not get to its program: something in the container has stopped it, or its "
@@ -79,7 +80,7 @@ Result<std::optional<Received>> receive(int socket_fd) {
   // ECONNRESET: the other side died without reading what we sent. That is told once, before the fault that it sent.
   do {
     got = ::recvmsg(socket_fd, &header, MSG_CMSG_CLOEXEC);
-  } while (got < 0 && (errno == EINTR || errno == ECONNRESET));
+  } while (got < 0 && (sys::must_retry() || errno == ECONNRESET));
   if (got < 0) return Error::from_errno(errno, "receive from the container's process");
   const cmsghdr* part = CMSG_FIRSTHDR(&header);
   if (part != nullptr && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {

@@ -17,6 +17,7 @@
 #include "oci/json.h"
 #include "plan/child_plan.h"
 #include "sys/file.h"
+#include "sys/interrupt.h"
 #include "sys/process.h"
 
 namespace skink::launch {
@@ -173,9 +174,9 @@ Result<pid_t> spawn_hook(const oci::Hook& hook, const std::string& directory, in
   return pid;
 }
 
-enum class End { itself, timeout, orphaned };
+enum class End { itself, timeout, orphaned, interrupted };
 
-// Until the hook has ended, its time is up, or the container's process, for which it works, is dead.
+// Until the hook has ended, its time is up, the container's process, for which it works, is dead, or so are we to be.
 End watch_hook(int pidfd, const std::optional<int>& timeout_seconds, int process_pidfd, Output& output) {
   std::array<pollfd, 3> watched{{{pidfd, POLLIN, 0}, {process_pidfd, POLLIN, 0}, {output.for_us(), POLLIN, 0}}};
   constexpr std::int64_t kMillisecond = 1'000'000, kSecond = 1'000 * kMillisecond;
@@ -184,6 +185,7 @@ End watch_hook(int pidfd, const std::optional<int>& timeout_seconds, int process
     const std::int64_t left = std::max<std::int64_t>(end - fs::monotonic_ns(), 0);
     const timespec timeout{left / kSecond, left % kSecond};
     const int ready = ::ppoll(watched.data(), watched.size(), timeout_seconds ? &timeout : nullptr, nullptr);
+    if (ready < 0 && sys::interrupted()) return End::interrupted;
     if (ready < 0) continue;
     if (watched[0].revents != 0) return End::itself;
     if (watched[1].revents != 0) return End::orphaned;
@@ -213,6 +215,7 @@ Result<void> run_hook(const oci::Hook& hook, const HookState& state, int in_fd) 
   const auto status = TRY(wait_hook(pid, pidfd.get(), hook, state.process_pidfd, output, end));
   const std::string text = output.finish();
   if (end == End::orphaned) return Error::make(Code::os, "was killed, since the container's process has ended");
+  if (end == End::interrupted) return Error::from_errno(EINTR, "was killed");
   if (end == End::timeout)
     return Error::make(Code::os, "ran past its timeout of ", *hook.timeout_seconds, " s and was killed");
   if (status.shell_status() == 0) return {};

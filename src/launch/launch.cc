@@ -27,6 +27,7 @@
 #include "launch/sources.h"
 #include "launch/spawn.h"
 #include "sys/file.h"
+#include "sys/interrupt.h"
 
 namespace skink::launch {
 namespace {
@@ -308,12 +309,25 @@ Result<Launched> Launch::finish() {
   return std::move(launched_);
 }
 
+// A process that is frozen dies when it is let go, and is nobody's child of ours then: who is to end does not wait.
+void reap_killed(int pidfd) {
+  constexpr std::int64_t kPatience = 2'000'000'000;
+  const std::int64_t end = fs::monotonic_ns() + kPatience;
+  while (sys::interrupted()) {
+    pollfd ended{pidfd, POLLIN, 0};
+    constexpr int kMilliseconds = 100;
+    if (::poll(&ended, 1, kMilliseconds) > 0) break;
+    if (fs::monotonic_ns() >= end) return;
+  }
+  sys::ExitStatus ignored;
+  (void)sys::wait_pidfd(pidfd, ignored, true);
+}
+
 void Launch::abandon() {
   for (UniqueFd* pidfd : {&process_.pidfd, &first_stage_}) {
     if (!*pidfd) continue;
     (void)sys::signal_pidfd(pidfd->get(), SIGKILL);
-    sys::ExitStatus ignored;
-    if (!as_sibling_) (void)sys::wait_pidfd(pidfd->get(), ignored, true);
+    if (!as_sibling_) reap_killed(pidfd->get());
     pidfd->reset();
   }
 }

@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "oci/json.h"
 #include "sys/file.h"
+#include "sys/interrupt.h"
 
 namespace skink::launch {
 namespace {
@@ -70,7 +71,7 @@ Result<void> send_with_fd(int socket_fd, std::string_view text, int fd) {
       std::memcpy(CMSG_DATA(part), &fd, sizeof fd);
     }
     const ssize_t put = ::sendmsg(socket_fd, &header, MSG_NOSIGNAL);
-    if (put < 0 && errno == EINTR) continue;
+    if (put < 0 && sys::must_retry()) continue;
     if (put < 0) return Error::from_errno(errno, "send");
     text.remove_prefix(static_cast<std::size_t>(put));
     first = false;

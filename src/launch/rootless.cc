@@ -21,6 +21,7 @@
 
 #include "base/text.h"
 #include "sys/file.h"
+#include "sys/interrupt.h"
 
 namespace skink::launch {
 namespace {
@@ -79,7 +80,7 @@ int run_tool(const std::string& path, pid_t pid, const Mappings& mappings, int w
   if (failed != 0) return 127;
   int status = 0;
   while (::waitpid(child, &status, 0) < 0)
-    if (errno != EINTR) return 127;
+    if (!sys::must_retry()) return 127;
   return WIFEXITED(status) ? WEXITSTATUS(status) : 127;
 }
 
@@ -125,7 +126,7 @@ class Mapper {
     go_.reset();
     if (helper_ <= 0) return 0;
     int status = 0;
-    while (::waitpid(helper_, &status, 0) < 0 && errno == EINTR) {
+    while (::waitpid(helper_, &status, 0) < 0 && sys::must_retry()) {
     }
     helper_ = -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 127;

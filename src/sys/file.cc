@@ -10,6 +10,8 @@
 
 #include <cerrno>
 
+#include "sys/interrupt.h"
+
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
 #endif
@@ -31,7 +33,7 @@ Result<UniqueFd> open_how_at(int dir_fd, const char* path, int flags, mode_t mod
   // is an attack, so we stop asking.
   for (int i = 0; i < kTries; ++i) {
     fd = ::syscall(SYS_openat2, dir_fd, path, &how, sizeof how);
-    if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) break;
+    if (fd >= 0 || (errno != EAGAIN && !must_retry())) break;
   }
   if (fd < 0) return Error::from_errno(errno, "openat2 ", path);
   return UniqueFd{static_cast<int>(fd)};
@@ -43,7 +45,7 @@ Result<UniqueFd> open_at(int dir_fd, const char* path, int flags, mode_t mode) {
   int fd = -1;
   do {
     fd = ::openat(dir_fd, path, flags | O_CLOEXEC, mode);
-  } while (fd < 0 && errno == EINTR);
+  } while (fd < 0 && must_retry());
   if (fd < 0) return Error::from_errno(errno, "open ", path);
   return UniqueFd{fd};
 }
