@@ -19,6 +19,7 @@
 #include "launch/encode.h"
 #include "launch/fault.h"
 #include "launch/hooks.h"
+#include "launch/host_bounds.h"
 #include "launch/id_maps.h"
 #include "launch/net_devices.h"
 #include "launch/notify.h"
@@ -478,6 +479,7 @@ Result<Launched> exec_in_container(const ExecRequest& request) {
   // Of a namespace that belongs to the caller, a plain user.
   if (request.spec->find_namespace(oci::NamespaceType::user) != nullptr)
     facts.setgroups_denied = setgroups_denied(str(request.target.pid));
+  TRY(check_host_bounds(*request.process));
   plan::LaunchPlan plan = TRY(plan::make_exec_plan(*request.spec, *request.process, facts));
   TRY(compile_filter(request.spec->linux.seccomp, request.seccomp_cache_fd, plan));
   const UniqueFd target = TRY(above(TRY(sys::open_identified(request.target)), request.preserve_fds));
@@ -573,6 +575,7 @@ int exit_status_of(const Error& error) {
 
 Result<void> check_launch(const oci::Spec& spec) {
   TRY(plan::make_plan(spec, TRY(host_facts(nullptr))));
+  if (spec.process) TRY(check_host_bounds(*spec.process));
   return check_net_devices(spec.linux.net_devices);
 }
 

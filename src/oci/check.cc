@@ -15,9 +15,37 @@ bool any_of(const Strings& list, std::string_view a, std::string_view b) {
   return std::any_of(list.begin(), list.end(), [&](const std::string& word) { return word == a || word == b; });
 }
 
+bool is_version_number(std::string_view text) {
+  return parse_int<std::uint32_t>(text).has_value() && (text == "0" || !text.starts_with('0')) &&
+         text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+// Identifiers between dots, none of them empty; a number of a pre-release has no zero in front.
+bool are_identifiers(std::string_view text, bool numbers_too) {
+  constexpr std::string_view kDigits = "0123456789";
+  for (const std::string_view one : split(text, '.')) {
+    const bool number = one.find_first_not_of(kDigits) == std::string_view::npos;
+    const bool made_of_them = std::all_of(one.begin(), one.end(), [](char c) {
+      return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-';
+    });
+    if (one.empty() || !made_of_them || (!numbers_too && number && one.size() > 1 && one.front() == '0')) return false;
+  }
+  return true;
+}
+
+// SemVer 2.0.0: config.md "Specification version" wants it. The first number, when it is one.
+std::string_view major_version(std::string_view text) {
+  const auto build = split_once(text, '+');
+  if (build && !are_identifiers(build->second, true)) return {};
+  const auto before = split_once(build ? build->first : text, '-');
+  if (before && !are_identifiers(before->second, false)) return {};
+  const auto numbers = split(before ? before->first : build ? build->first : text, '.');
+  if (numbers.size() != 3 || !std::all_of(numbers.begin(), numbers.end(), is_version_number)) return {};
+  return numbers.front();
+}
+
 void check_version(const Spec& spec, Findings& findings) {
-  const auto dots = std::count(spec.oci_version.begin(), spec.oci_version.end(), '.');
-  if (spec.oci_version.starts_with("1.") && dots >= 2) return;
+  if (major_version(spec.oci_version) == "1") return;
   findings.add(Error::make(Code::unsupported, "ociVersion: ", brief(spec.oci_version),
                            " is not a version that skink implements; write ", kSpecVersion));
 }
@@ -106,9 +134,12 @@ std::optional<NumberRange> number_range(std::string_view piece) {
 
 }  // namespace
 
-bool is_number_list(std::string_view text) {
+bool is_number_list(std::string_view text, std::uint32_t most) {
   const auto pieces = split(text, ',');
-  return std::all_of(pieces.begin(), pieces.end(), [](std::string_view piece) { return number_range(piece); });
+  return std::all_of(pieces.begin(), pieces.end(), [&](std::string_view piece) {
+    const auto range = number_range(piece);
+    return range && range->last <= most;
+  });
 }
 
 std::optional<std::vector<std::uint64_t>> number_list_bits(std::string_view text, std::uint32_t most) {

@@ -40,7 +40,7 @@ bool is_file_name(std::string_view name);
 bool has_dotdot(std::string_view path);
 bool has_control(std::string_view text);
 /// "0-3,7": the kernel's lists of CPUs and memory nodes.
-bool is_number_list(std::string_view text);
+bool is_number_list(std::string_view text, std::uint32_t most = 8191);
 /// What the kernel takes as the name of a network interface.
 bool is_interface_name(std::string_view name);
 

@@ -56,6 +56,10 @@ void check_user_namespace(const Spec& spec, Findings& findings) {
 }
 
 void check_time_offsets(const Spec& spec, Findings& findings) {
+  constexpr std::int64_t kMost = 4'611'686'018;  // KTIME_SEC_MAX / 2
+  for (const auto& [clock, offset] : spec.linux.time_offsets)
+    if (offset.seconds > kMost || offset.seconds < -kMost)
+      findings.add(at("linux.timeOffsets", clock) + ".secs", offset.seconds, " is not from ", -kMost, " to ", kMost);
   for (const auto& [clock, offset] : spec.linux.time_offsets)
     if (clock != "monotonic" && clock != "boottime")
       findings.add(at("linux.timeOffsets", clock), "is not one of monotonic, boottime");
@@ -129,8 +133,9 @@ void check_memory_policy(const MemoryPolicy& policy, Findings& findings) {
   const bool no_nodes = policy.mode == "MPOL_DEFAULT" || policy.mode == "MPOL_LOCAL";
   const bool optional_nodes = policy.mode == "MPOL_PREFERRED";
   const std::string path = "linux.memoryPolicy.nodes";
-  if (!policy.nodes.empty() && !is_number_list(policy.nodes))
-    findings.add(path, brief(policy.nodes), " is not a list of memory nodes such as 0-3,7");
+  constexpr std::uint32_t kMostNode = 1'023;
+  if (!policy.nodes.empty() && !is_number_list(policy.nodes, kMostNode))
+    findings.add(path, brief(policy.nodes), " is not a list of memory nodes such as 0-3,7, up to ", kMostNode);
   if (no_nodes && !policy.nodes.empty()) findings.add(path, "must be empty for ", policy.mode);
   if (!no_nodes && !optional_nodes && policy.nodes.empty())
     findings.add(path, "is missing; ", policy.mode, " needs it");

@@ -34,6 +34,13 @@ void check_scheduler(const Scheduler& scheduler, Findings& findings) {
   if (!deadline && has_times)
     findings.add("process.scheduler", "runtime, deadline and period are for SCHED_DEADLINE only");
   const std::uint64_t period = scheduler.period == 0 ? scheduler.deadline : scheduler.period;
+  // __checkparam_dl() of the kernel.
+  constexpr std::uint64_t kLeastRuntime = 1'024, kLeastPeriod = 100'000, kMostPeriod = 4'194'304'000;
+  if (deadline && scheduler.runtime != 0 && scheduler.runtime < kLeastRuntime)
+    findings.add("process.scheduler.runtime", scheduler.runtime, " is below ", kLeastRuntime, " nanoseconds");
+  if (deadline && (period < kLeastPeriod || period > kMostPeriod))
+    findings.add(scheduler.period == 0 ? "process.scheduler.deadline" : "process.scheduler.period", period,
+                 " is not from ", kLeastPeriod, " to ", kMostPeriod, " nanoseconds");
   if (deadline && (scheduler.runtime == 0 || scheduler.runtime > scheduler.deadline || scheduler.deadline > period))
     findings.add("process.scheduler", "SCHED_DEADLINE needs 0 < runtime <= deadline <= period");
 }
@@ -52,6 +59,9 @@ void check_process(const Process& process, bool cwd_required, Findings& findings
     if (cwd_required) findings.add("process.cwd", "is missing");
   } else check_absolute("process.cwd", process.cwd, findings);
   check_env("process.env", process.env, findings);
+  constexpr std::size_t kMostGroups = 65'536;  // NGROUPS_MAX
+  if (process.user.additional_gids.size() > kMostGroups)
+    findings.add("process.user.additionalGids", "has more than the kernel's ", kMostGroups, " entries");
   check_rlimits(process.rlimits, findings);
   if (process.scheduler) check_scheduler(*process.scheduler, findings);
   if (has_control(process.apparmor_profile)) findings.add("process.apparmorProfile", "has a control byte in it");

@@ -170,8 +170,8 @@ TEST(CheckResources, FindsLimitsThatContradictEachOther) {
   resources.memory->limit = 100;
   resources.memory->swap = 99;
   resources.cpu.emplace();
-  resources.cpu->quota = 5;
-  resources.cpu->burst = 6;
+  resources.cpu->quota = 5000;
+  resources.cpu->burst = 6000;
   resources.cpu->cpus = "0-";
   resources.cpu->mems = "x";
   resources.block_io.emplace().weight_devices = {{.major = 8}};
@@ -179,10 +179,52 @@ TEST(CheckResources, FindsLimitsThatContradictEachOther) {
   EXPECT_THAT(findings(spec),
               ElementsAre("linux.resources.devices[1].access: \"rx\" is not made of r, w and m",
                           "linux.resources.memory.swap: 99 is below the limit 100; it counts memory and swap together",
-                          "linux.resources.cpu.cpus: \"0-\" is not a list of CPUs such as 0-3,7",
-                          "linux.resources.cpu.mems: \"x\" is not a list of memory nodes such as 0-3,7",
-                          "linux.resources.cpu.burst: 6 is above the quota 5",
+                          "linux.resources.cpu.cpus: \"0-\" is not a list of CPUs such as 0-3,7, up to 8191",
+                          "linux.resources.cpu.mems: \"x\" is not a list of memory nodes such as 0-3,7, up to 1023",
+                          "linux.resources.cpu.burst: 6000 is above the quota 5000",
                           "linux.resources.blockIO.weightDevice[0]: has neither weight nor leafWeight"));
+}
+
+TEST(CheckResources, FindsNumbersThatTheKernelWouldNotTake) {
+  Spec spec = plain_spec();
+  Resources& resources = spec.linux.resources.emplace();
+  resources.devices = {{.major = 4294967296}};
+  resources.pids_limit = 4194305;
+  resources.cpu.emplace();
+  resources.cpu->shares = 262145;
+  resources.cpu->period = 1000001;
+  resources.cpu->quota = 999;
+  resources.cpu->realtime_runtime = 1000001;
+  resources.cpu->cpus = "8192";
+  resources.block_io.emplace().weight = 9;
+  resources.block_io->leaf_weight = 1001;
+
+  EXPECT_THAT(
+      findings(spec),
+      ElementsAre("linux.resources.devices[0].major: 4294967296 is no number of a device",
+                  "linux.resources.pids.limit: 4194305 is above 4194304, the most that Linux can have; -1 is no limit",
+                  "linux.resources.cpu.cpus: \"8192\" is not a list of CPUs such as 0-3,7, up to 8191",
+                  "linux.resources.cpu.shares: 262145 is not from 2 to 262144",
+                  "linux.resources.cpu.period: 1000001 is not from 1000 to 1000000 microseconds",
+                  "linux.resources.cpu.realtimeRuntime: 1000001 is above the period of 1000000 microseconds",
+                  "linux.resources.cpu.quota: 999 is below 1000 microseconds",
+                  "linux.resources.blockIO.weight: 9 is not from 10 to 1000",
+                  "linux.resources.blockIO.leafWeight: 1001 is not from 10 to 1000"));
+}
+
+TEST(CheckResources, TakesTheBoundsThemselvesAndZeroForNone) {
+  for (const bool most : {false, true}) {
+    Spec spec = plain_spec();
+    Resources& resources = spec.linux.resources.emplace();
+    resources.pids_limit = most ? 4194304 : 0;
+    resources.cpu.emplace();
+    resources.cpu->shares = most ? 262144 : 0;
+    resources.cpu->period = most ? 1000000 : 0;
+    resources.cpu->quota = most ? 1000 : 0;
+    resources.cpu->realtime_runtime = most ? 1000000 : 0;
+    resources.block_io.emplace().weight = static_cast<std::uint16_t>(most ? 1000 : 0);
+    EXPECT_THAT(findings(spec), IsEmpty());
+  }
 }
 
 TEST(CheckResources, TakesUnlimitedSwapAndQuota) {
@@ -224,7 +266,7 @@ TEST(CheckMemoryPolicy, KnowsWhichModesTakeNodes) {
   EXPECT_THAT(with("MPOL_LOCAL", "0"), ElementsAre("linux.memoryPolicy.nodes: must be empty for MPOL_LOCAL"));
   EXPECT_THAT(with("MPOL_BIND", ""), ElementsAre("linux.memoryPolicy.nodes: is missing; MPOL_BIND needs it"));
   EXPECT_THAT(with("MPOL_BIND", "x"),
-              ElementsAre("linux.memoryPolicy.nodes: \"x\" is not a list of memory nodes such as 0-3,7"));
+              ElementsAre("linux.memoryPolicy.nodes: \"x\" is not a list of memory nodes such as 0-3,7, up to 1023"));
 }
 
 TEST(CheckPaths, WantsMaskedAndReadOnlyPathsAbsolute) {

@@ -25,12 +25,14 @@ TEST(CheckSpec, ReportsAllFindingsAtOnce) {
 }
 
 TEST(CheckSpec, TakesAnyVersionOneOfTheSpecification) {
-  for (const char* good : {"1.0.0", "1.0.2-dev", "1.2.1", "1.3.0+dev", "1.99.0"}) {
+  for (const char* good : {"1.0.0", "1.0.2-dev", "1.2.1", "1.3.0+dev", "1.99.0", "1.0.0-rc.5+001"}) {
     Spec spec = plain_spec();
     spec.oci_version = good;
     EXPECT_THAT(findings(spec), IsEmpty()) << good;
   }
-  for (const char* bad : {"", "1", "1.0", "2.0.0", "0.9.0", "10.0.0", "v1.0.0"}) {
+  for (const char* bad : {"",       "1",       "1.0",    "2.0.0",          "0.9.0",     "10.0.0",     "v1.0.0",
+                          "1..0",   "1.0.0.0", "1.0.x",  "1.0.0-",         "1.0.0-01",  "1.0.0+",     "1.0.0 ",
+                          "01.0.0", "1.02.0",  "1.-1.0", "1.0.4294967296", "1.0.0-a_b", "1.0.0-rc..1"}) {
     Spec spec = plain_spec();
     spec.oci_version = bad;
     EXPECT_EQ(check_spec(spec).at(0).code(), Code::unsupported) << bad;
@@ -72,7 +74,7 @@ TEST(CheckSpec, KnowsWhichParametersAPolicyTakes) {
 
   EXPECT_THAT(with({.policy = SCHED_OTHER, .nice = 5}), IsEmpty());
   EXPECT_THAT(with({.policy = SCHED_RR, .priority = 99}), IsEmpty());
-  EXPECT_THAT(with({.policy = SCHED_DEADLINE, .runtime = 1, .deadline = 2}), IsEmpty());
+  EXPECT_THAT(with({.policy = SCHED_DEADLINE, .runtime = 1024, .deadline = 100000}), IsEmpty());
   EXPECT_THAT(with({.policy = SCHED_FIFO}),
               ElementsAre("process.scheduler.priority: 0 is not from 1 to 99, which this policy needs"));
   EXPECT_THAT(with({.policy = SCHED_OTHER, .priority = 1}),
@@ -81,8 +83,12 @@ TEST(CheckSpec, KnowsWhichParametersAPolicyTakes) {
               ElementsAre("process.scheduler.nice: is for SCHED_OTHER and SCHED_BATCH only"));
   EXPECT_THAT(with({.policy = SCHED_OTHER, .runtime = 1}),
               ElementsAre("process.scheduler: runtime, deadline and period are for SCHED_DEADLINE only"));
-  EXPECT_THAT(with({.policy = SCHED_DEADLINE, .runtime = 3, .deadline = 2}),
+  EXPECT_THAT(with({.policy = SCHED_DEADLINE, .runtime = 300000, .deadline = 200000}),
               ElementsAre("process.scheduler: SCHED_DEADLINE needs 0 < runtime <= deadline <= period"));
+  EXPECT_THAT(with({.policy = SCHED_DEADLINE, .runtime = 1023, .deadline = 200000}),
+              ElementsAre("process.scheduler.runtime: 1023 is below 1024 nanoseconds"));
+  EXPECT_THAT(with({.policy = SCHED_DEADLINE, .runtime = 2000, .deadline = 99999}),
+              ElementsAre("process.scheduler.deadline: 99999 is not from 100000 to 4194304000 nanoseconds"));
 }
 
 TEST(CheckSpec, ReadsListsOfCpus) {
