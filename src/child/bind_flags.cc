@@ -75,4 +75,14 @@ long replace_flags(const plan::Mount& mount, int tree_fd, bool in_user_namespace
   return set_attributes(tree_fd, 0, mount.attr_set, mount.attr_clr & ~(have & kLockable), 0);
 }
 
+Fault apply_attributes(const Context& context, const plan::Mount& mount, unsigned index, int fd) {
+  if ((mount.flags & plan::kMountReplacesFlags) != 0)
+    CHILD_TRY(check(replace_flags(mount, fd, context.has(plan::kHasUserNamespace)), Step::mount_attributes, index));
+  else if (mount.kind != static_cast<unsigned>(plan::MountKind::fs) && (mount.attr_set | mount.attr_clr) != 0)
+    CHILD_TRY(check(set_attributes(fd, 0, mount.attr_set, mount.attr_clr, 0), Step::mount_attributes, index));
+  if ((mount.rec_set | mount.rec_clr) != 0)
+    CHILD_TRY(check(set_attributes(fd, kRecursive, mount.rec_set, mount.rec_clr, 0), Step::mount_attributes, index));
+  return {};
+}
+
 }  // namespace skink::child

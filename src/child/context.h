@@ -91,11 +91,16 @@ Fault set_cpus(const Context& context);
 Fault first_stage(Context& context, long& pid);
 
 // mounts.cc, targets.cc, sources.cc, bind_flags.cc, devices.cc, masks.cc
+/// Nothing that is mounted here propagates to the host.
+Fault make_mounts_private(const Context& context);
 Fault make_private_and_attach_root(Context& context);
 /// The mounts in their order, or those that come last (kMountLate).
 Fault make_mounts(Context& context, bool late);
-/// `keep_mode`: the options of the tmpfs name the mode of its top.
-Fault copy_up(int from_fd, int to_fd, bool keep_mode);
+/// What the options of a tmpfs name of its top.
+struct KeptOptions {
+  bool mode, uid, gid;
+};
+Fault copy_up(int from_fd, int to_fd, const KeptOptions& kept);
 /// Clones, from mounts[first] on, the sources of the host that come one after another (kMountOfHost).
 Fault clone_host_sources(Context& context, unsigned first);
 /// Clones a source inside the root (kMountOfRoot): mounts[index].fd, and what its target has to be.
@@ -105,10 +110,16 @@ Fault remember_own_mounts(Context& context);
 void forget_own_mounts(Context& context);
 /// mount_setattr(2) on what `fd` is; `flags` may be AT_RECURSIVE.
 long set_attributes(int fd, unsigned flags, __u64 set, __u64 clear, __u64 propagation);
+/// Attaches a detached tree, or moves a mount, to what `to_fd` is.
+long move_mount(int from_fd, int to_fd);
+/// Gives a mount what its options say of attributes.
+Fault apply_attributes(const Context& context, const plan::Mount& mount, unsigned index, int fd);
 /// Gives a bind the flags of its words instead of those of its source. `in_user_namespace`: of the container's own.
 long replace_flags(const plan::Mount& mount, int tree_fd, bool in_user_namespace);
 /// Opens `path` inside the root, making what is missing; what a symlink leads to that leads nowhere only with `follow`.
 long make_target(int root_fd, const char* path, bool file, unsigned long resolve, bool follow);
+/// Makes a node, or finds the same one there.
+long make_node(int parent_fd, const char* name, const plan::DeviceNode& device);
 Fault make_devices(Context& context);
 Fault make_workdir(Context& context);
 Fault open_terminal(Context& context);
@@ -118,6 +129,13 @@ Fault hide_paths(Context& context);
 Fault enter_root(Context& context);
 // old_root.cc
 Fault take_off_host_views(const Context& context);
+
+// own_copies.cc
+/// First stage, with the caller's privilege: a mount namespace of its own in which all trees of the host stand, for the
+/// second one to be given a copy of.
+Fault stage_own_copies(Context& context);
+/// Second stage, with that of the user namespace: the root, the sources of binds and the nodes become those copies.
+Fault take_own_copies(Context& context);
 
 // identity.cc
 Fault protect_self(const Context& context);

@@ -38,6 +38,17 @@ class ParentDirectory {
   char directory_[4096] = {};
 };
 
+long bind_node(int parent_fd, const char* name, int tree_fd) {
+  long fd = open_at(parent_fd, name, kOpenWrite | kOpenCreate | kOpenExclusive | kOpenNofollow, 0644);
+  if (fd == -EEXIST) fd = open_at(parent_fd, name, kOpenPath | kOpenNofollow);
+  if (fd < 0) return fd;
+  const long rc = move_mount(tree_fd, static_cast<int>(fd));
+  close_fd(static_cast<int>(fd));
+  return rc;
+}
+
+}  // namespace
+
 long make_node(int parent_fd, const char* name, const plan::DeviceNode& device) {
   long rc = call(__NR_mknodat, parent_fd, arg(name), device.mode, static_cast<long>(device.dev));
   if (rc == -EEXIST) {
@@ -47,10 +58,7 @@ long make_node(int parent_fd, const char* name, const plan::DeviceNode& device) 
     // What the configuration has mounted there is what it wants there.
     if (rc < 0 || status.is_mount) return rc;
     const bool same_type = (status.mode & kFileTypeMask) == (device.mode & kFileTypeMask);
-    const __u64 dev = (status.rdev_minor & 0xffU) | (static_cast<__u64>(status.rdev_major & 0xfffU) << 8) |
-                      (static_cast<__u64>(status.rdev_minor & ~0xffU) << 12) |
-                      (static_cast<__u64>(status.rdev_major & ~0xfffU) << 32);
-    return same_type && dev == device.dev ? 0 : -EEXIST;
+    return same_type && device_number(status.rdev_major, status.rdev_minor) == device.dev ? 0 : -EEXIST;
   }
   if (rc < 0) return rc;
   // The mode again, since mknod takes the umask off; the node was made just now and cannot be a link of the image's.
@@ -58,18 +66,6 @@ long make_node(int parent_fd, const char* name, const plan::DeviceNode& device) 
   if (rc < 0 || (device.uid == 0 && device.gid == 0)) return rc;
   return call(__NR_fchownat, parent_fd, arg(name), device.uid, device.gid, kSymlinkNofollow);
 }
-
-long bind_node(int parent_fd, const char* name, int tree_fd) {
-  long fd = open_at(parent_fd, name, kOpenWrite | kOpenCreate | kOpenExclusive | kOpenNofollow, 0644);
-  if (fd == -EEXIST) fd = open_at(parent_fd, name, kOpenPath | kOpenNofollow);
-  if (fd < 0) return fd;
-  const long rc =
-      call(__NR_move_mount, tree_fd, arg(""), fd, arg(""), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-  close_fd(static_cast<int>(fd));
-  return rc;
-}
-
-}  // namespace
 
 Fault make_devices(Context& context) {
   const auto& plan = context.plan();

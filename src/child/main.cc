@@ -91,6 +91,7 @@ Fault become_container(Context& context, const char*& path, char* buffer, Size s
   if (session != -EPERM) CHILD_TRY(check(session, Step::new_session));
   open_attach_point(context);
   CHILD_TRY(become_root(context));
+  CHILD_TRY(take_own_copies(context));
   if (context.has(plan::kNewNetwork)) CHILD_TRY(bring_loopback_up());
   CHILD_TRY(build_root(context));
   CHILD_TRY(make_cgroup_namespace(context));
@@ -125,6 +126,8 @@ Fault start(Context& context) {
   CHILD_TRY(prepare_hooks(context));
   if (context.has(plan::kTwoStages)) {
     long pid = 0;
+    // Order: with all privilege, before a user namespace is joined or made.
+    CHILD_TRY(stage_own_copies(context));
     // Order: where others see the second stage (exec, a shared pid namespace), the files of the groups are closed
     // before there is one (attack A25).
     constexpr unsigned long kNewPid = 0x20000000;  // CLONE_NEWPID

@@ -6,10 +6,6 @@
 namespace skink::child {
 namespace {
 
-long move_mount(int from, int to) {
-  return call(__NR_move_mount, from, arg(""), to, arg(""), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-}
-
 long make_private(__u64 propagation) {
   mount_attr attr{};
   attr.propagation = propagation;
@@ -29,16 +25,25 @@ long go_to_real_root() {
 
 }  // namespace
 
+long move_mount(int from_fd, int to_fd) {
+  return call(__NR_move_mount, from_fd, arg(""), to_fd, arg(""), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+Fault make_mounts_private(const Context& context) {
+  const auto propagation = context.plan().propagation;
+  long done = make_private(propagation);
+  if (done == -EINVAL && go_to_real_root() >= 0) done = make_private(propagation);
+  return check(done, Step::propagation);
+}
+
 Fault make_private_and_attach_root(Context& context) {
   const auto& plan = context.plan();
-  context.root_fd = plan.root_fd;
+  if (context.root_fd < 0) context.root_fd = plan.root_fd;
   // The mounts are the host's own: the launcher has attached the root over its directory, and only below it we mount.
   if (context.has(plan::kHostMounts)) return {};
   // Order: before any mount of ours, so that none can propagate to the host (attack A50); one call, no walk of
   // mountinfo.
-  long done = make_private(plan.propagation);
-  if (done == -EINVAL && go_to_real_root() >= 0) done = make_private(plan.propagation);
-  CHILD_TRY(check(done, Step::propagation));
+  CHILD_TRY(make_mounts_private(context));
   CHILD_TRY(remember_own_mounts(context));
   // The root is attached over "/": this process's own root stays the old one below it until pivot_root.
   // In a mount namespace of others its root is theirs: the container's is attached where the bundle is, nowhere else.
@@ -46,8 +51,8 @@ Fault make_private_and_attach_root(Context& context) {
   // Hooks find it where the bundle says instead: there a process that enters our mount namespace still starts at the
   // host's root, and what is mounted in the container's can be seen (config.md "POSIX-platform Hooks").
   const long attached = context.attach_fd >= 0
-                            ? move_mount(plan.root_fd, context.attach_fd)
-                            : call(__NR_move_mount, plan.root_fd, arg(""), kHere, arg("/"), MOVE_MOUNT_F_EMPTY_PATH);
+                            ? move_mount(context.root_fd, context.attach_fd)
+                            : call(__NR_move_mount, context.root_fd, arg(""), kHere, arg("/"), MOVE_MOUNT_F_EMPTY_PATH);
   CHILD_TRY(check(attached, Step::attach_root));
   return {};
 }
@@ -105,7 +110,9 @@ Fault fill_from_target(const plan::Mount& mount, unsigned index, int fd, int tar
   if ((mount.flags & plan::kMountCopyUp) == 0) return {};
   const long from = open_at(target, ".", kOpenRead | kOpenDirectory);
   CHILD_TRY(check(from, Step::mount_copy_up, index));
-  Fault fault = copy_up(static_cast<int>(from), fd, (mount.flags & plan::kMountKeepMode) != 0);
+  const auto kept = [&](unsigned flag) { return (mount.flags & flag) != 0; };
+  Fault fault = copy_up(static_cast<int>(from), fd,
+                        {kept(plan::kMountKeepMode), kept(plan::kMountKeepUid), kept(plan::kMountKeepGid)});
   close_fd(static_cast<int>(from));
   if (fault) {
     fault.step = Step::mount_copy_up;
@@ -118,16 +125,6 @@ Fault apply_propagation(const plan::Mount& mount, unsigned index, int fd) {
   if (mount.propagation == 0) return {};
   const unsigned recursive = mount.propagation_recursive != 0 ? static_cast<unsigned>(kRecursive) : 0;
   return check(set_attributes(fd, recursive, 0, 0, mount.propagation), Step::mount_propagation, index);
-}
-
-Fault apply_attributes(const Context& context, const plan::Mount& mount, unsigned index, int fd) {
-  if ((mount.flags & plan::kMountReplacesFlags) != 0)
-    CHILD_TRY(check(replace_flags(mount, fd, context.has(plan::kHasUserNamespace)), Step::mount_attributes, index));
-  else if (mount.kind != static_cast<unsigned>(plan::MountKind::fs) && (mount.attr_set | mount.attr_clr) != 0)
-    CHILD_TRY(check(set_attributes(fd, 0, mount.attr_set, mount.attr_clr, 0), Step::mount_attributes, index));
-  if ((mount.rec_set | mount.rec_clr) != 0)
-    CHILD_TRY(check(set_attributes(fd, kRecursive, mount.rec_set, mount.rec_clr, 0), Step::mount_attributes, index));
-  return {};
 }
 
 // "remount": attributes and propagation of what is mounted at the target, and parameters of its file system.

@@ -76,6 +76,12 @@ inline long read_bytes(int fd, void* bytes, Size count) {
   return call(__NR_read, fd, arg(bytes), static_cast<long>(count));
 }
 
+/// As mknod(2) takes it.
+inline __u64 device_number(unsigned major, unsigned minor) {
+  return (minor & 0xffU) | (static_cast<__u64>(major & 0xfffU) << 8) | (static_cast<__u64>(minor & ~0xffU) << 12) |
+         (static_cast<__u64>(major & ~0xfffU) << 32);
+}
+
 Size length_of(const char* text);
 bool starts_with(const char* text, const char* prefix);
 bool same(const char* a, const char* b);

@@ -61,7 +61,14 @@ class Blob {
   std::string bytes_;
 };
 
-plan::Mount encode_mount(const plan::MountStep& step, int fd, bool target_is_file, Blob& blob) {
+// What the kernel does not copy into a user namespace, and so is done once more there: mount_namespaces(7) makes a
+// slave of what is shared, and what is unbindable is not copied at all.
+bool is_set_again(const plan::MountOptions& options, bool copied) {
+  constexpr plan::U32 kUnbindable = 1U << 17, kShared = 1U << 20;
+  return copied && (options.propagation == kUnbindable || options.propagation == kShared);
+}
+
+plan::Mount encode_mount(const plan::MountStep& step, int fd, bool target_is_file, bool copied, Blob& blob) {
   plan::Mount mount{};
   mount.kind = static_cast<plan::U32>(step.kind);
   mount.fd = fd;
@@ -78,7 +85,7 @@ plan::Mount encode_mount(const plan::MountStep& step, int fd, bool target_is_fil
   if (tree && step.options.recursive) mount.flags |= plan::kMountRecursive;
   if (tree && step.options.source_nofollow) mount.flags |= plan::kMountSourceNofollow;
   // The propagation of a tree was set when it was cloned.
-  mount.propagation = cloned ? 0 : step.options.propagation;
+  mount.propagation = cloned && !is_set_again(step.options, copied) ? 0 : step.options.propagation;
   mount.propagation_recursive = step.options.propagation_recursive ? 1 : 0;
   mount.attr_set = step.options.attr_set;
   mount.attr_clr = step.options.attr_clear;
@@ -98,16 +105,19 @@ void encode_steps(const plan::LaunchPlan& plan, const Descriptors& fds, Blob& bl
   if (fds.pidfd_to_join >= 0) joins.push_back({fds.pidfd_to_join, fds.pidfd_flags});
   out.joins = blob.array(joins);
 
+  const bool copied = (plan.flags & plan::kOwnCopies) != 0;
   std::vector<plan::Mount> mounts;
   for (std::size_t i = 0; i < plan.mounts.size(); ++i)
-    mounts.push_back(encode_mount(plan.mounts[i], fds.mounts[i].get(), fds.target_files[i], blob));
+    mounts.push_back(encode_mount(plan.mounts[i], fds.mounts[i].get(), fds.target_files[i], copied, blob));
   out.mounts = blob.array(mounts);
 
   std::vector<plan::DeviceNode> devices;
   for (std::size_t i = 0; i < plan.devices.size(); ++i) {
     const auto& device = plan.devices[i];
     const int bind = i < fds.devices.size() ? fds.devices[i].get() : -1;
-    devices.push_back({blob.text(device.path), bind, device.mode, device.uid, device.gid,
+    const bool made = i < fds.made_devices.size() && fds.made_devices[i];
+    const auto owner = made ? fds.device_owners[i] : std::pair(device.uid, device.gid);
+    devices.push_back({blob.text(device.path), bind, made ? 1U : 0U, device.mode, owner.first, owner.second,
                        static_cast<plan::U64>(::makedev(device.major, device.minor))});
   }
   out.devices = blob.array(devices);
@@ -214,6 +224,7 @@ std::string encode(const plan::LaunchPlan& plan, const Descriptors& fds, const E
   encode_steps(plan, fds, blob, out);
   encode_process(plan, blob, out);
   out.attach_path = blob.text_or_none(options.attach_path);
+  out.stage_path = blob.text_or_none(options.stage_path);
   // A hook of the host's must not see the container's environment (attack A24); one of the container's has it, as there
   // is none of the runtime's inside.
   out.create_container_hooks = encode_hooks(plan.create_container, options.creating, 0, blob);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -17,8 +18,10 @@ struct Descriptors {
   std::vector<bool> target_files;  ///< the source of the mount is not a directory
   std::vector<UniqueFd> joins;     ///< one for each plan.joins
   std::vector<UniqueFd> devices;   ///< with a user namespace: trees of the host's nodes, one for each plan.devices
-  std::vector<UniqueFd> groups;    ///< of cgroup::Group::open_join_files
-  int pidfd_to_join = -1;          ///< exec: all namespaces of this process in one setns(2)
+  std::vector<bool> made_devices;  ///< likewise: those that the host has not and that are made for it,
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> device_owners;  ///< and if there are, the host's ids of all
+  std::vector<UniqueFd> groups;                                        ///< of cgroup::Group::open_join_files
+  int pidfd_to_join = -1;  ///< exec: all namespaces of this process in one setns(2)
   std::uint32_t pidfd_flags = 0;
   int root = -1;
   UniqueFd host_mounts;  ///< our mount namespace, when a source is to be cloned later (kMountOfHost)
@@ -32,6 +35,7 @@ struct EncodeOptions {
   std::string keyring;  ///< empty: the caller's session keyring is kept
   bool no_pivot = false;
   std::string attach_path;          ///< where hooks find the root; empty: over "/"
+  std::string stage_path;           ///< with kOwnCopies: a directory that nobody looks at in the container's mounts
   StateText creating, created;      ///< for createContainer and startContainer hooks
   std::vector<unsigned long> cpus;  ///< for sched_setaffinity(2); empty: as the caller's
   bool groups_follow = false;       ///< the files of v1 groups are sent with `placed`

@@ -140,12 +140,13 @@ struct Words {
   std::string_view text;
 };
 
-constexpr std::array<Words, 37> kWords{{
+constexpr std::array<Words, 38> kWords{{
     {Step::read_plan, "read the plan"},
     {Step::protect_self, "make the process undumpable"},
     {Step::set_death_signal, "set the parent death signal"},
     {Step::join_group, "join the control groups"},
     {Step::set_cpus, "process.execCPUAffinity.final: is one of the CPUs online and in the container's cpuset?"},
+    {Step::own_copies, "copy the host's mounts for the user namespace"},
     {Step::time_offsets, "linux.timeOffsets: make the time namespace"},
     {Step::clone_inner, "clone into the joined namespaces"},
     {Step::become_root, "become root of the user namespace (is 0 mapped in linux.uidMappings and linux.gidMappings?)"},

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,7 +13,9 @@
 #include <cerrno>
 #include <csignal>
 
+#include "base/text.h"
 #include "sys/file.h"
+#include "sys/interrupt.h"
 
 namespace skink::launch {
 namespace {
@@ -51,23 +54,27 @@ Result<void> write_id_maps(pid_t pid, const plan::LaunchPlan& plan) {
 
 namespace {
 
-// The one process that a user namespace has to have until its maps are written: it waits for our end of a pipe to
-// close.
+// The one process that a user namespace has to have until its maps are written, or that shows us those of another: it
+// waits for our end of a socket to close.
 class Placeholder {
  public:
-  Result<void> start() {
+  // In a new user namespace, or in that of `join_fd`.
+  Result<void> start(int join_fd = -1) {
     std::array<int, 2> ends{};
-    if (::pipe2(ends.data(), O_CLOEXEC) != 0) return Error::from_errno(errno, "pipe2");
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+      return Error::from_errno(errno, "socketpair");
     const UniqueFd theirs(ends[0]);
     ours_ = UniqueFd(ends[1]);
-    pid_ = static_cast<pid_t>(::syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0));
+    const unsigned long flags = join_fd < 0 ? CLONE_NEWUSER | SIGCHLD : SIGCHLD;
+    pid_ = static_cast<pid_t>(::syscall(SYS_clone, flags, 0, 0, 0, 0));
     if (pid_ < 0) return Error::from_errno(errno, "clone a user namespace");
-    if (pid_ != 0) return {};
-    // System calls only, as after every clone here.
-    char byte = 0;
-    ::syscall(SYS_close, ends[1]);
-    ::syscall(SYS_read, ends[0], &byte, 1);
-    for (;;) ::syscall(SYS_exit_group, 0);
+    if (pid_ == 0) serve(theirs.get(), ours_.get(), join_fd);
+    if (join_fd < 0) return {};
+    int err = EPIPE;
+    while (::recv(ours_.get(), &err, sizeof err, 0) < 0 && sys::must_retry()) {
+    }
+    if (err != 0) return Error::from_errno(err, "join the user namespace");
+    return {};
   }
   ~Placeholder() {
     ours_.reset();
@@ -79,9 +86,37 @@ class Placeholder {
   [[nodiscard]] pid_t pid() const { return pid_; }
 
  private:
+  // System calls only, as after every clone here.
+  [[noreturn]] static void serve(int socket_fd, int other_end, int join_fd) {
+    ::syscall(SYS_close, other_end);
+    int err = 0;
+    if (join_fd >= 0) {
+      if (::syscall(SYS_setns, join_fd, CLONE_NEWUSER) != 0) err = errno;
+      ::syscall(SYS_write, socket_fd, &err, sizeof err);
+    }
+    ::syscall(SYS_read, socket_fd, &err, sizeof err);
+    for (;;) ::syscall(SYS_exit_group, 0);
+  }
+
   UniqueFd ours_;
   pid_t pid_ = -1;
 };
+
+// user_namespaces(7): lines of three numbers, the second one as the reader's namespace has it.
+Result<std::vector<oci::IdMapping>> read_map(pid_t pid, std::string_view file) {
+  const std::string path = str("/proc/", pid, '/', file);
+  constexpr std::size_t kMost = 64 << 10;  // 340 lines
+  const UniqueFd fd = TRY(sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY));
+  const std::string text = TRY(sys::read_all(fd.get(), kMost, path));
+  std::vector<oci::IdMapping> maps;
+  for (const auto line : split(text, '\n')) {
+    std::vector<std::uint32_t> numbers;
+    for (const auto word : split(line, ' '))
+      if (const auto number = parse_int<std::uint32_t>(word); number) numbers.push_back(*number);
+    if (numbers.size() == 3) maps.push_back({numbers[0], numbers[1], numbers[2]});
+  }
+  return maps;
+}
 
 }  // namespace
 
@@ -92,6 +127,23 @@ Result<UniqueFd> make_user_namespace(const std::vector<oci::IdMapping>& uids, co
   if (::geteuid() != 0) TRY_CTX(write_proc(process.pid(), "setgroups", "deny"), "gidMappings");
   TRY_CTX(write_proc(process.pid(), "gid_map", map_text(gids)), "gidMappings");
   return sys::open_at(AT_FDCWD, str("/proc/", process.pid(), "/ns/user").c_str(), O_RDONLY);
+}
+
+Result<IdMaps> maps_of(const plan::LaunchPlan& plan) {
+  for (const auto& join : plan.joins) {
+    if (join.type != oci::NamespaceType::user) continue;
+    const UniqueFd space = TRY_CTX(sys::open_at(AT_FDCWD, join.path.c_str(), O_RDONLY), "linux.namespaces user");
+    Placeholder process;
+    TRY_CTX(process.start(space.get()), "linux.namespaces user: ", join.path);
+    return IdMaps{TRY(read_map(process.pid(), "uid_map")), TRY(read_map(process.pid(), "gid_map"))};
+  }
+  return IdMaps{plan.uid_mappings, plan.gid_mappings};
+}
+
+std::optional<std::uint32_t> host_id(const std::vector<oci::IdMapping>& maps, std::uint32_t id) {
+  for (const auto& map : maps)
+    if (id >= map.container_id && id - map.container_id < map.size) return map.host_id + (id - map.container_id);
+  return std::nullopt;
 }
 
 void raise_hard_limits(pid_t pid, const plan::LaunchPlan& plan) {

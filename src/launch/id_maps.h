@@ -4,6 +4,10 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+#include <optional>
+#include <vector>
+
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "plan/launch_plan.h"
@@ -17,6 +21,15 @@ void map_own_ids(oci::Spec& spec);
 /// Writes uid_map, setgroups and gid_map of `pid`. Without privilege over the parent namespace setgroups is denied
 /// first.
 Result<void> write_id_maps(pid_t pid, const plan::LaunchPlan& plan);
+
+/// Ids of a user namespace, as ids of ours.
+struct IdMaps {
+  std::vector<oci::IdMapping> uids, gids;
+};
+/// Those of the one that the container will be in: its own, or what the kernel says of the one that it joins.
+Result<IdMaps> maps_of(const plan::LaunchPlan& plan);
+/// What `id` is outside; nothing when it is not mapped.
+std::optional<std::uint32_t> host_id(const std::vector<oci::IdMapping>& maps, std::uint32_t id);
 
 /// A user namespace with these maps and no process in it, for an idmapped mount (man 2 mount_setattr).
 Result<UniqueFd> make_user_namespace(const std::vector<oci::IdMapping>& uids, const std::vector<oci::IdMapping>& gids);

@@ -447,6 +447,8 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   if (request.reset_affinity) encoding.cpus = all_cpus();
   if (request.new_keyring) encoding.keyring = str("_ses.", request.id);
   prepare_hooks(request, plan.flags, encoding);
+  // Not over "/": to make a user namespace the kernel wants a process whose root is that of its mounts.
+  encoding.stage_path = encoding.attach_path.empty() ? request.bundle : encoding.attach_path;
 
   Launch launch(std::move(plan), request.as_sibling);
   launch.id = request.id;

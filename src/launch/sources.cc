@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/text.h"
@@ -18,7 +19,7 @@
 namespace skink::launch {
 namespace {
 
-constexpr std::uint64_t kMsPrivate = 1U << 18;
+constexpr std::uint64_t kMsPrivate = 1U << 18, kMsUnbindable = 1U << 17;
 
 Result<UniqueFd> open_tree_of(int fd, bool recursive, std::string_view what) {
   const unsigned flags =
@@ -27,15 +28,17 @@ Result<UniqueFd> open_tree_of(int fd, bool recursive, std::string_view what) {
 }
 
 // Attributes are set while nobody can see the tree; so a ro bind is never writable, not even for an instant (A52).
-Result<void> dress_tree(int tree_fd, const plan::MountOptions& options, std::string_view what) {
+// `copied`: the child gets a copy of it, and what is unbindable cannot be copied; it makes it so itself.
+Result<void> dress_tree(int tree_fd, const plan::MountOptions& options, bool copied, std::string_view what) {
   sys::MountChange privacy;
   privacy.recursive = options.propagation == 0 || options.propagation_recursive;
   privacy.propagation = options.propagation != 0 ? options.propagation : kMsPrivate;
+  if (copied && privacy.propagation == kMsUnbindable) privacy.propagation = kMsPrivate;
   return sys::change_mount(tree_fd, privacy, what);
 }
 
-Result<void> open_bind(const plan::MountStep& step, const std::string& bundle, unsigned preserve, std::size_t index,
-                       Descriptors& out) {
+Result<void> open_bind(const plan::LaunchPlan& plan, std::size_t index, const std::string& bundle, Descriptors& out) {
+  const plan::MountStep& step = plan.mounts[index];
   const std::string path = host_path(step.source, bundle);
   const std::string what =
       str("mounts[", step.config_index, "]: ", printable(path), " on ", printable(step.destination));
@@ -45,13 +48,13 @@ Result<void> open_bind(const plan::MountStep& step, const std::string& bundle, u
   const auto status = TRY(sys::stat_fd(source.get(), what));
   out.target_files[index] = !S_ISDIR(status.st_mode);
   if ((step.flags & plan::kMountOfHost) != 0) {
-    out.mounts[index] = TRY(above(std::move(source), preserve));
+    out.mounts[index] = TRY(above(std::move(source), out.preserve));
     return {};
   }
   UniqueFd tree = TRY(open_tree_of(source.get(), step.options.recursive, what));
-  TRY(dress_tree(tree.get(), step.options, what));
+  TRY(dress_tree(tree.get(), step.options, (plan.flags & plan::kOwnCopies) != 0, what));
   TRY(map_tree(tree.get(), step, what));
-  out.mounts[index] = TRY(above(std::move(tree), preserve));
+  out.mounts[index] = TRY(above(std::move(tree), out.preserve));
   return {};
 }
 
@@ -89,30 +92,59 @@ Result<void> open_joins(const plan::LaunchPlan& plan, unsigned preserve, Descrip
   return {};
 }
 
-// Without the right to make device nodes (a user namespace, of the container or around us) the host's own are bound.
+// The host's node of a device; empty when there is none, or another one, and one can be made of our own.
+Result<UniqueFd> open_node(const plan::DeviceStep& device, bool can_be_made) {
+  auto node = sys::open_at(AT_FDCWD, device.path.c_str(), O_PATH | O_NOFOLLOW);
+  if (!node && can_be_made && (node.error().errnum() == ENOENT || node.error().errnum() == ENOTDIR)) return UniqueFd{};
+  if (!node) return std::move(node.error().context("linux.devices"));
+  const auto status = TRY(sys::stat_fd(node->get(), device.path));
+  const bool same_type = (status.st_mode & S_IFMT) == (device.mode & S_IFMT);
+  if (same_type && status.st_rdev == ::makedev(device.major, device.minor)) return node;
+  if (can_be_made) return UniqueFd{};
+  if (!S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode))
+    return Error::make(Code::invalid_config, "linux.devices: ", printable(device.path), " is no device on the host");
+  return Error::make(Code::invalid_config, "linux.devices: ", printable(device.path), " is ", ::major(status.st_rdev),
+                     ':', ::minor(status.st_rdev), " on the host, not ", device.major, ':', device.minor,
+                     ", and in a user namespace only the host's own node can be there");
+}
+
+// What is made on a file system of the host's has the host's ids.
+Result<void> find_owners(const plan::LaunchPlan& plan, Descriptors& out) {
+  if (std::ranges::find(out.made_devices, true) == out.made_devices.end()) return {};
+  const IdMaps maps = TRY(maps_of(plan));
+  for (std::size_t i = 0; i < plan.devices.size(); ++i) {
+    const auto& device = plan.devices[i];
+    out.device_owners.push_back({device.uid, device.gid});
+    if (!out.made_devices[i]) continue;
+    const auto uid = host_id(maps.uids, device.uid), gid = host_id(maps.gids, device.gid);
+    if (!uid || !gid)
+      return Error::make(Code::invalid_config, "linux.devices: ", printable(device.path), ": its owner ", device.uid,
+                         ':', device.gid, " is not mapped in the user namespace");
+    out.device_owners.back() = {*uid, *gid};
+  }
+  return {};
+}
+
+// Without the right to make device nodes (a user namespace, of the container or around us) the host's own are bound;
+// where only the container has one, what the host lacks is made before it is entered (child/own_copies.cc).
 Result<void> open_devices(const plan::LaunchPlan& plan, unsigned preserve, Descriptors& out) {
   if ((plan.flags & plan::kBindDevices) == 0) return {};
+  const bool can_be_made = (plan.flags & plan::kOwnCopies) != 0 && !sys::in_user_namespace();
   for (const auto& device : plan.devices) {
-    if (S_ISFIFO(device.mode)) {
-      out.devices.emplace_back();
-      continue;
-    }
-    const UniqueFd node = TRY_CTX(sys::open_at(AT_FDCWD, device.path.c_str(), O_PATH | O_NOFOLLOW), "linux.devices");
-    const auto status = TRY(sys::stat_fd(node.get(), device.path));
-    if (!S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode))
-      return Error::make(Code::invalid_config, "linux.devices: ", printable(device.path), " is no device on the host");
-    if (status.st_rdev != ::makedev(device.major, device.minor))
-      return Error::make(Code::invalid_config, "linux.devices: ", printable(device.path), " is ",
-                         ::major(status.st_rdev), ':', ::minor(status.st_rdev), " on the host, not ", device.major, ':',
-                         device.minor, ", and in a user namespace only the host's own node can be there");
+    out.devices.emplace_back();
+    out.made_devices.push_back(false);
+    if (S_ISFIFO(device.mode)) continue;
+    const UniqueFd node = TRY(open_node(device, can_be_made));
+    out.made_devices.back() = !node;
+    if (!node) continue;
     UniqueFd tree = TRY(open_tree_of(node.get(), false, device.path));
     sys::MountChange change;
     change.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
     change.propagation = kMsPrivate;
     TRY(sys::change_mount(tree.get(), change, device.path));
-    out.devices.push_back(TRY(above(std::move(tree), preserve)));
+    out.devices.back() = TRY(above(std::move(tree), preserve));
   }
-  return {};
+  return find_owners(plan, out);
 }
 
 Result<void> open_root(const ContainerRequest& request, plan::LaunchPlan& plan, Descriptors& out, UniqueFd& root) {
@@ -207,7 +239,7 @@ Result<Descriptors> open_sources(plan::LaunchPlan& plan, const ContainerRequest&
   for (std::size_t i = 0; i < plan.mounts.size(); ++i) {
     const auto& step = plan.mounts[i];
     if (step.kind != plan::MountKind::tree || (step.flags & plan::kMountOfRoot) != 0) continue;
-    if (!groups_follow || !binds_group(step)) TRY(open_bind(step, request.bundle, request.preserve_fds, i, out));
+    if (!groups_follow || !binds_group(step)) TRY(open_bind(plan, i, request.bundle, out));
     later = later || (step.flags & plan::kMountOfHost) != 0;
   }
   if (later)

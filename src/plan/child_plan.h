@@ -35,6 +35,7 @@ enum class Step : U32 {
   set_death_signal,
   join_group,  // index: of groups
   set_cpus,
+  own_copies,      // of the host's trees, for a user namespace
   join_namespace,  // index: of namespaces
   time_offsets,
   clone_inner,
@@ -138,7 +139,9 @@ enum class MountKind : U32 {
 
 inline constexpr U32 kMountTargetIsFile = 1;
 inline constexpr U32 kMountCopyUp = 2;
-inline constexpr U32 kMountKeepMode = 16;        // copy-up leaves the mode of the top as the options say
+inline constexpr U32 kMountKeepMode = 16;    // copy-up leaves the mode of the top as the options say
+inline constexpr U32 kMountKeepUid = 16384;  // likewise its owner
+inline constexpr U32 kMountKeepGid = 32768;
 inline constexpr U32 kMountTakesMode = 64;       // a tmpfs without mode=: that of the directory below it
 inline constexpr U32 kMountLate = 128;           // done when everything that is to be in the mounts is there
 inline constexpr U32 kMountReplacesFlags = 256;  // attr_set and no others, as far as a user namespace may
@@ -175,6 +178,7 @@ struct Mount {
 struct DeviceNode {
   Offset path;  // inside the root
   I32 bind_fd;  // a detached tree of the host's node, where mknod is not possible; else -1
+  U32 stage;    // 1: made where it is still possible, and bound (kOwnCopies); uid and gid are the host's then
   U32 mode;     // with S_IFMT
   U32 uid, gid;
   U64 dev;
@@ -237,16 +241,17 @@ inline constexpr U32 kJoinedMounts = 1U << 21;  // the mount namespace is somebo
 inline constexpr U32 kPlainOutput = 1U << 22;   // the terminal does not turn line ends into CR LF
 inline constexpr U32 kBindDevices = 1U << 23;   // of the host's, for none can be made
 inline constexpr U32 kGroupsFollow = 1U << 24;  // the files of its v1 groups come with `placed`
+inline constexpr U32 kOwnCopies = 1U << 25;     // trees of the host's are copied by the kernel, which locks their flags
 
 // Two flags with one bit would make one step of isolation turn another off.
 static_assert((kHasUserNamespace + kNewCgroupNamespace + kTerminal + kNewNetwork + kRootReadonly + kNoPivot + kHooks +
                kNoNewPrivileges + kNewKeyring + kInit + kExec + kTwoStages + kSetgroupsDenied + kDeathSignal +
                kHostMounts + kSetScheduler + kSetIoPriority + kSetPersonality + kMakeWorkdir + kSetMemoryPolicy +
-               kJoinedMounts + kPlainOutput + kBindDevices + kGroupsFollow) ==
+               kJoinedMounts + kPlainOutput + kBindDevices + kGroupsFollow + kOwnCopies) ==
               (kHasUserNamespace | kNewCgroupNamespace | kTerminal | kNewNetwork | kRootReadonly | kNoPivot | kHooks |
                kNoNewPrivileges | kNewKeyring | kInit | kExec | kTwoStages | kSetgroupsDenied | kDeathSignal |
                kHostMounts | kSetScheduler | kSetIoPriority | kSetPersonality | kMakeWorkdir | kSetMemoryPolicy |
-               kJoinedMounts | kPlainOutput | kBindDevices | kGroupsFollow));
+               kJoinedMounts | kPlainOutput | kBindDevices | kGroupsFollow | kOwnCopies));
 
 /// At most so many descriptors with `placed`: SCM_MAX_FD of the kernel.
 inline constexpr U32 kMostGroups = 253;
@@ -293,6 +298,7 @@ struct Plan {
   Offset envp;
   Offset path;                                         // PATH of the program's environment, 0: none
   Offset attach_path;                                  // where hooks find the root before it is entered; 0: over "/"
+  Offset stage_path;                                   // a directory of the host's, covered inside (kOwnCopies)
   Span create_container_hooks, start_container_hooks;  // Hook
 };
 

@@ -77,6 +77,8 @@ Result<void> plan_namespaces(const oci::Spec& spec, LaunchPlan& plan) {
     if (join.type == NamespaceType::user) plan.flags |= kHasUserNamespace | kBindDevices;
     if (join.type == NamespaceType::mount) plan.flags |= kJoinedMounts;
   }
+  // What the kernel does not lock by itself: a tree that comes by descriptor.
+  if ((plan.flags & kHasUserNamespace) != 0 && (plan.clone_flags & CLONE_NEWNS) != 0) plan.flags |= kOwnCopies;
   plan.net_devices = spec.linux.net_devices;
   if ((plan.clone_flags & CLONE_NEWNET) != 0) plan.flags |= kNewNetwork;
   const bool joins_before_clone = std::any_of(plan.joins.begin(), plan.joins.end(), [](const JoinStep& join) {
@@ -104,8 +106,19 @@ MountStep cgroup_link(const MountStep& step, const std::string& target, const st
   return link;
 }
 
-// The container's view of control groups: with a cgroup namespace fresh mounts, else binds of its own groups.
-void plan_cgroup_mount(const oci::Spec& spec, const HostFacts& host, MountStep step, LaunchPlan& plan) {
+// Whether a later mount of the list is in the place of this one, or around it.
+bool is_covered_later(const oci::Spec& spec, const MountStep& step) {
+  const auto place = clean_path(step.destination);
+  for (std::size_t i = step.config_index + 1; place && i < spec.mounts.size(); ++i) {
+    const auto other = clean_path(str('/', spec.mounts[i].destination));
+    if (other && is_at_or_below(*place, *other)) return true;
+  }
+  return false;
+}
+
+// The container's view of control groups: with a cgroup namespace fresh mounts, else binds of its own groups. "cgroup2"
+// is the unified hierarchy alone.
+Result<void> plan_cgroup_mount(const oci::Spec& spec, const HostFacts& host, MountStep step, LaunchPlan& plan) {
   const bool own = spec.find_namespace(NamespaceType::cgroup) != nullptr;
   const bool readonly = (step.options.attr_set & MOUNT_ATTR_RDONLY) != 0;
   const auto add_view = [&](const CgroupView& view, const std::string& destination) {
@@ -133,9 +146,16 @@ void plan_cgroup_mount(const oci::Spec& spec, const HostFacts& host, MountStep s
     }
     plan.mounts.push_back(std::move(mount));
   };
-  if (host.cgroups.size() == 1 && host.cgroups[0].name.empty()) {
-    add_view(host.cgroups[0], step.destination);
-    return;
+  const auto unified = std::ranges::find(host.cgroups, "", &CgroupView::controllers);
+  const bool found = unified != host.cgroups.end();
+  if (step.type == "cgroup2" && !found && !own && !host.cgroups.empty())
+    return Error::make(
+        Code::unsupported, "mounts[", step.config_index,
+        "]: the container has no group in a hierarchy of cgroup v2, of which this could be a view; add a "
+        "cgroup namespace, or use the type cgroup");
+  if ((step.type == "cgroup2" && (found || own)) || (host.cgroups.size() == 1 && host.cgroups[0].name.empty())) {
+    add_view(found ? *unified : CgroupView{}, step.destination);
+    return {};
   }
   MountStep top = step;
   top.type = "tmpfs";
@@ -150,12 +170,15 @@ void plan_cgroup_mount(const oci::Spec& spec, const HostFacts& host, MountStep s
     for (const auto part : parts)
       if (parts.size() > 1) plan.mounts.push_back(cgroup_link(step, view.name, std::string(part)));
   }
-  if (!readonly) return;
+  if (!readonly) return {};
+  // Order: when the mount points of later entries below it are there, but not when its place is another mount's then.
   MountStep seal = step;
+  if (!is_covered_later(spec, step)) seal.flags |= kMountLate;
   seal.kind = MountKind::remount;
   seal.options = {};
   seal.options.attr_set = MOUNT_ATTR_RDONLY;
   plan.mounts.push_back(seal);
+  return {};
 }
 
 // The label of every file in a file system that is made for the container, as runc does it. Those of the kernel's own
@@ -245,8 +268,7 @@ Result<void> plan_mount(const oci::Spec& spec, const HostFacts& host, std::size_
     if (step.options.replaces_flags) step.flags |= kMountReplacesFlags;
     TRY_CTX(plan_idmap(spec, mount, step), "mounts[", index, "]");
   } else if (mount.type == "cgroup" || mount.type == "cgroup2") {
-    plan_cgroup_mount(spec, host, std::move(step), plan);
-    return {};
+    return plan_cgroup_mount(spec, host, std::move(step), plan);
   } else if (mount.type.empty() || mount.type == "none") {
     return refuse("a mount needs a type, or the option bind");
   }
@@ -255,12 +277,17 @@ Result<void> plan_mount(const oci::Spec& spec, const HostFacts& host, std::size_
   if (mount.type == "proc" || mount.type == "sysfs") step.flags |= kMountTargetIsRealDir;
   if (step.kind == MountKind::fs) label_mount(spec, step);
   const auto& params = step.options.params;
-  const bool has_mode = std::any_of(params.begin(), params.end(), [](const auto& one) { return one.first == "mode"; });
+  const auto has = [&](std::string_view name) {
+    return std::any_of(params.begin(), params.end(), [&](const auto& one) { return one.first == name; });
+  };
+  const bool has_mode = has("mode");
   if (mount.type == "tmpfs" && !has_mode && !step.options.copy_up) step.flags |= kMountTakesMode;
   if (step.options.copy_up) {
     if (mount.type != "tmpfs") return refuse("tmpcopyup is an option of tmpfs");
     step.flags |= kMountCopyUp;
     if (has_mode) step.flags |= kMountKeepMode;
+    if (has("uid")) step.flags |= kMountKeepUid;
+    if (has("gid")) step.flags |= kMountKeepGid;
   }
   plan.mounts.push_back(std::move(step));
   return {};

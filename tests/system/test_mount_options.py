@@ -4,6 +4,7 @@
 import json
 import os
 import socket
+import stat
 import subprocess
 
 import pytest
@@ -257,6 +258,102 @@ def test_tmpcopyup(oci, bundle, world):
     b.save()
     assert oci.ok("run", "--bundle", b.dir, world.name()).splitlines() == ["one", "two", "750 0", "755 1000", "writable"]
     assert sorted(os.listdir(b.rootfs + "/data")) == ["d", "f"]
+
+
+def kinds(top):
+    """Files of every type, as an image may have them at the target of a tmpfs; with times of their own."""
+    os.makedirs(top + "/d/e")
+    for name, text in (("f", "one"), ("d/setuid", "two")):
+        with open(top + "/" + name, "w") as file:
+            file.write(text)
+    os.chown(top + "/d/setuid", 1000, 1001)
+    os.chmod(top + "/d/setuid", 0o4751)
+    os.symlink("f", top + "/link")
+    os.lchown(top + "/link", 1002, 1003)
+    os.link(top + "/f", top + "/d/e/same")
+    os.link(top + "/link", top + "/d/same-link", follow_symlinks=False)
+    os.mkfifo(top + "/fifo", 0o640)
+    os.mknod(top + "/null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(top + "/socket")
+    os.setxattr(top + "/f", "trusted.skink", b"kept")
+    os.setxattr(top + "/d", "trusted.skink", b"too")
+    os.setxattr(top + "/d/setuid", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+    for number, path in enumerate(["f", "link", "fifo", "null", "socket", "d/setuid", "d/e", "d", ""]):
+        os.utime(top + "/" + path, ns=(10**18 + number, 11 * 10**17 + number), follow_symlinks=False)
+
+
+def described(top):
+    """What is below, without what only the file system decides."""
+    found, links = {}, {}
+    for path, dirs, files in os.walk(top):
+        for full in [path] + [os.path.join(path, name) for name in dirs + files]:
+            at = os.lstat(full)
+            attributes = {name: os.getxattr(full, name, follow_symlinks=False) for name in os.listxattr(full, follow_symlinks=False)}
+            found[os.path.relpath(full, top)] = (at.st_mode, at.st_uid, at.st_gid, at.st_rdev, at.st_mtime_ns, attributes,
+                                                 os.readlink(full) if stat.S_ISLNK(at.st_mode) else stat.S_ISREG(at.st_mode) and read_text(full))
+            links.setdefault(at.st_ino, set()).add(os.path.relpath(full, top))
+    return found, sorted(map(sorted, links.values()))
+
+
+def test_tmpcopyup_is_whole(oci, bundle, world, started):
+    def change(b):
+        kinds(b.rootfs + "/data")
+    mount = {"destination": "/data", "type": "tmpfs", "source": "t", "options": ["tmpcopyup", "nosuid"]}
+    pid = started(mount, change=change)
+    assert described("/proc/%d/root/data" % pid) == described(started.bundle.rootfs + "/data")
+    oci.ok("delete", "--force", started.name)
+
+
+def test_tmpcopyup_leaves_what_the_options_name(oci, started):
+    def change(b):
+        os.makedirs(b.rootfs + "/data/d")
+        os.chown(b.rootfs + "/data", 5, 6)
+        os.chown(b.rootfs + "/data/d", 7, 8)
+    for options, want in ((["uid=1000"], (1000, 6, 0o755)), (["gid=1001", "mode=0700"], (5, 1001, 0o700))):
+        pid = started({"destination": "/data", "type": "tmpfs", "source": "t", "options": ["tmpcopyup", *options]}, change=change)
+        top, inner = os.stat("/proc/%d/root/data" % pid), os.stat("/proc/%d/root/data/d" % pid)
+        assert (top.st_uid, top.st_gid, stat.S_IMODE(top.st_mode)) == want and (inner.st_uid, inner.st_gid) == (7, 8)
+        oci.ok("delete", "--force", started.name)
+
+
+# The container's view of control groups.
+
+CGROUPS = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}
+
+
+@pytest.mark.skipif(os.path.exists("/sys/fs/cgroup/cgroup.controllers"), reason="one hierarchy alone, in which no directory is one")
+@pytest.mark.parametrize("own", [True, False])
+def test_mounts_below_a_read_only_view_of_control_groups(oci, started, own):
+    def change(b):
+        if not own:
+            b.config["linux"]["namespaces"] = [n for n in b.config["linux"]["namespaces"] if n["type"] != "cgroup"]
+    pid = started(CGROUPS, {"destination": "/sys/fs/cgroup/more/deep", "type": "tmpfs", "source": "t"}, change=change)
+    table = mounts_of(pid)
+    assert "ro" in table["/sys/fs/cgroup"].options and table["/sys/fs/cgroup/more/deep"].type == "tmpfs"
+    oci.ok("delete", "--force", started.name)
+    pid = started(CGROUPS, {"destination": "/sys/fs/cgroup", "type": "tmpfs", "source": "t"}, change=change)
+    assert "rw" in mounts_of(pid)["/sys/fs/cgroup"].options
+    oci.ok("delete", "--force", started.name)
+
+
+@pytest.mark.skipif(not os.path.isdir("/sys/fs/cgroup/unified") and not os.path.exists("/sys/fs/cgroup/cgroup.controllers"), reason="no hierarchy of cgroup v2")
+@pytest.mark.parametrize("own", [True, False])
+def test_cgroup2_is_the_unified_hierarchy_alone(oci, started, own):
+    def change(b):
+        if not own:
+            b.config["linux"]["namespaces"] = [n for n in b.config["linux"]["namespaces"] if n["type"] != "cgroup"]
+    pid = started(dict(CGROUPS, type="cgroup2", destination="/cg"), change=change)
+    assert mounts_of(pid)["/cg"].type == "cgroup2" and "ro" in mounts_of(pid)["/cg"].options
+    assert read_text("/proc/%d/root/cg/cgroup.procs" % pid).split() != []
+    assert os.stat("/proc/%d/root/cg" % pid).st_ino == os.stat(own_group(pid)).st_ino
+    oci.ok("delete", "--force", started.name)
+
+
+def own_group(pid):
+    line = next(line for line in read_text("/proc/%d/cgroup" % pid).splitlines() if line.startswith("0::"))
+    top = "/sys/fs/cgroup" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "/sys/fs/cgroup/unified"
+    return top + line[3:]
 
 
 # Idmapped mounts.
