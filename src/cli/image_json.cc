@@ -36,6 +36,7 @@ std::int64_t created_ns(const image::Image& image) { return fs::parse_rfc3339(im
 
 std::pair<std::string, std::string> name_parts(std::string_view name) {
   if (name.empty()) return {"<none>", "<none>"};
+  if (const auto at = name.find('@'); at != std::string_view::npos) return {std::string(name.substr(0, at)), "<none>"};
   const auto colon = name.rfind(':');
   if (colon == std::string_view::npos || name.find('/', colon) != std::string_view::npos)
     return {std::string(name), "<none>"};

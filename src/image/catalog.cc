@@ -45,45 +45,84 @@ Result<void> check_type(const oci::Descriptor& descriptor, const std::string& ow
                      skink::quoted(descriptor.media_type));
 }
 
+constexpr unsigned kNoRank = ~0U;
+
+// "web:1.0" as "web:1.0-linux-arm64": what the image of another platform is found by.
+std::optional<Reference> with_platform(const Reference& name, const oci::Platform& platform) {
+  if (!name.digest.empty()) return std::nullopt;
+  std::string text = str(name.text(), '-', oci::to_text(platform));
+  std::replace(text.begin() + static_cast<std::ptrdiff_t>(name.text().size()), text.end(), '/', '-');
+  auto reference = parse_reference(text);
+  if (!reference) return std::nullopt;
+  return std::move(reference).value();
+}
+
+// Which platforms are wanted.
+struct Choice {
+  oci::Platform platform;
+  bool all = false;
+  [[nodiscard]] std::optional<unsigned> rank(const oci::Platform& offered) const {
+    return oci::rank_of(offered, platform);
+  }
+};
+
+unsigned rank_of_found(const FoundImage& image) { return image.fits ? image.rank : kNoRank; }
+
 class OciCatalog {
  public:
-  OciCatalog(const Archive& archive, oci::Platform wanted, std::string stem)
-      : archive_(archive), wanted_(std::move(wanted)), stem_(std::move(stem)) {}
+  OciCatalog(const Archive& archive, Choice choice, std::string stem)
+      : archive_(archive), choice_(std::move(choice)), stem_(std::move(stem)) {}
 
   Result<Catalog> read();
 
  private:
-  using Found = std::optional<std::size_t>;  // index into catalog_.images
+  using Found = std::vector<std::size_t>;  // indexes into found_, the best one first
   Result<Found> visit(const oci::Descriptor& descriptor, int depth);
   Result<Found> visit_index(const oci::Descriptor& descriptor, int depth);
   Result<Found> visit_manifest(const oci::Descriptor& descriptor);
-  void add_name(FoundImage& image, const oci::Descriptor& descriptor);
-  void add_reference(FoundImage& image, std::string_view text);
+  void add_names(const Found& found, const oci::Descriptor& descriptor);
+  std::optional<Reference> reference_of(std::string_view text, const oci::Descriptor& descriptor);
+  std::optional<Reference> name_of(const oci::Descriptor& descriptor);
 
   const Archive& archive_;
-  oci::Platform wanted_;
+  Choice choice_;
   std::string stem_;
   std::map<oci::Digest, Found> visited_;  // one visit each (A69)
   std::string others_;                    // what was there and did not fit, for the error
-  Catalog catalog_;
+  std::vector<FoundImage> found_;
+  std::vector<bool> chosen_;  // of found_
+  // The best image of each name so far: entries of one name are one image for several platforms.
+  std::map<std::string, std::size_t> named_;
+  std::vector<std::string> notes_;
 };
 
 void note_other(std::string& others, const std::string& what) {
-  if (others.size() > 200 || others.find(what) != others.npos) return;
+  constexpr std::size_t kShown = 1000;
+  if (others.size() > kShown || str(", ", others, ", ").find(str(", ", what, ", ")) != std::string::npos) return;
   others += others.empty() ? what : ", " + what;
+  if (others.size() > kShown) others += ", ...";
+}
+
+Error none_for(const oci::Platform& wanted, const std::string& others) {
+  return Error::make(Code::not_found, "no image for ", printable(oci::to_text(wanted)),
+                     others.empty() ? std::string() : str("; the archive has ", others, " (see --platform)"));
 }
 
 Result<OciCatalog::Found> OciCatalog::visit(const oci::Descriptor& descriptor, int depth) {
-  if (descriptor.platform && !oci::matches(*descriptor.platform, wanted_)) {
+  if (descriptor.platform && !choice_.rank(*descriptor.platform)) {
     note_other(others_, printable(oci::to_text(*descriptor.platform)));
-    return Found();
+    if (!choice_.all) return Found();
   }
   if (const auto known = visited_.find(descriptor.digest); known != visited_.end()) return known->second;
   if (visited_.size() >= kDescriptorsMost)
     return Error::make(Code::corrupt, "more than ", kDescriptorsMost, " indexes and manifests");
   visited_[descriptor.digest] = Found();
   Found found;
-  if (oci::is_index_type(descriptor.media_type)) {
+  // A copy for some platforms keeps the index of all of them.
+  const bool is_there = !choice_.all || archive_.contains(blob_path(descriptor.digest));
+  if (!is_there && descriptor.platform) {
+    notes_.push_back(str(printable(oci::to_text(*descriptor.platform)), " is listed, but not in the archive"));
+  } else if (oci::is_index_type(descriptor.media_type)) {
     found = TRY(visit_index(descriptor, depth));
   } else if (oci::is_manifest_type(descriptor.media_type)) {
     found = TRY_CTX(visit_manifest(descriptor), "manifest ", descriptor.digest.text());
@@ -94,20 +133,45 @@ Result<OciCatalog::Found> OciCatalog::visit(const oci::Descriptor& descriptor, i
   return found;
 }
 
-// One image for several platforms: the first that fits.
+// One image for several platforms: the one that fits best, the first of those that fit alike; or all, the best first.
 Result<OciCatalog::Found> OciCatalog::visit_index(const oci::Descriptor& descriptor, int depth) {
   if (depth == kIndexDepthMost)
     return Error::make(Code::corrupt, "indexes nested more than ", kIndexDepthMost, " deep");
   const std::string text = TRY(read_blob(archive_, descriptor));
-  const auto index = TRY_CTX(oci::parse_index(text), "index ", descriptor.digest.text());
+  auto index = TRY_CTX(oci::parse_index(text), "index ", descriptor.digest.text());
   TRY_CTX(check_type(descriptor, index.media_type), "index ", descriptor.digest.text());
   if (index.manifests.size() > kDescriptorsMost)
     return Error::make(Code::corrupt, "index ", descriptor.digest.text(), ": more than ", kDescriptorsMost, " entries");
+  // What says nothing about its platform may fit exactly.
+  const auto promise = [this](const oci::Descriptor& inner) {
+    return inner.platform ? choice_.rank(*inner.platform).value_or(kNoRank) : 0U;
+  };
+  std::stable_sort(index.manifests.begin(), index.manifests.end(),
+                   [&](const auto& a, const auto& b) { return promise(a) < promise(b); });
+  Found best;
   for (const auto& inner : index.manifests) {
-    Found found = TRY(visit(inner, depth + 1));
-    if (found) return found;
+    // Others may not be in the archive at all, so they are not even looked at.
+    if (!choice_.all && !best.empty() && found_[best.front()].rank <= promise(inner)) break;
+    const Found found = TRY(visit(inner, depth + 1));
+    const auto is_better = [&](std::size_t one) {
+      return best.empty() || rank_of_found(found_[one]) < rank_of_found(found_[best.front()]);
+    };
+    for (const std::size_t one : found) {
+      if (std::find(best.begin(), best.end(), one) != best.end()) continue;
+      best.insert(is_better(one) ? best.begin() : best.end(), one);
+    }
   }
-  return Found();
+  if (!choice_.all && best.size() > 1) best.resize(1);
+  return best;
+}
+
+// Whether an image whose configuration was read is wanted: notes how well it fits.
+bool choose(const Choice& choice, FoundImage& image, std::string& others) {
+  const auto rank = choice.rank(image.config.platform);
+  image.fits = rank.has_value();
+  image.rank = rank.value_or(0);
+  if (!rank) note_other(others, printable(oci::to_text(image.config.platform)));
+  return rank || choice.all;
 }
 
 Result<void> check_layers(const FoundImage& image) {
@@ -141,10 +205,7 @@ Result<OciCatalog::Found> OciCatalog::visit_manifest(const oci::Descriptor& desc
   image.id = manifest.config.digest;
   image.config_text = TRY_CTX(read_blob(archive_, manifest.config), "config");
   image.config = TRY_CTX(oci::parse_image_config(image.config_text), "config ", image.id.text());
-  if (!oci::matches(image.config.platform, wanted_)) {
-    note_other(others_, printable(oci::to_text(image.config.platform)));
-    return Found();
-  }
+  if (!choose(choice_, image, others_)) return Found();
   for (const auto& layer : manifest.layers) {
     LayerBlob blob;
     blob.member = blob_path(layer.digest);
@@ -160,20 +221,23 @@ Result<OciCatalog::Found> OciCatalog::visit_manifest(const oci::Descriptor& desc
   TRY(check_layers(image));
   for (std::size_t i = 0; i < image.layers.size(); ++i) image.layers[i].diff_id = image.config.diff_ids[i];
   // Two manifests of one configuration are one image.
-  const auto same = std::find_if(catalog_.images.begin(), catalog_.images.end(),
-                                 [&](const FoundImage& have) { return have.id == image.id; });
-  if (same != catalog_.images.end()) return Found(static_cast<std::size_t>(same - catalog_.images.begin()));
-  catalog_.images.push_back(std::move(image));
-  return Found(catalog_.images.size() - 1);
+  const auto same =
+      std::find_if(found_.begin(), found_.end(), [&](const FoundImage& have) { return have.id == image.id; });
+  if (same != found_.end()) return Found{static_cast<std::size_t>(same - found_.begin())};
+  found_.push_back(std::move(image));
+  chosen_.push_back(false);
+  return Found{found_.size() - 1};
 }
 
-void OciCatalog::add_reference(FoundImage& image, std::string_view text) {
+// A name with a digest is the name of that manifest or index and of nothing else.
+std::optional<Reference> OciCatalog::reference_of(std::string_view text, const oci::Descriptor& descriptor) {
   auto reference = parse_reference(text);
-  if (reference) {
-    image.names.push_back(std::move(reference).value());
-  } else {
-    catalog_.notes.push_back("a name in the archive was left out: " + printable(reference.error().text()));
-  }
+  if (reference && (reference->digest.empty() || reference->digest == descriptor.digest.text()))
+    return std::move(reference).value();
+  notes_.push_back(
+      "a name in the archive was left out: " +
+      (reference ? str(printable(text), ": not the digest of what it names") : printable(reference.error().text())));
+  return std::nullopt;
 }
 
 // "latest", "1.36", "v2": a tag alone, as umoci writes it; "web" is a name, as skopeo and buildah write it.
@@ -183,17 +247,37 @@ bool is_bare_tag(std::string_view text) {
   return text == "latest" || digit(text[0]) || (text.size() > 1 && text[0] == 'v' && digit(text[1]));
 }
 
-void OciCatalog::add_name(FoundImage& image, const oci::Descriptor& descriptor) {
+std::optional<Reference> OciCatalog::name_of(const oci::Descriptor& descriptor) {
   const auto annotation = [&](std::string_view key) -> std::string_view {
     const auto found = descriptor.annotations.find(std::string(key));
     return found == descriptor.annotations.end() ? std::string_view{} : std::string_view(found->second);
   };
-  if (const auto whole = annotation(kContainerdName); !whole.empty()) return add_reference(image, whole);
+  if (const auto whole = annotation(kContainerdName); !whole.empty()) return reference_of(whole, descriptor);
   const auto name = annotation(kRefName);
-  if (name.empty()) return;
-  if (!is_bare_tag(name)) return add_reference(image, name);
+  if (name.empty()) return std::nullopt;
+  if (!is_bare_tag(name)) return reference_of(name, descriptor);
+  if (stem_.empty()) return std::nullopt;
   const bool stem_has_tag = stem_.find(':', stem_.rfind('/') + 1) != stem_.npos;
-  if (!stem_.empty()) add_reference(image, stem_has_tag ? stem_ : str(stem_, ':', name));
+  return reference_of(stem_has_tag ? stem_ : str(stem_, ':', name), descriptor);
+}
+
+// The first of `found` is the image of the name. Those of other platforms, when all are loaded, get it with their
+// platform behind the tag.
+void OciCatalog::add_names(const Found& found, const oci::Descriptor& descriptor) {
+  for (const std::size_t one : found) chosen_[one] = true;
+  const auto name = name_of(descriptor);
+  if (!name) return;
+  for (const std::size_t one : found) {
+    const auto [there, is_new] = named_.try_emplace(name->text(), one);
+    if (is_new) continue;
+    std::size_t& best = there->second;
+    if (best == one) continue;
+    const bool better = rank_of_found(found_[one]) < rank_of_found(found_[best]);
+    const std::size_t other = better ? std::exchange(best, one) : one;
+    // Entries of one name that are for one platform are an archive's own mistake: the first counts, as for an index.
+    if (!choice_.all) chosen_[other] = false;
+    else if (const auto own = with_platform(*name, found_[other].config.platform)) found_[other].names.push_back(*own);
+  }
 }
 
 Result<Catalog> OciCatalog::read() {
@@ -201,14 +285,17 @@ Result<Catalog> OciCatalog::read() {
   const auto index = TRY_CTX(oci::parse_index(text), "index.json");
   if (index.manifests.size() > kDescriptorsMost)
     return Error::make(Code::corrupt, "index.json: more than ", kDescriptorsMost, " entries");
-  for (const auto& descriptor : index.manifests) {
-    const Found found = TRY(visit(descriptor, 1));
-    if (found) add_name(catalog_.images[*found], descriptor);
+  for (const auto& descriptor : index.manifests) add_names(TRY(visit(descriptor, 1)), descriptor);
+  for (const auto& [name, one] : named_) {
+    found_[one].names.push_back(TRY(parse_reference(name)));
+    chosen_[one] = true;
   }
-  if (catalog_.images.empty())
-    return Error::make(Code::not_found, "no image for ", printable(oci::to_text(wanted_)),
-                       others_.empty() ? std::string() : "; the archive has " + others_);
-  return std::move(catalog_);
+  Catalog catalog;
+  for (std::size_t i = 0; i < found_.size(); ++i)
+    if (chosen_[i]) catalog.images.push_back(std::move(found_[i]));
+  if (catalog.images.empty()) return none_for(choice_.platform, others_);
+  catalog.notes = std::move(notes_);
+  return catalog;
 }
 
 // ---- docker-archive ----
@@ -236,8 +323,9 @@ Result<std::string> make_manifest(const Archive& archive, const FoundImage& imag
     if (layer.digest) {
       digest = *layer.digest;
     } else if (!plain) {
-      const auto source = TRY(archive.open_member(layer.member));
-      digest = TRY(HashingSource(*source).finish());
+      const Part part = TRY(archive.open_member(layer.member));
+      FileSource source = part.source();
+      digest = TRY(HashingSource(source).finish());
     }
     const std::string_view suffix = plain ? "" : layer.compression == oci::Compression::gzip ? "+gzip" : "+zstd";
     json["layers"].push_back({{"mediaType", str(kLayerType, suffix)},
@@ -271,12 +359,20 @@ Result<FoundImage> read_docker_image(const Archive& archive, const oci::DockerEn
   return image;
 }
 
-void add_tags(const oci::DockerEntry& entry, FoundImage& image, std::vector<std::string>& notes) {
+std::vector<Reference> tags_of(const oci::DockerEntry& entry, std::vector<std::string>& notes) {
+  std::vector<Reference> names;
   for (const auto& tag : entry.repo_tags) {
     auto reference = parse_reference(tag);
-    if (reference) image.names.push_back(std::move(reference).value());
-    else notes.push_back("a name in the archive was left out: " + printable(reference.error().text()));
+    if (reference && reference->digest.empty()) names.push_back(std::move(reference).value());
+    else
+      notes.push_back("a name in the archive was left out: " +
+                      (reference ? str(printable(tag), ": a tag was expected") : printable(reference.error().text())));
   }
+  return names;
+}
+
+void add_tags(const oci::DockerEntry& entry, FoundImage& image, std::vector<std::string>& notes) {
+  for (auto& name : tags_of(entry, notes)) image.names.push_back(std::move(name));
 }
 
 Result<std::vector<oci::DockerEntry>> read_docker_manifest(const Archive& archive) {
@@ -287,24 +383,30 @@ Result<std::vector<oci::DockerEntry>> read_docker_manifest(const Archive& archiv
   return entries;
 }
 
-Result<Catalog> read_docker(const Archive& archive, const oci::Platform& wanted) {
+Result<Catalog> read_docker(const Archive& archive, const Choice& choice) {
   Catalog catalog;
   std::string others;
+  std::map<std::string, std::size_t> named;  // as in an index: of one name the image that fits best
+  std::vector<FoundImage> found;
+  std::size_t number = 0;
   for (const auto& entry : TRY(read_docker_manifest(archive))) {
-    FoundImage image = TRY_CTX(read_docker_image(archive, entry), "manifest.json: image ", catalog.images.size() + 1);
-    if (!oci::matches(image.config.platform, wanted)) {
-      note_other(others, printable(oci::to_text(image.config.platform)));
-      continue;
+    FoundImage image = TRY_CTX(read_docker_image(archive, entry), "manifest.json: image ", ++number);
+    if (!choose(choice, image, others)) continue;
+    auto same = std::find_if(found.begin(), found.end(), [&](const FoundImage& have) { return have.id == image.id; });
+    if (same == found.end()) same = found.insert(found.end(), std::move(image));
+    const auto one = static_cast<std::size_t>(same - found.begin());
+    for (const auto& name : tags_of(entry, catalog.notes)) {
+      const auto [there, is_new] = named.try_emplace(name.text(), one);
+      if (is_new || there->second == one) continue;
+      const bool better = rank_of_found(*same) < rank_of_found(found[there->second]);
+      const std::size_t other = better ? std::exchange(there->second, one) : one;
+      if (const auto own = choice.all ? with_platform(name, found[other].config.platform) : std::nullopt)
+        found[other].names.push_back(*own);
     }
-    add_tags(entry, image, catalog.notes);
-    const auto same = std::find_if(catalog.images.begin(), catalog.images.end(),
-                                   [&](const FoundImage& have) { return have.id == image.id; });
-    if (same == catalog.images.end()) catalog.images.push_back(std::move(image));
-    else same->names.insert(same->names.end(), image.names.begin(), image.names.end());
   }
-  if (catalog.images.empty())
-    return Error::make(Code::not_found, "no image for ", printable(oci::to_text(wanted)),
-                       others.empty() ? std::string() : "; the archive has " + others);
+  for (const auto& [name, one] : named) found[one].names.push_back(TRY(parse_reference(name)));
+  catalog.images = std::move(found);
+  if (catalog.images.empty()) return none_for(choice.platform, others);
   return catalog;
 }
 
@@ -318,22 +420,31 @@ Result<void> add_docker_tags(const Archive& archive, Catalog& catalog) {
   return {};
 }
 
+// The names that the caller knows better than the archive.
+Result<void> give_names(Catalog& catalog, const std::vector<Reference>& names) {
+  if (catalog.images.size() != 1)
+    return Error::make(Code::invalid_config, "one image was expected, and here are ", catalog.images.size());
+  catalog.images.front().names = names;
+  return {};
+}
+
 }  // namespace
 
 Result<Catalog> read_catalog(const Archive& archive, const LoadOptions& options, const std::string& stem) {
-  const oci::Platform wanted = options.platform.value_or(oci::host_platform());
+  const Choice choice{options.platform.value_or(oci::host_platform()), options.all_platforms};
   const bool docker = archive.contains("manifest.json");
   Catalog catalog;
   if (archive.contains("index.json")) {
-    catalog = TRY(OciCatalog(archive, wanted, stem).read());
+    catalog = TRY(OciCatalog(archive, choice, stem).read());
     if (docker) TRY(add_docker_tags(archive, catalog));
   } else if (docker) {
-    catalog = TRY(read_docker(archive, wanted));
+    catalog = TRY(read_docker(archive, choice));
   } else {
     return Error::make(Code::invalid_config,
                        "neither an oci-archive (no index.json) nor a docker-archive (no manifest.json); make one with "
                        "skopeo, buildah, umoci or docker save");
   }
+  if (!options.names.empty()) TRY(give_names(catalog, options.names));
   for (auto& image : catalog.images) {
     if (image.names.empty() && catalog.images.size() == 1 && !stem.empty())
       if (auto reference = parse_reference(stem)) image.names.push_back(std::move(reference).value());
@@ -347,6 +458,7 @@ Result<Catalog> read_catalog(const Archive& archive, const LoadOptions& options,
 
 std::string stem_of(const std::string& file) {
   std::string_view base(file);
+  while (base.ends_with('/')) base.remove_suffix(1);
   base.remove_prefix(std::min(base.rfind('/') + 1, base.size()));
   for (const std::string_view ending : {".gz", ".tgz", ".zst", ".zstd", ".tar", ".oci", ".docker"})
     if (base.ends_with(ending)) base.remove_suffix(ending.size());

@@ -27,6 +27,8 @@ struct FoundImage {
   std::string config_text;
   std::string manifest_text;
   oci::ImageConfig config;
+  unsigned rank = 0;  ///< how well it fits the platform asked for (oci::rank_of)
+  bool fits = true;   ///< it has a rank; others are there only when all platforms were asked for
   std::vector<LayerBlob> layers;
   std::vector<Reference> names;
 };

@@ -48,6 +48,7 @@ class ErofsWriter final : public LayerWriter {
   Result<void> whiteout(const std::string& path) override { return defer(whiteouts_, path); }
   Result<void> opaque(const std::string& path) override { return defer(opaques_, path); }
   Result<void> finish() override;
+  std::optional<Placement> placement() const override { return placement_; }
 
  private:
   enum class Missing { make, refuse, look };  // refuse: make, but replace nothing
@@ -56,6 +57,10 @@ class ErofsWriter final : public LayerWriter {
   Result<std::uint32_t> enter(std::uint32_t directory, std::string_view name, Missing missing);
   Result<const LayerTree::Name*> find_target(const std::string& target);
   Result<std::string> read_link(const LayerTree::Name& name);
+  [[nodiscard]] erofs::ReadAt reader() {
+    return [this](std::uint64_t offset, void* into, std::size_t count) { return file_.read_at(offset, into, count); };
+  }
+  Result<void> note_placement();
   Result<void> spend_on_link(std::size_t bytes);
   Result<void> put(std::uint32_t directory, const std::string& name, FileType type, std::uint32_t node);
   Result<void> write_node(const std::string& path, FileType type, Inode inode, const Attributes& attributes,
@@ -78,6 +83,7 @@ class ErofsWriter final : public LayerWriter {
   std::size_t xattr_bytes_ = 0;
   std::size_t link_bytes_ = 0;
   std::uint64_t bytes_ = 0;
+  std::optional<Placement> placement_;
   std::string buffer_;
 };
 
@@ -93,9 +99,7 @@ Inode inode_of(mode_t type, const Attributes& attributes) {
 
 Result<std::string> ErofsWriter::read_link(const LayerTree::Name& name) {
   const std::uint64_t nid = tree_.nodes[name.target].nid;
-  const erofs::ReadAt read = [this](std::uint64_t offset, void* into, std::size_t count) {
-    return file_.read_at(offset, into, count);
-  };
+  const erofs::ReadAt read = reader();
   const Inode inode = TRY(erofs::read_inode(read, nid));
   return erofs::read_data(read, nid, inode, 0, inode.size);
 }
@@ -236,7 +240,20 @@ Result<void> ErofsWriter::regular(const std::string& path, const Attributes& att
     inode.size += got;
   }
   bytes_ += inode.size;
-  return write_node(path, FileType::regular, inode, attributes, {buffer_.data(), tail});
+  TRY(write_node(path, FileType::regular, inode, attributes, {buffer_.data(), tail}));
+  return note_placement();
+}
+
+// Of the file whose node came last.
+Result<void> ErofsWriter::note_placement() {
+  const std::uint64_t nid = tree_.nodes.back().nid;
+  const Inode inode = TRY(erofs::read_inode(reader(), nid));
+  const std::uint64_t whole = inode.size / kBlock * kBlock;
+  placement_ = {.size = inode.size, .data = std::uint64_t{inode.start} * kBlock, .tail = 0};
+  placement_->tail = inode.format == erofs::format_of(erofs::Layout::inline_tail)
+                         ? nid * erofs::kSlot + sizeof inode + erofs::xattr_size(inode)
+                         : placement_->data + whole;
+  return {};
 }
 
 Result<void> ErofsWriter::symlink(const std::string& path, const std::string& target, const Attributes& attributes) {

@@ -3,18 +3,19 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <new>
+#include <memory>
 #include <optional>
 
 #include "base/sha256.h"
-#include "base/text.h"
-#include "image/confine.h"
+#include "image/layer_check.h"
+#include "image/recipe.h"
+#include "image/worker.h"
 #include "oci/json.h"
 #include "sys/file.h"
 
@@ -27,27 +28,11 @@ constexpr std::uint64_t kBombFloor = 512U << 20;
 constexpr std::uint64_t kBombRatio = 500;
 constexpr std::size_t kPiece = 256U << 10;
 constexpr int kPipe = 1 << 20;
-constexpr std::size_t kAnswerMost = 64U << 10;
-// The program, zstd's window of 128 MiB, or a million entries with as many directories.
-constexpr std::uint64_t kMemory = 1U << 30;
-// Processor time of one process: far more than a slow host takes.
-constexpr std::uint64_t kSecondsFloor = 600;
-constexpr std::uint64_t kBytesPerSecond = 1U << 20;  // packed ones
 
-class CountingSource final : public ByteSource {
- public:
-  explicit CountingSource(ByteSource& inner) : inner_(inner) {}
-  Result<std::size_t> read(char* into, std::size_t most) override {
-    const std::size_t got = TRY(inner_.read(into, most));
-    count_ += got;
-    return got;
-  }
-  [[nodiscard]] std::uint64_t count() const { return count_; }
-
- private:
-  ByteSource& inner_;
-  std::uint64_t count_ = 0;
-};
+ConfineLimits limits_of(const ImportRequest& request) {
+  const std::uint64_t bytes = request.packed_size != 0 ? request.packed_size : request.budget;
+  return {.memory = kWorkerMemory, .seconds = seconds_for(bytes)};
+}
 
 // Tar headers of 512 bytes out of larger pieces.
 class BufferedSource final : public ByteSource {
@@ -82,27 +67,22 @@ Result<Pipe> make_pipe() {
   return Pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
-// What a process says at its end.
-oci::Json describe(const Error& error) {
-  return oci::Json{{"error", printable(error.text()).substr(0, kAnswerMost / 2)},
-                   {"code", static_cast<int>(error.code())},
-                   {"errno", error.errnum()}};
-}
-
 // Gives up without a word when nobody reads on: then another says why.
-Result<oci::Json> inflate(const ImportRequest& request, int out_fd) {
+Result<std::string> inflate(const ImportRequest& request, int out_fd) {
   CountingSource packed(request.packed);
-  const auto inflater = TRY(make_inflater(request.compression, packed));
+  const auto inflater =
+      TRY(request.compression ? make_inflater(*request.compression, packed) : detect_and_inflate(packed));
   const auto check = bomb_check([&packed] { return packed.count(); }, request.budget);
   std::vector<char> piece(kPiece);
   std::uint64_t count = 0;
   while (const std::size_t got = TRY(inflater->read(piece.data(), piece.size()))) {
     TRY(check(count += got));
+    if (request.progress != nullptr) std::atomic_ref(*request.progress).store(packed.count());
     const auto written = sys::write_all(out_fd, {piece.data(), got}, "unpacked bytes");
     if (!written && written.error().errnum() == EPIPE) break;
     TRY(written);
   }
-  return oci::Json::object();
+  return std::string();
 }
 
 // The limit of the layer's file is what is free.
@@ -111,86 +91,30 @@ Error out_of_space(Error error, std::uint64_t budget) {
   return Error::from_errno(ENOSPC, "as a layer it takes more than the ", budget, " bytes free");
 }
 
-Result<oci::Json> build(const ImportRequest& request, int in_fd) {
-  StreamSource stream(in_fd);
-  BufferedSource tar(stream);
+Result<UnpackNotes> write_layer(ByteSource& tar, const ImportRequest& request) {
   const auto writer = TRY(make_erofs_writer(UniqueFd(request.layer_fd), request.uuid));
-  auto notes = unpack_layer(tar, *writer, UnpackLimits{});
-  if (!notes) return out_of_space(std::move(notes).error(), request.budget);
+  std::unique_ptr<RecipeWriter> recipe;
+  std::optional<RecordingSource> recording;
+  if (request.recipe_fd >= 0) {
+    recipe = TRY(RecipeWriter::create(request.recipe_fd));
+    recording.emplace(tar, *recipe);
+  }
+  ByteSource& source = recording ? *recording : tar;
+  const UnpackNotes notes = TRY(unpack_layer(source, *writer, UnpackLimits{}, recording ? &*recording : nullptr));
   // What follows the end of the archive counts for the digest.
   std::vector<char> rest(kPiece);
-  while (TRY(tar.read(rest.data(), rest.size())) > 0) continue;
-  auto finished = writer->finish();
-  if (!finished) return out_of_space(std::move(finished).error(), request.budget);
-  return oci::Json{{"devices", notes->devices}, {"xattrs", notes->xattrs}};
+  while (TRY(source.read(rest.data(), rest.size())) > 0) continue;
+  TRY(writer->finish());
+  if (recipe) TRY(recipe->finish());
+  return notes;
 }
 
-struct Worker {
-  pid_t pid = -1;
-  UniqueFd answer;
-};
-
-using Work = std::function<Result<oci::Json>()>;
-
-// What a process of ours says where operator new finds nothing: made before, since nothing can be made then. An
-// exception would end in abort(), whose calls the filter forbids.
-struct LastWords {
-  int fd = -1;
-  std::string text;
-};
-LastWords& last_words() {
-  static LastWords words;
-  return words;
-}
-
-[[noreturn]] void say_out_of_memory() {
-  (void)sys::write_all(last_words().fd, last_words().text, "answer");
-  ::_exit(0);
-}
-
-[[noreturn]] void work_confined(const std::vector<int>& keep, int answer_fd, const ConfineLimits& limits,
-                                const Work& work) {
-  for (const int signal : {SIGPIPE, SIGXFSZ}) (void)::signal(signal, SIG_IGN);
-  (void)::signal(SIGXCPU, SIG_DFL);
-  last_words() = {answer_fd, oci::dump_json(describe(Error::from_errno(ENOMEM, "out of memory: the importer may use ",
-                                                                       limits.memory >> 20, " MiB")))};
-  std::set_new_handler(say_out_of_memory);
-  Result<oci::Json> done = oci::Json();
-  if (auto confined = confine(keep, limits); !confined) done = std::move(confined).error().context("importer");
-  else done = work();
-  (void)sys::write_all(answer_fd, oci::dump_json(done ? *done : describe(done.error())), "answer");
-  ::_exit(0);
-}
-
-Result<Worker> start(std::vector<int> keep, const ConfineLimits& limits, const Work& work) {
-  Pipe answer = TRY(make_pipe());
-  Worker worker;
-  worker.answer = std::move(answer.read);
-  worker.pid = ::fork();
-  if (worker.pid < 0) return Error::from_errno(errno, "fork");
-  if (worker.pid > 0) return worker;
-  keep.push_back(answer.write.get());
-  work_confined(keep, answer.write.get(), limits, work);
-}
-
-// Waits for its end: its answer, or the error that it names.
-Result<oci::Json> end(Worker& worker) {
-  const auto text = sys::read_all(worker.answer.get(), kAnswerMost, "answer of the importer");
-  worker.answer.reset();
-  int status = 0;
-  while (::waitpid(worker.pid, &status, 0) < 0 && errno == EINTR) continue;
-  if (WIFSIGNALED(status))
-    return Error::make(Code::internal, "the importer was killed by signal ", WTERMSIG(status),
-                       WTERMSIG(status) == SIGSYS    ? ": it made a system call that it has no business with"
-                       : WTERMSIG(status) == SIGXCPU ? ": it took far more processor time than a layer of its size may"
-                                                     : "");
-  if (!text) return text.error();
-  const auto answer = TRY_CTX(oci::parse_json(*text), "answer of the importer");
-  if (oci::find(answer, "error") == nullptr) return answer;
-  const std::int64_t code = oci::get_int(answer, "code", static_cast<int>(Code::internal));
-  const bool known = code >= 0 && code <= static_cast<int>(Code::not_executable);
-  return Error::make(known ? static_cast<Code>(code) : Code::internal, oci::get_string(answer, "error"))
-      .numbered(static_cast<int>(oci::get_int(answer, "errno", 0)));
+Result<std::string> build(const ImportRequest& request, int in_fd) {
+  StreamSource stream(in_fd);
+  BufferedSource tar(stream);
+  auto notes = write_layer(tar, request);
+  if (!notes) return out_of_space(std::move(notes).error(), request.budget);
+  return oci::dump_json(oci::Json{{"devices", notes->devices}, {"xattrs", notes->xattrs}});
 }
 
 // Hashes what the inflater writes, on its way to the builder, and the packed bytes by turns.
@@ -204,6 +128,7 @@ class Relay {
     return packed_ ? packed_->finish() : Result<oci::Digest>(Error::make(Code::internal, "the blob was not hashed"));
   }
   oci::Digest diff_id() { return oci::Digest::of_bytes(hash_.finish()); }
+  [[nodiscard]] std::uint64_t count() const { return count_; }
 
  private:
   const ImportRequest& request_;
@@ -263,19 +188,38 @@ HashingSource::Check bomb_check(std::function<std::uint64_t()> packed_count, std
   };
 }
 
+namespace {
+
+Result<Worker> start_builder(const ImportRequest& request, int in_fd) {
+  WorkerTerms terms{.keep = {in_fd, request.layer_fd}, .limits = limits_of(request)};
+  terms.limits.file_size = request.budget;
+  if (request.recipe_fd >= 0) terms.keep.push_back(request.recipe_fd);
+  return Worker::start(
+      terms, [&] { return request.builder ? request.builder(in_fd, request.layer_fd) : build(request, in_fd); });
+}
+
+Result<Worker> start_inflater(const ImportRequest& request, int out_fd) {
+  WorkerTerms terms{.keep = {request.packed_fd, out_fd}, .limits = limits_of(request)};
+  terms.limits.file_size = 0;  // it writes to a pipe
+  return Worker::start(terms, [&] { return inflate(request, out_fd); });
+}
+
+Result<UnpackNotes> read_notes(const std::string& answer) {
+  const auto json = TRY_CTX(oci::parse_json(answer), "answer of the importer");
+  return UnpackNotes{.devices = static_cast<std::uint64_t>(oci::get_int(json, "devices", 0)),
+                     .xattrs = static_cast<std::uint64_t>(oci::get_int(json, "xattrs", 0))};
+}
+
+}  // namespace
+
 Result<Imported> import_layer(const ImportRequest& request) {
   Pipe unpacked = TRY(make_pipe());
   Pipe passed = TRY(make_pipe());
   for (const Pipe* pipe : {&unpacked, &passed}) (void)::fcntl(pipe->write.get(), F_SETPIPE_SZ, kPipe);
-  Worker builder;
   const bool builds = request.layer_fd >= 0;
-  const int in_fd = passed.read.get();
-  const int out_fd = unpacked.write.get();
-  ConfineLimits limits{
-      .memory = kMemory, .seconds = kSecondsFloor + request.packed_size / kBytesPerSecond, .file_size = request.budget};
-  if (builds) builder = TRY(start({in_fd, request.layer_fd}, limits, [&] { return build(request, in_fd); }));
-  limits.file_size = 0;  // it writes to a pipe
-  auto inflater = start({request.packed_fd, out_fd}, limits, [&] { return inflate(request, out_fd); });
+  std::optional<Worker> builder;
+  if (builds) builder = TRY(start_builder(request, passed.read.get()));
+  auto inflater = start_inflater(request, unpacked.write.get());
   unpacked.write.reset();
   passed.read.reset();
   const NoSigpipe no_sigpipe;
@@ -284,17 +228,17 @@ Result<Imported> import_layer(const ImportRequest& request) {
   no_sigpipe.restore();
   unpacked.read.reset();
   passed.write.reset();
-  const auto inflated = inflater ? end(*inflater) : Result<oci::Json>(inflater.error());
-  const auto built = builds ? end(builder) : Result<oci::Json>(oci::Json::object());
+  const auto inflated = inflater ? inflater->end() : Result<std::string>(inflater.error());
+  const auto built = builder ? builder->end() : Result<std::string>("{}");
   for (const auto* error : {inflated ? nullptr : &inflated.error(), built ? nullptr : &built.error()})
     if (error != nullptr && error->code() != Code::corrupt) return Error(*error);
   TRY(std::move(relayed));
-  Imported imported{relay.digest(), relay.diff_id(), {}};
+  Imported imported{relay.digest(), relay.diff_id(), relay.count(), {}};
   if (!inflated) imported.diff_id = inflated.error();
   else if (!built) imported.diff_id = built.error();
   else {
-    imported.notes.devices = static_cast<std::uint64_t>(oci::get_int(*built, "devices", 0));
-    imported.notes.xattrs = static_cast<std::uint64_t>(oci::get_int(*built, "xattrs", 0));
+    imported.notes = TRY(read_notes(*built));
+    if (builds) TRY(check_layer_file(request.layer_fd));
   }
   return imported;
 }

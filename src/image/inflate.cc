@@ -142,7 +142,40 @@ class PlainSource final : public ByteSource {
   ByteSource& inner_;
 };
 
+// Gives back the bytes that were looked at, then unpacks all of them.
+class DetectedSource final : public ByteSource {
+ public:
+  static Result<std::unique_ptr<ByteSource>> create(ByteSource& packed) {
+    std::unique_ptr<DetectedSource> source(new DetectedSource(packed));
+    source->front_.resize(4);
+    source->front_.resize(TRY(read_full(packed, source->front_.data(), source->front_.size())));
+    source->inflater_ = TRY(make_inflater(detect_compression(source->front_), source->whole_));
+    return std::unique_ptr<ByteSource>(std::move(source));
+  }
+  Result<std::size_t> read(char* into, std::size_t most) override { return inflater_->read(into, most); }
+
+ private:
+  struct Whole final : ByteSource {
+    explicit Whole(DetectedSource& owner) : all(owner) {}
+    Result<std::size_t> read(char* into, std::size_t most) override {
+      if (all.front_.empty()) return all.packed_.read(into, most);
+      const std::size_t count = all.front_.copy(into, most);
+      all.front_.erase(0, count);
+      return count;
+    }
+    DetectedSource& all;
+  };
+  explicit DetectedSource(ByteSource& packed) : packed_(packed), whole_(*this) {}
+
+  ByteSource& packed_;
+  std::string front_;
+  Whole whole_;
+  std::unique_ptr<ByteSource> inflater_;
+};
+
 }  // namespace
+
+Result<std::unique_ptr<ByteSource>> detect_and_inflate(ByteSource& packed) { return DetectedSource::create(packed); }
 
 Result<std::unique_ptr<ByteSource>> make_inflater(oci::Compression compression, ByteSource& packed) {
   switch (compression) {

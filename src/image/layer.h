@@ -29,6 +29,14 @@ struct Attributes {
   std::vector<std::pair<std::string, std::string>> xattrs;  ///< already filtered (attacks A61, A63)
 };
 
+/// Where a writer put a file's contents: whole blocks of 4096 bytes from `data` on, the rest at `tail`; offsets in the
+/// layer's file.
+struct Placement {
+  std::uint64_t size = 0;
+  std::uint64_t data = 0;
+  std::uint64_t tail = 0;
+};
+
 /// Writes one layer. Paths are relative, without "." or ".." or empty components; "" is the layer's root. Parents that
 /// have no entry (yet) are made and remembered as implied; a path through a symbolic link follows it inside the layer;
 /// a later entry of the same path replaces what is there (attack A74), a directory's entry only sets its attributes.
@@ -40,6 +48,8 @@ class LayerWriter {
   virtual ~LayerWriter() = default;
   virtual Result<void> directory(const std::string& path, const Attributes& attributes) = 0;
   virtual Result<void> regular(const std::string& path, const Attributes& attributes, ByteSource& data) = 0;
+  /// Where the last regular() has put what it read; nothing from a writer that does not know.
+  [[nodiscard]] virtual std::optional<Placement> placement() const { return std::nullopt; }
   virtual Result<void> symlink(const std::string& path, const std::string& target, const Attributes& attributes) = 0;
   virtual Result<void> fifo(const std::string& path, const Attributes& attributes) = 0;
   /// Another name of a file or symbolic link of this layer, never following a link at `target` (attack A05).

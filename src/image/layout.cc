@@ -112,12 +112,14 @@ Result<fs::Lock> lock_store(int store_fd) {
 
 Result<fs::Lock> lock_layer(int store_fd, const std::string& hex, LayerLock how) {
   const UniqueFd locks = TRY(open_part(store_fd, kLocks));
-  const std::string name = hex + (how == LayerLock::write ? ".write" : ".use");
+  const bool writes = how == LayerLock::write || how == LayerLock::try_write;
+  const bool waits = how == LayerLock::use || how == LayerLock::write;
+  const std::string name = hex + (writes ? ".write" : ".use");
   for (;;) {
     UniqueFd file = TRY(sys::open_beneath(locks.get(), name.c_str(), O_RDWR | O_CREAT, 0600));
     const auto mode = how == LayerLock::use ? fs::Lock::Mode::shared : fs::Lock::Mode::exclusive;
-    auto lock = how == LayerLock::remove ? fs::Lock::try_take(std::move(file), mode, "layer " + hex)
-                                         : fs::Lock::take(std::move(file), mode, "layer " + hex);
+    auto lock = waits ? fs::Lock::take(std::move(file), mode, "layer " + hex)
+                      : fs::Lock::try_take(std::move(file), mode, "layer " + hex);
     if (!lock) return lock;
     if (TRY(is_still(lock->fd(), locks.get(), name))) return lock;
   }
@@ -126,6 +128,7 @@ Result<fs::Lock> lock_layer(int store_fd, const std::string& hex, LayerLock how)
 std::string encode_name(std::string_view reference) {
   std::string file(reference);
   std::replace(file.begin(), file.end(), '/', ',');
+  std::replace(file.begin(), file.end(), '@', '%');
   std::replace(file.begin(), file.end(), ':', '@');
   return file;
 }
@@ -134,6 +137,7 @@ std::string decode_name(std::string_view file) {
   std::string reference(file);
   std::replace(reference.begin(), reference.end(), ',', '/');
   std::replace(reference.begin(), reference.end(), '@', ':');
+  std::replace(reference.begin(), reference.end(), '%', '@');
   return reference;
 }
 

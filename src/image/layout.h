@@ -68,13 +68,14 @@ Result<bool> sweep_sessions(int store_fd);
 Result<fs::Lock> lock_store(int store_fd);
 
 enum class LayerLock {
-  use,    ///< shared, by each load that counts on the layer: it will not be removed. Waits for a removal only.
-  write,  ///< exclusive, while one layer is written. Its holder waits for no other layer, so nobody waits in a circle.
-  remove  ///< exclusive on the same file as use; never waits: busy when a load counts on the layer
+  use,        ///< shared, by each load that counts on the layer: it will not be removed. Waits for a removal only.
+  write,      ///< exclusive, while one layer is written. Who holds one waits for no other, so nobody waits in a circle:
+  try_write,  ///< the same without waiting (busy), for who holds others.
+  remove      ///< exclusive on the same file as use; never waits: busy when a load counts on the layer
 };
 Result<fs::Lock> lock_layer(int store_fd, const std::string& hex, LayerLock how);
 
-/// A reference as a file name, and back. References hold neither ',' nor '@'.
+/// A reference as a file name, and back. References hold neither ',' nor '%'.
 std::string encode_name(std::string_view reference);
 std::string decode_name(std::string_view file);
 

@@ -2,16 +2,21 @@
 #include "image/loader.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstddef>
 #include <numeric>
 
 #include "base/text.h"
+#include "image/erofs_format.h"
 #include "image/importer.h"
 #include "image/layer_files.h"
 #include "image/layer_mount.h"
+#include "image/recipe.h"
 #include "image/records.h"
 #include "image/scaffold.h"
 #include "image/source.h"
@@ -52,6 +57,12 @@ Result<void> compare(const LayerBlob& blob, const Result<oci::Digest>& digest, R
                      blob.diff_id.text());
 }
 
+Result<void> set_uuid(int layer_fd, const LayerUuid& uuid) {
+  constexpr auto kAt = static_cast<off_t>(erofs::kSuperOffset + offsetof(erofs::SuperBlock, uuid));
+  if (::pwrite(layer_fd, uuid.data(), uuid.size(), kAt) == static_cast<ssize_t>(uuid.size())) return {};
+  return Error::from_errno(errno, "write of the layer");
+}
+
 Result<void> sync_directory(int dir_fd, const char* what) {
   if (::fsync(dir_fd) != 0) return Error::from_errno(errno, "fsync ", what);
   return {};
@@ -59,33 +70,169 @@ Result<void> sync_directory(int dir_fd, const char* what) {
 
 }  // namespace
 
-Result<void> Loader::add(const FoundImage& image) {
-  for (std::size_t i = 0; i < image.layers.size(); ++i)
-    TRY_CTX(add_layer(image.layers[i], i + 1), "blob ", image.layers[i].label, ": layer ", i + 1);
+// Each layer once, in the order in which images have them.
+std::vector<Loader::Task> Loader::tasks_of(const std::vector<FoundImage>& images, const std::vector<bool>& wanted) {
+  std::vector<Task> tasks;
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    std::size_t number = 0;
+    for (const auto& blob : images[i].layers) {
+      ++number;
+      if (!wanted[i] || !checked_.insert(str(blob.diff_id.hex(), ' ', blob.label)).second) continue;
+      tasks.push_back({.blob = blob, .number = number, .progress = {.label = blob.label}});
+    }
+  }
+  return tasks;
+}
+
+void Loader::tell(const std::vector<Task>& tasks) const {
+  if (!progress_ || tasks.empty()) return;
+  std::vector<LayerProgress> all;
+  for (const auto& task : tasks) {
+    all.push_back(task.progress);
+    if (task.job) all.back().bytes = std::min(task.job->progress(), task.progress.size);
+  }
+  progress_(all);
+}
+
+// Several at once. Whoever waits for another load's layer holds none itself: then nobody waits in a circle.
+Result<void> Loader::work_off(std::vector<Task>& tasks) {
+  const std::size_t most = jobs_most();
+  std::vector<std::size_t> waiting(tasks.size());
+  std::iota(waiting.begin(), waiting.end(), std::size_t{0});
+  for (;;) {
+    const auto running = [&] {
+      return static_cast<std::size_t>(
+          std::count_if(tasks.begin(), tasks.end(), [](const Task& t) { return t.job.has_value(); }));
+    };
+    for (auto next = waiting.begin(); next != waiting.end() && running() < most;) {
+      Task& task = tasks[*next];
+      const auto begun = TRY_CTX(begin(task, running() == 0 ? May::wait : May::not_wait), "blob ", task.blob.label,
+                                 ": layer ", task.number);
+      next = begun == Begun::yes ? waiting.erase(next) : next + 1;
+    }
+    tell(tasks);
+    if (running() == 0 && waiting.empty()) return {};
+    if (running() > 0) TRY(wait_for_any(tasks));
+  }
+}
+
+Result<void> Loader::wait_for_any(std::vector<Task>& tasks) {
+  constexpr int kTellEvery = 100;  // milliseconds
+  std::vector<pollfd> ends;
+  for (const auto& task : tasks)
+    if (task.job) ends.push_back({task.job->answer_fd(), POLLIN, 0});
+  const int ready = ::poll(ends.data(), static_cast<nfds_t>(ends.size()), progress_ ? kTellEvery : -1);
+  if (ready < 0 && errno != EINTR) return Error::from_errno(errno, "poll");
+  if (ready <= 0) return {};
+  for (auto& task : tasks) {
+    if (!task.job) continue;
+    const auto end =
+        std::find_if(ends.begin(), ends.end(), [&](const pollfd& one) { return one.fd == task.job->answer_fd(); });
+    if (end->revents == 0) continue;
+    TRY_CTX(finish(task), "blob ", task.blob.label, ": layer ", task.number);
+  }
   return {};
 }
 
-Result<void> Loader::add_layer(const LayerBlob& blob, std::size_t number) {
-  const std::string& hex = blob.diff_id.hex();
-  if (!checked_.insert(str(hex, ' ', blob.label)).second) return {};
+// A layer that is to be written, or only looked at, or not even that.
+Result<Loader::Begun> Loader::begin(Task& task, May may) {
+  const std::string& hex = task.blob.diff_id.hex();
   if (seen_.insert(hex).second) uses_.push_back(TRY(lock_layer(store_fd_, hex, LayerLock::use)));
   if (!TRY(is_stored(hex))) {
     // Another load may be writing it: then this waits, and finds it written (F44).
-    const auto write_lock = TRY(lock_layer(store_fd_, hex, LayerLock::write));
-    if (!TRY(is_stored(hex))) return write_layer(blob, number);
+    auto lock = lock_layer(store_fd_, hex, may == May::wait ? LayerLock::write : LayerLock::try_write);
+    if (!lock && lock.error().code() == Code::busy) return Begun::no;
+    task.write_lock = TRY(std::move(lock));
+    if (!TRY(is_stored(hex))) {
+      TRY(begin_write(task));
+      return Begun::yes;
+    }
+    task.write_lock.reset();
   }
-  reused_.insert(hex);
-  return check_reused(blob);
+  TRY(begin_check(task));
+  return Begun::yes;
 }
 
 // A configuration can claim the diffID of a stored layer for a blob of other content (A65): what has not been seen to
 // unpack to it is unpacked and hashed, though not written again.
-Result<void> Loader::check_reused(const LayerBlob& blob) {
+Result<void> Loader::begin_check(Task& task) {
+  const LayerBlob& blob = task.blob;
+  reused_.insert(blob.diff_id.hex());
+  task.progress.state = LayerProgress::State::reused;
   const UniqueFd marks = TRY(open_marks(store_fd_, blob.diff_id.hex()));
-  const std::string mark = blob.digest ? str(kBlobMark, blob.digest->hex()) : "";
-  if (blob.digest && sys::stat_at(marks.get(), mark.c_str(), AT_SYMLINK_NOFOLLOW)) return {};
-  TRY(import_blob(blob, {-1, ~std::uint64_t{0}}));
-  if (blob.digest) return fs::write_file_atomic(marks.get(), mark.c_str(), "", 0600);
+  if (blob.digest && sys::is_there(marks.get(), str(kBlobMark, blob.digest->hex()).c_str())) return {};
+  return start_job(task, ~std::uint64_t{0});
+}
+
+Result<void> Loader::begin_write(Task& task) {
+  task.writes = true;
+  const Form form = TRY(this->form());
+  if (form == Form::file) {
+    task.file = TRY(make_layer_file(session_.fd(), task.staged()));
+    TRY(sys::mkdir_at(session_.fd(), task.staged_marks().c_str(), 0700));
+    task.recipe = TRY(make_layer_file(TRY(open_part(session_.fd(), task.staged_marks())).get(), kRecipeFile));
+    return start_job(task, TRY(free_space(store_fd_)));
+  }
+  const Part part = TRY(archive_->open_member(task.blob.member));
+  FileSource packed = part.source();
+  note(TRY(unpack_directory(packed, &task.blob, task.staged())).notes, task.number);
+  TRY(publish(task.blob, task.staged(), task.staged(), form));
+  task.write_lock.reset();
+  task.progress.state = LayerProgress::State::written;
+  return {};
+}
+
+Result<void> Loader::start_job(Task& task, std::uint64_t budget) {
+  task.packed = TRY(archive_->open_member(task.blob.member));
+  FileSource packed = task.packed.source(), again = task.packed.source();
+  task.job.emplace(TRY(LayerJob::start({.packed = packed,
+                                        .hashed = task.blob.digest ? &again : nullptr,
+                                        .packed_fd = task.packed.fd,
+                                        .packed_size = task.packed.size,
+                                        .compression = task.blob.compression,
+                                        .budget = budget,
+                                        .layer_fd = task.file.get(),
+                                        .recipe_fd = task.recipe.get(),
+                                        .uuid = uuid_of(task.blob.diff_id.hex())})));
+  task.progress.size = task.packed.size;
+  if (task.writes) task.progress.state = LayerProgress::State::running;
+  return {};
+}
+
+Result<void> Loader::finish(Task& task) {
+  auto imported = task.job->end();
+  task.job.reset();
+  const Imported facts = TRY(std::move(imported));
+  const LayerBlob& blob = task.blob;
+  TRY(compare(blob, facts.digest, facts.diff_id));
+  task.progress.bytes = task.progress.size;
+  task.packed.own.reset();
+  task.file.reset();
+  task.recipe.reset();
+  if (task.writes) {
+    note(facts.notes, task.number);
+    TRY(publish(blob, task.staged(), task.staged_marks(), Form::file));
+    task.write_lock.reset();
+    task.progress.state = LayerProgress::State::written;
+    return {};
+  }
+  if (!blob.digest) return {};
+  const UniqueFd marks = TRY(open_marks(store_fd_, blob.diff_id.hex()));
+  return fs::write_file_atomic(marks.get(), str(kBlobMark, blob.digest->hex()).c_str(), "", 0600);
+}
+
+// A layer that is whole, out of the session. Under its write lock.
+Result<void> Loader::publish(const LayerBlob& blob, const std::string& staged, const std::string& marks, Form form) {
+  const std::string& hex = blob.diff_id.hex();
+  TRY(write_marks(blob, TRY(open_part(session_.fd(), marks)).get()));
+  const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
+  const UniqueFd all_marks = TRY(open_part(store_fd_, kMarks));
+  // Only a layer of a crashed boot can be there: the write lock is ours.
+  for (const Form old : {Form::file, Form::directory}) TRY(session_.take(layers.get(), stored_name(hex, old)));
+  TRY(session_.take(all_marks.get(), hex));
+  if (form == Form::file) TRY(sys::rename_at(session_.fd(), marks.c_str(), all_marks.get(), hex.c_str()));
+  TRY(sys::rename_at(session_.fd(), staged.c_str(), layers.get(), stored_name(hex, form).c_str()));
+  written_.push_back(hex);
   return {};
 }
 
@@ -113,65 +260,78 @@ Result<void> Loader::write_marks(const LayerBlob& blob, int marks_fd) {
   return fs::write_file_atomic(marks_fd, str(kBlobMark, blob.digest->hex()).c_str(), "", 0600);
 }
 
-Result<void> Loader::write_layer(const LayerBlob& blob, std::size_t number) {
-  const std::string& hex = blob.diff_id.hex();
-  const Form form = TRY(this->form());
-  const std::string staged = "layer-" + hex;
-  note(TRY(fill_layer(blob, staged, form)), number);
-  std::string marks = staged;
-  if (form == Form::file) {
-    marks = "marks-" + hex;
-    TRY(sys::mkdir_at(session_.fd(), marks.c_str(), 0700));
-  }
-  TRY(write_marks(blob, TRY(open_part(session_.fd(), marks)).get()));
-  const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
-  const UniqueFd all_marks = TRY(open_part(store_fd_, kMarks));
-  // Only a layer of a crashed boot can be there: the write lock is ours.
-  for (const Form old : {Form::file, Form::directory}) TRY(session_.take(layers.get(), stored_name(hex, old)));
-  TRY(session_.take(all_marks.get(), hex));
-  if (form == Form::file) TRY(sys::rename_at(session_.fd(), marks.c_str(), all_marks.get(), hex.c_str()));
-  TRY(sys::rename_at(session_.fd(), staged.c_str(), layers.get(), stored_name(hex, form).c_str()));
-  written_.push_back(hex);
-  return {};
-}
-
-Result<UnpackNotes> Loader::import_blob(const LayerBlob& blob, const Target& target) {
-  const auto member = TRY(archive_.open_member(blob.member));
-  const auto again = TRY(archive_.open_member(blob.member));
-  auto imported = TRY(import_layer({.packed = *member,
-                                    .hashed = blob.digest ? again.get() : nullptr,
-                                    .packed_fd = archive_.fd(),
-                                    .packed_size = TRY(archive_.size_of(blob.member)),
-                                    .compression = blob.compression,
-                                    .budget = target.budget,
-                                    .layer_fd = target.layer_fd,
-                                    .uuid = uuid_of(blob.diff_id.hex())}));
-  TRY(compare(blob, imported.digest, std::move(imported.diff_id)));
-  return imported.notes;
-}
-
-Result<UnpackNotes> Loader::unpack(const LayerBlob& blob, LayerWriter& writer, std::uint64_t budget) {
-  const auto member = TRY(archive_.open_member(blob.member));
-  HashingSource packed(*member);
-  const auto inflated = TRY(make_inflater(blob.compression, packed));
-  HashingSource tar(*inflated, bomb_check([&packed] { return packed.count(); }, budget));
-  auto notes = unpack_layer(tar, writer, UnpackLimits{});
+// Into a directory of the session. `blob` says what it must be; without one it is what it is. The whole tar is its
+// recipe: files of a directory do not say where in it they were.
+Result<Loader::Unpacked> Loader::unpack_directory(ByteSource& bytes, const LayerBlob* blob, const std::string& staged) {
+  const auto writer = TRY(make_stored(session_.fd(), staged, Form::directory, {}));
+  const UniqueFd recipe_file = TRY(make_layer_file(TRY(open_part(session_.fd(), staged)).get(), kRecipeFile));
+  const auto recipe = TRY(RecipeWriter::create(recipe_file.get()));
+  HashingSource packed(bytes);
+  const auto inflated = TRY(blob != nullptr ? make_inflater(blob->compression, packed) : detect_and_inflate(packed));
+  HashingSource tar(*inflated, bomb_check([&packed] { return packed.count(); }, TRY(free_space(store_fd_))));
+  RecordingSource recording(tar, *recipe);
+  auto notes = unpack_layer(recording, *writer, UnpackLimits{});
   if (!notes && notes.error().code() != Code::corrupt) return std::move(notes).error();
-  Result<oci::Digest> diff_id = notes ? tar.finish() : Result<oci::Digest>(notes.error());
+  const auto rest = [&]() -> Result<oci::Digest> {
+    if (!notes) return notes.error();
+    std::vector<char> piece(256U << 10);
+    while (TRY(recording.read(piece.data(), piece.size())) > 0) continue;
+    return tar.finish();
+  };
+  Result<oci::Digest> diff_id = rest();
   if (!diff_id && diff_id.error().code() != Code::corrupt) return std::move(diff_id).error();
-  TRY(compare(blob, blob.digest ? packed.finish() : Result<oci::Digest>(blob.diff_id), std::move(diff_id)));
-  TRY(writer.finish());
-  return *notes;
+  if (blob != nullptr)
+    TRY(compare(*blob, blob->digest ? packed.finish() : Result<oci::Digest>(blob->diff_id), diff_id));
+  const oci::Digest is = TRY(std::move(diff_id));
+  TRY(writer->finish());
+  TRY(recipe->finish());
+  return Unpacked{*notes, is, tar.count()};
 }
 
-Result<UnpackNotes> Loader::fill_layer(const LayerBlob& blob, const std::string& staged, Form form) {
-  const std::uint64_t budget = TRY(free_space(store_fd_));
-  if (form == Form::file) {
-    const UniqueFd file = TRY(make_layer_file(session_.fd(), staged));
-    return import_blob(blob, {file.get(), budget});
+// Into a file of the session, whose uuid is known last.
+Result<Loader::Unpacked> Loader::import_file(int tar_fd, const std::string& staged, const std::string& marks) {
+  const UniqueFd file = TRY(make_layer_file(session_.fd(), staged));
+  TRY(sys::mkdir_at(session_.fd(), marks.c_str(), 0700));
+  const UniqueFd recipe = TRY(make_layer_file(TRY(open_part(session_.fd(), marks)).get(), kRecipeFile));
+  const auto status = TRY(sys::stat_fd(tar_fd, "tar"));
+  StreamSource packed(tar_fd);
+  Task task{.blob = {}, .progress = {.state = LayerProgress::State::running, .label = "tar"}};
+  task.progress.size = S_ISREG(status.st_mode) ? static_cast<std::uint64_t>(status.st_size) : 0;
+  std::vector<Task> tasks;
+  tasks.push_back(std::move(task));
+  tasks.front().job.emplace(TRY(LayerJob::start({.packed = packed,
+                                                 .packed_fd = tar_fd,
+                                                 .packed_size = tasks.front().progress.size,
+                                                 .compression = std::nullopt,
+                                                 .budget = TRY(free_space(store_fd_)),
+                                                 .layer_fd = file.get(),
+                                                 .recipe_fd = recipe.get()})));
+  for (pollfd end{tasks.front().job->answer_fd(), POLLIN, 0}; progress_ && ::poll(&end, 1, 100) == 0;) tell(tasks);
+  const Imported imported = TRY(tasks.front().job->end());
+  const oci::Digest diff_id = TRY(imported.diff_id);
+  TRY(set_uuid(file.get(), uuid_of(diff_id.hex())));
+  return Unpacked{imported.notes, diff_id, imported.tar_size};
+}
+
+Result<Loader::Tree> Loader::import_tree(int tar_fd) {
+  const std::string staged = "tree", marks = "tree-marks";
+  const Form form = TRY(this->form());
+  StreamSource packed(tar_fd);
+  const Unpacked tree =
+      TRY(form == Form::file ? import_file(tar_fd, staged, marks) : unpack_directory(packed, nullptr, staged));
+  note(tree.notes, 1);
+  LayerBlob blob;
+  blob.digest = blob.diff_id = tree.diff_id;
+  const std::string& hex = tree.diff_id.hex();
+  if (seen_.insert(hex).second) uses_.push_back(TRY(lock_layer(store_fd_, hex, LayerLock::use)));
+  const auto write_lock = TRY(lock_layer(store_fd_, hex, LayerLock::write));
+  if (!TRY(is_stored(hex))) {
+    TRY(publish(blob, staged, form == Form::file ? marks : staged, form));
+  } else {
+    const UniqueFd there = TRY(open_marks(store_fd_, hex));
+    TRY(fs::write_file_atomic(there.get(), str(kBlobMark, hex).c_str(), "", 0600));
   }
-  const auto writer = TRY(make_stored(session_.fd(), staged, form, {}));
-  return unpack(blob, *writer, budget);
+  return Tree{tree.diff_id, tree.tar_size};
 }
 
 void Loader::note(const UnpackNotes& notes, std::size_t number) {
@@ -258,9 +418,12 @@ Result<void> Loader::give_names(const FoundImage& image) {
 Result<bool> Loader::run(const std::vector<FoundImage>& images) {
   const UniqueFd stored = TRY(open_part(store_fd_, kImages));
   std::vector<std::optional<Staged>> staged(images.size());
+  std::vector<bool> wanted(images.size());
+  for (std::size_t i = 0; i < images.size(); ++i) wanted[i] = !TRY(exists(stored.get(), images[i].id.hex()));
+  std::vector<Task> tasks = tasks_of(images, wanted);
+  TRY(work_off(tasks));
   for (std::size_t i = 0; i < images.size(); ++i) {
-    if (TRY(exists(stored.get(), images[i].id.hex()))) continue;
-    TRY(add(images[i]));
+    if (!wanted[i]) continue;
     staged[i] = TRY_CTX(stage(images[i]), "image ", images[i].id.text());
   }
   const bool any = std::any_of(staged.begin(), staged.end(), [](const auto& one) { return one.has_value(); });

@@ -10,6 +10,7 @@
 
 #include "image/archive.h"
 #include "image/catalog.h"
+#include "image/layer_job.h"
 #include "image/layout.h"
 #include "image/store.h"
 #include "image/stored_layer.h"
@@ -19,8 +20,17 @@ namespace skink::image {
 
 class Loader {
  public:
-  Loader(int store_fd, Session& session, const Archive& archive)
-      : store_fd_(store_fd), session_(session), archive_(archive) {}
+  /// `archive` may be null for import_tree() and what comes of it.
+  Loader(int store_fd, Session& session, const Archive* archive, ProgressFunction progress = {})
+      : store_fd_(store_fd), session_(session), archive_(archive), progress_(std::move(progress)) {}
+
+  /// What import_tree() has found out.
+  struct Tree {
+    oci::Digest diff_id;
+    std::uint64_t tar_size = 0;
+  };
+  /// Stores the tar of a root file system that `tar_fd` reads from its start (or as a pipe), packed or not, as a layer.
+  Result<Tree> import_tree(int tar_fd);
 
   /// Stores what is not stored yet, and makes all images visible after all of their data is on disk. False when an
   /// image that was stored already was removed meanwhile: then again.
@@ -36,19 +46,40 @@ class Loader {
   struct Staged {
     std::string image, scaffold;  // names in the session
   };
-  Result<void> add(const FoundImage& image);
-  Result<void> add_layer(const LayerBlob& blob, std::size_t number);
-  Result<bool> is_stored(const std::string& hex);
-  Result<void> check_reused(const LayerBlob& blob);
-  Result<void> write_layer(const LayerBlob& blob, std::size_t number);
-  static Result<void> write_marks(const LayerBlob& blob, int marks_fd);
-  struct Target {
-    int layer_fd;
-    std::uint64_t budget;
+  // A layer on its way: not yet begun, with a job, done.
+  struct Task {
+    LayerBlob blob;
+    std::size_t number = 0;  // in its image
+    LayerProgress progress;
+    std::optional<fs::Lock> write_lock = {};
+    bool writes = false;
+    Part packed = {};
+    UniqueFd file = {}, recipe = {};
+    std::optional<LayerJob> job = {};
+    [[nodiscard]] std::string staged() const { return "layer-" + blob.diff_id.hex(); }
+    [[nodiscard]] std::string staged_marks() const { return "marks-" + blob.diff_id.hex(); }
   };
-  Result<UnpackNotes> import_blob(const LayerBlob& blob, const Target& target);
-  Result<UnpackNotes> unpack(const LayerBlob& blob, LayerWriter& writer, std::uint64_t budget);
-  Result<UnpackNotes> fill_layer(const LayerBlob& blob, const std::string& staged, Form form);
+  enum class Begun { no, yes };
+  enum class May { wait, not_wait };
+  std::vector<Task> tasks_of(const std::vector<FoundImage>& images, const std::vector<bool>& wanted);
+  Result<void> work_off(std::vector<Task>& tasks);
+  Result<void> wait_for_any(std::vector<Task>& tasks);
+  Result<Begun> begin(Task& task, May may);
+  Result<void> begin_check(Task& task);
+  Result<void> begin_write(Task& task);
+  Result<void> start_job(Task& task, std::uint64_t budget);
+  Result<void> finish(Task& task);
+  Result<void> publish(const LayerBlob& blob, const std::string& staged, const std::string& marks, Form form);
+  void tell(const std::vector<Task>& tasks) const;
+  Result<bool> is_stored(const std::string& hex);
+  static Result<void> write_marks(const LayerBlob& blob, int marks_fd);
+  struct Unpacked {
+    UnpackNotes notes;
+    oci::Digest diff_id;
+    std::uint64_t tar_size = 0;
+  };
+  Result<Unpacked> unpack_directory(ByteSource& packed, const LayerBlob* blob, const std::string& staged);
+  Result<Unpacked> import_file(int tar_fd, const std::string& staged, const std::string& marks);
   void note(const UnpackNotes& notes, std::size_t number);
   Result<Form> form();
   Result<Staged> stage(const FoundImage& image);
@@ -58,7 +89,8 @@ class Loader {
 
   int store_fd_;
   Session& session_;
-  const Archive& archive_;
+  const Archive* archive_;
+  ProgressFunction progress_;
   std::vector<fs::Lock> uses_;     // the layers of this load stay while these are held
   std::set<std::string> seen_;     // diffIDs
   std::set<std::string> checked_;  // which blob was found to unpack to which diffID

@@ -46,6 +46,13 @@ Result<Reference> parse_reference(std::string_view text) {
       repository.remove_prefix(prefix.size());
       break;
     }
+  std::string digest;
+  if (const std::size_t at = repository.find('@'); at != repository.npos) {
+    const auto parsed = oci::Digest::parse(repository.substr(at + 1));
+    if (!parsed) return bad(parsed.error().text());
+    digest = parsed->text();
+    repository = repository.substr(0, at);
+  }
   std::string_view tag = "latest";
   const std::size_t colon = repository.rfind(':');
   if (colon != repository.npos && repository.find('/', colon) == repository.npos) {
@@ -57,7 +64,7 @@ Result<Reference> parse_reference(std::string_view text) {
   if (tag.empty() || tag.size() > kTagMost || !(is_alphanumeric(tag[0]) || tag[0] == '_') ||
       !std::all_of(tag.begin(), tag.end(), is_name_character))
     return bad("the tag behind the colon is not one; letters, digits, '.', '_' and '-' make one");
-  return Reference{std::string(repository), std::string(tag)};
+  return Reference{std::string(repository), digest.empty() ? std::string(tag) : std::string(), std::move(digest)};
 }
 
 }  // namespace skink::image

@@ -89,4 +89,10 @@ Result<oci::Digest> HashingSource::finish() {
   return oci::Digest::of_bytes(hash_.finish());
 }
 
+Result<std::size_t> CountingSource::read(char* into, std::size_t most) {
+  const std::size_t got = TRY(inner_.read(into, most));
+  count_ += got;
+  return got;
+}
+
 }  // namespace skink::image

@@ -75,9 +75,24 @@ class HashingSource final : public ByteSource {
   std::size_t filled_ = 0;
 };
 
+/// Counts what passes.
+class CountingSource final : public ByteSource {
+ public:
+  explicit CountingSource(ByteSource& inner) : inner_(inner) {}
+  Result<std::size_t> read(char* into, std::size_t most) override;
+  [[nodiscard]] std::uint64_t count() const { return count_; }
+
+ private:
+  ByteSource& inner_;
+  std::uint64_t count_ = 0;
+};
+
 /// Unpacks `packed`: any number of gzip members or zstd frames one after the other (as their specifications have it),
 /// anything else behind them is an error. For Compression::none it passes the bytes on.
 Result<std::unique_ptr<ByteSource>> make_inflater(oci::Compression compression, ByteSource& packed);
+
+/// The same, where the first bytes say how they are packed.
+Result<std::unique_ptr<ByteSource>> detect_and_inflate(ByteSource& packed);
 
 /// How bytes are packed, from the first few of them.
 oci::Compression detect_compression(std::string_view start);

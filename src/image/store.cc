@@ -13,6 +13,7 @@
 #include "image/catalog.h"
 #include "image/layer.h"
 #include "image/layout.h"
+#include "image/load_session.h"
 #include "image/loader.h"
 #include "image/lowers.h"
 #include "image/records.h"
@@ -92,35 +93,55 @@ Result<void> sweep(int store_fd, Session& session) {
   return take_unreferenced(store_fd, TRY(list_layers(store_fd)), session);
 }
 
-Result<void> load_into(int store_fd, Loader& loader, const Catalog& catalog, Loaded& loaded) {
-  constexpr int kTries = 8;
-  bool done = false;
-  for (int i = 0; i < kTries && !done; ++i) done = TRY(loader.run(catalog.images));
-  if (!done) return Error::make(Code::busy, "another command removes the image again and again");
-  for (const auto& image : catalog.images) loaded.images.push_back(TRY(read_image(store_fd, image.id.hex())));
-  loaded.layers_written = loader.written();
-  loaded.layers_reused = loader.reused();
-  loaded.notes = catalog.notes;
-  loaded.notes.insert(loaded.notes.end(), loader.notes().begin(), loader.notes().end());
-  return {};
-}
+}  // namespace
 
-Result<Loaded> load_in_session(int store_fd, Session& session, const std::string& file, const LoadOptions& options) {
-  TRY(sweep(store_fd, session));
-  const Archive archive = TRY(Archive::open(file, session.fd()));
-  const Catalog catalog = TRY(read_catalog(archive, options, options.name.empty() ? stem_of(file) : options.name));
-  Loader loader(store_fd, session, archive);
-  Loaded loaded;
-  auto done = load_into(store_fd, loader, catalog, loaded);
-  if (!done) {
-    auto undone = loader.undo();
-    if (!undone) done.error().also(undone.error());
-    return std::move(done).error();
-  }
+Result<Loaded> load_images(int store_fd, Loader& loader, const std::function<Result<Catalog>()>& make) {
+  const auto load = [&]() -> Result<Loaded> {
+    const Catalog catalog = TRY(make());
+    constexpr int kTries = 8;
+    bool done = false;
+    for (int i = 0; i < kTries && !done; ++i) done = TRY(loader.run(catalog.images));
+    if (!done) return Error::make(Code::busy, "another command removes the image again and again");
+    Loaded loaded;
+    for (const auto& image : catalog.images) loaded.images.push_back(TRY(read_image(store_fd, image.id.hex())));
+    loaded.layers_written = loader.written();
+    loaded.layers_reused = loader.reused();
+    loaded.notes = catalog.notes;
+    loaded.notes.insert(loaded.notes.end(), loader.notes().begin(), loader.notes().end());
+    return loaded;
+  };
+  auto loaded = load();
+  if (loaded) return loaded;
+  auto undone = loader.undo();
+  if (!undone) loaded.error().also(undone.error());
   return loaded;
 }
 
-}  // namespace
+Result<Loaded> load_archive(int store_fd, Session& session, const std::string& file, const LoadOptions& options) {
+  const Archive archive = TRY(Archive::open(file, session.fd()));
+  const bool has_name = !options.name.empty() || file == "-";
+  Loader loader(store_fd, session, &archive, options.progress);
+  return load_images(store_fd, loader,
+                     [&] { return read_catalog(archive, options, has_name ? options.name : stem_of(file)); });
+}
+
+Result<Loaded> load_with_session(int store_fd, const std::string& words,
+                                 const std::function<Result<Loaded>(Session& session)>& work) {
+  auto session = Session::begin(store_fd);
+  if (!session) return std::move(session).error().context(words);
+  const auto swept_and_done = [&]() -> Result<Loaded> {
+    TRY(sweep(store_fd, *session));
+    return work(*session);
+  };
+  auto loaded = swept_and_done();
+  auto ended = session->end();
+  if (loaded) return loaded;
+  if (!ended) loaded.error().also(ended.error());
+  // Names of entries are in the texts of system calls too (A78).
+  const Error& why = loaded.error();
+  Error safe = why.text() == printable(why.text()) ? why : Error::make(why.code(), printable(why.text()));
+  return std::move(safe).context(words);
+}
 
 Result<Store> Store::open(const std::string& path, const std::string& run) {
   UniqueFd dir = TRY_CTX(fs::make_dirs(path), "image store");
@@ -130,19 +151,9 @@ Result<Store> Store::open(const std::string& path, const std::string& run) {
 }
 
 Result<Loaded> Store::load(const std::string& file, const LoadOptions& options) {
-  const auto words = [&] { return str("load ", file == "-" ? "standard input" : printable(file)); };
-  auto session = Session::begin(dir_.get());
-  if (!session) return std::move(session).error().context(words());
-  auto loaded = load_in_session(dir_.get(), *session, file, options);
-  auto ended = session->end();
-  if (!loaded) {
-    if (!ended) loaded.error().also(ended.error());
-    // Names of entries are in the texts of system calls too (A78).
-    const Error& why = loaded.error();
-    Error safe = why.text() == printable(why.text()) ? why : Error::make(why.code(), printable(why.text()));
-    return std::move(safe).context(words());
-  }
-  return loaded;
+  const std::string words = str("load ", file == "-" ? "standard input" : printable(file));
+  return load_with_session(dir_.get(), words,
+                           [&](Session& session) { return load_archive(dir_.get(), session, file, options); });
 }
 
 Result<Image> Store::find(std::string_view name) const {

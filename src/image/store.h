@@ -14,11 +14,12 @@ namespace skink::image {
 
 /// A normalised reference, "docker.io/library/busybox:1.36" style names shortened as they are given: a repository and a
 /// tag. "web" means "web:latest". Only letters, digits, '.', '_', '-', '/', ':' (a registry port) and a tag of at most
-/// 128.
+/// 128. Or a repository and a digest, "web@sha256:HEX": then a tag that was said counts for nothing, as with docker.
 struct Reference {
   std::string repository;
   std::string tag;
-  [[nodiscard]] std::string text() const { return repository + ":" + tag; }
+  std::string digest = {};  ///< "sha256:HEX"; empty when there is none
+  [[nodiscard]] std::string text() const { return digest.empty() ? repository + ":" + tag : repository + "@" + digest; }
 };
 Result<Reference> parse_reference(std::string_view text);
 
@@ -32,9 +33,22 @@ struct Image {
   std::string loaded;               ///< RFC 3339, when it was stored
 };
 
+/// How far one layer of a load is.
+struct LayerProgress {
+  enum class State { waiting, running, written, reused } state = State::waiting;
+  std::string label;        ///< its blob's digest or its name in the archive
+  std::uint64_t bytes = 0;  ///< packed ones that were read
+  std::uint64_t size = 0;   ///< of the blob; 0: nobody knows yet
+};
+/// Gets all layers of the load, in their order.
+using ProgressFunction = std::function<void(const std::vector<LayerProgress>& layers)>;
+
 struct LoadOptions {
   std::optional<oci::Platform> platform;  ///< default: the host's
+  bool all_platforms = false;             ///< all of them; `platform` says which one gets the names as they are
   std::string name;                       ///< a name to give when the archive carries none (run FILE.tar)
+  std::vector<Reference> names;           ///< names to give, whatever the archive says, to its only image
+  ProgressFunction progress;              ///< told now and then, if there is one
 };
 
 struct Loaded {

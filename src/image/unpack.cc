@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "image/path.h"
+#include "image/recipe.h"
 #include "image/tar_reader.h"
 
 namespace skink::image {
@@ -84,7 +85,16 @@ Result<void> write_device(const TarEntry& entry, UnpackNotes& notes) {
   return {};
 }
 
-Result<void> write_entry(TarEntry& entry, TarReader& reader, LayerWriter& writer, UnpackNotes& notes) {
+Result<void> write_file(const std::string& path, const Attributes& attributes, TarReader& reader, LayerWriter& writer,
+                        RecordingSource* recording) {
+  EntryData data(reader);
+  if (recording != nullptr) recording->begin_content();
+  TRY(writer.regular(path, attributes, data));
+  return recording != nullptr ? recording->end_content(writer.placement()) : Result<void>();
+}
+
+Result<void> write_entry(TarEntry& entry, TarReader& reader, LayerWriter& writer, UnpackNotes& notes,
+                         RecordingSource* recording) {
   const std::string path = TRY(normalise_path(entry.name));
   // The root itself cannot become anything else (A03, CVE-2021-29136).
   if (path.empty() && entry.type != TarType::directory)
@@ -96,10 +106,9 @@ Result<void> write_entry(TarEntry& entry, TarReader& reader, LayerWriter& writer
     case Mark::none: break;
   }
   const Attributes attributes = attributes_of(entry, notes);
-  EntryData data(reader);
   switch (entry.type) {
     case TarType::directory: return writer.directory(path, attributes);
-    case TarType::file: return writer.regular(path, attributes, data);
+    case TarType::file: return write_file(path, attributes, reader, writer, recording);
     case TarType::fifo: return writer.fifo(path, attributes);
     case TarType::symlink:
       if (entry.link.empty() || entry.link.size() >= kPathMost || entry.link.find('\0') != entry.link.npos)
@@ -118,14 +127,15 @@ Result<void> write_entry(TarEntry& entry, TarReader& reader, LayerWriter& writer
 
 }  // namespace
 
-Result<UnpackNotes> unpack_layer(ByteSource& tar, LayerWriter& writer, const UnpackLimits& limits) {
+Result<UnpackNotes> unpack_layer(ByteSource& tar, LayerWriter& writer, const UnpackLimits& limits,
+                                 RecordingSource* recording) {
   TarReader reader(tar);
   TarEntry entry;
   UnpackNotes notes;
   for (std::uint64_t count = 0; TRY(reader.next(entry)); ++count) {
     if (count == limits.entries)
       return Error::make(Code::unsupported, "more than ", limits.entries, " entries in one layer");
-    TRY_CTX(write_entry(entry, reader, writer, notes), "entry ", printable(entry.name));
+    TRY_CTX(write_entry(entry, reader, writer, notes, recording), "entry ", printable(entry.name));
   }
   return notes;
 }

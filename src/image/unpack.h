@@ -20,7 +20,11 @@ struct UnpackNotes {
   std::uint64_t xattrs = 0;   ///< extended attributes outside the allow-list (A61, A63)
 };
 
-/// Errors name the entry. The writer is not finished: the caller verifies the digests first.
-Result<UnpackNotes> unpack_layer(ByteSource& tar, LayerWriter& writer, const UnpackLimits& limits);
+class RecordingSource;
+
+/// Errors name the entry. The writer is not finished: the caller verifies the digests first. `recording` is `tar` where
+/// a recipe is written of it, and is told what is contents.
+Result<UnpackNotes> unpack_layer(ByteSource& tar, LayerWriter& writer, const UnpackLimits& limits,
+                                 RecordingSource* recording = nullptr);
 
 }  // namespace skink::image

@@ -121,12 +121,46 @@ std::string to_text(const Platform& platform) {
   return text;
 }
 
-bool matches(const Platform& offered, const Platform& wanted) {
-  const auto variant = [](const Platform& platform) {
-    return platform.variant.empty() ? usual_variant(platform.architecture) : std::string_view(platform.variant);
-  };
-  return offered.os == wanted.os && offered.architecture == wanted.architecture && variant(offered) == variant(wanted);
+namespace {
+
+std::string_view variant_of(const Platform& platform) {
+  return platform.variant.empty() ? usual_variant(platform.architecture) : std::string_view(platform.variant);
 }
+
+// "v7" is 7; what is none of these numbers is a variant of its own.
+std::optional<unsigned> version_of(std::string_view variant) {
+  return variant.starts_with('v') ? parse_int<unsigned>(variant.substr(1)) : std::nullopt;
+}
+
+// Variants of one architecture: the newer run what was made for the older, down to `oldest`.
+std::optional<unsigned> rank_of_variant(std::string_view offered, std::string_view wanted, unsigned oldest) {
+  if (offered == wanted) return 0U;
+  const auto old = version_of(offered), now = version_of(wanted);
+  if (!old || !now || *old > *now || *old < oldest) return std::nullopt;
+  return *now - *old;
+}
+
+constexpr unsigned kArmOldest = 5, kAmd64Oldest = 1;
+// Behind every variant of the architecture itself.
+constexpr unsigned kOtherArchitecture = 100;
+
+}  // namespace
+
+std::optional<unsigned> rank_of(const Platform& offered, const Platform& wanted) {
+  if (offered.os != wanted.os) return std::nullopt;
+  const std::string_view have = variant_of(offered), want = variant_of(wanted);
+  if (offered.architecture == wanted.architecture) {
+    if (wanted.architecture == "arm") return rank_of_variant(have, want, kArmOldest);
+    if (wanted.architecture == "amd64") return rank_of_variant(have, want, kAmd64Oldest);
+    return have == want ? std::optional(0U) : std::nullopt;
+  }
+  if (wanted.architecture == "amd64" && offered.architecture == "386") return kOtherArchitecture;
+  if (wanted.architecture != "arm64" || offered.architecture != "arm") return std::nullopt;
+  const auto rank = rank_of_variant(have, "v8", kArmOldest);
+  return rank ? std::optional(kOtherArchitecture + *rank) : std::nullopt;
+}
+
+bool matches(const Platform& offered, const Platform& wanted) { return rank_of(offered, wanted).has_value(); }
 
 Result<Compression> layer_compression(std::string_view media_type) {
   for (const LayerType& type : kLayerTypes)

@@ -38,8 +38,12 @@ Platform host_platform();
 /// "linux/arm64/v8"; the variant may be absent.
 Result<Platform> parse_platform(std::string_view text);
 std::string to_text(const Platform& platform);
-/// Whether an image made for `offered` is what `wanted` asks for. An absent variant means the architecture's usual one
-/// (arm64 and arm64/v8 are the same, so are amd64 and amd64/v1, arm and arm/v7).
+/// How well an image made for `offered` runs where `wanted` is asked for: 0 is exactly that, more is what such a
+/// processor runs as well (an older variant: arm/v6 for arm/v7; 386 for amd64, arm for arm64), nothing is not at all.
+/// The rules are containerd's. An absent variant means the architecture's usual one (arm64 and arm64/v8 are the same,
+/// so are amd64 and amd64/v1, arm and arm/v7).
+std::optional<unsigned> rank_of(const Platform& offered, const Platform& wanted);
+/// Whether there is a rank.
 bool matches(const Platform& offered, const Platform& wanted);
 
 struct Descriptor {

@@ -137,7 +137,7 @@ TEST_F(StoreTest, AnArchiveIsOpenForReadingOnly) {
   const auto mode_of = [&](const std::string& file) {
     const auto opened = Archive::open(file, spool.get());
     EXPECT_TRUE(opened) << opened.error().text();
-    return opened ? ::fcntl(opened->fd(), F_GETFL) & O_ACCMODE : -1;
+    return opened ? ::fcntl(opened->open_member("index.json")->fd, F_GETFL) & O_ACCMODE : -1;
   };
 
   EXPECT_EQ(mode_of(archive(plain)), O_RDONLY);

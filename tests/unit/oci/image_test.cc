@@ -77,10 +77,27 @@ TEST(Platform, MatchesTheUsualVariantWithoutNamingIt) {
   EXPECT_TRUE(match("linux/amd64", "linux/amd64"));
   EXPECT_TRUE(match("linux/arm64", "linux/arm64/v8"));
   EXPECT_TRUE(match("linux/arm/v7", "linux/arm"));
-  EXPECT_FALSE(match("linux/arm/v6", "linux/arm"));
+  EXPECT_FALSE(match("linux/arm/v8", "linux/arm"));
   EXPECT_FALSE(match("linux/amd64/v3", "linux/amd64"));
   EXPECT_FALSE(match("windows/amd64", "linux/amd64"));
   EXPECT_FALSE(match("unknown/unknown", "linux/amd64"));
+}
+
+TEST(Platform, OlderVariantsFitLessWell) {
+  const auto rank = [](const char* offered, const char* wanted) -> int {
+    const auto found = rank_of(*parse_platform(offered), *parse_platform(wanted));
+    return found ? static_cast<int>(*found) : -1;
+  };
+
+  EXPECT_EQ(rank("linux/arm/v7", "linux/arm/v7"), 0);
+  EXPECT_EQ(rank("linux/arm/v6", "linux/arm/v7"), 1);
+  EXPECT_EQ(rank("linux/arm/v5", "linux/arm"), 2);
+  EXPECT_EQ(rank("linux/amd64", "linux/amd64/v3"), 2);
+  EXPECT_EQ(rank("linux/arm/v8", "linux/arm/v7"), -1);
+  EXPECT_EQ(rank("linux/arm64/v9", "linux/arm64"), -1);
+  EXPECT_GT(rank("linux/386", "linux/amd64"), rank("linux/amd64", "linux/amd64/v4"));
+  EXPECT_GT(rank("linux/arm/v6", "linux/arm64"), rank("linux/arm/v7", "linux/arm64"));
+  EXPECT_EQ(rank("linux/amd64", "linux/386"), -1);
 }
 
 std::string descriptor(std::string_view type, std::string_view more = "") {
