@@ -161,6 +161,64 @@ TEST_F(Confined, RunningOutOfMemoryOrSpaceIsSaid) {
               HasSubstr("as a layer it takes more than the 8192 bytes free"));
 }
 
+/// How an import ends whose builder was taken over and does this.
+std::string import_by(const std::function<Result<std::string>(int in_fd, int layer_fd)>& builder) {
+  const std::string bytes = tar({file("a", "a")});
+  const UniqueFd packed(::memfd_create("packed", MFD_CLOEXEC)), layer(::memfd_create("layer", MFD_CLOEXEC));
+  EXPECT_EQ(::write(packed.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  FileSource source(packed.get(), 0, bytes.size());
+  const auto done = import_layer({.packed = source,
+                                  .packed_fd = packed.get(),
+                                  .packed_size = bytes.size(),
+                                  .budget = 1U << 20,
+                                  .layer_fd = layer.get(),
+                                  .builder = builder});
+  return !done ? done.error().text() : !done->diff_id ? done->diff_id.error().text() : "imported";
+}
+
+TEST_F(Confined, ABuilderThatWasTakenOverGetsNowhere) {
+  const auto works = [](const std::string& xattr, const std::string& value) {
+    return import_by([&](int, int layer_fd) -> Result<std::string> {
+      const auto writer = TRY(make_erofs_writer(UniqueFd(layer_fd), {}));
+      Attributes attributes;
+      if (!xattr.empty()) attributes.xattrs = {{xattr, value}};
+      TRY(writer->directory("d", attributes));
+      TRY(writer->finish());
+      return std::string("{}");
+    });
+  };
+
+  EXPECT_EQ(works("user.fine", "1"), "imported");
+  EXPECT_THAT(works("trusted.overlay.redirect", "/etc"), HasSubstr("none that skink writes"));
+  EXPECT_THAT(works("trusted.overlay.opaque", "x"), HasSubstr("none that skink writes"));
+  EXPECT_THAT(works("system.posix_acl_access", "x"), HasSubstr("none that skink writes"));
+  EXPECT_THAT(import_by([](int, int) { return Result<std::string>("{}"); }), HasSubstr("none that skink writes"))
+      << "it wrote nothing";
+  EXPECT_THAT(import_by([](int, int layer_fd) -> Result<std::string> {
+                TRY(sys::write_all(layer_fd, std::string(8192, 'x'), "garbage"));
+                return std::string("{}");
+              }),
+              HasSubstr("none that skink writes"));
+  EXPECT_THAT(import_by([](int, int layer_fd) -> Result<std::string> {
+                TRY(sys::write_all(layer_fd, std::string(2U << 20, 'x'), "too much"));
+                return std::string("{}");
+              }),
+              HasSubstr("too much: File too large"));
+  EXPECT_THAT(import_by([](int, int) { return Result<std::string>(std::string(1U << 20, '{')); }),
+              HasSubstr("answer of the importer"));
+  EXPECT_THAT(import_by([](int, int) { return Result<std::string>("{\"devices\": ["); }), HasSubstr("answer"));
+  for (const auto& attempt : std::vector<std::function<void()>>{
+           [] { (void)::open("/etc/passwd", O_RDONLY | O_CLOEXEC); },
+           [] { (void)::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); }, [] { (void)::fork(); },
+           [] { (void)::ptrace(PTRACE_ATTACH, ::getppid(), nullptr, nullptr); }, [] { (void)::kill(::getppid(), 0); },
+           [] { (void)::mount("none", "/mnt", "tmpfs", 0, nullptr); }})
+    EXPECT_THAT(import_by([&](int, int) {
+                  attempt();
+                  return Result<std::string>("{}");
+                }),
+                HasSubstr("it made a system call that it has no business with"));
+}
+
 TEST_F(Confined, DescriptorsThatWereNotKeptAreGone) {
   EXPECT_EQ(after([](int fd) { return ::write(fd, "x", 1) == -1 && errno == EBADF ? 6 : 0; }, false), "exit 6");
   EXPECT_EQ(after([](int) { return ::write(2, "x", 1) == -1 && errno == EBADF ? 6 : 0; }), "exit 6");

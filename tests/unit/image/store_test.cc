@@ -24,6 +24,9 @@ TEST(Reference, IsARepositoryAndATag) {
   EXPECT_EQ(parse_reference("web")->text(), "web:latest");
   EXPECT_EQ(parse_reference("docker.io/library/busybox:1.36")->text(), "busybox:1.36");
   EXPECT_EQ(parse_reference("host:5000/team/web")->text(), "host:5000/team/web:latest");
+  const std::string digest(64, 'a');
+  EXPECT_EQ(parse_reference("web@sha256:" + digest)->text(), "web@sha256:" + digest);
+  EXPECT_EQ(parse_reference("docker.io/team/web:1@sha256:" + digest)->text(), "team/web@sha256:" + digest);
   for (const char* bad : {"", ":1", "web:", "a b", "../x", "a//b", "-x", "web:\x1b[2J", "a@sha256:00", "a:b:c", "/a"})
     EXPECT_FALSE(parse_reference(bad)) << bad;
   EXPECT_FALSE(parse_reference(std::string(300, 'a')));
@@ -50,6 +53,33 @@ TEST_F(StoreTest, LoadsAnOciArchiveOnceWithAllPackings) {
   }
   EXPECT_EQ(store().list()->size(), 1u);
   EXPECT_EQ(run("ls -A " + top_ + "/store/tmp"), "");
+}
+
+// Its files, one below the other, as umoci and skopeo keep them.
+TEST_F(StoreTest, ALayoutThatIsADirectoryIsReadWhereItLies) {
+  write(top_ + "/web.tar", oci_archive({.layers = {kBase, kTop}, .ref_name = "latest"}));
+  run("mkdir " + top_ + "/web && tar -xf " + top_ + "/web.tar -C " + top_ + "/web");
+
+  const auto loaded = store().load(top_ + "/web/", {});
+
+  ASSERT_TRUE(loaded) << text_of(loaded);
+  EXPECT_THAT(loaded->images[0].names, ElementsAre("web:latest"));
+  EXPECT_EQ(loaded->layers_written, 2u);
+  const auto none = store().load(top_ + "/canary", {});
+  EXPECT_THAT(text_of(none), HasSubstr("neither an OCI layout nor an archive"));
+}
+
+// A link of a layout would be followed by whoever loads it (A06).
+TEST_F(StoreTest, LinksInALayoutThatIsADirectoryAreNotFollowed) {
+  write(top_ + "/web.tar", oci_archive({.layers = {kBase}}));
+  run("cd " + top_ +
+      " && mkdir web && tar -xf web.tar -C web && for f in web/blobs/sha256/*; do mv $f $f.x; ln -s "
+      "$(basename $f).x $f; done");
+
+  EXPECT_THAT(text_of(store().load(top_ + "/web", {})), HasSubstr("symbolic link"));
+
+  run("cd " + top_ + "/web && rm index.json && mkfifo index.json");
+  EXPECT_THAT(text_of(store().load(top_ + "/web", {})), HasSubstr("not a regular file"));
 }
 
 TEST_F(StoreTest, ABareTagTakesItsRepositoryFromTheFile) {
