@@ -101,6 +101,8 @@ int run_tag(Context& context, Arguments args) {
   if (auto status = read_arguments<NoOptions>(context, {}, args, none, names, {2, 2, "IMAGE or NAME"})) return *status;
   const auto tagged = [&]() -> Result<void> {
     const image::Reference reference = TRY(image::parse_reference(names[1]));
+    if (!reference.digest.empty())
+      return Error::make(Code::invalid_config, quoted(names[1]), ": a digest cannot be chosen; give a tag");
     Engine engine = TRY(context.open_engine());
     const image::Image image = TRY(engine.images().find(names[0]));
     TRY(engine.images().tag(image, reference));

@@ -23,6 +23,7 @@ extern const Verb kLogsVerb;                                                    
 extern const Verb kEventsVerb;                                                            // events.cc
 extern const Verb kExecVerb;                                                              // exec.cc
 extern const Verb kInspectVerb;                                                           // inspect.cc
+extern const Verb kImportVerb, kPullVerb, kSaveVerb;                                      // import.cc, pull.cc, save.cc
 extern const Verb kLoadVerb;                                                              // load.cc
 extern const Verb kImagesVerb, kTagVerb, kRmiVerb;                                        // images.cc
 extern const Verb kDoctorVerb;                                                            // doctor.cc

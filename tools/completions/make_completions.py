@@ -11,8 +11,8 @@ import sys
 
 RUNNING = {"stop", "kill", "pause", "unpause", "exec", "restart", "stats", "top", "attach"}
 ANY = {"start", "rm", "logs", "wait", "inspect", "metrics", "why", "update"}
-IMAGES = {"run", "create", "tag", "rmi", "inspect", "images"}
-FILES = {"run", "create", "load"}
+IMAGES = {"run", "create", "tag", "rmi", "inspect", "images", "save"}
+FILES = {"run", "create", "load", "import"}
 VALUES = {
     "network": "none host", "pid": "host", "ipc": "host", "uts": "host", "format": "table json", "type": "container image",
     "restart": "no on-failure always unless-stopped",

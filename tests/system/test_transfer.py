@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How images come in and go out: directories, platforms, import, save, pull, and what a load says meanwhile."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import tarfile
+
+import mkimg
+import pytest
+from mktar import Tar
+from skinktest import ALL, Image, Layer, Layout, base_layer, busybox_image, needs, read
+from terminal import Terminal
+
+
+@pytest.fixture(autouse=True, params=["files"] + ["directories"] * ALL)
+def form(request, world):
+    """How layers are stored."""
+    world.more_environment = {"SKINK_LAYERS": request.param}
+
+
+def unpack(world, archive, name="layout"):
+    os.makedirs(world.path(name))
+    subprocess.run(["tar", "-xf", archive, "-C", world.path(name)], check=True)
+    return world.path(name)
+
+
+def platforms(*wanted):
+    """An archive with one image for each "arch/variant", which says so when it runs."""
+    images = []
+    for one in wanted:
+        arch, _, variant = one.partition("/")
+        images.append(busybox_image(run={"Cmd": ["echo", one]}, arch=arch, variant=variant or None))
+    return Layout().add_platforms(images, ["multi:1"])
+
+
+def names(sk):
+    return sorted(row["name"] for row in json.loads(sk.ok("images", "--format", "json")))
+
+
+# ---- load ----
+
+def test_a_directory_with_a_layout_is_loaded(bare, world):
+    layout = unpack(world, mkimg.oci_archive(world.path("x.tar"), busybox_image("one", run={"Cmd": ["echo", "it runs"]})))
+    bare.ok("load", layout)
+    assert bare.ok("run", "--rm", "one") == "it runs"
+    os.unlink(layout + "/index.json")
+    bare.fails("load", layout, match=["layout", "index.json"])
+
+
+def test_a_pipe_is_loaded_packed_or_not(bare, world):
+    path = mkimg.oci_archive(world.path("x.tar"), busybox_image("one"))
+    for program in (["cat"], ["gzip", "-1c"], ["zstd", "-qc"]):
+        with open(path, "rb") as archive, subprocess.Popen(program, stdin=archive, stdout=subprocess.PIPE) as pipe:
+            assert "one" in bare.ok("load", "-", stdin=pipe.stdout)
+        bare.ok("rmi", "one")
+
+
+def test_of_several_platforms_the_one_that_fits_best(bare, world):
+    path = platforms("arm/v5", "arm/v7", "arm/v6", "s390x").write(world.path("m.tar"))
+    for asked, best in (("linux/arm/v7", "arm/v7"), ("linux/arm", "arm/v7"), ("linux/arm/v6", "arm/v6"),
+                        ("linux/arm64", "arm/v7"), ("linux/s390x", "s390x")):
+        bare.ok("load", "-q", "--platform", asked, path)
+        # The programs are the host's whatever the label says.
+        assert bare.ok("run", "--rm", "multi:1") == best, asked
+    bare.fails("load", "--platform", "linux/arm/v4", path,
+               match=["linux/arm/v4", "linux/arm/v5, linux/arm/v7, linux/arm/v6, linux/s390x"])
+    bare.fails("load", "--platform", "arm", path, match="linux/amd64")
+
+
+def test_all_platforms_are_loaded_under_names_that_tell_them_apart(bare, world):
+    path = platforms("s390x", "arm/v7", mkimg.HOST_ARCH).write(world.path("m.tar"))
+    bare.ok("load", "--all-platforms", path)
+    assert names(bare) == ["multi:1", "multi:1-linux-arm-v7", "multi:1-linux-s390x"]
+    assert bare.ok("run", "--rm", "multi:1") == mkimg.HOST_ARCH
+    assert bare.ok("run", "--rm", "multi:1-linux-arm-v7") == "arm/v7"
+
+
+def test_all_platforms_of_a_copy_that_lacks_some(bare, world):
+    layout = platforms("s390x", mkimg.HOST_ARCH)
+    far = next(digest for digest, data in layout.blobs.items() if b'"s390x"' not in data and b"layers" in data)
+    del layout.blobs[far]
+    result = bare("load", "--all-platforms", layout.write(world.path("m.tar")))
+    assert result.status == 0 and "not in the archive" in result.err, result
+    assert len(names(bare)) == 1
+
+
+def test_what_was_loaded_is_told_to_programs(bare, world):
+    path = mkimg.oci_archive(world.path("x.tar"), busybox_image(["one:1", "one:2"]))
+    result = bare("load", "--format", "json", path, world.path("missing.tar"))
+    good, bad = [json.loads(line) for line in result.out.splitlines()]
+    assert result.status == 1 and good["error"] is None and "missing.tar" in bad["error"]
+    assert good["images"][0]["names"] == ["one:1", "one:2"] and good["layers_written"] == 1
+    assert bad["images"] == []
+
+
+def test_a_terminal_shows_each_layer_and_a_pipe_nothing_of_it(bare, world):
+    path = mkimg.oci_archive(world.path("x.tar"), busybox_image("one"))
+    layer = hashlib.sha256(base_layer().blob).hexdigest()[:10]
+    terminal = Terminal(world, bare.command("load", path))
+    try:
+        terminal.expect(b"Loaded image: one")
+        assert terminal.end() == 0
+        assert layer.encode() in terminal.text and b"stored" in terminal.text, terminal.text
+    finally:
+        terminal.close()
+    result = bare("load", path)
+    assert (result.out, result.err) == ("Loaded image: one:latest\n", ""), result
+
+
+# ---- save ----
+
+def varied_layers():
+    """Layers whose tars are not what any archiver of ours would make again."""
+    odd = (Tar().dir("d").file("d/empty", "").file("d/small", "s" * 700).file("d/large", os.urandom(300000))
+           .file("d/holes", b"\0" * 100000).symlink("d/link", "small").link("d/hard", "d/small").file("d/small", "again")
+           .file("d/.wh.gone", "").file("n" * 90 + "/" + "m" * 90, "deep").add("x", b"x", pax={"SCHILY.xattr.user.a": "1"}))
+    return [base_layer("gzip"), Layer(odd.bytes() + b"\0" * 5120 + b"what trails", "gzip"), Layer(Tar(), "gzip")]
+
+
+def saved_layers(path):
+    with tarfile.open(path) as archive:
+        manifest = json.load(archive.extractfile("manifest.json"))
+        return [[archive.extractfile(name).read() for name in image["Layers"]] for image in manifest]
+
+
+def test_saved_layers_are_the_bytes_that_came(bare, world):
+    layers = varied_layers()
+    bare.load(Image(layers, {"Cmd": ["cat", "/d/small"], "Env": ["PATH=/bin"]}, "one:1"))
+    path = world.path("saved.tar")
+    bare.ok("save", "-o", path, "one:1")
+    assert saved_layers(path) == [[layer.tar for layer in layers]]
+    image = bare.inspect("one:1")
+    bare.ok("rmi", "one:1")
+    assert bare.ok("load", path) == "Loaded image: one:1"
+    assert bare.inspect("one:1")["id"] == image["id"]
+    assert bare.ok("run", "--rm", "one:1") == "again"
+    with open(world.path("again.tar"), "wb") as again:
+        bare.ok("save", "one:1", stdout=again)
+    assert read(world.path("again.tar")) == read(path)
+
+
+def test_several_images_share_what_is_saved_of_them(bare, world):
+    bare.load(busybox_image(["one:1", "one:2"]), busybox_image("two", extra=lambda tar: tar.file("x", "x")),
+              Image([base_layer(), Tar().file("y", "y")], {}, "three"))
+    out = world.path("saved.tar")
+    with open(out, "wb") as file:
+        bare.ok("save", "one:2", "two", "three", "one:1", stdout=file)
+    with tarfile.open(out) as archive:
+        members = archive.getnames()
+        index = json.load(archive.extractfile("index.json"))
+    assert len(members) == len(set(members)) and len(saved_layers(out)) == 3
+    assert saved_layers(out)[0][0] == saved_layers(out)[2][0]
+    annotations = [entry["annotations"] for entry in index["manifests"]]
+    assert [one["org.opencontainers.image.ref.name"] for one in annotations] == ["one:2", "one:1", "two:latest",
+                                                                                 "three:latest"]
+    assert annotations[0]["io.containerd.image.name"] == "docker.io/library/one:2"
+    bare.ok("rmi", "-f", "one:1", "one:2", "two", "three")
+    bare.ok("load", out)
+    assert names(bare) == ["one:1", "one:2", "three:latest", "two:latest"]
+
+
+def test_a_save_appears_whole_or_not_at_all(bare, world):
+    bare.load(busybox_image("one"))
+    path = world.write("saved.tar", b"of before")
+    bare.fails("save", "-o", path, "one", "nothing", match="nothing")
+    bare.fails("save", "-o", world.path("none/saved.tar"), "one", match="none/saved.tar")
+    bare.fails("save", "-o", "/dev/full", "one", match="No space left")
+    process = bare.start("save", "-o", path, "one")
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode in (0, -signal.SIGINT)
+    assert process.returncode == 0 or read(path) == b"of before"
+    assert sorted(name for name in os.listdir(world.base) if "saved" in name) == ["saved.tar"]
+    terminal = Terminal(world, bare.command("save", "one"))
+    try:
+        terminal.expect(b"terminal")
+        assert terminal.end() == 1
+    finally:
+        terminal.close()
+
+
+def test_a_layer_without_a_recipe_says_what_to_do(bare, world):
+    bare.load(busybox_image("one"))
+    found = [os.path.join(top, name) for top, _, files in os.walk(world.store) for name in files if name == "recipe"]
+    assert len(found) == 1
+    os.unlink(found[0])
+    bare.fails("save", "-o", world.path("x.tar"), "one", match=["layer 1", "older skink", "load it again"])
+    assert not os.path.exists(world.path("x.tar"))
+
+
+def test_a_damaged_recipe_or_layer_is_noticed(bare, world):
+    bare.load(busybox_image("one"))
+    files = [os.path.join(top, name) for top, _, files in os.walk(world.store) for name in files]
+    recipe = next(path for path in files if path.endswith("/recipe"))
+    good = read(recipe)
+    for bad in (good[:-9], good[:8] + b"\1" + good[9:], b"", good[:40] + bytes([good[40] ^ 1]) + good[41:]):
+        os.chmod(recipe, 0o600)
+        world.write(os.path.relpath(recipe, world.base), bad)
+        bare.fails("save", "-o", world.path("x.tar"), "one", match="layer 1")
+        assert not os.path.exists(world.path("x.tar"))
+
+
+def test_what_skopeo_takes_of_a_saved_archive(bare, world):
+    needs("skopeo")
+    bare.load(Image(varied_layers(), {"Cmd": ["sh"]}, "one:1"))
+    path = world.path("saved.tar")
+    bare.ok("save", "-o", path, "one:1")
+    for source in ("oci-archive:%s:one:1" % path, "docker-archive:%s:one:1" % path):
+        told = subprocess.run(["skopeo", "inspect", "--config", source], check=True, capture_output=True).stdout
+        assert json.loads(told)["rootfs"]["diff_ids"] == bare.inspect("one:1")["layers"], source
+
+
+# ---- import ----
+
+@pytest.mark.parametrize("pack", [None, "gzip", "zstd"])
+def test_a_root_file_system_becomes_an_image(bare, world, pack):
+    tar = mkimg.busybox_tar()
+    path = world.write("root.tar", mkimg.compress(tar.bytes(), pack))
+    said = bare.ok("import", path, "made:1", "--change", "CMD echo $A; pwd", "--change", "ENV PATH=/bin A=\"b c\"",
+                   "--change", "WORKDIR /srv", "--change", "USER user", "--change", "LABEL team=blue",
+                   "--change", "EXPOSE 80 53/udp", "--message", "by hand")
+    image = bare.inspect("made:1")
+    assert image["id"] == said and image["layers"] == [mkimg.sha256(tar.bytes())]
+    assert image["labels"] == {"team": "blue"} and sorted(image["exposed_ports"]) == ["53/udp", "80/tcp"]
+    assert bare.ok("run", "--rm", "made:1").split("\n") == ["b c", "/srv"]
+
+
+def test_an_import_from_a_pipe_and_out_again(bare, world):
+    tar = mkimg.busybox_tar(lambda tar: tar.file("x", os.urandom(100000))).bytes()
+    bare.ok("import", "-", "made", "--platform", "linux/arm/v7", input=tar)
+    assert bare.inspect("made")["platform"] == "linux/arm/v7"
+    bare.ok("save", "-o", world.path("x.tar"), "made")
+    assert saved_layers(world.path("x.tar")) == [[tar]]
+    bare.ok("import", "-", input=tar)
+    assert len(names(bare)) == 2
+
+
+def test_imports_that_make_no_image(bare, world):
+    path = world.write("root.tar", Tar().file("a", "x").bytes())
+    bare.fails("import", world.write("cut.tar", Tar().file("a", "x" * 2000).bytes()[:1500]), "made", match="cut.tar")
+    bare.fails("import", world.path("missing"), "made", match="missing")
+    bare.fails("import", world.base, "made", match="tar -C")
+    bare.fails("import", path, "made", "--change", "ONBUILD RUN x", match=["ONBUILD", "WORKDIR"])
+    bare.fails("import", path, "made", "--change", "EXPOSE many", match="EXPOSE")
+    bare.fails("import", path, "made", "--change", "STOPSIGNAL NONE", match="signal")
+    bare.fails("import", path, "made@sha256:" + "a" * 64, match="digest")
+    assert names(bare) == []
+    assert os.listdir(world.store + "/layers/sha256") == [] and os.listdir(world.store + "/tmp") == []
+
+
+# ---- pull ----
+
+def with_skopeo(world, script):
+    """The environment in which `skopeo` is this shell script."""
+    os.makedirs(world.path("bin"), exist_ok=True)
+    world.write("bin/skopeo", "#!/bin/sh\n" + script)
+    os.chmod(world.path("bin/skopeo"), 0o755)
+    return {"PATH": world.path("bin") + ":" + os.environ["PATH"]}
+
+
+def test_pull_hands_the_transfer_to_skopeo(bare, world):
+    layout = unpack(world, mkimg.oci_archive(world.path("x.tar"), busybox_image(run={"Cmd": ["echo", "pulled"]})))
+    env = with_skopeo(world, 'echo "$@" >%s/said\nfor last; do :; done\ncp -r %s/. "${last#oci:}"\necho noise\n'
+                      % (world.base, layout))
+    assert bare.ok("pull", "docker://registry.invalid:5000/team/web:2", env=env) == "registry.invalid:5000/team/web:2"
+    said = read(world.path("said")).decode()
+    assert "copy" in said and " -- docker://registry.invalid:5000/team/web:2 oci:" in said
+    assert "--override-os linux --override-arch " + mkimg.HOST_ARCH in said
+    assert bare.ok("run", "--rm", "registry.invalid:5000/team/web:2") == "pulled"
+    assert os.listdir(world.store + "/tmp") == []
+
+
+def test_a_digest_is_the_name_of_what_was_pulled_by_it(bare, world):
+    layout = unpack(world, mkimg.oci_archive(world.path("x.tar"), busybox_image(run={"Cmd": ["echo", "pulled"]})))
+    env = with_skopeo(world, 'for last; do :; done\ncp -r %s/. "${last#oci:}"\n' % layout)
+    name = "team/web@sha256:" + "ab" * 32
+    assert bare.ok("pull", name, env=env) == name
+    assert names(bare) == [name]
+    assert bare.ok("run", "--rm", name) == "pulled"
+    row = bare.ok("images").splitlines()[1].split()
+    assert row[:2] == ["team/web", "<none>"]
+    bare.ok("rmi", name)
+    assert names(bare) == []
+
+
+def test_pull_of_a_platform(bare, world):
+    layout = unpack(world, mkimg.oci_archive(world.path("x.tar"), busybox_image(arch="arm", variant="v7")))
+    env = with_skopeo(world, 'echo "$@" >%s/said\nfor last; do :; done\ncp -r %s/. "${last#oci:}"\n' % (world.base, layout))
+    bare.ok("pull", "--platform", "linux/arm/v7", "web", env=env)
+    assert "--override-arch arm --override-variant v7" in read(world.path("said")).decode()
+    assert bare.inspect("web")["platform"] == "linux/arm/v7"
+
+
+def test_pulls_that_fail_leave_nothing(bare, world):
+    bare.fails("pull", "web", env={"PATH": world.path("nothing")}, match="apt install skopeo")
+    bare.fails("pull", "-x", match="-x")
+    bare.fails("pull", "UPPER CASE", match="UPPER")
+    result = bare("pull", "web", env=with_skopeo(world, 'echo "unauthorized: no" >&2\nexit 3\n'))
+    assert result.status == 1 and "unauthorized: no" in result.err and "skopeo failed with status 3" in result.err
+    result = bare("pull", "web", env=with_skopeo(world, "exit 0\n"))
+    assert result.status == 1 and "index.json" in result.err
+    assert names(bare) == [] and os.listdir(world.store + "/tmp") == []
+
+
+def test_pull_with_the_real_skopeo(bare, world):
+    needs("skopeo")
+    layout = unpack(world, mkimg.oci_archive(world.path("x.tar"), busybox_image("web:3", run={"Cmd": ["echo", "pulled"]})))
+    env = with_skopeo(world, 'exec /usr/bin/skopeo --insecure-policy --tmpdir %s "$@"\n' % world.base)
+    assert bare.ok("pull", "-q", "oci:%s:web:3" % layout, env=env).startswith("sha256:")
+    assert bare.ok("run", "--rm", "web:3") == "pulled"
