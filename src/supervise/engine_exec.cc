@@ -118,9 +118,15 @@ Result<Status> ExecSession::running_status() {
   for (;;) {
     const auto run_dir = open_run_dir(roots_, id_);
     auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
+    if (!run_dir && run_dir.error().code() != Code::not_found && run_dir.error().errnum() != ENOENT)
+      return run_dir.error();
     const bool may_come = status && status->step != Step::stopped && (is_alive(store_dir.get()) || revive(roots_, id_));
-    const bool runs = may_come && status->step == Step::running && sys::open_identified(status->init);
-    if (runs) return status;
+    if (may_come && status->step == Step::running) {
+      const auto init = sys::open_identified(status->init);
+      if (init) return status;
+      // Want of descriptors, and the like, is no end of a process.
+      if (init.error().code() != Code::not_found) return init.error();
+    }
     // Its supervisor takes note of its end and of the next run as one.
     if (!may_come || status->stop_wanted)
       return Error::make(Code::busy, "container ", id_.substr(0, 12), " is not running");

@@ -125,6 +125,8 @@ Result<UniqueFd> open_identified(const ProcessIdentity& identity) {
   // Order: pidfd first, then the start time. The descriptor keeps naming the process that the check then confirms.
   UniqueFd pidfd = TRY(open_pidfd(identity.pid));
   const auto started = start_time(identity.pid);
+  // Want of descriptors, and the like, is no end of a process.
+  if (!started && (started.error().errnum() == EMFILE || started.error().errnum() == ENFILE)) return started.error();
   if (!started || *started != identity.start_time) return gone();
   return pidfd;
 }

@@ -172,6 +172,6 @@ def test_one_that_is_half_made_ends_with_its_supervisor_and_the_client_is_told(s
     client, pid = held.start()
     kill_quietly(json.loads(read_text(held.file))["supervisor"][0])
     out, err = client.communicate(timeout=90)
-    assert client.returncode == 1 and out == b"" and b"supervisor was killed while it started the process" in err, (client.returncode, err)
+    assert client.returncode == 125 and out == b"" and b"supervisor was killed while it started the process" in err, (client.returncode, err)
     wait_for(lambda: not alive(pid) and held.execs() == [])
     assert sk.pid(held.name) == held.pid
