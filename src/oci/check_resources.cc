@@ -11,7 +11,6 @@ namespace {
 
 // What the kernel takes: sched/core.c, kernel/cgroup/pids.c, block/bfq-cgroup.c. It refuses the rest when the group is
 // made, or cuts it without a word.
-constexpr std::uint64_t kLeastShares = 2, kMostShares = 262'144;
 constexpr std::uint64_t kLeastTime = 1'000, kMostPeriod = 1'000'000, kUsualPeriod = 1'000'000;
 constexpr std::int64_t kMostPids = 4'194'304;
 constexpr unsigned kLeastWeight = 10, kMostWeight = 1'000;
@@ -62,8 +61,7 @@ void check_cpu(const std::string& path, const CpuLimits& cpu, Findings& findings
     findings.add(path + ".cpus", brief(cpu.cpus), " is not a list of CPUs such as 0-3,7, up to ", kMostCpu);
   if (!cpu.mems.empty() && !is_number_list(cpu.mems, kMostNode))
     findings.add(path + ".mems", brief(cpu.mems), " is not a list of memory nodes such as 0-3,7, up to ", kMostNode);
-  if (is_outside(cpu.shares, kLeastShares, kMostShares))
-    findings.add(path + ".shares", *cpu.shares, " is not from ", kLeastShares, " to ", kMostShares);
+  // Not the shares: where they become a weight (cgroup v2), what is beyond their bounds is the least or the most.
   if (is_outside(cpu.period, kLeastTime, kMostPeriod))
     findings.add(path + ".period", *cpu.period, " is not from ", kLeastTime, " to ", kMostPeriod, " microseconds");
   check_realtime(path, cpu, findings);

@@ -114,6 +114,13 @@ bool Supervisor::is_relaunching() const {
   return status_.step == Step::running && init_pidfd_ && ::poll(&ended, 1, 0) > 0;
 }
 
+// Whoever was killed is there until the kernel has taken it apart, and cannot be joined meanwhile.
+bool Supervisor::is_dying() const {
+  constexpr int kMostMs = 200;
+  pollfd ended{init_pidfd_.get(), POLLIN, 0};
+  return init_pidfd_ && ::poll(&ended, 1, kMostMs) > 0;
+}
+
 // The relaunch that they wait for is done, or there is to be none.
 void Supervisor::serve_waiting_execs() {
   for (auto& [fd, message] : std::exchange(waiting_execs_, {})) {
@@ -145,7 +152,13 @@ Result<void> Supervisor::handle_exec(Client& client, Message& message) {
   start.patience_ns = kPatienceNs;
   start.token = oci::get_string(message.json, "token");
   tell_exec("exec_create", process, 0);
-  const pid_t pid = TRY(start_process(start));
+  auto started = start_process(start);
+  if (!started && started.error().errnum() == ESRCH && is_dying()) {
+    ::lseek(message.fds[0].get(), 0, SEEK_SET);  // it is read once more
+    waiting_execs_.emplace_back(client.socket.get(), std::move(message));
+    return {};
+  }
+  const pid_t pid = TRY(std::move(started));
   tell_exec("exec_start", process, pid);
   exec_clients_[pid] = client.socket.get();
   const int console = start.console.get();

@@ -256,6 +256,7 @@ class Supervisor {
   Result<pid_t> start_process(ExecStart& start);
   Result<void> take_exec(Exec exec);
   [[nodiscard]] bool is_relaunching() const;
+  [[nodiscard]] bool is_dying() const;
   void serve_waiting_execs();
   void handle_exec_cancel(Client& client, const oci::Json& json);
   void end_half_made(const char* name) const;

@@ -14,7 +14,7 @@ DEADLINE = {"policy": "SCHED_DEADLINE", "runtime": 200000, "deadline": 300000, "
 
 # A member, with what has to stand beside it, and values that it cannot have.
 OUTSIDE = [
-    ("linux.resources.cpu.shares", {}, [1, 262145, U64]), ("linux.resources.cpu.period", {}, [1, 999, 1000001, U64]),
+    ("linux.resources.cpu.period", {}, [1, 999, 1000001, U64]),
     ("linux.resources.cpu.quota", {}, [1, 999, I64]), ("linux.resources.cpu.burst", {"quota": 5000}, [5001, U64]),
     ("linux.resources.cpu.realtimeRuntime", {}, [1000001, I64]), ("linux.resources.cpu.realtimeRuntime", {"realtimePeriod": 5000}, [5001]),
     ("linux.resources.cpu.realtimePeriod", {}, [U64]), ("linux.resources.cpu.idle", {}, [2, -1]),

@@ -191,7 +191,6 @@ TEST(CheckResources, FindsNumbersThatTheKernelWouldNotTake) {
   resources.devices = {{.major = 4294967296}};
   resources.pids_limit = 4194305;
   resources.cpu.emplace();
-  resources.cpu->shares = 262145;
   resources.cpu->period = 1000001;
   resources.cpu->quota = 999;
   resources.cpu->realtime_runtime = 1000001;
@@ -204,7 +203,6 @@ TEST(CheckResources, FindsNumbersThatTheKernelWouldNotTake) {
       ElementsAre("linux.resources.devices[0].major: 4294967296 is no number of a device",
                   "linux.resources.pids.limit: 4194305 is above 4194304, the most that Linux can have; -1 is no limit",
                   "linux.resources.cpu.cpus: \"8192\" is not a list of CPUs such as 0-3,7, up to 8191",
-                  "linux.resources.cpu.shares: 262145 is not from 2 to 262144",
                   "linux.resources.cpu.period: 1000001 is not from 1000 to 1000000 microseconds",
                   "linux.resources.cpu.realtimeRuntime: 1000001 is above the period of 1000000 microseconds",
                   "linux.resources.cpu.quota: 999 is below 1000 microseconds",
@@ -218,7 +216,6 @@ TEST(CheckResources, TakesTheBoundsThemselvesAndZeroForNone) {
     Resources& resources = spec.linux.resources.emplace();
     resources.pids_limit = most ? 4194304 : 0;
     resources.cpu.emplace();
-    resources.cpu->shares = most ? 262144 : 0;
     resources.cpu->period = most ? 1000000 : 0;
     resources.cpu->quota = most ? 1000 : 0;
     resources.cpu->realtime_runtime = most ? 1000000 : 0;
