@@ -126,6 +126,8 @@ def test_it_waits_for_the_relaunch_that_is_under_way(sk):
     for _ in range(5):
         pid = sk.pid(name)
         os.kill(pid, signal.SIGKILL)
+        # Until then an exec may come in and be killed with the rest.
+        wait_for(lambda: not alive(pid))
         assert sk.ok("exec", name, "echo", "there") == "there"
         wait_for(lambda: sk.pid(name) not in (0, pid))
         sk.ok("restart", "-t", "0", name)
