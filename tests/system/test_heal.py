@@ -203,6 +203,7 @@ def test_one_that_cannot_come_back_does_not_keep_the_others(sk, world):
     assert heal(sk) == {bad: "started", damaged: "started"}
 
 
+@pytest.mark.vm_more
 def test_heals_at_once_do_it_once(sk, world):
     names = [sk.running("--restart", "always") for _ in range(4)]
     pull_the_plug(sk, world, *names)

@@ -43,6 +43,7 @@ def nothing_left(oci, world):
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.vm
+@pytest.mark.vm_more
 def test_a_create_whose_hook_hangs(oci, bundle, world, number):
     b = bundle(["true"])
     mark = hanging_hook(b, world, "createRuntime")
@@ -120,6 +121,7 @@ def test_a_namespace_that_is_a_fifo(oci, bundle, world):
 
 
 @pytest.mark.vm
+@pytest.mark.vm_more
 def test_what_a_caller_ignores_stays_ignored(oci, bundle, world):
     """nohup(1)."""
     b = bundle(["true"])
@@ -154,6 +156,7 @@ def test_an_exec_that_waits_in_a_paused_container(oci, bundle, world, options):
 
 
 @pytest.mark.vm
+@pytest.mark.vm_more
 def test_a_signal_for_the_program_reaches_it(oci, bundle, world):
     """Once it runs."""
     b = bundle(["sh", "-c", "trap 'exit 9' TERM; echo > /tmp/mark; while :; do sleep 0.05; done"])
@@ -169,6 +172,7 @@ def test_a_signal_for_the_program_reaches_it(oci, bundle, world):
 
 
 @pytest.mark.vm
+@pytest.mark.vm_more
 def test_what_a_create_that_was_killed_has_left(oci, bundle, world):
     b = bundle(["true"])
     mark = hanging_hook(b, world, "createRuntime")

@@ -64,6 +64,7 @@ def test_an_image_that_goes_takes_its_mounts_along(bare, world):
     assert world.host_mounts() == [] and layers(world) == [] and listdir(world.path("store/marks")) == []
 
 
+@pytest.mark.vm_more
 @pytest.mark.vm
 def test_layers_of_both_forms_in_one_image(bare, world):
     load(bare, world, "old", SKINK_LAYERS="directories")

@@ -47,6 +47,7 @@ def test_the_life_of_a_container_in_a_container(outer, world):
     assert world.leaks() == []
 
 
+@pytest.mark.vm_more
 def test_the_oci_runtime_in_a_container(outer, world):
     result = outer("mkdir /tmp/b /tmp/b/rootfs; cd /tmp/b; cp -a /bin rootfs/; skink-oci spec; sed -i -e 's/\"terminal\": true/\"terminal\": false/' config.json; "
                    "echo 'echo $((6 * 7))' | skink-oci run one; skink-oci list -q; ls -d /sys/fs/cgroup/*/skink* /sys/fs/cgroup/skink* || true")

@@ -86,6 +86,7 @@ def run_attacks(oci, world, b, expected):
 
 
 @pytest.mark.vm
+@pytest.mark.vm_more
 def test_flags_of_the_host_cannot_be_taken_off(oci, world, confined, source):
     place = source("ro,nosuid,nodev,noexec", "ro,nosuid")
     b = confined([], [{"destination": "/m", "type": "bind", "source": place, "options": ["rbind"]},
@@ -165,6 +166,7 @@ def test_the_root_keeps_the_flags_of_its_mount(oci, world, confined):
 
 
 @pytest.mark.vm
+@pytest.mark.vm_more
 def test_a_node_that_the_host_has_not_is_made(oci, world, confined):
     """Also where the host has another device of that name; owner and mode are those of the configuration."""
     taken = world.path("taken")

@@ -110,6 +110,7 @@ def test_stop_and_start_in_a_row(sk):
         assert group_of(sk.pid(name)) == scope_of(sk, name) + "/container"
 
 
+@pytest.mark.vm_more
 @systemd
 def test_without_the_bus_a_container_is_where_it_is_without_systemd(sk):
     shutil.which("unshare") or pytest.fail("unshare")

@@ -47,6 +47,7 @@ def test_a_busy_container_is_told_from_an_idle_one(sk):
     assert later["usage_ns"] > used and later["user_ns"] > later["kernel_ns"]
 
 
+@pytest.mark.vm_more
 @pytest.mark.vm
 def test_memory_is_told_by_kind(sk):
     name = sk.running("-m", "100m", "--tmpfs", "/data", command=HOLD)

@@ -120,6 +120,7 @@ def test_a_killed_keeper_comes_back_and_the_container_lives_on(sk, which):
     sk.ok("rm", "-f", name)
 
 
+@pytest.mark.vm_more
 def test_keepers_killed_in_turn_many_times(sk):
     name = sk.running("--restart", "always", command=["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"])
     pid = sk.pid(name)
@@ -276,6 +277,7 @@ def test_the_session_of_the_caller_may_end(sk, world):
     assert sk.state(name) == "running" and sk.ok("exec", name, "echo", "x") == "x"
 
 
+@pytest.mark.vm_more
 def test_restart_makes_a_new_incarnation(sk):
     name = sk.running("--writable")
     sk.ok("exec", name, "touch", "/mark")
@@ -357,6 +359,7 @@ def test_a_supervisor_has_a_filter_of_its_own_where_the_container_has_one(sk, op
     assert sk.ok("exec", name, "echo", "works") == "works"
 
 
+@pytest.mark.vm_more
 @pytest.mark.parametrize("options, reads_log", [([], False), (["--cap-add", "SYSLOG"], True), (["--security-opt", "seccomp=unconfined"], False),
                                                 (["--privileged"], True)])
 def test_what_a_container_may_call_does_not_depend_on_that_filter(sk, options, reads_log):

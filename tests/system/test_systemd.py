@@ -317,6 +317,7 @@ def test_slices(driver, oci, world):
     systemctl("stop", top + "-inner.slice", top + ".slice")
 
 
+@pytest.mark.vm_more
 def test_a_container_that_is_a_slice(driver, oci, world):
     unit = "skinktest%s.slice" % world.id
     name = driver.running(path="::" + unit, resources={"memory": {"limit": 64 * MIB}, "pids": {"limit": 9}})
@@ -429,6 +430,7 @@ def test_create_that_fails_leaves_nothing(driver, oci, world):
     assert units(world) == [] and listdir(world.oci_root) in ([], [".cache"])
 
 
+@pytest.mark.vm_more
 @pytest.mark.timeout(600)
 def test_the_same_name_at_once(driver, oci, world):
     """Twenty times; systemd may still be busy with the one before."""
@@ -440,6 +442,7 @@ def test_the_same_name_at_once(driver, oci, world):
         oci.ok("--systemd-cgroup", "run", "--bundle", quick.dir, other)
 
 
+@pytest.mark.vm_more
 def test_a_name_that_ended_by_itself_at_once(driver, oci):
     """Its scope may not have ended yet for systemd when the next one asks for the name."""
     b, name = driver.prepared()
@@ -451,6 +454,7 @@ def test_a_name_that_ended_by_itself_at_once(driver, oci):
         oci.ok("delete", name)
 
 
+@pytest.mark.vm_more
 def test_names_of_units(driver, oci, world):
     """The default one has the container's id in it, in which a + can be."""
     for hint in ("a+b", ".a", "a..b", "a_b"):

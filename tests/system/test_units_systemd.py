@@ -80,6 +80,7 @@ def test_a_container_as_a_unit_shows_what_a_person_can_read(sk, world, units):
     assert sk.state(name) == "exited" and systemctl("is-active", unit, status=3).strip() == "inactive"
 
 
+@pytest.mark.vm_more
 def test_a_unit_whose_program_fails_has_failed_and_one_without_a_container_says_so(sk, world, units):
     name = world.name()
     sk.ok("create", "--restart", "no", "--name", name, "busybox", "sh", "-c", "sleep 1; exit 7")

@@ -41,6 +41,7 @@ def test_a_commands_output_and_status_come_back_and_nothing_else(world):
     assert read_text(world.path("out/file")) == "result\n"
 
 
+@pytest.mark.full
 def test_a_machine_that_ends_by_itself_is_no_success(world):
     """A panic ends qemu with status 0."""
     done = subprocess.run([VM, "--build", BUILD, "sh", "-c", "echo before; sleep 3; echo c >/proc/sysrq-trigger; sleep 1000"],
