@@ -224,7 +224,7 @@ def changed():
     return set(out.split())
 
 
-def tidy_files(everything, most=6):
+def tidy_files(everything, most=4):
     """clang-tidy needs seconds for each file: those that changed, filled up by a sample that wanders from day to day."""
     with open(os.path.join(TOP, "build", "compile_commands.json")) as database:
         compiled = {os.path.relpath(os.path.join(unit["directory"], unit["file"]), TOP) for unit in json.load(database)}

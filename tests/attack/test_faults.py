@@ -374,7 +374,7 @@ LIMITED = [["ps"], ["images"], ["info"], ["inspect", "NAME"], ["logs", "NAME"], 
 def test_f16_few_descriptors(sk, world, args):
     path = mkimg.oci_archive(world.path("x.tar"), busybox_image("other", extra=lambda tar: tar.file("n", "n")))
     name = sk.running()
-    for limit in range(3, 65) if ALL else (3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 20, 25, 32, 64):
+    for limit in range(3, 65) if ALL else (3, 5, 6, 8, 10, 12, 17, 25):
         other = sk.running(command=["sleep", "1000"]) if "OTHER" in args else None
         words = [{"NAME": name, "OTHER": other, "FILE": path}.get(word, word) for word in args]
         result = sk(*words, before=["prlimit", "--nofile=%d:%d" % (limit, limit), "--"])

@@ -144,6 +144,7 @@ def test_a_journal_that_is_away_for_a_while(sk, journal):
     assert tail == sorted(set(tail)) and tail[-20:] == list(range(tail[-1] - 19, tail[-1] + 1))
 
 
+@pytest.mark.vm_more
 def test_killed_supervisors_lose_no_line_and_double_at_most_one_each(sk, journal):
     name = run(sk, journal, "i=0; while :; do i=$((i+1)); echo $i; sleep 0.005; done", restart="always")
     kills = 4

@@ -102,6 +102,7 @@ def test_a_scope_that_is_stopped_is_a_container_that_is_stopped(sk):
     assert group_of(sk.pid(name)).startswith("/skink.slice/")
 
 
+@pytest.mark.vm_more
 @systemd
 def test_stop_and_start_in_a_row(sk):
     name = sk.running()

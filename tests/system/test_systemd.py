@@ -203,6 +203,7 @@ def test_lifting_limits_by_update(driver, oci):
     assert set(shown(scope(name), "MemoryMax", "MemorySwapMax", "TasksMax", "CPUQuotaPerSecUSec").values()) == {"infinity"}
 
 
+@pytest.mark.vm_more
 def test_devices_stay_denied(driver, oci):
     disk = read_text("/sys/class/block/vda/dev").strip()
     use = "busybox mknod /dev/disk b %s; head -c1 /dev/disk >/dev/null && echo opened" % disk.replace(":", " ")
@@ -393,6 +394,7 @@ def test_annotations(driver, oci, world):
         oci.fails("state", bad)
 
 
+@pytest.mark.vm_more
 def test_what_ran_out_of_memory_is_forgotten(driver, oci, world):
     name = driver.running(["sh", "-c", "x=$(head -c 100000000 /dev/zero | tr '\\0' x); echo $x"],
                           resources={"memory": {"limit": 16 * MIB, "swap": 16 * MIB}})
@@ -502,6 +504,7 @@ def test_a_process_in_another_pid_namespace(driver, oci, world):
     assert units(world) == []
 
 
+@pytest.mark.vm_more
 @pytest.mark.timeout(900)
 def test_killed_create(driver, oci, world):
     """F01 with the real systemd, at some points; delete is enough afterwards."""
