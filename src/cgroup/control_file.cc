@@ -37,6 +37,12 @@ int read_control(int dir_fd, const char* name, std::string& text) {
   }
 }
 
+std::string text_of(int dir_fd, const char* name) {
+  std::string text;
+  if (read_control(dir_fd, name, text) != 0) text.clear();
+  return text;
+}
+
 std::optional<std::uint64_t> read_number(int dir_fd, const char* name) {
   std::string text;
   if (read_control(dir_fd, name, text) != 0) return std::nullopt;

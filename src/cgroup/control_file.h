@@ -13,6 +13,8 @@ namespace skink::cgroup {
 [[nodiscard]] int write_control(int dir_fd, const char* name, std::string_view value);
 /// The whole file into `text` (replaced). 0, or the kernel's error number.
 [[nodiscard]] int read_control(int dir_fd, const char* name, std::string& text);
+/// The whole file; empty where it cannot be read.
+[[nodiscard]] std::string text_of(int dir_fd, const char* name);
 /// The number that the file holds; nothing when there is no such file, or something else in it ("max").
 [[nodiscard]] std::optional<std::uint64_t> read_number(int dir_fd, const char* name);
 /// True when the group has the file.

@@ -8,7 +8,7 @@
 namespace skink::cgroup {
 namespace {
 
-constexpr std::string_view kJson = "linux.resources.blockIO.";
+constexpr std::string_view kBlockIo = "linux.resources.blockIO.";
 
 // Weights belong to an I/O scheduler: BFQ has files of its own, others (CFQ once, io.cost now) the plain ones.
 std::string weight_file(const Target& target, bool leaf, bool device) {
@@ -37,11 +37,11 @@ Result<std::string> device_of(std::int64_t major, std::int64_t minor, const std:
 }
 
 Result<void> weights(const Target& target, const oci::BlockIoLimits& io) {
-  if (io.weight) TRY(put_weight(target, str(kJson, "weight"), {}, false, *io.weight));
-  if (io.leaf_weight) TRY(put_weight(target, str(kJson, "leafWeight"), {}, true, *io.leaf_weight));
+  if (io.weight) TRY(put_weight(target, str(kBlockIo, "weight"), {}, false, *io.weight));
+  if (io.leaf_weight) TRY(put_weight(target, str(kBlockIo, "leafWeight"), {}, true, *io.leaf_weight));
   for (std::size_t i = 0; i < io.weight_devices.size(); ++i) {
     const oci::WeightDevice& one = io.weight_devices[i];
-    const std::string json = str(kJson, "weightDevice[", i, "]");
+    const std::string json = str(kBlockIo, "weightDevice[", i, "]");
     const std::string device = TRY(device_of(one.major, one.minor, json));
     if (one.weight) TRY(put_weight(target, json + ".weight", device, false, *one.weight));
     if (one.leaf_weight) TRY(put_weight(target, json + ".leafWeight", device, true, *one.leaf_weight));
@@ -59,7 +59,7 @@ struct Throttle {
 Result<void> throttle(const Target& target, const Throttle& kind) {
   for (std::size_t i = 0; i < kind.devices.size(); ++i) {
     const oci::ThrottleDevice& one = kind.devices[i];
-    const std::string json = str(kJson, kind.member, "[", i, "]");
+    const std::string json = str(kBlockIo, kind.member, "[", i, "]");
     const std::string device = TRY(device_of(one.major, one.minor, json));
     if (!target.unified()) {
       TRY(put(target, {json, kind.v1_file, str(device, " ", one.rate)}));
@@ -87,7 +87,7 @@ const char* first_member(const oci::BlockIoLimits& io) {
 Result<void> apply_block_io(const Targets& targets, const oci::BlockIoLimits& io) {
   const char* const member = first_member(io);
   if (member == nullptr) return {};
-  const Target target = TRY(targets.need_either(str(kJson, member), "blkio", "io"));
+  const Target target = TRY(targets.need_either(str(kBlockIo, member), "blkio", "io"));
   TRY(weights(target, io));
   TRY(throttle(target, {"throttleReadBpsDevice", "blkio.throttle.read_bps_device", "rbps", io.read_bps}));
   TRY(throttle(target, {"throttleWriteBpsDevice", "blkio.throttle.write_bps_device", "wbps", io.write_bps}));

@@ -16,7 +16,7 @@
 namespace skink::cgroup {
 namespace {
 
-constexpr std::string_view kJson = "linux.intelRdt";
+constexpr std::string_view kIntelRdt = "linux.intelRdt";
 
 // The kernel says in words why the last write or mkdir failed.
 Error explained(int root_fd, Error error) {
@@ -66,12 +66,12 @@ Result<void> compare(int class_fd, const oci::IntelRdt& rdt, const std::string& 
   std::string now;
   if (!rdt.l3_cache_schema && !rdt.mem_bw_schema) return {};
   if (const int err = read_control(class_fd, "schemata", now); err != 0)
-    return Error::from_errno(err, kJson, ": read schemata of ", printable(name));
+    return Error::from_errno(err, kIntelRdt, ": read schemata of ", printable(name));
   const std::pair<const char*, const std::optional<std::string>*> lines[] = {{"l3CacheSchema", &rdt.l3_cache_schema},
                                                                              {"memBwSchema", &rdt.mem_bw_schema}};
   for (const auto& [member, line] : lines)
     if (*line && !schema_holds(**line, now))
-      return Error::make(Code::invalid_config, kJson, ".", member, ": ", quoted(**line), " is not what the class ",
+      return Error::make(Code::invalid_config, kIntelRdt, ".", member, ": ", quoted(**line), " is not what the class ",
                          quoted(name), " has already: ", quoted(chomp(now)));
   return {};
 }
@@ -85,18 +85,18 @@ Result<void> write_schemata(int root_fd, int class_fd, const oci::IntelRdt& rdt,
   if (text.empty()) return {};
   const int err = write_control(class_fd, "schemata", text);
   if (err == 0) return {};
-  return explained(root_fd,
-                   Error::from_errno(err, kJson, ": write ", quoted(chomp(text)), " to schemata of ", printable(name)));
+  return explained(
+      root_fd, Error::from_errno(err, kIntelRdt, ": write ", quoted(chomp(text)), " to schemata of ", printable(name)));
 }
 
 Result<UniqueFd> open_monitors(int class_fd, const std::string& name) {
-  return TRY_CTX(open_below(class_fd, "mon_groups"), kJson, ".enableMonitoring: class ", printable(name));
+  return TRY_CTX(open_below(class_fd, "mon_groups"), kIntelRdt, ".enableMonitoring: class ", printable(name));
 }
 
 Result<void> write_task(int root_fd, int dir_fd, pid_t pid, const std::string& name) {
   const int err = write_control(dir_fd, "tasks", str(pid));
   if (err == 0) return {};
-  return explained(root_fd, Error::from_errno(err, kJson, ": move process ", pid, " into ", printable(name)));
+  return explained(root_fd, Error::from_errno(err, kIntelRdt, ": move process ", pid, " into ", printable(name)));
 }
 
 }  // namespace
@@ -124,9 +124,9 @@ Result<UniqueFd> open_resctrl() {
     if (line.find(" - resctrl ") == std::string_view::npos) continue;
     const auto fields = split(line, ' ');
     const std::string point(fields[4]);
-    return TRY_CTX(sys::open_at(AT_FDCWD, point.c_str(), O_PATH | O_DIRECTORY), kJson);
+    return TRY_CTX(sys::open_at(AT_FDCWD, point.c_str(), O_PATH | O_DIRECTORY), kIntelRdt);
   }
-  return Error::make(Code::unsupported, kJson,
+  return Error::make(Code::unsupported, kIntelRdt,
                      ": no resctrl file system is mounted; mount one with: mount -t resctrl resctrl /sys/fs/resctrl");
 }
 
@@ -135,9 +135,9 @@ Result<ResctrlGroup> Resctrl::plan(const oci::IntelRdt& rdt, const std::string& 
   group.name = rdt.clos_id.empty() ? id : rdt.clos_id;
   if (rdt.enable_monitoring) group.monitor = id;
   const auto there = open_class(root_fd, group.name);
-  if (!there && there.error().errnum() != ENOENT) return Error(there.error()).context(kJson, ".closID");
+  if (!there && there.error().errnum() != ENOENT) return Error(there.error()).context(kIntelRdt, ".closID");
   if (!there && !rdt.clos_id.empty() && !has_values(rdt))
-    return Error::make(Code::invalid_config, kJson, ".closID: there is no class of service ", quoted(group.name),
+    return Error::make(Code::invalid_config, kIntelRdt, ".closID: there is no class of service ", quoted(group.name),
                        "; make it first, or give schemata");
   if (there && !rdt.clos_id.empty()) TRY(compare(there->get(), rdt, group.name));
   group.made_by_us = !there && rdt.clos_id.empty();
@@ -148,30 +148,30 @@ Result<void> Resctrl::make(const ResctrlGroup& group, const oci::IntelRdt& rdt) 
   auto dir = open_class(root_fd, group.name);
   if (!dir) {
     if (make_directory(root_fd, group.name.c_str(), 0755) != 0)
-      return explained(root_fd, Error::from_errno(errno, kJson, ": make class of service ", printable(group.name)));
+      return explained(root_fd, Error::from_errno(errno, kIntelRdt, ": make class of service ", printable(group.name)));
     dir = open_class(root_fd, group.name);
-    if (!dir) return Error(dir.error()).context(kJson);
+    if (!dir) return Error(dir.error()).context(kIntelRdt);
   }
   TRY(write_schemata(root_fd, dir->get(), rdt, group.name));
   if (group.monitor.empty()) return {};
   const UniqueFd monitors = TRY(open_monitors(dir->get(), group.name));
   if (make_directory(monitors.get(), group.monitor.c_str(), 0755) != 0 && errno != EEXIST)
-    return explained(root_fd, Error::from_errno(errno, kJson, ".enableMonitoring: make monitoring group ",
+    return explained(root_fd, Error::from_errno(errno, kIntelRdt, ".enableMonitoring: make monitoring group ",
                                                 printable(group.monitor)));
   return {};
 }
 
 Result<void> Resctrl::change(const ResctrlGroup& group, const oci::IntelRdt& rdt) const {
-  const UniqueFd dir = TRY_CTX(open_class(root_fd, group.name), kJson);
+  const UniqueFd dir = TRY_CTX(open_class(root_fd, group.name), kIntelRdt);
   return write_schemata(root_fd, dir.get(), rdt, group.name);
 }
 
 Result<void> Resctrl::add(const ResctrlGroup& group, pid_t pid) const {
-  const UniqueFd dir = TRY_CTX(open_class(root_fd, group.name), kJson);
+  const UniqueFd dir = TRY_CTX(open_class(root_fd, group.name), kIntelRdt);
   TRY(write_task(root_fd, dir.get(), pid, group.name));
   if (group.monitor.empty()) return {};
   const UniqueFd monitors = TRY(open_monitors(dir.get(), group.name));
-  const UniqueFd monitor = TRY_CTX(open_below(monitors.get(), group.monitor), kJson, ".enableMonitoring");
+  const UniqueFd monitor = TRY_CTX(open_below(monitors.get(), group.monitor), kIntelRdt, ".enableMonitoring");
   return write_task(root_fd, monitor.get(), pid, group.monitor);
 }
 
@@ -179,7 +179,7 @@ Result<void> Resctrl::remove(const ResctrlGroup& group) const {
   // The monitoring groups of a class go with it.
   if (group.made_by_us) {
     const int err = remove_group(root_fd, group.name.c_str());
-    if (err != 0) return Error::from_errno(err, kJson, ": remove class of service ", printable(group.name));
+    if (err != 0) return Error::from_errno(err, kIntelRdt, ": remove class of service ", printable(group.name));
     return {};
   }
   if (group.monitor.empty()) return {};
@@ -188,7 +188,7 @@ Result<void> Resctrl::remove(const ResctrlGroup& group) const {
   const auto monitors = open_below(dir->get(), "mon_groups");
   if (!monitors) return {};
   const int err = remove_group(monitors->get(), group.monitor.c_str());
-  if (err != 0) return Error::from_errno(err, kJson, ": remove monitoring group ", printable(group.monitor));
+  if (err != 0) return Error::from_errno(err, kIntelRdt, ": remove monitoring group ", printable(group.monitor));
   return {};
 }
 

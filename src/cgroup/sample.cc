@@ -12,12 +12,6 @@ namespace {
 
 constexpr std::uint64_t kMicro = 1000;  // nanoseconds
 
-std::string text_of(int dir_fd, const char* name) {
-  std::string text;
-  if (read_control(dir_fd, name, text) != 0) text.clear();
-  return text;
-}
-
 Known times(Known value, std::uint64_t factor) { return value ? Known(*value * factor) : std::nullopt; }
 
 Known keyed_number(std::string_view text, std::string_view key) { return number_in(keyed(text, key)); }

@@ -16,15 +16,15 @@
 namespace skink::cgroup {
 namespace {
 
-constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();  // "infinity"
-constexpr std::uint64_t kSecond = 1'000'000;                                   // microseconds
+constexpr std::uint64_t kInfinity = std::numeric_limits<std::uint64_t>::max();  // "infinity"
+constexpr std::uint64_t kSecond = 1'000'000;                                    // microseconds
 constexpr std::uint64_t kUsualPeriod = 100'000;
 
 using Properties = std::vector<Property>;
 
 bool given(const auto& value) { return value && *value != 0; }
 
-bus::Value limit(std::int64_t value) { return bus::u64(value < 0 ? kNoLimit : static_cast<std::uint64_t>(value)); }
+bus::Value limit(std::int64_t value) { return bus::u64(value < 0 ? kInfinity : static_cast<std::uint64_t>(value)); }
 
 // "0-2,5" as a bitmap, lowest byte first.
 std::optional<std::vector<std::uint8_t>> bitmap(std::string_view list) {
@@ -55,10 +55,10 @@ Result<void> add_set(Properties& out, const char* name, std::string_view list, s
 // systemd keeps whole hundredths of a processor: rounded up, so that it never gives less than what the group gets from
 // us. Computed in two steps, since the product of both may not fit.
 bus::Value quota_per_second(std::int64_t quota, std::uint64_t period) {
-  if (quota < 0) return bus::u64(kNoLimit);
+  if (quota < 0) return bus::u64(kInfinity);
   const auto time = static_cast<std::uint64_t>(quota);
   // More processors than there can be: the kernel refuses that for the group, and says so better.
-  if (time / period >= kNoLimit / kSecond) return bus::u64(kNoLimit);
+  if (time / period >= kInfinity / kSecond) return bus::u64(kInfinity);
   const std::uint64_t whole = time / period * kSecond, part = time % period * kSecond / period;
   constexpr std::uint64_t kHundredth = kSecond / 100;
   return bus::u64((whole + part + kHundredth - 1) / kHundredth * kHundredth);
@@ -91,7 +91,7 @@ Result<void> add_memory(Properties& out, const oci::MemoryLimits& memory, bool v
     out.emplace_back("MemoryLow",
                      bus::u64(*memory.reservation < 0 ? 0 : static_cast<std::uint64_t>(*memory.reservation)));
   const bool lift = given(memory.limit) && *memory.limit < 0 && !given(memory.swap);
-  if (lift) out.emplace_back("MemorySwapMax", bus::u64(kNoLimit));
+  if (lift) out.emplace_back("MemorySwapMax", bus::u64(kInfinity));
   if (!given(memory.swap)) return {};
   const std::int64_t beside = given(memory.limit) ? *memory.limit : now.memory_limit.value_or(0);
   out.emplace_back("MemorySwapMax", limit(TRY_CTX(swap_max(*memory.swap, beside), "linux.resources.memory.swap")));
@@ -100,7 +100,7 @@ Result<void> add_memory(Properties& out, const oci::MemoryLimits& memory, bool v
 
 // "max" or a number.
 std::optional<bus::Value> limit_of(std::string_view text) {
-  if (text == "max") return bus::u64(kNoLimit);
+  if (text == "max") return bus::u64(kInfinity);
   const auto number = parse_int<std::uint64_t>(text);
   return number ? std::optional(bus::u64(*number)) : std::nullopt;
 }
@@ -246,7 +246,7 @@ Result<bus::Value> in_microseconds(const bus::Value& value) {
   if (value.type == "d" && !negative && value.real < 1e12)
     return bus::u64(static_cast<std::uint64_t>(value.real * static_cast<double>(kSecond)));
   if (value.type.size() == 1 && kIntegers.find(value.type[0]) != std::string_view::npos && !negative &&
-      value.number <= kNoLimit / kSecond)
+      value.number <= kInfinity / kSecond)
     return bus::u64(value.number * kSecond);
   return Error::make(Code::invalid_config, "not a number of seconds");
 }

@@ -16,12 +16,6 @@ namespace {
 
 constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
 
-std::string text_of(int dir_fd, const char* name) {
-  std::string text;
-  if (read_control(dir_fd, name, text) != 0) text.clear();
-  return text;
-}
-
 std::uint64_t value_of(int dir_fd, const char* name) { return read_number(dir_fd, name).value_or(0); }
 
 // A v2 limit: a number, or "max".
@@ -193,15 +187,15 @@ void memory_v2(int fd, MemoryUsage& memory) {
 }
 
 void cpu_v2(int fd, CpuUsage& cpu) {
-  constexpr std::uint64_t kMicro = 1000;
+  constexpr std::uint64_t kNsEach = 1000;
   const std::string text = text_of(fd, "cpu.stat");
   // A group without the cpu controller has the times all the same.
   if (cpu.total == 0) {
-    cpu.total = number_in(keyed(text, "usage_usec")).value_or(0) * kMicro;
-    cpu.user = number_in(keyed(text, "user_usec")).value_or(0) * kMicro;
-    cpu.kernel = number_in(keyed(text, "system_usec")).value_or(0) * kMicro;
+    cpu.total = number_in(keyed(text, "usage_usec")).value_or(0) * kNsEach;
+    cpu.user = number_in(keyed(text, "user_usec")).value_or(0) * kNsEach;
+    cpu.kernel = number_in(keyed(text, "system_usec")).value_or(0) * kNsEach;
   }
-  throttling(text, "throttled_usec", kMicro, cpu);
+  throttling(text, "throttled_usec", kNsEach, cpu);
   cpu.pressure = pressure_of(fd, "cpu.pressure");
 }
 

@@ -9,12 +9,12 @@ namespace skink::cli {
 
 namespace {
 
-constexpr std::array<std::pair<std::string_view, Filter::Key>, 6> kKeys{{{"name", Filter::Key::name},
-                                                                         {"status", Filter::Key::status},
-                                                                         {"label", Filter::Key::label},
-                                                                         {"ancestor", Filter::Key::ancestor},
-                                                                         {"id", Filter::Key::id},
-                                                                         {"exited", Filter::Key::exited}}};
+constexpr std::array<std::pair<std::string_view, Filter::Key>, 6> kFilterKeys{{{"name", Filter::Key::name},
+                                                                               {"status", Filter::Key::status},
+                                                                               {"label", Filter::Key::label},
+                                                                               {"ancestor", Filter::Key::ancestor},
+                                                                               {"id", Filter::Key::id},
+                                                                               {"exited", Filter::Key::exited}}};
 
 // A part of the name; ^ and $ tie it to the ends, as scripts written for docker do ("^/?web$").
 bool name_fits(std::string_view name, std::string_view pattern) {
@@ -61,7 +61,7 @@ bool one_fits(const ContainerInfo& container, const Filter& filter,
 Result<Filter> parse_filter(std::string_view text) {
   const auto pair = split_once(text, '=');
   if (!pair) return Error::make(Code::invalid_config, quoted(text), " is not KEY=VALUE");
-  for (const auto& [word, key] : kKeys) {
+  for (const auto& [word, key] : kFilterKeys) {
     if (pair->first != word) continue;
     constexpr std::array<std::string_view, 7> kStates{"created", "running", "paused", "restarting",
                                                       "exited",  "unknown", "corrupt"};
@@ -80,7 +80,7 @@ Result<Filter> parse_filter(std::string_view text) {
 
 bool fits(const ContainerInfo& container, const std::vector<Filter>& filters,
           const std::function<std::string(const std::string&)>& image_id_of) {
-  for (const auto& [word, key] : kKeys) {
+  for (const auto& [word, key] : kFilterKeys) {
     bool asked = false;
     bool any = false;
     bool all = true;

@@ -93,8 +93,6 @@ int run_images(Context& context, Arguments args) {
 
 // ---- tag ----
 
-struct NoOptions {};
-
 int run_tag(Context& context, Arguments args) {
   NoOptions none;
   std::vector<std::string> names;

@@ -4,11 +4,6 @@
 #include "cli/oci_verbs.h"
 
 namespace skink::cli {
-namespace {
-
-struct NoOptions {};
-
-}  // namespace
 
 VerbLine print_help(const char* usage, const std::vector<OptionWords>& words) {
   constexpr std::size_t kColumn = 32;

@@ -31,7 +31,7 @@ constexpr Option<EventOptions> kEventOptions[] = {
     {{"interval", 0, "TIME", "how often to tell what it uses (default 5s)"}, set_interval},
 };
 
-Result<void> print(const std::string& line) { return sys::write_all(1, line, "standard output"); }
+Result<void> print_line(const std::string& line) { return sys::write_all(1, line, "standard output"); }
 
 std::string event_line(const std::string& id, const cgroup::Happening& happening) {
   // An id needs no escaping.
@@ -51,11 +51,11 @@ class EventLoop {
 
   Result<void> run() {
     for (;;) {
-      TRY(print(stats_event(record_.id, TRY(cgroup::usage_of(*record_.cgroup)))));
+      TRY(print_line(stats_event(record_.id, TRY(cgroup::usage_of(*record_.cgroup)))));
       const std::int64_t next = fs::monotonic_ns() + interval_ns_;
       while (fs::monotonic_ns() < next) {
         TRY(wait(next - fs::monotonic_ns()));
-        for (const auto& happening : watch_.take(polled_)) TRY(print(event_line(record_.id, happening)));
+        for (const auto& happening : watch_.take(polled_)) TRY(print_line(event_line(record_.id, happening)));
         // Order: a process that died for want of memory has told so before.
         if (polled_.back().revents != 0) return {};
       }
@@ -91,7 +91,7 @@ Result<int> oci_events(const OciGlobals& globals, Arguments args) {
     return Error::make(Code::unsupported, "container ", quoted(record.id),
                        " was made without control groups, which count what it uses");
   if (options.stats) {
-    TRY(print(stats_event(record.id, TRY(cgroup::usage_of(*record.cgroup)))));
+    TRY(print_line(stats_event(record.id, TRY(cgroup::usage_of(*record.cgroup)))));
     return 0;
   }
   const auto group = TRY(cgroup::Group::open(*record.cgroup));

@@ -21,7 +21,7 @@
 namespace skink::cli {
 namespace {
 
-Result<UniqueFd> connect_to(const std::string& path) {
+Result<UniqueFd> connect_console(const std::string& path) {
   UniqueFd socket_fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket_fd) return Error::from_errno(errno, "socket");
   sockaddr_un address{};
@@ -35,7 +35,7 @@ Result<UniqueFd> connect_to(const std::string& path) {
 
 // Some data and one descriptor, then closed: callers accept only after we have ended, so no answer is waited for.
 Result<void> send_descriptor(const std::string& path, int fd, std::string data) {
-  const UniqueFd socket_fd = TRY(connect_to(path));
+  const UniqueFd socket_fd = TRY(connect_console(path));
   iovec vec{data.data(), data.size()};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr header{};

@@ -137,7 +137,7 @@ Result<int> oci_state(const OciGlobals& globals, Arguments args) {
 
 namespace {
 
-constexpr std::chrono::milliseconds kKillDeadline{10'000};
+constexpr std::chrono::milliseconds kEndDeadline{10'000};
 
 struct KillOptions {
   bool all = false;
@@ -162,7 +162,7 @@ Result<std::size_t> signal_group(const state::Record& record, int signal) {
   auto group = TRY(cgroup::Group::open(*record.cgroup));
   const auto pids = TRY(group.processes());
   if (signal == SIGKILL) {
-    TRY(group.kill_all(kKillDeadline));
+    TRY(group.kill_all(kEndDeadline));
     return pids.size();
   }
   for (const pid_t pid : pids) {

@@ -12,7 +12,7 @@
 namespace skink::cli {
 namespace {
 
-constexpr std::chrono::milliseconds kKillDeadline{10'000};
+constexpr std::chrono::milliseconds kUnitDeadline{10'000};
 
 bool wants_idle(const oci::Resources& resources) {
   return (resources.cpu && resources.cpu->idle.value_or(0) == 1) || resources.unified.contains("cpu.idle");
@@ -116,7 +116,7 @@ Result<void> end_unrecorded_unit(const state::Container& container) {
 }
 
 Result<void> end_unit(const state::Record& record) {
-  if (auto group = cgroup::Group::open(*record.cgroup)) TRY(group->kill_all(kKillDeadline));
+  if (auto group = cgroup::Group::open(*record.cgroup)) TRY(group->kill_all(kUnitDeadline));
   // A scope ends with its group, and its name is free for somebody else's then. Without a record of it there is only
   // the name.
   const bool is_over =
@@ -125,7 +125,7 @@ Result<void> end_unit(const state::Record& record) {
   // A scope without processes ends by itself, as soon as there is a systemd that sees it: that it cannot be asked now
   // does not keep the container. A slice would stay, unless it is gone with systemd.
   if (!stopped && record.unit->is_slice() && stopped.error().code() != Code::unsupported) return stopped;
-  TRY(cgroup::Group::remove(*record.cgroup, kKillDeadline));
+  TRY(cgroup::Group::remove(*record.cgroup, kUnitDeadline));
   cgroup::drop_empty_slices(*record.cgroup);
   return {};
 }

@@ -43,6 +43,9 @@ struct Match {
   std::string_view value;
 };
 
+/// What a verb reads that takes no option.
+struct NoOptions {};
+
 struct CommandLine {
   std::vector<Match> matches;  ///< in the order given
   std::vector<std::string> operands;

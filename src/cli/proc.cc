@@ -21,7 +21,7 @@ constexpr std::size_t kMostWords = 1024;
 constexpr std::size_t kMostFacts = 16U << 10;
 
 // The words of a line, however many blanks are between them.
-std::vector<std::string_view> words_of(std::string_view line) {
+std::vector<std::string_view> fields_of(std::string_view line) {
   std::vector<std::string_view> words;
   for (const std::string_view word : split(line, ' '))
     if (!word.empty()) words.push_back(word);
@@ -72,7 +72,7 @@ std::vector<Interface> parse_interfaces(std::string_view text) {
   for (const std::string_view line : split(text, '\n')) {
     const auto pair = split_once(line, ':');
     if (!pair) continue;  // the heading
-    const auto words = words_of(pair->second);
+    const auto words = fields_of(pair->second);
     Interface one;
     if (words.size() < kColumns || !parse_counts(words, 0, one.received) || !parse_counts(words, kFirstSent, one.sent))
       continue;
@@ -88,7 +88,7 @@ bool parse_stat(std::string_view text, Process& process) {
   const auto name = text.find('('), end = text.rfind(')');
   if (name == std::string_view::npos || end == std::string_view::npos || end < name) return false;
   process.comm = std::string(text.substr(name + 1, end - name - 1));
-  const auto fields = words_of(text.substr(end + 1));
+  const auto fields = fields_of(text.substr(end + 1));
   constexpr std::size_t kFirst = 3, kLast = 24;  // as the manual numbers them
   if (fields.size() <= kLast - kFirst) return false;
   const auto number = [&](std::size_t field) { return parse_int<std::int64_t>(fields[field - kFirst]).value_or(0); };

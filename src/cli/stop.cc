@@ -115,8 +115,6 @@ int run_kill(Context& context, Arguments args) {
 
 // ---- pause and unpause ----
 
-struct NoOptions {};
-
 int act_plainly(Context& context, Arguments args, Result<void> (Engine::*act)(const std::string&)) {
   NoOptions none;
   std::vector<std::string> names;

@@ -19,7 +19,7 @@ std::string unescaped(std::string_view text) {
   return out;
 }
 
-std::string_view trimmed(std::string_view text) {
+std::string_view without_blanks(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
   while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
   return text;
@@ -49,7 +49,7 @@ bool parse_path(std::string_view text, std::vector<std::string>& path) {
 bool parse_index(std::string_view text, std::vector<std::string>& path) {
   const auto blank = text.find(' ');
   if (blank == std::string_view::npos || !parse_path(text.substr(0, blank), path)) return false;
-  const std::string_view key = trimmed(text.substr(blank));
+  const std::string_view key = without_blanks(text.substr(blank));
   if (key.size() < 2 || key.front() != '"' || key.back() != '"') return false;
   path.emplace_back(key.substr(1, key.size() - 2));
   return true;
@@ -74,14 +74,15 @@ std::string plain(const oci::Json& value) {
 
 Result<Template::Piece> Template::parse_action(std::string_view action) {
   Piece piece;
-  std::string_view text = trimmed(action);
+  std::string_view text = without_blanks(action);
   piece.kind = Piece::Kind::field;
   if (text.starts_with("json ")) {
     piece.kind = Piece::Kind::json;
-    text = trimmed(text.substr(5));
+    text = without_blanks(text.substr(5));
   }
   piece.is_index = text.starts_with("index ");
-  const bool good = piece.is_index ? parse_index(trimmed(text.substr(6)), piece.path) : parse_path(text, piece.path);
+  const bool good =
+      piece.is_index ? parse_index(without_blanks(text.substr(6)), piece.path) : parse_path(text, piece.path);
   if (!good)
     return Error::make(
         Code::invalid_config, skink::quoted(str("{{", action, "}}")),

@@ -6,8 +6,6 @@ namespace skink::cli {
 
 namespace {
 
-struct NoOptions {};
-
 int run(Context& context, Arguments args) {
   NoOptions none;
   std::vector<std::string> names;

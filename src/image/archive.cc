@@ -14,7 +14,7 @@
 namespace skink::image {
 namespace {
 
-constexpr int kLinksMost = 8;
+constexpr int kIndexLinksMost = 8;
 
 // A name that leads to a pipe waits for its writer, as everybody's programs do.
 Result<UniqueFd> open_input(const std::string& file) {
@@ -46,7 +46,7 @@ bool Archive::contains(const std::string& name) const {
 
 Result<const ArchiveMember*> Archive::find(std::string_view name) const {
   std::string at = TRY(normalise_path(name));
-  for (int links = 0; links <= kLinksMost; ++links) {
+  for (int links = 0; links <= kIndexLinksMost; ++links) {
     const auto member = members_.find(at);
     if (member == members_.end()) return Error::make(Code::corrupt, "the archive has no member ", skink::quoted(at));
     if (member->second.kind == ArchiveMember::Kind::file) return &member->second;

@@ -47,7 +47,7 @@ Result<oci::Compression> peek(int file_fd) {
   return detect_compression({start, static_cast<std::size_t>(got)});
 }
 
-Result<std::uint64_t> free_space(int spool_fd) {
+Result<std::uint64_t> spool_space(int spool_fd) {
   struct statvfs space {};
   if (::fstatvfs(spool_fd, &space) != 0) return Error::from_errno(errno, "statvfs");
   return static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize / 20 * 19;
@@ -159,7 +159,7 @@ Result<IndexedArchive> index_archive(UniqueFd input, int spool_fd) {
   std::uint64_t most = 0;
   if (is_stream || TRY(peek(input.get())) != oci::Compression::none) {
     spool_file = TRY(sys::open_at(spool_fd, ".", O_RDWR | O_TMPFILE, 0600));
-    most = TRY(free_space(spool_fd));
+    most = TRY(spool_space(spool_fd));
   }
   WorkerTerms terms{.name = "archive reader", .keep = {input.get()}, .limits = {}, .answer_most = kDescriptionMost * 2};
   if (spool_file) terms.keep.push_back(spool_file.get());

@@ -26,7 +26,7 @@ namespace {
 // Below the floor nobody minds.
 constexpr std::uint64_t kBombFloor = 512U << 20;
 constexpr std::uint64_t kBombRatio = 500;
-constexpr std::size_t kPiece = 256U << 10;
+constexpr std::size_t kPipePiece = 256U << 10;
 constexpr int kPipe = 1 << 20;
 
 ConfineLimits limits_of(const ImportRequest& request) {
@@ -37,7 +37,7 @@ ConfineLimits limits_of(const ImportRequest& request) {
 // Tar headers of 512 bytes out of larger pieces.
 class BufferedSource final : public ByteSource {
  public:
-  explicit BufferedSource(ByteSource& inner) : inner_(inner), buffer_(kPiece) {}
+  explicit BufferedSource(ByteSource& inner) : inner_(inner), buffer_(kPipePiece) {}
   Result<std::size_t> read(char* into, std::size_t most) override {
     if (next_ == filled_) {
       if (most >= buffer_.size()) return inner_.read(into, most);
@@ -73,7 +73,7 @@ Result<std::string> inflate(const ImportRequest& request, int out_fd) {
   const auto inflater =
       TRY(request.compression ? make_inflater(*request.compression, packed) : detect_and_inflate(packed));
   const auto check = bomb_check([&packed] { return packed.count(); }, request.budget);
-  std::vector<char> piece(kPiece);
+  std::vector<char> piece(kPipePiece);
   std::uint64_t count = 0;
   while (const std::size_t got = TRY(inflater->read(piece.data(), piece.size()))) {
     TRY(check(count += got));
@@ -102,7 +102,7 @@ Result<UnpackNotes> write_layer(ByteSource& tar, const ImportRequest& request) {
   ByteSource& source = recording ? *recording : tar;
   const UnpackNotes notes = TRY(unpack_layer(source, *writer, UnpackLimits{}, recording ? &*recording : nullptr));
   // What follows the end of the archive counts for the digest.
-  std::vector<char> rest(kPiece);
+  std::vector<char> rest(kPipePiece);
   while (TRY(source.read(rest.data(), rest.size())) > 0) continue;
   TRY(writer->finish());
   if (recipe) TRY(recipe->finish());
@@ -136,7 +136,7 @@ class Relay {
   std::optional<HashingSource> packed_;
   Sha256 hash_;
   std::uint64_t count_ = 0;
-  std::vector<char> piece_ = std::vector<char>(kPiece);
+  std::vector<char> piece_ = std::vector<char>(kPipePiece);
 };
 
 // Until the inflater or the builder ends.

@@ -36,8 +36,8 @@ using erofs::XattrHeader;
 
 // More than the importer takes entries of a tar, with the directories that they imply.
 constexpr std::uint64_t kInodesMost = 3'000'000;
-constexpr std::size_t kLinkMost = 4096;
-constexpr std::size_t kNameMost = 255;
+constexpr std::size_t kTargetMost = 4096;
+constexpr std::size_t kEntryNameMost = 255;
 
 Error wrong(std::string_view what) {
   return Error::make(Code::internal, "the layer's file is none that skink writes: ", what);
@@ -214,7 +214,7 @@ Result<Inode> LayerWalk::check_inode(std::uint64_t nid) {
       std::any_of(std::begin(inode.rest), std::end(inode.rest), [](auto byte) { return byte != 0; }))
     return wrong(nid, "its fields");
   const bool has_data = type == FileType::regular || type == FileType::directory || type == FileType::symlink;
-  if (type == FileType::symlink && (inode.size == 0 || inode.size >= kLinkMost)) return wrong(nid, "its target");
+  if (type == FileType::symlink && (inode.size == 0 || inode.size >= kTargetMost)) return wrong(nid, "its target");
   if (type == FileType::directory && inode.size == 0) return wrong(nid, "a directory without entries");
   // Of devices there are only overlayfs' whiteouts, 0:0 (A62).
   if (!has_data && (inode.size != 0 || inode.start != 0 || inode.format != erofs::format_of(Layout::plain)))
@@ -234,7 +234,7 @@ Result<void> LayerWalk::note_entry(std::uint64_t directory, std::string_view nam
     if (entry.nid != wanted || type != FileType::directory) return wrong(directory, "its own entries");
     return {};
   }
-  if (name.empty() || name.size() > kNameMost || name.find('/') != name.npos || name.find('\0') != name.npos)
+  if (name.empty() || name.size() > kEntryNameMost || name.find('/') != name.npos || name.find('\0') != name.npos)
     return wrong(directory, "a name");
   const auto [there, is_new] = seen_.try_emplace(entry.nid);
   Seen& seen = there->second;

@@ -27,7 +27,7 @@ namespace {
 constexpr const char* kDirectory = "layers";
 constexpr const char* kPin = "pin";
 constexpr std::int64_t kErofsMagic = 0xE0F5E1E2;
-constexpr int kTries = 8;
+constexpr int kRounds = 8;
 
 // The namespace that is pinned in RUN/layers; empty when none is.
 Result<UniqueFd> open_pin(int run_fd) {
@@ -235,7 +235,7 @@ Result<UniqueFd> LayerSpace::attach(const Owner& store, const std::string& name,
   return sys::in_mount_namespace(fd_.get(), [&]() -> Result<UniqueFd> {
     const std::string place = place_of(store.name, name);
     // Another may take the store's directory away while it is empty.
-    for (int i = 0; i < kTries; ++i) {
+    for (int i = 0; i < kRounds; ++i) {
       TRY(make_place(store, place));
       auto attached = sys::attach_mount_at(mount_fd, AT_FDCWD, place.c_str(), "layer");
       if (attached) return sys::open_at(AT_FDCWD, place.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW);

@@ -24,11 +24,11 @@
 namespace skink::image {
 namespace {
 
-constexpr int kLinksMost = 40;                       // as the kernel: man 7 path_resolution
-constexpr std::size_t kDeferredMost = 64U << 20;     // bytes of names of whiteouts, kept until the end
+constexpr int kStepsMost = 40;                       // as the kernel: man 7 path_resolution
+constexpr std::size_t kWhiteoutsMost = 64U << 20;    // bytes of names of whiteouts, kept until the end
 constexpr std::size_t kDirectoriesMost = 1'000'000;  // one name of an entry can imply 512
 constexpr std::size_t kHoleLeast = 4096;
-constexpr std::size_t kDataBuffer = 256U << 10;
+constexpr std::size_t kCopyBuffer = 256U << 10;
 
 // A directory that this writer made. Modes and times are set at the end: a set-group-id bit would be inherited, and
 // every entry made inside moves the time.
@@ -140,7 +140,7 @@ Result<void> TreeWriter::make_parents(const std::string& path, Missing missing) 
     const bool exists = ::fstatat(here.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
     if (!exists && errno != ENOENT) return Error::from_errno(errno, "stat ", printable(name));
     if (exists && S_ISLNK(status.st_mode)) {
-      if (++links > kLinksMost) return Error::from_errno(ELOOP, printable(path));
+      if (++links > kStepsMost) return Error::from_errno(ELOOP, printable(path));
       const std::string target = TRY(sys::readlink_at(here.get(), name.c_str()));
       if (target.starts_with('/')) {
         at.clear();
@@ -236,7 +236,7 @@ Result<void> TreeWriter::directory(const std::string& path, const Attributes& at
 
 // Pieces of zeros become holes: lastlog and the like of images are large and empty.
 Result<void> TreeWriter::copy_data(int file_fd, ByteSource& data) {
-  buffer_.resize(kDataBuffer);
+  buffer_.resize(kCopyBuffer);
   std::uint64_t size = 0;
   bool ends_in_hole = false;
   for (;;) {
@@ -323,7 +323,7 @@ Result<void> TreeWriter::hardlink(const std::string& path, const std::string& ta
 
 Result<void> TreeWriter::defer(std::vector<std::string>& list, const std::string& path) {
   deferred_ += path.size() + sizeof(std::string);
-  if (deferred_ > kDeferredMost) return Error::make(Code::corrupt, "too many whiteouts in one layer");
+  if (deferred_ > kWhiteoutsMost) return Error::make(Code::corrupt, "too many whiteouts in one layer");
   list.push_back(path);
   return {};
 }

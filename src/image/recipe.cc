@@ -22,7 +22,7 @@ static_assert(std::endian::native == std::endian::little, "recipes are little-en
 // follow. Length 0 is the end.
 constexpr std::uint64_t kIsContent = 1ULL << 63;
 constexpr std::size_t kLiteralMost = 64U << 10;
-constexpr std::size_t kPiece = 256U << 10;
+constexpr std::size_t kRecipePiece = 256U << 10;
 constexpr int kLevel = 3;
 
 class PackedRecipe final : public RecipeWriter {
@@ -104,14 +104,14 @@ Result<void> PackedRecipe::finish() {
   return {};
 }
 
-Error damaged(std::string_view what) {
-  return Error::make(Code::corrupt, "the recipe of the layer is damaged: ", what);
+Error damaged_recipe(std::string_view what) {
+  return Error::make(Code::corrupt, "the recipe of the layer is damaged_recipe: ", what);
 }
 
 class Replay {
  public:
   Replay(ByteSource& ops, int layer_fd, std::uint64_t left, const TakeBytes& out)
-      : ops_(ops), layer_fd_(layer_fd), left_(left), out_(out), piece_(kPiece) {}
+      : ops_(ops), layer_fd_(layer_fd), left_(left), out_(out), piece_(kRecipePiece) {}
   Result<void> run();
 
  private:
@@ -130,12 +130,12 @@ class Replay {
 Result<std::uint64_t> Replay::number() {
   std::uint64_t value = 0;
   if (TRY(read_full(ops_, reinterpret_cast<char*>(&value), sizeof value)) < sizeof value)
-    return damaged("it ends early");
+    return damaged_recipe("it ends early");
   return value;
 }
 
 Result<void> Replay::give(std::size_t count) {
-  if (count > left_) return damaged("it makes more than it says");
+  if (count > left_) return damaged_recipe("it makes more than it says");
   left_ -= count;
   return out_({piece_.data(), count});
 }
@@ -144,7 +144,7 @@ Result<void> Replay::literal(std::uint64_t size) {
   while (size > 0) {
     const auto most = static_cast<std::size_t>(std::min<std::uint64_t>(size, piece_.size()));
     const std::size_t got = TRY(ops_.read(piece_.data(), most));
-    if (got == 0) return damaged("it ends early");
+    if (got == 0) return damaged_recipe("it ends early");
     TRY(give(got));
     size -= got;
   }
@@ -157,7 +157,7 @@ Result<void> Replay::from_layer(std::uint64_t offset, std::uint64_t size) {
     const ssize_t got = ::pread(layer_fd_, piece_.data(), most, static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return Error::from_errno(errno, "read of the layer");
-    if (got == 0) return damaged("it leads beyond the end of the layer");
+    if (got == 0) return damaged_recipe("it leads beyond the end of the layer");
     TRY(give(static_cast<std::size_t>(got)));
     offset += static_cast<std::uint64_t>(got);
     size -= static_cast<std::uint64_t>(got);
@@ -169,19 +169,19 @@ Result<void> Replay::run() {
   constexpr std::uint64_t kOffsetMost = 1ULL << 62;
   while (const std::uint64_t op = TRY(number())) {
     const std::uint64_t size = op & ~kIsContent;
-    if (size == 0) return damaged("a piece of nothing");
-    if (size > left_) return damaged("it makes more than it says");
+    if (size == 0) return damaged_recipe("a piece of nothing");
+    if (size > left_) return damaged_recipe("it makes more than it says");
     if (size == op) {
       TRY(literal(size));
       continue;
     }
     const std::uint64_t data = TRY(number()), tail = TRY(number());
-    if (data > kOffsetMost || tail > kOffsetMost) return damaged("it leads beyond the end of the layer");
+    if (data > kOffsetMost || tail > kOffsetMost) return damaged_recipe("it leads beyond the end of the layer");
     const std::uint64_t in_tail = size % erofs::kBlock;
     TRY(from_layer(data, size - in_tail));
     TRY(from_layer(tail, in_tail));
   }
-  return left_ == 0 ? Result<void>() : damaged("it makes less than it says");
+  return left_ == 0 ? Result<void>() : damaged_recipe("it makes less than it says");
 }
 
 }  // namespace
@@ -212,9 +212,9 @@ Result<RecipeHeader> read_recipe_header(int recipe_fd) {
   const ssize_t got = ::pread(recipe_fd, &header, sizeof header, 0);
   if (got < 0) return Error::from_errno(errno, "read of the recipe");
   if (got != static_cast<ssize_t>(sizeof header) || std::memcmp(header.magic, good.magic, sizeof good.magic) != 0)
-    return damaged("it does not begin like one");
+    return damaged_recipe("it does not begin like one");
   constexpr std::uint64_t kTarMost = 1ULL << 60;
-  if (header.tar_size > kTarMost) return damaged("it makes more than any tar");
+  if (header.tar_size > kTarMost) return damaged_recipe("it makes more than any tar");
   return header;
 }
 

@@ -22,10 +22,10 @@
 namespace skink::image {
 namespace {
 
-constexpr char kManifestType[] = "application/vnd.oci.image.manifest.v1+json";
+constexpr char kSavedManifest[] = "application/vnd.oci.image.manifest.v1+json";
 constexpr char kIndexType[] = "application/vnd.oci.image.index.v1+json";
-constexpr char kConfigType[] = "application/vnd.oci.image.config.v1+json";
-constexpr char kLayerType[] = "application/vnd.oci.image.layer.v1.tar";
+constexpr char kSavedConfig[] = "application/vnd.oci.image.config.v1+json";
+constexpr char kSavedLayer[] = "application/vnd.oci.image.layer.v1.tar";
 
 std::string blob_name(const oci::Digest& digest) { return "blobs/sha256/" + digest.hex(); }
 
@@ -61,16 +61,16 @@ Result<LayerFiles> open_layer_files(int store_fd, const oci::Digest& diff_id) {
   return files;
 }
 
-struct Pipe {
+struct WidePipe {
   UniqueFd read, write;
 };
 
-Result<Pipe> make_pipe() {
+Result<WidePipe> make_wide_pipe() {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return Error::from_errno(errno, "pipe");
   constexpr int kRoom = 1 << 20;
   (void)::fcntl(ends[1], F_SETPIPE_SZ, kRoom);
-  return Pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
+  return WidePipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
 // What the process gives that makes the tar: it has read what a stranger's tar has led to, so it is confined.
@@ -93,7 +93,7 @@ Result<void> copy_tar(int from_fd, TarWriter& archive, std::uint64_t size, const
 }
 
 Result<void> write_layer(const LayerFiles& files, const oci::Digest& diff_id, TarWriter& archive) {
-  Pipe pipe = TRY(make_pipe());
+  WidePipe pipe = TRY(make_wide_pipe());
   WorkerTerms terms{.name = "recipe reader", .keep = {files.recipe.get(), pipe.write.get()}, .limits = {}};
   if (files.layer) terms.keep.push_back(files.layer.get());
   terms.limits = {.memory = kWorkerMemory, .seconds = seconds_for(files.size), .file_size = 0};
@@ -160,8 +160,8 @@ Result<std::string> Saver::manifest_of(const Image& image, std::uint64_t config_
   const auto came = TRY(oci::parse_json(TRY(store_.read_manifest(image.manifest))));
   oci::Json manifest = oci::Json::object();
   manifest["schemaVersion"] = 2;
-  manifest["mediaType"] = kManifestType;
-  manifest["config"] = descriptor_of(kConfigType, image.id, config_size);
+  manifest["mediaType"] = kSavedManifest;
+  manifest["config"] = descriptor_of(kSavedConfig, image.id, config_size);
   manifest["layers"] = layers;
   if (const oci::Json* annotations = oci::find(came, "annotations"); annotations != nullptr && annotations->is_object())
     manifest["annotations"] = *annotations;
@@ -179,7 +179,7 @@ std::string full_name(const Reference& name) {
 
 void Saver::list(const SavedImage& saved, const std::string& manifest) {
   const auto& platform = saved.image.config.platform;
-  oci::Json entry = descriptor_of(kManifestType, oci::Digest::of_bytes(Sha256::of(manifest)), manifest.size());
+  oci::Json entry = descriptor_of(kSavedManifest, oci::Digest::of_bytes(Sha256::of(manifest)), manifest.size());
   entry["platform"] = {{"architecture", platform.architecture}, {"os", platform.os}};
   if (!platform.variant.empty()) entry["platform"]["variant"] = platform.variant;
   if (saved.names.empty()) manifests_.push_back(entry);
@@ -201,7 +201,7 @@ Result<void> Saver::add(const SavedImage& saved) {
   oci::Json layers = oci::Json::array();
   for (const auto& diff_id : saved.image.config.diff_ids) {
     const auto size = TRY_CTX(add_layer(diff_id), "layer ", layers.size() + 1, ": ", diff_id.text());
-    layers.push_back(descriptor_of(kLayerType, diff_id, size));
+    layers.push_back(descriptor_of(kSavedLayer, diff_id, size));
   }
   const std::string manifest = TRY(manifest_of(saved.image, config.size(), layers));
   TRY(add_blob(oci::Digest::of_bytes(Sha256::of(manifest)), manifest));

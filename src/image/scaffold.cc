@@ -11,7 +11,7 @@
 namespace skink::image {
 namespace {
 
-constexpr int kLinksMost = 40;
+constexpr int kScaffoldLinksMost = 40;
 constexpr std::size_t kKnownMost = 64U << 20;  // bytes that a view remembers
 
 bool is_implied(const LayerReader& layer, const std::string& path) {
@@ -113,7 +113,7 @@ Result<std::optional<std::string>> MergedView::resolve_directory(const std::stri
     const auto node = TRY(lookup(next));
     if (!node) return std::optional<std::string>();
     if (S_ISLNK(node->node.status.st_mode)) {
-      if (++links > kLinksMost) return std::optional<std::string>();
+      if (++links > kScaffoldLinksMost) return std::optional<std::string>();
       const std::string target = TRY(layers_[node->described_by]->read_link(next));
       if (target.starts_with('/')) at.clear();
       const auto more = components_of(target);

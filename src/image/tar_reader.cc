@@ -13,11 +13,11 @@
 namespace skink::image {
 namespace {
 
-constexpr std::size_t kBlock = 512;
-constexpr std::size_t kNameMost = 4096;           // PATH_MAX: nothing longer can be opened anyway
+constexpr std::size_t kTarRecord = 512;
+constexpr std::size_t kTarPathMost = 4096;        // PATH_MAX: nothing longer can be opened anyway
 constexpr std::size_t kMetaBytesMost = 1U << 20;  // xattr values are at most 64 KiB each (man 7 xattr)
 constexpr int kMetaMost = 4;                      // extended headers in front of one entry
-constexpr std::size_t kXattrsMost = 1024;         // of one entry
+constexpr std::size_t kEntryXattrsMost = 1024;    // of one entry
 constexpr std::uint64_t kSizeMost = 1ULL << 60;
 
 struct Field {
@@ -28,7 +28,7 @@ constexpr Field kName{0, 100}, kMode{100, 8}, kUid{108, 8}, kGid{116, 8}, kSize{
     kChecksum{148, 8}, kLinkName{157, 100}, kMajor{329, 8}, kMinor{337, 8}, kPrefix{345, 155}, kStarPrefix{345, 131};
 constexpr std::size_t kTypeAt = 156, kMagicAt = 257, kStarTrailerAt = 508;
 
-std::uint64_t padding_of(std::uint64_t size) { return (kBlock - size % kBlock) % kBlock; }
+std::uint64_t padding_of(std::uint64_t size) { return (kTarRecord - size % kTarRecord) % kTarRecord; }
 
 // GNU's base-256: the top bit set, then a big-endian two's complement number of all the other bits.
 std::optional<std::int64_t> parse_binary(std::string_view field) {
@@ -93,7 +93,7 @@ bool has_no_effect(std::string_view key) {
 }  // namespace
 
 struct TarReader::Header {
-  std::array<char, kBlock> bytes{};
+  std::array<char, kTarRecord> bytes{};
   std::uint64_t size = 0;
   [[nodiscard]] std::string_view field(Field field) const { return {bytes.data() + field.at, field.size}; }
   [[nodiscard]] char type() const { return bytes[kTypeAt]; }
@@ -136,13 +136,13 @@ Result<void> TarReader::Overrides::set(std::string_view key, std::string_view va
     const std::string_view name = key.substr(kXattr.size());
     if (name.empty() || name.size() > 255 || name.find('\0') != name.npos) return bad();
     xattrs.insert_or_assign(std::string(name), value);
-    if (xattrs.size() > kXattrsMost)
-      return Error::make(Code::unsupported, "more than ", kXattrsMost, " extended attributes of one entry");
+    if (xattrs.size() > kEntryXattrsMost)
+      return Error::make(Code::unsupported, "more than ", kEntryXattrsMost, " extended attributes of one entry");
     return {};
   }
   if (value.empty()) return {};  // "restores the header's value", which is what no override means
   if (key == "path" || key == "linkpath") {
-    if (value.find('\0') != value.npos || value.size() > kNameMost) return bad();
+    if (value.find('\0') != value.npos || value.size() > kTarPathMost) return bad();
     (key == "path" ? path : link) = std::string(value);
   } else if (key == "size") {
     size = parse_int<std::uint64_t>(value);
@@ -185,10 +185,10 @@ Error TarReader::corrupt(std::string_view why) const {
 
 // A whole block, or false when the source ended exactly here.
 Result<bool> TarReader::read_block(char* block) {
-  const std::size_t got = TRY(read_full(source_, block, kBlock));
+  const std::size_t got = TRY(read_full(source_, block, kTarRecord));
   if (got == 0) return false;
-  if (got < kBlock) return Error::make(Code::corrupt, "tar ends inside a block, at byte ", offset_ + got);
-  offset_ += kBlock;
+  if (got < kTarRecord) return Error::make(Code::corrupt, "tar ends inside a block, at byte ", offset_ + got);
+  offset_ += kTarRecord;
   return true;
 }
 
@@ -206,7 +206,7 @@ Result<bool> TarReader::read_header(Header& header) {
   }
   const auto wanted = parse_octal(header.field(kChecksum));
   std::int64_t sum = 0, signed_sum = 0;
-  for (std::size_t i = 0; i < kBlock; ++i) {
+  for (std::size_t i = 0; i < kTarRecord; ++i) {
     const bool in_field = i >= kChecksum.at && i < kChecksum.at + kChecksum.size;
     const char byte = in_field ? ' ' : header.bytes[i];
     sum += static_cast<unsigned char>(byte);
@@ -233,7 +233,7 @@ Result<std::string> TarReader::read_meta(const Header& header, std::size_t most)
 
 Result<void> TarReader::apply_meta(const Header& header, Overrides& overrides) {
   const bool gnu = header.type() == 'L' || header.type() == 'K';
-  const std::string bytes = TRY(read_meta(header, gnu ? kNameMost + 1 : kMetaBytesMost));
+  const std::string bytes = TRY(read_meta(header, gnu ? kTarPathMost + 1 : kMetaBytesMost));
   overrides.bytes += bytes.size();
   if (overrides.bytes > kMetaBytesMost)
     return corrupt(str("extended headers of more than ", kMetaBytesMost, " bytes in front of one entry"));
@@ -329,7 +329,8 @@ Result<bool> TarReader::next(TarEntry& entry) {
   }
   TRY(fill(header, overrides, entry));
   if (entry.name.empty()) return corrupt("an entry without a name");
-  if (entry.name.size() > kNameMost || entry.link.size() > kNameMost) return corrupt("a name of more than 4096 bytes");
+  if (entry.name.size() > kTarPathMost || entry.link.size() > kTarPathMost)
+    return corrupt("a name of more than 4096 bytes");
   entry.data_offset = offset_;
   data_left_ = entry.size;
   padding_ = padding_of(entry.size);

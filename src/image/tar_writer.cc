@@ -11,7 +11,7 @@
 namespace skink::image {
 namespace {
 
-constexpr std::size_t kBlock = 512;
+constexpr std::size_t kTarBlock = 512;
 
 // POSIX.1-2017, pax, "ustar Interchange Format".
 struct Header {
@@ -25,7 +25,7 @@ struct Header {
   std::array<char, 2> version{'0', '0'};
   std::array<char, 247> rest{};
 };
-static_assert(sizeof(Header) == kBlock);
+static_assert(sizeof(Header) == kTarBlock);
 
 // Octal digits and a NUL; what has no room is GNU's base-256.
 template <std::size_t Size>
@@ -52,8 +52,8 @@ Result<void> TarWriter::header(const std::string& name, char type, std::uint64_t
   put_number(header.mtime, 0);
   header.type = type;
   header.checksum.fill(' ');
-  std::array<unsigned char, kBlock> bytes{};
-  std::memcpy(bytes.data(), &header, kBlock);
+  std::array<unsigned char, kTarBlock> bytes{};
+  std::memcpy(bytes.data(), &header, kTarBlock);
   std::uint64_t sum = 0;
   for (const unsigned char byte : bytes) sum += byte;
   std::array<char, 7> digits{};
@@ -83,9 +83,9 @@ Result<void> TarWriter::write(std::string_view bytes) {
 
 Result<void> TarWriter::end() {
   if (left_ > 0) return Error::make(Code::internal, "a member of the archive is shorter than it said");
-  return sys::write_all(fd_, std::string((kBlock - size_ % kBlock) % kBlock, '\0'), "archive");
+  return sys::write_all(fd_, std::string((kTarBlock - size_ % kTarBlock) % kTarBlock, '\0'), "archive");
 }
 
-Result<void> TarWriter::finish() { return sys::write_all(fd_, std::string(2 * kBlock, '\0'), "archive"); }
+Result<void> TarWriter::finish() { return sys::write_all(fd_, std::string(2 * kTarBlock, '\0'), "archive"); }
 
 }  // namespace skink::image

@@ -36,7 +36,7 @@ constexpr std::array<NamespaceWords, 8> kNamespaces{{
     {NamespaceType::mount, "mount", CLONE_NEWNS},
 }};
 
-constexpr std::uint32_t kMsRec = 16384, kMsPrivate = 1U << 18, kMsSlave = 1U << 19;
+constexpr std::uint32_t kRecursive = 16384, kPrivate = 1U << 18, kSlave = 1U << 19;
 
 }  // namespace
 
@@ -512,7 +512,7 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
   const auto init = spec.annotations.find(kInitAnnotation);
   if (init != spec.annotations.end() && init->second == "true") plan.flags |= kInit;
   // Nothing of ours propagates out: private unless the container's root is to take part in the host's propagation.
-  plan.propagation = kMsPrivate;
+  plan.propagation = kPrivate;
   if (!spec.linux.rootfs_propagation.empty()) {
     const auto word = parse_propagation(spec.linux.rootfs_propagation);
     if (!word)
@@ -520,8 +520,8 @@ Result<LaunchPlan> make_plan(const oci::Spec& spec, const HostFacts& host) {
                          " is none of shared, slave, private, unbindable");
     plan.root_propagation = *word;
     // All below the root is so already, unless a mount's own options say otherwise, and those are to hold.
-    if ((*word & (kMsPrivate | kMsSlave)) != 0) plan.root_propagation &= ~kMsRec;
-    if ((*word & kMsPrivate) == 0) plan.propagation = kMsSlave;
+    if ((*word & (kPrivate | kSlave)) != 0) plan.root_propagation &= ~kRecursive;
+    if ((*word & kPrivate) == 0) plan.propagation = kSlave;
   }
   TRY(plan_shared(spec, host, plan));
   limit_capabilities(host, spec.find_namespace(NamespaceType::user) != nullptr, plan);

@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view kNoNamedVolumes = "named volumes are not there yet: give an absolute host path";
 
-constexpr std::string_view kAttributes[] = {
+constexpr std::string_view kAttributeWords[] = {
     "ro",      "rw",    "nosuid",   "suid",       "nodev",    "dev",        "noexec",      "exec",
     "noatime", "atime", "relatime", "norelatime", "diratime", "nodiratime", "strictatime", "nostrictatime",
 };
@@ -30,7 +30,7 @@ bool has_word(const oci::Strings& words, std::string_view word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-Error bad(std::string_view value, std::string_view why) {
+Error bad_mount(std::string_view value, std::string_view why) {
   return Error::make(Code::invalid_config, quoted(value), ": ", why);
 }
 
@@ -38,7 +38,7 @@ Error bad(std::string_view value, std::string_view why) {
 Result<void> add_word(oci::Strings& words, std::string_view word, std::string_view whole) {
   const bool opposite = (word == "rw" && (has_word(words, "ro") || has_word(words, "rro"))) ||
                         ((word == "ro" || word == "rro") && has_word(words, "rw"));
-  if (opposite) return bad(whole, "read-only and read-write at once");
+  if (opposite) return bad_mount(whole, "read-only and read-write at once");
   if (!has_word(words, word)) words.emplace_back(word);
   return {};
 }
@@ -52,7 +52,7 @@ Result<void> add_read_only(oci::Strings& words, std::string_view whole) {
 Result<void> add_volume_word(oci::Strings& words, std::string_view word, std::string_view whole) {
   if (is_one_of(kIgnored, word)) return {};
   if (word == "ro" || word == "rro") return add_read_only(words, whole);
-  const bool known = word == "bind" || word == "rbind" || is_one_of(kAttributes, word) ||
+  const bool known = word == "bind" || word == "rbind" || is_one_of(kAttributeWords, word) ||
                      parse_propagation(std::string(word)).has_value();
   if (!known)
     return Error::make(Code::invalid_config, quoted(whole), ": unknown option ", quoted(word),
@@ -61,16 +61,16 @@ Result<void> add_volume_word(oci::Strings& words, std::string_view word, std::st
 }
 
 Result<std::string> bind_source(std::string_view source, std::string_view whole) {
-  if (source.empty()) return bad(whole, "the source is empty; expected SRC:DST");
-  if (!source.starts_with('/')) return bad(whole, kNoNamedVolumes);
-  if (source.find('\0') != std::string_view::npos) return bad(whole, "the source has a NUL byte");
+  if (source.empty()) return bad_mount(whole, "the source is empty; expected SRC:DST");
+  if (!source.starts_with('/')) return bad_mount(whole, kNoNamedVolumes);
+  if (source.find('\0') != std::string_view::npos) return bad_mount(whole, "the source has a NUL byte");
   return std::string(source);
 }
 
 Result<std::string> destination(std::string_view path, std::string_view whole) {
   auto clean = clean_path(path);
   if (!clean) return std::move(clean).error().context(quoted(whole), ": destination ", quoted(path));
-  if (*clean == "/") return bad(whole, "the destination is /; give a directory in the container");
+  if (*clean == "/") return bad_mount(whole, "the destination is /; give a directory in the container");
   return clean;
 }
 
@@ -79,24 +79,25 @@ Result<std::string> destination(std::string_view path, std::string_view whole) {
 Result<std::string> tmpfs_size(std::string_view value, std::string_view whole) {
   if (value.ends_with('%')) {
     const auto percent = parse_int<unsigned>(value.substr(0, value.size() - 1));
-    if (!percent || *percent == 0 || *percent > 100) return bad(whole, "size: expected 1% to 100%");
+    if (!percent || *percent == 0 || *percent > 100) return bad_mount(whole, "size: expected 1% to 100%");
     return str("size=", *percent, '%');
   }
   const std::int64_t bytes = TRY_CTX(parse_size(value), quoted(whole), ": size");
-  if (bytes < 0) return bad(whole, "size: expected a size such as 64m, or 0 for no limit");
+  if (bytes < 0) return bad_mount(whole, "size: expected a size such as 64m, or 0 for no limit");
   return str("size=", bytes);
 }
 
 Result<std::string> tmpfs_mode(std::string_view value, std::string_view whole) {
   const auto mode = parse_int<unsigned>(value, 8);
-  if (!mode || *mode > 07777 || value.starts_with('-')) return bad(whole, "mode: expected octal digits such as 1777");
+  if (!mode || *mode > 07777 || value.starts_with('-'))
+    return bad_mount(whole, "mode: expected octal digits such as 1777");
   return str("mode=", value);
 }
 
 Result<void> add_tmpfs_word(oci::Strings& words, std::string_view word, std::string_view whole) {
   const auto pair = split_once(word, '=');
   if (!pair) {
-    const bool known = is_one_of(kAttributes, word) || is_one_of(kSync, word) || word == "tmpcopyup" ||
+    const bool known = is_one_of(kAttributeWords, word) || is_one_of(kSync, word) || word == "tmpcopyup" ||
                        word == "notmpcopyup" || parse_propagation(std::string(word)).has_value();
     if (!known)
       return Error::make(Code::invalid_config, quoted(whole), ": unknown option ", quoted(word),
@@ -110,7 +111,7 @@ Result<void> add_tmpfs_word(oci::Strings& words, std::string_view word, std::str
     words.push_back(TRY(tmpfs_mode(value, whole)));
   } else if (key == "uid" || key == "gid" || key == "nr_inodes") {
     const auto number = parse_int<std::uint32_t>(value);
-    if (!number || *number == 0xffffffff) return bad(whole, str(key, ": expected a number"));
+    if (!number || *number == 0xffffffff) return bad_mount(whole, str(key, ": expected a number"));
     words.push_back(str(key, '=', *number));
   } else {
     return Error::make(Code::invalid_config, quoted(whole), ": unknown option ", quoted(key),
@@ -137,7 +138,7 @@ Result<std::vector<std::string>> csv_fields(std::string_view text) {
       fields.back() += c;
     }
   }
-  if (in_quotes) return bad(text, "a quote is not closed");
+  if (in_quotes) return bad_mount(text, "a quote is not closed");
   return fields;
 }
 
@@ -150,7 +151,7 @@ struct MountRequest {
 Result<bool> switch_value(std::string_view value, std::string_view key, std::string_view whole) {
   if (value.empty() || value == "true" || value == "1") return true;
   if (value == "false" || value == "0") return false;
-  return bad(whole, str(key, ": expected true or false"));
+  return bad_mount(whole, str(key, ": expected true or false"));
 }
 
 Result<void> set_bind_recursion(MountRequest& request, std::string_view value) {
@@ -158,7 +159,7 @@ Result<void> set_bind_recursion(MountRequest& request, std::string_view value) {
   if (value == "disabled") return add_word(request.bind_words, "bind", request.whole);
   if (value == "readonly") return add_word(request.bind_words, "rro", request.whole);
   if (value != "writable")
-    return bad(request.whole, "bind-recursive: expected enabled, disabled, writable or readonly");
+    return bad_mount(request.whole, "bind-recursive: expected enabled, disabled, writable or readonly");
   std::erase(request.bind_words, "rro");
   return {};
 }
@@ -177,7 +178,7 @@ Result<void> set_mount_key(MountRequest& request, std::string_view key, std::str
     TRY(add_word(request.tmpfs_words, "ro", whole));
   } else if (key == "bind-propagation") {
     if (!parse_propagation(std::string(value)))
-      return bad(whole, "bind-propagation: expected rprivate, private, rslave, slave, rshared or shared");
+      return bad_mount(whole, "bind-propagation: expected rprivate, private, rslave, slave, rshared or shared");
     request.bind_words.emplace_back(value);
   } else if (key == "bind-nonrecursive") {
     if (TRY(switch_value(value, key, whole))) return add_word(request.bind_words, "bind", whole);
@@ -197,7 +198,7 @@ Result<void> set_mount_key(MountRequest& request, std::string_view key, std::str
 
 Result<void> check_mount_keys(std::string_view text, std::string_view type, std::string_view key) {
   const bool other = (type == "tmpfs" && key.starts_with("bind-")) || (type == "bind" && key.starts_with("tmpfs-"));
-  if (other) return bad(text, str(key, " is not a field of a ", type, " mount"));
+  if (other) return bad_mount(text, str(key, " is not a field of a ", type, " mount"));
   return {};
 }
 
@@ -206,8 +207,8 @@ Result<void> check_mount_keys(std::string_view text, std::string_view type, std:
 Result<VolumeOption> parse_volume(std::string_view text) {
   const auto parts = split(text, ':');
   if (parts.size() == 1 && text.starts_with('/'))
-    return bad(text, "anonymous volumes are not there yet: give SRC:DST, or --tmpfs DST");
-  if (parts.size() < 2 || parts.size() > 3) return bad(text, "expected SRC:DST or SRC:DST:OPTION,...");
+    return bad_mount(text, "anonymous volumes are not there yet: give SRC:DST, or --tmpfs DST");
+  if (parts.size() < 2 || parts.size() > 3) return bad_mount(text, "expected SRC:DST or SRC:DST:OPTION,...");
   VolumeOption volume;
   volume.source = TRY(bind_source(parts[0], text));
   volume.destination = TRY(destination(parts[1], text));
@@ -224,8 +225,8 @@ Result<VolumeOption> parse_mount(std::string_view text) {
     const auto pair = split_once(field, '=');
     TRY(set_mount_key(request, pair ? pair->first : std::string_view(field), pair ? pair->second : std::string_view()));
   }
-  if (request.type.empty() || request.type == "volume") return bad(text, kNoNamedVolumes);
-  if (request.type != "bind" && request.type != "tmpfs") return bad(text, "type: expected bind or tmpfs");
+  if (request.type.empty() || request.type == "volume") return bad_mount(text, kNoNamedVolumes);
+  if (request.type != "bind" && request.type != "tmpfs") return bad_mount(text, "type: expected bind or tmpfs");
   for (const std::string& field : fields) TRY(check_mount_keys(text, request.type, field.substr(0, field.find('='))));
   VolumeOption volume;
   volume.destination = TRY(destination(request.target, text));
@@ -234,7 +235,7 @@ Result<VolumeOption> parse_mount(std::string_view text) {
     volume.options = std::move(request.bind_words);
     return volume;
   }
-  if (!request.source.empty()) return bad(text, "a tmpfs mount has no source");
+  if (!request.source.empty()) return bad_mount(text, "a tmpfs mount has no source");
   volume.kind = VolumeOption::Kind::tmpfs;
   volume.options = std::move(request.tmpfs_words);
   return volume;

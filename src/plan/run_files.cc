@@ -10,7 +10,7 @@
 namespace skink::plan {
 namespace {
 
-bool is_address(const std::string& text) {
+bool is_server(const std::string& text) {
   in6_addr buffer{};
   const std::string bare = text.substr(0, text.find('%'));  // fe80::1%eth0
   return ::inet_pton(AF_INET, text.c_str(), &buffer) == 1 || ::inet_pton(AF_INET6, bare.c_str(), &buffer) == 1;
@@ -86,7 +86,7 @@ Result<std::string> make_resolv_conf(const RunOptions& options, const std::strin
   Resolver resolver = read_resolver(host_resolv);
   if (!options.dns.empty()) {
     for (const std::string& address : options.dns)
-      if (!is_address(address))
+      if (!is_server(address))
         return Error::make(Code::invalid_config, "--dns ", quoted(address), ": expected an IP address");
     resolver.nameservers = options.dns;
   } else if (!options.host_network) {

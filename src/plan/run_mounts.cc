@@ -16,7 +16,7 @@ constexpr std::size_t kPathLimit = 4095;  // PATH_MAX with its NUL
 constexpr std::int64_t kShmSize = std::int64_t{64} << 20;
 constexpr std::string_view kTmpfsSize = "size=65536k";
 
-bool has_word(const oci::Strings& options, std::string_view word) {
+bool has_option(const oci::Strings& options, std::string_view word) {
   return std::find(options.begin(), options.end(), word) != options.end();
 }
 
@@ -28,7 +28,7 @@ bool has_key(const oci::Strings& options, std::string_view key) {
 
 /// Adds `word` unless the options already say this or its opposite.
 void add_default(oci::Strings& options, std::string_view word, std::string_view opposite) {
-  if (!has_word(options, word) && !has_word(options, opposite)) options.emplace_back(word);
+  if (!has_option(options, word) && !has_option(options, opposite)) options.emplace_back(word);
 }
 
 const VolumeOption* volume_at(const Volumes& volumes, std::string_view destination) {

@@ -14,8 +14,6 @@
 namespace skink::security {
 namespace {
 
-constexpr std::uint64_t bit(unsigned capability) { return std::uint64_t{1} << capability; }
-
 // docker's default set but for CAP_NET_RAW: raw sockets forge addresses of others on the same network (attack A92,
 // CVE-2020-13401), and ping works without them.
 constexpr std::uint64_t kDefault = bit(CAP_AUDIT_WRITE) | bit(CAP_CHOWN) | bit(CAP_DAC_OVERRIDE) | bit(CAP_FOWNER) |

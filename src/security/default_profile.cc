@@ -21,8 +21,6 @@ namespace {
 
 using Names = std::initializer_list<const char*>;
 
-constexpr std::uint64_t bit(unsigned capability) { return std::uint64_t{1} << capability; }
-
 constexpr const char* kFiles[] = {
     "open",
     "openat",

@@ -27,6 +27,9 @@ Result<SeccompProgram> compile_seccomp(const oci::Seccomp& profile);
 /// "2.5.4": the libseccomp that is linked in.
 std::string seccomp_library_version();
 
+/// A capability's place in a mask of them, as capabilities(7) numbers them.
+constexpr std::uint64_t bit(unsigned capability) { return std::uint64_t{1} << capability; }
+
 /// skink's own allow-list profile for a container with these capabilities (bounding mask): what docker's default
 /// permits, minus io_uring, bpf, userfaultfd, keyctl, AF_ALG, AF_VSOCK, new user namespaces; unlisted calls answer
 /// ENOSYS; TIOCSTI and TIOCLINUX are refused whatever the high 32 bits say (attacks A40 to A43).

@@ -204,7 +204,7 @@ Result<fs::Lock> lock_container(const Roots& roots, const std::string& id) {
 
 namespace {
 // Of connect_control: nobody listens yet or any more, or very many are in front of us.
-bool is_passing(const Error& error) { return error.code() == Code::not_found || error.code() == Code::busy; }
+bool is_transient(const Error& error) { return error.code() == Code::not_found || error.code() == Code::busy; }
 }  // namespace
 
 Result<UniqueFd> open_alive(int store_dir_fd) {
@@ -218,7 +218,7 @@ Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, P
       return Error::make(Code::not_found, "no supervisor");
     if (const auto run_dir = open_run_dir(roots, id)) {
       auto socket = connect_control(run_dir->get());
-      if (socket || !is_passing(socket.error())) return socket;
+      if (socket || !is_transient(socket.error())) return socket;
     }
     TRY(patience.check());
     pause_ms(2);
@@ -299,7 +299,7 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
         ::flock(supervised.store_dir.get(), LOCK_UN);
         return supervised;
       }
-      if (!is_passing(greeted.error())) return std::move(greeted).error();
+      if (!is_transient(greeted.error())) return std::move(greeted).error();
     }
     TRY(patience.check());
     pause_ms(5);

@@ -25,7 +25,7 @@ using Deed = Healed::Deed;
 // A command that is at work on a container holds its lock for moments; one that hangs must not keep the others waiting.
 constexpr std::int64_t kLockPatienceNs = 5'000'000'000;
 // Launched side by side: one whose volume hangs does not keep the rest waiting until it has its turn.
-constexpr std::size_t kAtOnce = 32;
+constexpr std::size_t kHealedAtOnce = 32;
 
 struct Patient {
   std::string id, name;
@@ -204,9 +204,9 @@ void start_all(Engine& engine, const Roots& roots, std::vector<Healed>& report) 
   std::vector<std::size_t> waiting;
   for (std::size_t i = 0; i < report.size(); ++i)
     if (report[i].deed == Deed::started) waiting.push_back(i);
-  for (std::size_t from = 0; from < waiting.size(); from += kAtOnce) {
+  for (std::size_t from = 0; from < waiting.size(); from += kHealedAtOnce) {
     std::vector<Starting> batch;
-    for (std::size_t i = from; i < std::min(waiting.size(), from + kAtOnce); ++i)
+    for (std::size_t i = from; i < std::min(waiting.size(), from + kHealedAtOnce); ++i)
       batch.push_back(begin_start(roots, report[waiting[i]].id, waiting[i]));
     for (const Starting& starting : batch) {
       Healed& healed = report[starting.index];

@@ -17,8 +17,8 @@
 namespace skink::supervise {
 namespace {
 
-constexpr std::int64_t kMillisecond = 1'000'000;
-constexpr std::int64_t kBusyPause = 50 * kMillisecond, kAbsentPause = 1'000 * kMillisecond;
+constexpr std::int64_t kMs = 1'000'000;
+constexpr std::int64_t kBusyPause = 50 * kMs, kAbsentPause = 1'000 * kMs;
 // Of the spool at one time: the supervisor has other things to see to.
 constexpr std::uint64_t kMostAtOnce = 128U << 10;
 constexpr int kSendBuffer = 8 << 20;  // as sd-journal has it; only root gets that much

@@ -17,8 +17,8 @@ namespace {
 
 // Whoever floods us is read 50 times a second, after a burst; the rest waits with its sender.
 constexpr std::int64_t kNoticeNs = 20'000'000, kBurstNs = 64 * kNoticeNs;
-constexpr int kAtOnce = 16;
-constexpr std::int64_t kPauseNs = kAtOnce * kNoticeNs;
+constexpr int kNoticesAtOnce = 16;
+constexpr std::int64_t kPauseNs = kNoticesAtOnce * kNoticeNs;
 // One with a descriptor costs us a process.
 constexpr std::int64_t kDropNs = 4 * kNoticeNs;
 
@@ -48,7 +48,7 @@ void Supervisor::notices_came() {
   const std::int64_t now = fs::monotonic_ns();
   const auto inside = [this](pid_t pid) { return cgroup::holds(location_, pid); };
   bool changed = false;
-  for (int i = 0; i < kAtOnce; ++i) {
+  for (int i = 0; i < kNoticesAtOnce; ++i) {
     const auto datagram = peek_notice(notify_.get());
     if (!datagram) break;
     pay_notices(now, datagram->has_descriptors ? kNoticeNs + kDropNs : kNoticeNs);

@@ -16,14 +16,6 @@
 namespace skink::supervise {
 namespace {
 
-#if defined(__x86_64__)
-constexpr std::uint32_t kArchitecture = AUDIT_ARCH_X86_64;
-#elif defined(__aarch64__)
-constexpr std::uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
-#else
-#error "which architecture is this for seccomp?"
-#endif
-
 // The name in place: a pointer would be relocated at the start, and the page with it a private one (target P8).
 struct Call {
   char name[18];

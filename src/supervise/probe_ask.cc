@@ -24,7 +24,7 @@
 namespace skink::supervise {
 namespace {
 
-constexpr std::size_t kMostPrinted = 4096;
+constexpr std::size_t kMostRead = 4096;
 
 // The end of it: what a program says last is why.
 std::string shown(std::string_view text) {
@@ -243,7 +243,7 @@ void Supervisor::probe_event(int fd) {
       std::array<char, 1024> bytes;  // NOLINT: filled by read
       const ssize_t got = ::read(fd, bytes.data(), bytes.size());
       if (got > 0) state.printed.append(bytes.data(), static_cast<std::size_t>(got));
-      if (state.printed.size() > kMostPrinted) state.printed.erase(0, state.printed.size() - kMostPrinted);
+      if (state.printed.size() > kMostRead) state.printed.erase(0, state.printed.size() - kMostRead);
       if (got == 0) close_watched(state.output);
       return;
     }

@@ -38,7 +38,7 @@ bool has_own_pids(const oci::Spec& spec) {
   });
 }
 
-bool has_hooks(const oci::Hooks& hooks) {
+bool has_launch_hooks(const oci::Hooks& hooks) {
   return !hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty() ||
          !hooks.start_container.empty();
 }
@@ -93,7 +93,7 @@ std::string_view why_no_standby(const oci::Spec& spec, bool tty) {
   if (!has_own_pids(spec)) return "the container has no pid namespace of its own";
   if (has_path(spec)) return "the bundle names namespaces, which may be others at the next start";
   if (may_make_groups(spec)) return "the container may make control groups of its own";
-  if (has_hooks(spec.hooks)) return "the bundle has hooks, which belong to the moment of a start";
+  if (has_launch_hooks(spec.hooks)) return "the bundle has hooks, which belong to the moment of a start";
   if (!spec.linux.net_devices.empty()) return "the bundle moves network devices in, which can be in one place only";
   if (spec.linux.seccomp && !spec.linux.seccomp->listener_path.empty()) return "the bundle has a seccomp listener";
   return {};

@@ -21,7 +21,7 @@ constexpr int kOfProbe = 1, kHalfMade = 2;
 
 using oci::Json;
 
-constexpr int kFormat = 1;
+constexpr int kStatusFormat = 1;
 constexpr std::array<std::string_view, 5> kSteps = {"starting", "launching", "running", "waiting", "stopped"};
 
 // The boot id is the document's own, so an identity is its number and its start time.
@@ -65,7 +65,7 @@ Said said_of(const Json& json) {
 }  // namespace
 
 std::string dump(const Status& s) {
-  Json json{{"format", kFormat},
+  Json json{{"format", kStatusFormat},
             {"boot", s.boot_id},
             {"step", kSteps[static_cast<std::size_t>(s.step)]},
             {"paused", s.paused},
@@ -112,7 +112,8 @@ std::string dump(const Status& s) {
 
 Result<Status> parse_status(std::string_view text) {
   const Json json = TRY(oci::parse_json(text, kRecordLimit));
-  if (oci::get_int(json, "format") != kFormat) return Error::make(Code::corrupt, "not a format that this skink reads");
+  if (oci::get_int(json, "format") != kStatusFormat)
+    return Error::make(Code::corrupt, "not a format that this skink reads");
   Status s;
   s.boot_id = oci::get_string(json, "boot");
   const std::string step = oci::get_string(json, "step");

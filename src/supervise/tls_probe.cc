@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "supervise/own_filter.h"
 
 namespace skink::supervise {
 namespace {
@@ -107,14 +108,6 @@ std::string failure(int code) {
 }
 
 // ---- few rights ----
-
-#if defined(__x86_64__)
-constexpr std::uint32_t kArchitecture = AUDIT_ARCH_X86_64;
-#elif defined(__aarch64__)
-constexpr std::uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
-#else
-#error "which architecture is this for seccomp?"
-#endif
 
 // What is left: the descriptors that are open, waiting, memory, the end (with a sanitizer, sigaltstack too).
 bool allow_little() {

@@ -18,14 +18,14 @@ Value number(const char* type, std::uint64_t number) {
 }
 Value real(double real) { return {.type = "d", .number = 0, .real = real, .text = {}, .items = {}}; }
 
-struct Row {
+struct Example {
   std::string text;
   Value value;
 };
 
 TEST(ParseGvariant, TakesWhatPropertiesHave) {
   const auto minus = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
-  const Row rows[] = {
+  const Example rows[] = {
       {"uint64 123", number("t", 123)},
       {"uint64 18446744073709551615", number("t", ~0ULL)},
       {"  uint64\t 5 \n", number("t", 5)},
@@ -71,7 +71,7 @@ TEST(ParseGvariant, TakesWhatPropertiesHave) {
        bus::array("(sas)", {bus::structure({bus::text("a"), bus::array("s", {bus::text("b")})}),
                             bus::structure({bus::text("c"), bus::array("s", {bus::text("d"), bus::text("e")})})})},
   };
-  for (const Row& row : rows) {
+  for (const Example& row : rows) {
     const auto value = parse_gvariant(row.text);
     ASSERT_TRUE(value) << row.text << ": " << value.error().text();
     EXPECT_EQ(*value, row.value) << row.text << " has the type " << value->type;

@@ -148,7 +148,7 @@ TEST_F(KernelV2Test, SaysWhyAControllerCannotBeSwitchedOnOrAGroupJoined) {
 
 const std::vector<oci::DeviceRule> kOnlyNull = {{false, 'a', {}, {}, "rwm"}, {true, 'c', 1, 3, "rwm"}};
 
-int open_status(const char* path) {
+int status_of_open(const char* path) {
   const int fd = ::open(path, O_RDWR | O_CLOEXEC);
   return fd >= 0 ? ::close(fd) : errno;
 }
@@ -161,7 +161,7 @@ TEST_F(KernelV2Test, AttachesAProgramForDeviceRules) {
     resources.devices = kOnlyNull;
     if (const auto applied = group->apply(resources); !applied) return applied.error().text();
     const pid_t pid = clone_into(group->clone_fd());
-    if (pid == 0) ::_exit(open_status("/dev/null") != 0 ? 1 : open_status("/dev/zero") != EPERM ? 2 : 0);
+    if (pid == 0) ::_exit(status_of_open("/dev/null") != 0 ? 1 : status_of_open("/dev/zero") != EPERM ? 2 : 0);
     return reap(pid) == 0 ? "" : "the rules are not in force";
   });
 }
@@ -176,7 +176,7 @@ TEST_F(KernelV2Test, ReplacesTheProgramWithoutAMomentWithoutOne) {
     const pid_t pid = clone_into(group->clone_fd());
     if (pid == 0) {
       for (int i = 0; i < 100000; ++i)
-        if (open_status("/dev/zero") != EPERM) ::_exit(1);
+        if (status_of_open("/dev/zero") != EPERM) ::_exit(1);
       ::_exit(0);
     }
     int status = 0;
@@ -186,7 +186,7 @@ TEST_F(KernelV2Test, ReplacesTheProgramWithoutAMomentWithoutOne) {
     resources.devices = {{true, 'a', {}, {}, "rwm"}};
     if (const auto applied = group->apply(resources); !applied) return applied.error().text();
     const pid_t after = clone_into(group->clone_fd());
-    if (after == 0) ::_exit(open_status("/dev/zero"));
+    if (after == 0) ::_exit(status_of_open("/dev/zero"));
     return reap(after) == 0 ? "" : "an old program is still in force";
   });
 }

@@ -54,14 +54,14 @@ TEST(Environment, RelativePathsStartAtTheWorkingDirectory) {
 }
 
 TEST(Times, AreReadInAllFormsOfDocker) {
-  constexpr std::int64_t kNow = 1'000'000'000'000;
-  EXPECT_EQ(*parse_time("10m", kNow), kNow - 600'000'000'000);
-  EXPECT_EQ(*parse_time("5", kNow), 5'000'000'000);
-  EXPECT_EQ(*parse_time("5.25", kNow), 5'250'000'000);
-  EXPECT_FALSE(parse_time("yesterday", kNow));
-  EXPECT_FALSE(parse_time("", kNow));
-  EXPECT_FALSE(parse_time("-5", kNow));
-  EXPECT_FALSE(parse_time("99999999999999999999", kNow));
+  constexpr std::int64_t kInstant = 1'000'000'000'000;
+  EXPECT_EQ(*parse_time("10m", kInstant), kInstant - 600'000'000'000);
+  EXPECT_EQ(*parse_time("5", kInstant), 5'000'000'000);
+  EXPECT_EQ(*parse_time("5.25", kInstant), 5'250'000'000);
+  EXPECT_FALSE(parse_time("yesterday", kInstant));
+  EXPECT_FALSE(parse_time("", kInstant));
+  EXPECT_FALSE(parse_time("-5", kInstant));
+  EXPECT_FALSE(parse_time("99999999999999999999", kInstant));
 }
 
 TEST(Archives, AreToldFromNamesOfImages) {

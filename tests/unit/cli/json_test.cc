@@ -21,16 +21,16 @@ namespace {
 
 using testing::ElementsAreArray;
 
-constexpr std::int64_t kNow = 1'795'404'863'000'000'000;  // 2026-11-23T03:34:23Z
+constexpr std::int64_t kThen = 1'795'404'863'000'000'000;  // 2026-11-23T03:34:23Z
 
-ContainerInfo web() {
+ContainerInfo web_shown() {
   ContainerInfo info;
   info.id = std::string(64, 'a');
   info.name = "web";
   info.image = "web:1.1";
   info.image_id = "sha256:" + std::string(64, 'b');
   info.command = {"/bin/web", "-p", "80"};
-  info.created_ns = info.started_ns = kNow - 180'000'000'000;
+  info.created_ns = info.started_ns = kThen - 180'000'000'000;
   info.phase = Phase::running;
   info.pid = 42;
   info.restarts = 3;
@@ -78,17 +78,17 @@ std::vector<std::string> documented(const std::string& heading, int tables = 1) 
 }
 
 TEST(ContainerJson, HasTheFieldsThatAreDocumentedInTheirOrder) {
-  const oci::Json json = inspect_json(web(), oci::Json::object(), kNow);
+  const oci::Json json = inspect_json(web_shown(), oci::Json::object(), kThen);
 
   EXPECT_THAT(keys_of(json), ElementsAreArray(documented("## Container: ps and inspect")));
   EXPECT_THAT(keys_of(json["restart"]), ElementsAreArray(documented("### restart")));
 }
 
 TEST(ContainerJson, HasTheDocumentedFieldsOfAnEnd) {
-  ContainerInfo info = web();
-  info.last_exit = LastExit{.status = 137, .signal = 9, .oom = true, .error = {}, .at_ns = kNow};
+  ContainerInfo info = web_shown();
+  info.last_exit = LastExit{.status = 137, .signal = 9, .oom = true, .error = {}, .at_ns = kThen};
 
-  const oci::Json json = container_json(info, kNow)["exit"];
+  const oci::Json json = container_json(info, kThen)["exit"];
 
   EXPECT_THAT(keys_of(json), ElementsAreArray(documented("### exit")));
   EXPECT_EQ(json["status"], 137);
@@ -96,32 +96,32 @@ TEST(ContainerJson, HasTheDocumentedFieldsOfAnEnd) {
 }
 
 TEST(ContainerJson, WhatIsNotKnownIsNull) {
-  ContainerInfo info = web();
-  EXPECT_TRUE(container_json(info, kNow)["finished"].is_null());
-  EXPECT_TRUE(container_json(info, kNow)["exit"].is_null());
-  EXPECT_TRUE(container_json(info, kNow)["next_try"].is_null());
+  ContainerInfo info = web_shown();
+  EXPECT_TRUE(container_json(info, kThen)["finished"].is_null());
+  EXPECT_TRUE(container_json(info, kThen)["exit"].is_null());
+  EXPECT_TRUE(container_json(info, kThen)["next_try"].is_null());
 
   info.last_exit = LastExit{.known = false, .error = {}};
-  EXPECT_TRUE(container_json(info, kNow)["exit"]["status"].is_null());
+  EXPECT_TRUE(container_json(info, kThen)["exit"]["status"].is_null());
 }
 
 TEST(ContainerJson, TheNextTryIsThereOnlyWhileOneIsDue) {
-  ContainerInfo info = web();
-  info.next_try_ns = kNow;
-  EXPECT_TRUE(container_json(info, kNow)["next_try"].is_null());
+  ContainerInfo info = web_shown();
+  info.next_try_ns = kThen;
+  EXPECT_TRUE(container_json(info, kThen)["next_try"].is_null());
   info.phase = Phase::restarting;
-  EXPECT_EQ(container_json(info, kNow)["next_try"], "2026-11-23T03:34:23.000000000Z");
+  EXPECT_EQ(container_json(info, kThen)["next_try"], "2026-11-23T03:34:23.000000000Z");
 }
 
 TEST(ContainerJson, ADamagedContainerIsInAStateOfItsOwn) {
-  ContainerInfo info = web();
+  ContainerInfo info = web_shown();
   info.problem = "truncated";
-  EXPECT_EQ(container_json(info, kNow)["state"], "corrupt");
-  EXPECT_EQ(container_json(info, kNow)["problem"], "truncated");
+  EXPECT_EQ(container_json(info, kThen)["state"], "corrupt");
+  EXPECT_EQ(container_json(info, kThen)["problem"], "truncated");
 }
 
 TEST(StatsJson, HasTheFieldsThatAreDocumentedInTheirOrder) {
-  const StatsEntry entry{{.info = web(), .use = {}, .interfaces = {}}, {}, 0};
+  const StatsEntry entry{{.info = web_shown(), .use = {}, .interfaces = {}}, {}, 0};
 
   const oci::Json json = stats_json(entry, Absent::null);
 
@@ -134,7 +134,7 @@ TEST(StatsJson, HasTheFieldsThatAreDocumentedInTheirOrder) {
 }
 
 TEST(StatsJson, WhatIsNotKnownIsLeftOut) {
-  StatsEntry entry{{.info = web(), .use = {}, .interfaces = {}}, {}, 0};
+  StatsEntry entry{{.info = web_shown(), .use = {}, .interfaces = {}}, {}, 0};
   EXPECT_EQ(keys_of(stats_json(entry, Absent::left_out)), (std::vector<std::string>{"id", "name", "state"}));
 
   entry.sample.use.emplace().memory.usage = 7;
@@ -145,7 +145,7 @@ TEST(StatsJson, WhatIsNotKnownIsLeftOut) {
 }
 
 TEST(StatsJson, TrafficIsTheSumOfAllInterfacesButLoopback) {
-  StatsEntry entry{{.info = web(), .use = {}, .interfaces = {}}, {}, 0};
+  StatsEntry entry{{.info = web_shown(), .use = {}, .interfaces = {}}, {}, 0};
   entry.sample.interfaces = {{"lo", {100, 1, 0, 0}, {100, 1, 0, 0}},
                              {"eth0", {10, 2, 0, 0}, {20, 3, 0, 0}},
                              {"eth1", {1, 1, 0, 0}, {2, 1, 0, 0}}};
@@ -158,7 +158,7 @@ TEST(StatsJson, TrafficIsTheSumOfAllInterfacesButLoopback) {
 }
 
 TEST(StatsRow, AContainerThatDoesNotRunHasNothingButItsName) {
-  const StatsEntry entry{{.info = web(), .use = {}, .interfaces = {}}, {}, 0};
+  const StatsEntry entry{{.info = web_shown(), .use = {}, .interfaces = {}}, {}, 0};
 
   const Row row = stats_row(entry, false);
 
@@ -168,7 +168,7 @@ TEST(StatsRow, AContainerThatDoesNotRunHasNothingButItsName) {
 }
 
 TEST(StatsRow, WithoutALimitMemoryIsAShareOfTheHosts) {
-  StatsEntry entry{{.info = web(), .use = {}, .interfaces = {}}, 12.346, 8U << 20};
+  StatsEntry entry{{.info = web_shown(), .use = {}, .interfaces = {}}, 12.346, 8U << 20};
   auto& memory = entry.sample.use.emplace().memory;
   memory.usage = 3U << 20;
   memory.inactive_file = 1U << 20;
@@ -187,7 +187,7 @@ TEST(ProcessJson, HasTheFieldsThatAreDocumentedInTheirOrder) {
 }
 
 TEST(DockerNames, OfPsAreDockers) {
-  const oci::Json json = docker_ps_json(web(), kNow, false);
+  const oci::Json json = docker_ps_json(web_shown(), kThen, false);
 
   EXPECT_EQ(json["ID"], "aaaaaaaaaaaa");
   EXPECT_EQ(json["Names"], "web");
@@ -196,13 +196,13 @@ TEST(DockerNames, OfPsAreDockers) {
   EXPECT_EQ(json["RunningFor"], "3 minutes ago");
   EXPECT_EQ(json["Status"], "Up 3 minutes");
   EXPECT_EQ(json["Labels"], "app=web,tier=front");
-  EXPECT_EQ(docker_ps_json(web(), kNow, true)["ID"], std::string(64, 'a'));
+  EXPECT_EQ(docker_ps_json(web_shown(), kThen, true)["ID"], std::string(64, 'a'));
 }
 
 TEST(DockerNames, OfInspectAreDockers) {
   const oci::Json spec = {{"hostname", "h"}, {"process", {{"cwd", "/srv"}, {"env", {"A=1"}}}}};
 
-  const oci::Json json = docker_inspect_json(web(), spec);
+  const oci::Json json = docker_inspect_json(web_shown(), spec);
 
   EXPECT_EQ(json["State"]["Pid"], 42);
   EXPECT_EQ(json["State"]["Running"], true);
@@ -215,7 +215,7 @@ TEST(DockerNames, OfInspectAreDockers) {
 }
 
 TEST(DockerNames, OfInspectDoWithoutAConfiguration) {
-  EXPECT_TRUE(docker_inspect_json(web(), nullptr)["Config"]["Env"].is_null());
+  EXPECT_TRUE(docker_inspect_json(web_shown(), nullptr)["Config"]["Env"].is_null());
 }
 
 TEST(ImageJson, HasTheFieldsThatAreDocumentedInTheirOrder) {
@@ -233,7 +233,7 @@ TEST(ImageJson, WhatTheImageSaysCannotSteerATerminal) {
 
 supervise::Event died() {
   supervise::Event event;
-  event.time_ns = kNow;
+  event.time_ns = kThen;
   event.action = "die";
   event.id = std::string(64, 'a');
   event.name = "web";
@@ -252,7 +252,7 @@ TEST(EventJson, IsDockersInTemplates) {
 
   EXPECT_EQ(json["Actor"]["Attributes"]["exitCode"], "3");
   EXPECT_EQ(json["Actor"]["Attributes"]["app"], "web");
-  EXPECT_EQ(json["timeNano"], kNow);
+  EXPECT_EQ(json["timeNano"], kThen);
 }
 
 TEST(EventLine, IsPrintable) {
@@ -296,7 +296,7 @@ TEST(ImageNames, AreSplitAtTheTagNotAtThePort) {
 }
 
 TEST(ImageNames, OfImagesAreDockers) {
-  const oci::Json json = docker_images_json(base(), "web:latest", kNow, false);
+  const oci::Json json = docker_images_json(base(), "web:latest", kThen, false);
 
   EXPECT_EQ(json["Repository"], "web");
   EXPECT_EQ(json["Tag"], "latest");

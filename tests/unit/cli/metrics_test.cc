@@ -51,7 +51,7 @@ TEST(Exposition, WritesEachFamilyInOnePiece) {
             "# EOF\n");
 }
 
-ContainerSample web() {
+ContainerSample web_sample() {
   ContainerSample sample;
   sample.info.id = std::string(64, 'a');
   sample.info.name = "web";
@@ -69,12 +69,12 @@ TEST(MetricsText, OfNoContainersIsWhole) {
 }
 
 TEST(MetricsText, CountsContainersOnlyWhenAllAreThere) {
-  EXPECT_THAT(metrics_text({web()}, true), HasSubstr("skink_containers{state=\"running\"} 1\n"));
-  EXPECT_THAT(metrics_text({web()}, false), Not(HasSubstr("skink_containers")));
+  EXPECT_THAT(metrics_text({web_sample()}, true), HasSubstr("skink_containers{state=\"running\"} 1\n"));
+  EXPECT_THAT(metrics_text({web_sample()}, false), Not(HasSubstr("skink_containers")));
 }
 
 TEST(MetricsText, WhatIsNotKnownHasNoSeries) {
-  const std::string text = metrics_text({web()}, false);
+  const std::string text = metrics_text({web_sample()}, false);
 
   EXPECT_THAT(text, HasSubstr("skink_container_restarts_total{id=\"" + std::string(64, 'a') + "\",name=\"web\"} 3\n"));
   for (const char* absent : {"memory", "pressure", "network", "last_exit", "created", "cpu", "pids"})
@@ -82,7 +82,7 @@ TEST(MetricsText, WhatIsNotKnownHasNoSeries) {
 }
 
 TEST(MetricsText, TimesAreSecondsAndSizesBytes) {
-  ContainerSample sample = web();
+  ContainerSample sample = web_sample();
   auto& use = sample.use.emplace();
   use.cpu.total_ns = 2'500'000'000;
   use.memory.anon = 4096;
@@ -100,7 +100,7 @@ TEST(MetricsText, TimesAreSecondsAndSizesBytes) {
 }
 
 TEST(MetricsText, AnEndThatNobodySawHasNoCode) {
-  ContainerSample sample = web();
+  ContainerSample sample = web_sample();
   sample.info.last_exit = LastExit{.status = 137, .signal = 9, .oom = true, .error = {}};
   EXPECT_THAT(metrics_text({sample}, false), HasSubstr("skink_container_last_exit_code{"));
 

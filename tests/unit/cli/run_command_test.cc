@@ -15,7 +15,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-Surroundings outside() {
+Surroundings outside_run() {
   Surroundings made;
   made.variable = [](const std::string& name) -> std::optional<std::string> {
     if (name == "HOME") return "/root";
@@ -44,36 +44,36 @@ Surroundings outside() {
   return made;
 }
 
-struct Outcome {
+struct Read {
   RunCommand command;
   std::string error;
 };
 
-Outcome parse(std::vector<const char*> args) {
-  Outcome outcome;
+Read parse_run(std::vector<const char*> args) {
+  Read outcome;
   const auto line = parse_run(run_options(), args, outcome.command);
   if (!line) {
     outcome.error = line.error().text();
     return outcome;
   }
-  if (auto complete = complete_run(outcome.command, outside()); !complete) outcome.error = complete.error().text();
+  if (auto complete = complete_run(outcome.command, outside_run()); !complete) outcome.error = complete.error().text();
   return outcome;
 }
 
 plan::RunOptions options_of(std::vector<const char*> args) {
   args.push_back("image");
-  Outcome outcome = parse(std::move(args));
+  Read outcome = parse_run(std::move(args));
   EXPECT_EQ(outcome.error, "");
   return outcome.command.request.run;
 }
 
 std::string error_of(std::vector<const char*> args) {
   args.push_back("image");
-  return parse(std::move(args)).error;
+  return parse_run(std::move(args)).error;
 }
 
 TEST(RunCommand, OptionsAfterTheImageBelongToTheProgram) {
-  const auto outcome = parse({"-it", "--rm", "debian", "ls", "--rm", "-l"});
+  const auto outcome = parse_run({"-it", "--rm", "debian", "ls", "--rm", "-l"});
 
   EXPECT_EQ(outcome.error, "");
   EXPECT_EQ(outcome.command.image, "debian");
@@ -84,16 +84,16 @@ TEST(RunCommand, OptionsAfterTheImageBelongToTheProgram) {
 }
 
 TEST(RunCommand, NeedsAnImageOrABundle) {
-  EXPECT_EQ(parse({"--rm"}).error, "IMAGE or FILE.tar is missing");
-  EXPECT_EQ(parse({""}).error, "IMAGE is empty");
-  EXPECT_EQ(parse({"--bundle", "b"}).command.request.bundle, "/where/b");
-  EXPECT_THAT(parse({"--bundle", "b", "image"}).error, HasSubstr("there is no IMAGE"));
+  EXPECT_EQ(parse_run({"--rm"}).error, "IMAGE or FILE.tar is missing");
+  EXPECT_EQ(parse_run({""}).error, "IMAGE is empty");
+  EXPECT_EQ(parse_run({"--bundle", "b"}).command.request.bundle, "/where/b");
+  EXPECT_THAT(parse_run({"--bundle", "b", "image"}).error, HasSubstr("there is no IMAGE"));
 }
 
 TEST(RunCommand, InTheBackgroundAFailureIsRelaunchedUnlessSaidOtherwise) {
   const auto kind = [](std::vector<const char*> args) {
     args.push_back("image");
-    return parse(std::move(args)).command.request.restart.kind;
+    return parse_run(std::move(args)).command.request.restart.kind;
   };
   EXPECT_EQ(kind({}), RestartPolicy::Kind::no);
   EXPECT_EQ(kind({"-d"}), RestartPolicy::Kind::on_failure);
@@ -103,8 +103,8 @@ TEST(RunCommand, InTheBackgroundAFailureIsRelaunchedUnlessSaidOtherwise) {
 }
 
 TEST(RunCommand, TheOrderOfRestartOptionsDoesNotMatter) {
-  const auto policy = parse({"--restart-delay", "1s", "--restart-factor=1.5", "--restart", "on-failure:3",
-                             "--restart-max-delay=2m", "--restart-reset", "30", "image"})
+  const auto policy = parse_run({"--restart-delay", "1s", "--restart-factor=1.5", "--restart", "on-failure:3",
+                                 "--restart-max-delay=2m", "--restart-reset", "30", "image"})
                           .command.request.restart;
 
   EXPECT_EQ(policy.kind, RestartPolicy::Kind::on_failure);
@@ -129,9 +129,9 @@ TEST(RunCommand, TheRootIsReadOnlyUnlessAskedFor) {
 }
 
 TEST(RunCommand, OnlyWhatIsWatchedAndThrownAwayIsNotKeptAcrossAReboot) {
-  EXPECT_FALSE(parse({"--rm", "image"}).command.request.keep_durable);
-  EXPECT_TRUE(parse({"image"}).command.request.keep_durable);
-  EXPECT_TRUE(parse({"-d", "--rm", "image"}).command.request.keep_durable);
+  EXPECT_FALSE(parse_run({"--rm", "image"}).command.request.keep_durable);
+  EXPECT_TRUE(parse_run({"image"}).command.request.keep_durable);
+  EXPECT_TRUE(parse_run({"-d", "--rm", "image"}).command.request.keep_durable);
 }
 
 TEST(RunCommand, TheEnvironmentIsPutTogetherFromFilesOptionsAndTheCaller) {
@@ -227,7 +227,7 @@ TEST(RunCommand, SecurityOptionsAreRead) {
 }
 
 TEST(RunCommand, StopSignalAndTimeoutAreRead) {
-  const auto request = parse({"--stop-signal", "int", "--stop-timeout", "3", "image"}).command.request;
+  const auto request = parse_run({"--stop-signal", "int", "--stop-timeout", "3", "image"}).command.request;
 
   EXPECT_EQ(request.stop_signal, 2);
   EXPECT_EQ(request.stop_timeout_ns, 3'000'000'000);

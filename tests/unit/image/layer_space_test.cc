@@ -14,8 +14,8 @@
 namespace skink::image::test {
 namespace {
 
-const std::string kBase = tar({directory("etc/"), file("etc/a", "1")});
-const std::string kTop = tar({file("etc/b", "2")});
+const std::string kBelow = tar({directory("etc/"), file("etc/a", "1")});
+const std::string kAbove = tar({file("etc/b", "2")});
 
 class Space : public Scratch {
  protected:
@@ -56,7 +56,7 @@ class Space : public Scratch {
 };
 
 TEST_F(Space, AllContainersShareOneMountOfALayerAndTheHostSeesNone) {
-  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase, kTop}, .ref_name = "web:1"})), {}));
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow, kAbove}, .ref_name = "web:1"})), {}));
   const Lowers one = lowers("web:1");
   std::vector<dev_t> devices;
   for (const auto& dir : one.dirs) devices.push_back(device(dir));
@@ -74,8 +74,8 @@ TEST_F(Space, AllContainersShareOneMountOfALayerAndTheHostSeesNone) {
 }
 
 TEST_F(Space, RemovalTakesMountsOffAndWithTheLastTheNamespace) {
-  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
-  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase, kTop}, .ref_name = "web:2"})), {}));
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow, kAbove}, .ref_name = "web:2"})), {}));
   { const Lowers one = lowers("web:1"), two = lowers("web:2"); }
 
   ASSERT_TRUE(shared().remove("web:2", false, {}));
@@ -84,17 +84,17 @@ TEST_F(Space, RemovalTakesMountsOffAndWithTheLastTheNamespace) {
 
   ASSERT_TRUE(shared().remove("web:1", false, {}));
   EXPECT_EQ(host_mounts(), "");
-  EXPECT_TRUE(shared().load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
+  EXPECT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
   EXPECT_EQ(lowers("web:1").dirs.size(), 2u) << "and it is made again";
 }
 
 TEST_F(Space, WhatAKillOrALostStoreLeavesIsFound) {
-  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
   { const Lowers one = lowers("web:1"); }
   run("rm -r " + top_ + "/store");
 
   EXPECT_EQ(needless(), 2u);
-  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kTop}, .ref_name = "web:1"})), {}));
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kAbove}, .ref_name = "web:1"})), {}));
   { const Lowers one = lowers("web:1"); }
   EXPECT_EQ(needless(), 2u) << "those of the new store are needed";
 
@@ -104,9 +104,9 @@ TEST_F(Space, WhatAKillOrALostStoreLeavesIsFound) {
 }
 
 TEST_F(Space, AFileInThePlaceOfAnotherIsMountedAnew) {
-  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
   const Lowers before = lowers("web:1");
-  const std::string layer = top_ + "/store/layers/sha256/" + digest(kBase).substr(7) + ".erofs";
+  const std::string layer = top_ + "/store/layers/sha256/" + digest(kBelow).substr(7) + ".erofs";
   run("cp " + layer + " " + layer + ".new && mv " + layer + ".new " + layer);
 
   const Lowers after = lowers("web:1");
@@ -117,8 +117,8 @@ TEST_F(Space, AFileInThePlaceOfAnotherIsMountedAnew) {
 }
 
 TEST_F(Space, AFileThatAnotherOwnsNowIsTheSame) {
-  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
-  const std::string layer = top_ + "/store/layers/sha256/" + digest(kBase).substr(7) + ".erofs";
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
+  const std::string layer = top_ + "/store/layers/sha256/" + digest(kBelow).substr(7) + ".erofs";
   struct statx status {};
   ASSERT_EQ(::statx(AT_FDCWD, layer.c_str(), 0, STATX_BTIME, &status), 0);
   if ((status.stx_mask & STATX_BTIME) == 0) GTEST_SKIP() << "this file system keeps no time of birth";
@@ -133,7 +133,7 @@ TEST_F(Space, AFileThatAnotherOwnsNowIsTheSame) {
 }
 
 TEST_F(Space, WhatIsMountedIsListedBeforeWhatIsStored) {
-  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
   const LayerSpace space = must(LayerSpace::open(run_dir()));
   Store store = shared();
 
@@ -146,7 +146,7 @@ TEST_F(Space, WhatIsMountedIsListedBeforeWhatIsStored) {
 }
 
 TEST_F(Space, WhoHasAnEmptyNamespaceLeavesThatOfOthers) {
-  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
   const LayerSpace mine = must(LayerSpace::open(run_dir()));
   ASSERT_EQ(::umount2((run_dir() + "/layers/pin").c_str(), MNT_DETACH), 0);
   const Lowers others = lowers("web:1");
@@ -157,7 +157,7 @@ TEST_F(Space, WhoHasAnEmptyNamespaceLeavesThatOfOthers) {
 }
 
 TEST_F(Space, ManyAtOnceMountALayerOnce) {
-  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase, kTop}, .ref_name = "web:1"})), {}));
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow, kAbove}, .ref_name = "web:1"})), {}));
   std::vector<pid_t> children;
   for (int i = 0; i < 12; ++i) {
     children.push_back(::fork());
@@ -179,7 +179,7 @@ TEST_F(Space, ManyAtOnceMountALayerOnce) {
 }
 
 TEST_F(Space, AKillAtAnyMomentLeavesItUsable) {
-  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
+  ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
   for (int round = 0; round < (test_everything() ? 400 : 25); ++round) {
     const pid_t child = ::fork();
     if (child == 0) {
@@ -195,12 +195,12 @@ TEST_F(Space, AKillAtAnyMomentLeavesItUsable) {
     if (round % 2 == 0) continue;
     ASSERT_TRUE(store.remove("web:1", false, {}));
     EXPECT_EQ(host_mounts(), "") << round;
-    ASSERT_TRUE(store.load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
+    ASSERT_TRUE(store.load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
   }
 }
 
 TEST_F(Space, WithoutARunDirectoryEachStartHasMountsOfItsOwn) {
-  ASSERT_TRUE(store().load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
+  ASSERT_TRUE(store().load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
   const auto image = store().find("web:1");
 
   const auto lowers = store().open_lowers(*image);
@@ -221,7 +221,7 @@ TEST_F(Space, WhereTheFileIsNotTakenALoopDeviceIs) {
     const bool can = must(can_mount_layers(dir.get()));
     EXPECT_EQ(can, ::access("/dev/loop-control", F_OK) == 0);
     auto opened = Store::open(path, run_dir());
-    ASSERT_TRUE(opened->load(archive(oci_archive({.layers = {kBase}, .ref_name = "web:1"})), {}));
+    ASSERT_TRUE(opened->load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
     EXPECT_EQ(run("ls " + path + "/layers/sha256").find(".erofs") != std::string::npos, can);
     const auto lowers = opened->open_lowers(*opened->find("web:1"));
     ASSERT_TRUE(lowers) << lowers.error().text();

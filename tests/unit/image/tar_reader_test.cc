@@ -16,9 +16,9 @@ using test::file;
 using test::TarSpec;
 using ::testing::HasSubstr;
 
-class Bytes final : public ByteSource {
+class Pieces final : public ByteSource {
  public:
-  explicit Bytes(std::string bytes) : bytes_(std::move(bytes)) {}
+  explicit Pieces(std::string bytes) : bytes_(std::move(bytes)) {}
   Result<std::size_t> read(char* into, std::size_t most) override {
     // Odd pieces: no reader may count on whole blocks.
     const std::size_t count = std::min({most, bytes_.size() - at_, std::size_t{333}});
@@ -39,7 +39,7 @@ struct Listing {
 };
 
 Listing list(const std::string& bytes) {
-  Bytes source(bytes);
+  Pieces source(bytes);
   TarReader reader(source);
   Listing listing;
   TarEntry entry;

@@ -8,7 +8,7 @@
 namespace skink::launch {
 namespace {
 
-plan::LaunchPlan sample() {
+plan::LaunchPlan process_plan() {
   plan::LaunchPlan plan;
   plan.process.args = {"/bin/sh", "-c", "true"};
   plan.process.env = {"A=1", "PATH=/opt/bin:/bin"};
@@ -23,7 +23,7 @@ const plan::Plan& header(const std::string& bytes) { return *reinterpret_cast<co
 std::string text(const std::string& bytes, plan::Offset at) { return bytes.c_str() + at; }
 
 TEST(Encode, TheHeaderTellsItsSizeAndVersion) {
-  const std::string bytes = encode(sample(), {}, {});
+  const std::string bytes = encode(process_plan(), {}, {});
 
   EXPECT_EQ(header(bytes).magic, plan::kMagic);
   EXPECT_EQ(header(bytes).version, plan::kVersion);
@@ -31,7 +31,7 @@ TEST(Encode, TheHeaderTellsItsSizeAndVersion) {
 }
 
 TEST(Encode, ArgumentsAreSlotsWithOffsetsAndAZeroAtTheEnd) {
-  const std::string bytes = encode(sample(), {}, {});
+  const std::string bytes = encode(process_plan(), {}, {});
 
   plan::U64 slots[4];
   std::memcpy(slots, bytes.data() + header(bytes).argv, sizeof slots);
@@ -41,13 +41,13 @@ TEST(Encode, ArgumentsAreSlotsWithOffsetsAndAZeroAtTheEnd) {
 }
 
 TEST(Encode, ThePathToSearchIsTheProgramsOwn) {
-  const std::string bytes = encode(sample(), {}, {});
+  const std::string bytes = encode(process_plan(), {}, {});
 
   EXPECT_EQ(text(bytes, header(bytes).path), "/opt/bin:/bin");
 }
 
 TEST(Encode, ListsComeAsCountedArrays) {
-  const std::string bytes = encode(sample(), {}, {});
+  const std::string bytes = encode(process_plan(), {}, {});
 
   ASSERT_EQ(header(bytes).masked.count, 2U);
   plan::Offset paths[2];
@@ -60,9 +60,9 @@ TEST(Encode, ListsComeAsCountedArrays) {
 
 TEST(Encode, WithoutAKeyringNameTheCallersIsKept) {
   EncodeOptions options;
-  EXPECT_EQ(header(encode(sample(), {}, options)).flags & plan::kNewKeyring, 0U);
+  EXPECT_EQ(header(encode(process_plan(), {}, options)).flags & plan::kNewKeyring, 0U);
   options.keyring = "_ses.c1";
-  EXPECT_NE(header(encode(sample(), {}, options)).flags & plan::kNewKeyring, 0U);
+  EXPECT_NE(header(encode(process_plan(), {}, options)).flags & plan::kNewKeyring, 0U);
 }
 
 TEST(Numbers, NamesEveryDescriptorThatIsOpen) {

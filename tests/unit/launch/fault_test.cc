@@ -20,7 +20,7 @@ plan::Message fault(Step step, int err, unsigned index = 0, unsigned detail = 0)
   return message;
 }
 
-plan::LaunchPlan sample() {
+plan::LaunchPlan mounts_plan() {
   plan::LaunchPlan plan;
   plan.process.args = {"/x"};
   plan.process.cwd = "/work dir";
@@ -38,7 +38,7 @@ plan::LaunchPlan sample() {
   return plan;
 }
 
-std::string words(const plan::Message& message) { return describe_fault(message, sample()).text(); }
+std::string words(const plan::Message& message) { return describe_fault(message, mounts_plan()).text(); }
 
 TEST(DescribeFault, AMountIsNamedByItsPlaceInConfigJson) {
   EXPECT_EQ(words(fault(Step::mount_attach, EPERM, 1)), "mounts[4]: /srv/b on /b: attach: Operation not permitted");
@@ -53,7 +53,7 @@ TEST(DescribeFault, AMissingMountPointOnAReadOnlyRootSaysSo) {
 }
 
 TEST(DescribeFault, AHookInsideIsNamedWithItsStatus) {
-  auto plan = sample();
+  auto plan = mounts_plan();
   plan.create_container = {{"/bin/first", {}, {}, {}}, {"/bin/second", {}, {}, 3}};
 
   EXPECT_EQ(describe_fault(fault(Step::create_container_hook, EIO, 0, 7), plan).text(),
@@ -68,16 +68,16 @@ TEST(DescribeFault, AHookInsideIsNamedWithItsStatus) {
 }
 
 TEST(DescribeFault, TheProgramsFailuresHaveTheTextsAndCodesThatEnginesKnow) {
-  auto plan = sample();
+  auto plan = mounts_plan();
   plan.process.args = {"foo"};
   const auto searched = describe_fault(fault(Step::find_program, ENOENT, 0, 1), plan);
   EXPECT_EQ(searched.text(), "exec: \"foo\": executable file not found in $PATH");
   EXPECT_EQ(searched.code(), Code::no_program);
 
-  const auto path = describe_fault(fault(Step::find_program, ENOENT, 0, 2), sample());
+  const auto path = describe_fault(fault(Step::find_program, ENOENT, 0, 2), mounts_plan());
   EXPECT_EQ(path.text(), "exec: \"/x\": stat /x: no such file or directory");
 
-  const auto denied = describe_fault(fault(Step::find_program, EACCES, 0, 2), sample());
+  const auto denied = describe_fault(fault(Step::find_program, EACCES, 0, 2), mounts_plan());
   EXPECT_EQ(denied.text(), "exec: \"/x\": permission denied");
   EXPECT_EQ(denied.code(), Code::not_executable);
 }
@@ -88,7 +88,7 @@ TEST(DescribeFault, AScriptWithoutItsInterpreterIsExplained) {
 }
 
 TEST(DescribeFault, APathOfTheImageIsMadePrintable) {
-  auto plan = sample();
+  auto plan = mounts_plan();
   plan.process.args = {"/\x1b[2J"};
 
   EXPECT_EQ(describe_fault(fault(Step::find_program, EACCES, 0, 2), plan).text(),
@@ -102,13 +102,14 @@ TEST(DescribeFault, ARaisedLimitSaysWhatItNeeds) {
 }
 
 TEST(DescribeFault, NumbersThatThePlanHasNoPlaceForAreOurBug) {
-  EXPECT_EQ(describe_fault(fault(Step::mount_attach, EPERM, 9), sample()).code(), Code::internal);
-  EXPECT_EQ(describe_fault(fault(static_cast<Step>(9999), EPERM), sample()).code(), Code::internal);
+  EXPECT_EQ(describe_fault(fault(Step::mount_attach, EPERM, 9), mounts_plan()).code(), Code::internal);
+  EXPECT_EQ(describe_fault(fault(static_cast<Step>(9999), EPERM), mounts_plan()).code(), Code::internal);
 }
 
 TEST(DescribeFault, EveryStepHasWords) {
   for (auto step = static_cast<unsigned>(Step::read_plan); step <= static_cast<unsigned>(Step::protocol); ++step)
-    EXPECT_NE(describe_fault(fault(static_cast<Step>(step), EIO), sample()).code(), Code::internal) << "step " << step;
+    EXPECT_NE(describe_fault(fault(static_cast<Step>(step), EIO), mounts_plan()).code(), Code::internal)
+        << "step " << step;
 }
 
 }  // namespace

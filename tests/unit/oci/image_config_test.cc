@@ -13,7 +13,7 @@ std::string config_with(std::string_view run, std::string_view rootfs = R"({"typ
   return str(R"({"architecture": "amd64", "os": "linux", "rootfs": )", rootfs, R"(, "config": )", run, "}");
 }
 
-std::string error_of(std::string_view text) {
+std::string config_error(std::string_view text) {
   const auto config = parse_image_config(text);
   return config ? "(parsed)" : config.error().text();
 }
@@ -55,57 +55,57 @@ TEST(ParseImageConfig, TellsAnEmptyEntrypointFromNone) {
 }
 
 TEST(ParseImageConfig, TakesNullForEverythingOptional) {
-  EXPECT_EQ(error_of(config_with("null")), "(parsed)");
-  EXPECT_EQ(
-      error_of(config_with(R"({"User": null, "Env": null, "Volumes": null, "Labels": null, "ExposedPorts": null})")),
-      "(parsed)");
+  EXPECT_EQ(config_error(config_with("null")), "(parsed)");
+  EXPECT_EQ(config_error(
+                config_with(R"({"User": null, "Env": null, "Volumes": null, "Labels": null, "ExposedPorts": null})")),
+            "(parsed)");
 }
 
 TEST(ParseImageConfig, NamesWhatIsMissing) {
-  EXPECT_EQ(error_of(R"({"os": "linux", "rootfs": {}})"), "architecture: is missing");
-  EXPECT_EQ(error_of(R"({"architecture": "amd64"})"), "os: is missing");
-  EXPECT_EQ(error_of(R"({"architecture": "amd64", "os": "linux"})"), "rootfs: is missing");
-  EXPECT_EQ(error_of(config_with("{}", "{}")), "rootfs.type: is missing");
-  EXPECT_EQ(error_of(config_with("{}", R"({"type": "layers"})")), "rootfs.diff_ids: is missing");
-  EXPECT_EQ(error_of(config_with("{}", R"({"type": "snapshot", "diff_ids": []})")),
+  EXPECT_EQ(config_error(R"({"os": "linux", "rootfs": {}})"), "architecture: is missing");
+  EXPECT_EQ(config_error(R"({"architecture": "amd64"})"), "os: is missing");
+  EXPECT_EQ(config_error(R"({"architecture": "amd64", "os": "linux"})"), "rootfs: is missing");
+  EXPECT_EQ(config_error(config_with("{}", "{}")), "rootfs.type: is missing");
+  EXPECT_EQ(config_error(config_with("{}", R"({"type": "layers"})")), "rootfs.diff_ids: is missing");
+  EXPECT_EQ(config_error(config_with("{}", R"({"type": "snapshot", "diff_ids": []})")),
             "rootfs.type: \"snapshot\" is not layers");
-  EXPECT_EQ(error_of(config_with("{}", R"({"type": "layers", "diff_ids": ["sha256:x"]})")),
+  EXPECT_EQ(config_error(config_with("{}", R"({"type": "layers", "diff_ids": ["sha256:x"]})")),
             "rootfs.diff_ids[0]: digest \"sha256:x\" is not sha256: and 64 lower-case hexadecimal digits");
   EXPECT_EQ(parse_image_config("{}").error().code(), Code::corrupt);
   EXPECT_EQ(parse_image_config("{").error().code(), Code::corrupt);
 }
 
 TEST(ParseImageConfig, ChecksTheEnvironment) {
-  EXPECT_EQ(error_of(config_with(R"({"Env": ["A=1", "PATH"]})")), "config.Env: \"PATH\" is not NAME=VALUE");
-  EXPECT_EQ(error_of(config_with(R"({"Env": ["=x"]})")), "config.Env: \"=x\" is not NAME=VALUE");
-  EXPECT_EQ(error_of(config_with(R"({"Env": ["A=\u0000"]})")), "config.Env[0]: the string has a NUL byte in it");
-  EXPECT_EQ(error_of(config_with(R"({"Env": "A=1"})")), "config.Env: \"A=1\" is not a list");
-  EXPECT_EQ(error_of(config_with(R"({"Env": [1]})")), "config.Env[0]: 1 is not a string");
+  EXPECT_EQ(config_error(config_with(R"({"Env": ["A=1", "PATH"]})")), "config.Env: \"PATH\" is not NAME=VALUE");
+  EXPECT_EQ(config_error(config_with(R"({"Env": ["=x"]})")), "config.Env: \"=x\" is not NAME=VALUE");
+  EXPECT_EQ(config_error(config_with(R"({"Env": ["A=\u0000"]})")), "config.Env[0]: the string has a NUL byte in it");
+  EXPECT_EQ(config_error(config_with(R"({"Env": "A=1"})")), "config.Env: \"A=1\" is not a list");
+  EXPECT_EQ(config_error(config_with(R"({"Env": [1]})")), "config.Env[0]: 1 is not a string");
 }
 
 TEST(ParseImageConfig, ChecksPortsAndVolumes) {
   for (const char* port : {"-1", "0/tcp", "65536", "80/icmp", "80/", "/tcp", "a", "8-", "80/tcp/x", ""})
-    EXPECT_EQ(error_of(config_with(str(R"({"ExposedPorts": {")", port, R"(": {}}})"))),
+    EXPECT_EQ(config_error(config_with(str(R"({"ExposedPorts": {")", port, R"(": {}}})"))),
               str("config.ExposedPorts: \"", port, "\" is not a port such as 80/tcp"));
   for (const char* path : {"", "data", "/", "//", "./x"})
-    EXPECT_EQ(error_of(config_with(str(R"({"Volumes": {")", path, R"(": {}}})"))),
+    EXPECT_EQ(config_error(config_with(str(R"({"Volumes": {")", path, R"(": {}}})"))),
               str("config.Volumes: \"", path, "\" is not an absolute path below /"));
-  EXPECT_EQ(error_of(config_with(R"({"Volumes": {"/a\u0000": {}}})")),
+  EXPECT_EQ(config_error(config_with(R"({"Volumes": {"/a\u0000": {}}})")),
             "config.Volumes: the string has a NUL byte in it");
-  EXPECT_EQ(error_of(config_with(R"({"Volumes": ["/a"]})")), "config.Volumes: a list is not an object");
+  EXPECT_EQ(config_error(config_with(R"({"Volumes": ["/a"]})")), "config.Volumes: a list is not an object");
 }
 
 TEST(ParseImageConfig, ChecksTypesAndLengths) {
-  EXPECT_EQ(error_of(config_with(R"({"User": 0})")), "config.User: 0 is not a string");
-  EXPECT_EQ(error_of(config_with(R"({"Cmd": "sh"})")), "config.Cmd: \"sh\" is not a list");
-  EXPECT_EQ(error_of(config_with(R"({"Labels": {"a": 1}})")), "config.Labels[\"a\"]: 1 is not a string");
-  EXPECT_EQ(error_of(config_with(str(R"({"User": ")", std::string(257, 'u'), "\"}"))),
+  EXPECT_EQ(config_error(config_with(R"({"User": 0})")), "config.User: 0 is not a string");
+  EXPECT_EQ(config_error(config_with(R"({"Cmd": "sh"})")), "config.Cmd: \"sh\" is not a list");
+  EXPECT_EQ(config_error(config_with(R"({"Labels": {"a": 1}})")), "config.Labels[\"a\"]: 1 is not a string");
+  EXPECT_EQ(config_error(config_with(str(R"({"User": ")", std::string(257, 'u'), "\"}"))),
             "config.User: is longer than 256 bytes");
-  EXPECT_EQ(error_of(config_with(str(R"({"StopSignal": ")", std::string(257, 'u'), "\"}"))),
+  EXPECT_EQ(config_error(config_with(str(R"({"StopSignal": ")", std::string(257, 'u'), "\"}"))),
             "config.StopSignal: is longer than 256 bytes");
-  EXPECT_EQ(error_of(config_with(str(R"({"WorkingDir": "/)", std::string(4095, 'u'), "\"}"))),
+  EXPECT_EQ(config_error(config_with(str(R"({"WorkingDir": "/)", std::string(4095, 'u'), "\"}"))),
             "config.WorkingDir: is longer than 4095 bytes");
-  EXPECT_EQ(error_of("[1]"), "the document is a list, not an object");
+  EXPECT_EQ(config_error("[1]"), "the document is a list, not an object");
 }
 
 TEST(ParseImageConfig, TakesAHundredThousandVariablesInTime) {

@@ -21,7 +21,6 @@
 namespace skink::security {
 namespace {
 
-constexpr std::uint64_t bit(unsigned capability) { return std::uint64_t{1} << capability; }
 constexpr long kHigh = 1L << 32;
 
 SeccompProgram usual() { return compiled(default_seccomp(default_capabilities())); }

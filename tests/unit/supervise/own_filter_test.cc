@@ -16,7 +16,7 @@
 namespace skink::supervise {
 namespace {
 
-oci::Spec confined(const oci::Strings& allowed = {}) {
+oci::Spec filtered(const oci::Strings& allowed = {}) {
   oci::Spec spec;
   oci::Seccomp seccomp;
   seccomp.default_action = "SCMP_ACT_ERRNO";
@@ -53,15 +53,15 @@ int filters() {
 }
 
 TEST(OwnFilter, RefusesWhatTheContainersFilterRefuses) {
-  EXPECT_EQ(in_filtered_child(confined(), [] { return error_of_call(SYS_kexec_load); }), EPERM);
-  EXPECT_EQ(in_filtered_child(confined(), [] { return error_of_call(SYS_ptrace, PTRACE_TRACEME); }), EPERM);
-  EXPECT_EQ(in_filtered_child(confined(), [] { return error_of_call(SYS_keyctl, KEYCTL_CLEAR); }), EPERM);
+  EXPECT_EQ(in_filtered_child(filtered(), [] { return error_of_call(SYS_kexec_load); }), EPERM);
+  EXPECT_EQ(in_filtered_child(filtered(), [] { return error_of_call(SYS_ptrace, PTRACE_TRACEME); }), EPERM);
+  EXPECT_EQ(in_filtered_child(filtered(), [] { return error_of_call(SYS_keyctl, KEYCTL_CLEAR); }), EPERM);
 }
 
 TEST(OwnFilter, LeavesALaunchWhatItNeeds) {
-  EXPECT_EQ(in_filtered_child(confined(), [] { return error_of_call(SYS_setns, -1); }), EBADF);
+  EXPECT_EQ(in_filtered_child(filtered(), [] { return error_of_call(SYS_setns, -1); }), EBADF);
   // The keyring that every container gets: whatever the kernel answers, it is asked.
-  EXPECT_EQ(in_filtered_child(confined(),
+  EXPECT_EQ(in_filtered_child(filtered(),
                               [] {
                                 const int with = error_of_call(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING);
                                 return with == EPERM ? 1 : 0;
@@ -70,12 +70,12 @@ TEST(OwnFilter, LeavesALaunchWhatItNeeds) {
 }
 
 TEST(OwnFilter, LeavesWhatTheContainerMayCall) {
-  EXPECT_EQ(in_filtered_child(confined({"ptrace"}), [] { return error_of_call(SYS_ptrace, PTRACE_TRACEME); }), 0);
-  EXPECT_EQ(in_filtered_child(confined({"ptrace"}), [] { return error_of_call(SYS_kexec_load); }), EPERM);
+  EXPECT_EQ(in_filtered_child(filtered({"ptrace"}), [] { return error_of_call(SYS_ptrace, PTRACE_TRACEME); }), 0);
+  EXPECT_EQ(in_filtered_child(filtered({"ptrace"}), [] { return error_of_call(SYS_kexec_load); }), EPERM);
 }
 
 TEST(OwnFilter, StandsOnceHoweverManySupervisorsComeAfterOneAnother) {
-  const oci::Spec spec = confined();
+  const oci::Spec spec = filtered();
   const int once = in_filtered_child(spec, filters);
 
   const int again = in_filtered_child(spec, [&spec] {
@@ -88,13 +88,13 @@ TEST(OwnFilter, StandsOnceHoweverManySupervisorsComeAfterOneAnother) {
 
 TEST(OwnFilter, IsNoneForWhoHasNoFilterOrHasHooks) {
   EXPECT_TRUE(own_filter(oci::Spec{}).empty());
-  oci::Spec open = confined();
+  oci::Spec open = filtered();
   open.linux.seccomp->default_action = "SCMP_ACT_ALLOW";
   EXPECT_TRUE(own_filter(open).empty());
-  oci::Spec watched = confined();
+  oci::Spec watched = filtered();
   watched.linux.seccomp->default_action = "SCMP_ACT_NOTIFY";
   EXPECT_TRUE(own_filter(watched).empty());
-  oci::Spec hooked = confined();
+  oci::Spec hooked = filtered();
   hooked.hooks.poststop.emplace_back();
   EXPECT_TRUE(own_filter(hooked).empty());
 }
