@@ -5,6 +5,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -224,10 +225,30 @@ def changed():
     return set(out.split())
 
 
+def compile_database():
+    """Writes build/tidy/compile_commands.json, with an entry for each source: a unity build compiles several as one,
+    by a file that includes them. Returns their names."""
+    with open(os.path.join(TOP, "build", "compile_commands.json")) as database:
+        units = json.load(database)
+    single = []
+    for unit in units:
+        file = os.path.join(unit["directory"], unit["file"])
+        sources = [file]
+        if re.search(r"-unity\d+\.cpp$", file):
+            with open(file) as text:
+                sources = [os.path.join(unit["directory"], name) for name in re.findall(r'#include *"(.*)"', text.read())]
+        for source in sources:
+            command = unit["command"].replace(" -c %s" % unit["file"], " -c %s" % source)
+            single.append({"directory": unit["directory"], "file": source, "command": command})
+    os.makedirs(os.path.join(TOP, "build", "tidy"), exist_ok=True)
+    with open(os.path.join(TOP, "build", "tidy", "compile_commands.json"), "w") as database:
+        json.dump(single, database)
+    return {os.path.relpath(unit["file"], TOP) for unit in single}
+
+
 def tidy_files(everything, most=4):
     """clang-tidy needs seconds for each file: those that changed, filled up by a sample that wanders from day to day."""
-    with open(os.path.join(TOP, "build", "compile_commands.json")) as database:
-        compiled = {os.path.relpath(os.path.join(unit["directory"], unit["file"]), TOP) for unit in json.load(database)}
+    compiled = compile_database()
     files = sorted(name for name in compiled if name.startswith("src/") and name.endswith((".cc", ".cpp")))
     if everything or not files:
         return files
@@ -247,7 +268,7 @@ def lint(total, everything):
     for name, command in checks:
         if name == "clang-tidy":
             # Two at a time; g++'s own warning options are unknown to clang.
-            command = ["sh", "-c", "printf '%s\\n' \"$@\" | xargs -P 2 -n 1 clang-tidy -quiet -p build "
+            command = ["sh", "-c", "printf '%s\\n' \"$@\" | xargs -P 2 -n 1 clang-tidy -quiet -p build/tidy "
                        "--extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-ignored-optimization-argument", "sh"] + files
         status, log = run("build", name, command)
         if status == 0:
