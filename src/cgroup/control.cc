@@ -18,6 +18,7 @@
 #include "cgroup/tree.h"
 #include "cgroup/wait.h"
 #include "fs/dir.h"
+#include "sys/descriptors.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -96,10 +97,16 @@ pid_t process_of(pid_t pid) {
   return parse_int<pid_t>(std::string_view(status).substr(from, status.find('\n', from) - from)).value_or(pid);
 }
 
+// As many as there are descriptors for: the next round takes the rest.
 std::vector<Victim> hold(const std::vector<pid_t>& pids) {
+  constexpr std::size_t kForTheWalk = 4;
   std::vector<Victim> victims;
   for (const pid_t pid : pids) {
     Result<UniqueFd> pidfd = sys::open_pidfd(pid);
+    if (!pidfd && sys::is_want_of_descriptors(pidfd.error())) {
+      victims.resize(victims.size() - std::min(victims.size(), kForTheWalk));
+      break;
+    }
     if (!pidfd) pidfd = sys::open_pidfd(process_of(pid));
     if (pidfd) victims.push_back({pid, std::move(*pidfd)});
   }

@@ -244,10 +244,10 @@ Result<Made> make_place(const Place& place) {
   }
 }
 
+// By path: what could not be made for want of descriptors has to go without one, and these names are ours.
 void undo_place(const Place& place, const std::vector<std::string>& made) {
-  const Result<UniqueFd> mount = open_mount(place.hierarchy);
-  if (!mount) return;
-  for (auto path = made.rbegin(); path != made.rend(); ++path) (void)remove_group(mount->get(), path->c_str());
+  for (auto path = made.rbegin(); path != made.rend(); ++path)
+    (void)remove_group(AT_FDCWD, str(place.hierarchy.mount_point, '/', *path).c_str());
 }
 
 int remove_group(int parent_fd, const char* name) {

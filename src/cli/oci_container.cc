@@ -82,28 +82,30 @@ oci::Resources limits_of(const oci::Spec& spec) {
 
 // Order: off the record before anything is undone. What could not be made has undone itself, and what is there belongs
 // to somebody, whose processes must not be ended with us.
-Error forget_groups(state::Container& container, bool unified_too, Error error) {
-  state::Record without = container.record();
+Error forget_groups(Made& made, bool unified_too, Error error) {
+  made.spare.release();
+  state::Record without = made.container.record();
   std::erase_if(without.cgroup->places,
                 [&](const cgroup::Place& place) { return unified_too || !place.hierarchy.unified; });
   if (without.cgroup->places.empty()) without.cgroup.reset();
-  auto saved = container.save(without);
+  auto saved = made.container.save(without);
   if (!saved) return std::move(saved).error();
   return std::move(error.context("linux.cgroupsPath"));
 }
 
 // What the process is made in; the others follow with complete_group().
-Result<std::optional<cgroup::Group>> begin_group(state::Container& container) {
-  if (!container.record().cgroup) return std::optional<cgroup::Group>{};
-  auto begun = cgroup::Group::begin(*container.record().cgroup);
-  if (!begun) return forget_groups(container, true, std::move(begun).error());
+Result<std::optional<cgroup::Group>> begin_group(Made& made) {
+  const auto& location = made.container.record().cgroup;
+  if (!location) return std::optional<cgroup::Group>{};
+  auto begun = cgroup::Group::begin(*location);
+  if (!begun) return forget_groups(made, true, std::move(begun).error());
   return std::optional<cgroup::Group>(*std::move(begun));
 }
 
-Result<void> complete_group(state::Container& container, cgroup::Group& group, const oci::Spec& spec) {
-  auto completed = group.complete(*container.record().cgroup);
-  if (!completed) return forget_groups(container, false, std::move(completed).error());
-  return group.apply(limits_of(spec));
+Result<void> complete_group(Made& made, cgroup::Group& group) {
+  auto completed = group.complete(*made.container.record().cgroup);
+  if (!completed) return forget_groups(made, false, std::move(completed).error());
+  return group.apply(limits_of(made.spec));
 }
 
 Result<state::Record> new_record(const OciGlobals& globals, const Bundle& bundle, const std::string& id) {
@@ -157,7 +159,7 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   if (wait_for_start) listener = TRY(listen_for_start(made.container.dir_fd()));
   std::optional<UnitGroup> unit;
   if (record.unit) unit = TRY(make_unit_group(made.container, made.spec, limits_of(made.spec)));
-  auto group = unit ? std::optional(std::move(unit->group)) : TRY(begin_group(made.container));
+  auto group = unit ? std::optional(std::move(unit->group)) : TRY(begin_group(made));
   const UniqueFd resctrl = TRY(make_resctrl(record, made.spec));
   const auto cache = root.open_cache();
   const HostRoot host_root = TRY(mount_on_host(made, record));
@@ -167,7 +169,7 @@ Result<launch::Launched> launch_recorded(state::Root& root, Made& made, const st
   request.bundle = record.bundle;
   request.group = group ? &*group : nullptr;
   const auto complete = [&]() -> Result<void> {
-    TRY(complete_group(made.container, *group, made.spec));
+    TRY(complete_group(made, *group));
     log.debug("control groups are made and limited");
     return {};
   };
@@ -281,7 +283,8 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
   TRY(launch::become_root_of_own_namespace(bundle.spec));
   TRY(root.check_free(id));
   const state::Record record = TRY(new_record(globals, bundle, id.text()));
-  Made made{TRY(root.create(id, record)), std::move(bundle.spec), {}, {}, {}};
+  auto spare = TRY(hold_for_undoing(record));
+  Made made{TRY(root.create(id, record)), std::move(bundle.spec), {}, {}, {}, std::move(spare)};
   const auto finish = [&]() -> Result<void> {
     TRY(made.container.save_config(bundle.json));
     globals.log.debug("state is in ", globals.root, '/', record.id,
@@ -304,11 +307,27 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
   auto done = finish();
   if (done) return made;
   Error error = std::move(done).error();
+  made.spare.release();
   (void)sys::take_interrupt();
   globals.log.debug("taking back what was made, since: ", error.text());
   auto undone = destroy_container(root, std::move(made.container), globals);
   if (!undone) error.also(undone.error());
   return error;
+}
+
+// One for each of its groups, which are all open while what is in them is killed; some for walking them, for files of
+// its own and of its processes. A unit's groups are known once systemd has made them.
+Result<sys::SpareDescriptors> hold_for_undoing(const state::Record& record) {
+  constexpr std::size_t kOthers = 6, kMostHierarchies = 16;
+  const bool known = record.cgroup && !record.cgroup->places.empty();
+  const std::size_t groups = known ? record.cgroup->places.size() : record.unit ? kMostHierarchies : 0;
+  return sys::SpareDescriptors::hold(groups + kOthers);
+}
+
+Result<UniqueFd> found_init(const state::Container& container) {
+  auto init = container.open_init();
+  if (init || !sys::is_want_of_descriptors(init.error())) return init ? *std::move(init) : UniqueFd{};
+  return init;
 }
 
 void end_init(const state::Container& container) {
@@ -348,6 +367,7 @@ Result<void> remove_groups(const state::Root& root, const state::Container& cont
   if (!record.cgroup) return {};
   // Everything that is left, by the groups and not by the process: it may have died before its children (attack A89).
   auto group = cgroup::Group::open(*record.cgroup);
+  if (!group && sys::is_want_of_descriptors(group.error())) return std::move(group).error();
   if (group) TRY(group->kill_all(kKillDeadline));
   return cgroup::Group::remove(*record.cgroup, kKillDeadline);
 }
@@ -359,11 +379,11 @@ Result<void> destroy_container(state::Root& root, state::Container container, co
   std::optional<oci::Spec> spec;
   if (record.has_poststop)
     if (auto parsed = container.spec()) spec = *std::move(parsed);
-  const auto init = container.open_init();
-  if (init) (void)sys::signal_pidfd(init->get(), SIGKILL);
+  const auto init = TRY(found_init(container));
+  if (init) (void)sys::signal_pidfd(init.get(), SIGKILL);
   if (init) globals.log.debug("process ", record.init.pid, " has been sent KILL");
-  TRY(remove_groups(root, container, record, lived || init.has_value(), globals.log));
-  if (init) TRY(wait_for_end(init->get(), record.init.pid));
+  TRY(remove_groups(root, container, record, lived || static_cast<bool>(init), globals.log));
+  if (init) TRY(wait_for_end(init.get(), record.init.pid));
   if (record.resctrl) {
     // Unmounted since: then its groups are gone with it.
     const auto resctrl = cgroup::open_resctrl();

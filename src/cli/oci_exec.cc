@@ -181,7 +181,7 @@ Result<int> oci_exec(const OciGlobals& globals, Arguments args) {
   const bool relays = process.terminal && options.console_socket.empty();
   // Order: signals are kept back before there is a process that they are meant for.
   std::optional<Foreground> foreground;
-  if (!options.detach) foreground.emplace();
+  if (!options.detach) TRY(foreground.emplace().check());
   auto launched = TRY(start(command, target, process, relays, globals.log));
   warn_of_capabilities(launched, globals.log, command.options.detach);
   if (options.detach) return 0;

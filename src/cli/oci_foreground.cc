@@ -126,12 +126,18 @@ Foreground::Foreground() {
   for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM}) ::sigdelset(&early, number);
   ::sigprocmask(SIG_SETMASK, &early, &before_);
   signals_ = UniqueFd(::signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) errnum_ = errno;
+}
+
+Result<void> Foreground::check() const {
+  if (!signals_) return Error::from_errno(errnum_, "signalfd");
+  return {};
 }
 
 Foreground::~Foreground() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
 
 Result<sys::ExitStatus> Foreground::wait(int pidfd, UniqueFd console, NotifyRelay* notify) {
-  if (!signals_) return Error::from_errno(EMFILE, "signalfd");
+  TRY(check());
   sigset_t late;
   ::sigemptyset(&late);
   for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM}) ::sigaddset(&late, number);

@@ -55,6 +55,8 @@ class Foreground {
  public:
   Foreground();
   ~Foreground();
+  /// Whether signals can be waited for: to be asked before there is a process.
+  [[nodiscard]] Result<void> check() const;
   Foreground(const Foreground&) = delete;
   Foreground& operator=(const Foreground&) = delete;
 
@@ -67,6 +69,7 @@ class Foreground {
   void pass_signals(int pidfd, const Relay* relay);
   sigset_t before_{};
   UniqueFd signals_;
+  int errnum_ = 0;
   sys::ExitStatus status_;
   bool ended_ = false;
 };

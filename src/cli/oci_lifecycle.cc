@@ -109,10 +109,14 @@ Result<int> oci_start(const OciGlobals& globals, Arguments args) {
     TRY(check_created(container));
     notify = TRY(open_notify(container, globals.log));
     init = container.record().init;
+    // A poststart hook that fails ends the container.
+    sys::SpareDescriptors spare;
+    if (container.record().has_poststart) spare = TRY(hold_for_undoing(container.record()));
     if (notify) pidfd = TRY(container.open_init());
     TRY(start_opened(container, globals.log));
     auto ran = container.record().has_poststart ? run_poststart(container) : Result<void>{};
     if (!ran) {
+      spare.release();
       // runtime.md "Lifecycle": a failing poststart hook stops the container, which is destroyed then.
       auto undone = destroy_container(root, std::move(container), globals);
       if (!undone) ran.error().also(undone.error());
@@ -168,6 +172,7 @@ Result<std::size_t> signal_group(const state::Record& record, int signal) {
   for (const pid_t pid : pids) {
     const auto pidfd = sys::open_pidfd(pid);
     if (pidfd) (void)sys::signal_pidfd(pidfd->get(), signal);
+    else if (sys::is_want_of_descriptors(pidfd.error())) return pidfd.error();
   }
   return pids.size();
 }
@@ -181,24 +186,25 @@ void thaw(const state::Record& record) {
 
 Result<void> kill_all(const state::Root& root, const state::Container& container, int signal) {
   const auto& record = container.record();
-  const auto init = container.open_init();
-  if (has_processes(record) && owns_its_groups(root, record, init.has_value())) (void)TRY(signal_group(record, signal));
+  const auto init = TRY(found_init(container));
+  if (has_processes(record) && owns_its_groups(root, record, static_cast<bool>(init)))
+    (void)TRY(signal_group(record, signal));
   // Without control groups its first process is all that is known of it.
-  if (init && (!record.cgroup || signal == SIGKILL)) (void)sys::signal_pidfd(init->get(), signal);
+  if (init && (!record.cgroup || signal == SIGKILL)) (void)sys::signal_pidfd(init.get(), signal);
   return {};
 }
 
 Result<void> kill_init(const state::Root& root, const state::Container& container, int signal) {
   const auto& record = container.record();
-  const auto init = container.open_init();
+  const auto init = TRY(found_init(container));
   // A container that shares its pid namespace does not end with its first process: its group does.
   if (signal == SIGKILL && record.shares_pids && record.cgroup) {
-    const bool owns = has_processes(record) && owns_its_groups(root, record, init.has_value());
+    const bool owns = has_processes(record) && owns_its_groups(root, record, static_cast<bool>(init));
     const std::size_t count = owns ? TRY(signal_group(record, signal)) : 0;
     if (count == 0 && !init) return not_running(record.id);
     return {};
   }
-  if (!init || !sys::signal_pidfd(init->get(), signal)) return not_running(record.id);
+  if (!init || !sys::signal_pidfd(init.get(), signal)) return not_running(record.id);
   if (signal == SIGKILL) thaw(record);
   return {};
 }
@@ -244,11 +250,14 @@ bool end_without_lock(const state::Root& root, const state::ContainerId& id, con
 
 // Of a record that cannot be read, unlike one that must not be or is in use.
 bool is_damage(const Error& error) {
+  if (sys::is_want_of_descriptors(error)) return false;
   return error.code() != Code::not_found && error.code() != Code::denied && error.code() != Code::busy;
 }
 
 Result<void> delete_one(state::Root& root, const OciGlobals& globals, const std::string& text, bool force) {
   const auto id = TRY(state::ContainerId::parse(text));
+  // All of it can be done, or nothing is.
+  if (const auto looked = root.look(id)) (void)TRY(hold_for_undoing(looked->record()));
   const bool lived = force && end_without_lock(root, id, globals.log);
   auto container = root.find(id);
   if (!container && force && container.error().code() == Code::not_found) return {};

@@ -73,7 +73,7 @@ Result<int> oci_run(const OciGlobals& globals, Arguments args) {
   state::Root root = TRY(state::Root::open(globals.root));
   // Order: signals are kept back before there is a process that they are meant for.
   std::optional<Foreground> foreground;
-  if (!options.detach) foreground.emplace();
+  if (!options.detach) TRY(foreground.emplace().check());
   Made made = TRY(make_container(root, globals, options, id, false));
   auto hooked = run_poststart(made);
   if (!hooked && options.keep) {
@@ -81,11 +81,13 @@ Result<int> oci_run(const OciGlobals& globals, Arguments args) {
     return std::move(hooked).error();
   }
   if (!hooked) {
+    made.spare.release();
     (void)sys::take_interrupt();
     auto undone = destroy_container(root, std::move(made.container), globals);
     if (!undone) hooked.error().also(undone.error());
     return std::move(hooked).error();
   }
+  made.spare.release();
   if (options.detach) interrupt.reset();
   if (options.detach) return wait_until_ready(std::move(made), globals);
   return wait_and_delete(root, std::move(made), options, *foreground, globals);

@@ -14,6 +14,7 @@
 #include "cli/options.h"
 #include "launch/launch.h"
 #include "state/state.h"
+#include "sys/descriptors.h"
 
 namespace skink::cli {
 
@@ -72,7 +73,10 @@ struct Made {
   oci::Spec spec;
   UniqueFd pidfd, console;
   std::optional<NotifyRelay> notify;  ///< what goes to the service manager; never with `wait_for_start`
+  sys::SpareDescriptors spare;        ///< for taking it back
 };
+/// Holds as many descriptors back as it takes to delete the container or to take it back.
+Result<sys::SpareDescriptors> hold_for_undoing(const state::Record& record);
 Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& options,
                             const std::string& id, bool wait_for_start);
 
@@ -84,6 +88,8 @@ void warn_of_capabilities(const launch::Launched& launched, const OciLog& log, b
 /// What launch tells of its steps, as debug messages; empty when nobody wants them. `log` outlives it.
 launch::Trace trace_to(const OciLog& log);
 
+/// A pidfd of the container's init, empty when it has ended. That there is no descriptor for it is an error.
+Result<UniqueFd> found_init(const state::Container& container);
 /// Kills the init and waits until it has ended (bounded): what `state` says next is "stopped".
 void end_init(const state::Container& container);
 

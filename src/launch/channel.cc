@@ -88,6 +88,9 @@ Result<std::optional<Received>> receive(int socket_fd) {
     std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
     received.fd = UniqueFd(fd);
   }
+  // What came with it is lost: there was no number for it here.
+  if ((header.msg_flags & MSG_CTRUNC) != 0)
+    return Error::from_errno(EMFILE, "receive a descriptor from the container's process");
   if (got == 0) return std::optional<Received>{};
   if (static_cast<std::size_t>(got) != sizeof received.message)
     return Error::make(Code::internal, "a message of ", got, " bytes from the container's process");

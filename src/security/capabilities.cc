@@ -9,6 +9,7 @@
 
 #include "base/text.h"
 #include "security/security.h"
+#include "sys/descriptors.h"
 #include "sys/file.h"
 
 namespace skink::security {
@@ -43,6 +44,7 @@ std::uint64_t permitted_capabilities() {
 }
 
 std::string lacking_here(const Error& error) {
+  if (sys::is_want_of_descriptors(error)) return sys::descriptor_limit(error);
   if (error.errnum() == ENOSYS)
     return "; this kernel has not the call (Linux 5.14 or newer is needed), or a filter around this process refuses it";
   const bool denied = error.errnum() == EPERM || error.errnum() == EACCES;

@@ -35,8 +35,8 @@ constexpr std::uint64_t bit(unsigned capability) { return std::uint64_t{1} << ca
 /// ENOSYS; TIOCSTI and TIOCLINUX are refused whatever the high 32 bits say (attacks A40 to A43).
 oci::Seccomp default_seccomp(std::uint64_t capabilities);
 
-/// What a host (or a container that we run in) lacks, where that can be the cause of `error`: "; this process has not
-/// CAP_SYS_ADMIN". Empty where it is not.
+/// What a host (or a container that we run in, or this process) lacks, where that can be the cause of `error`: "; this
+/// process has not CAP_SYS_ADMIN". Empty where it is not.
 std::string lacking_here(const Error& error);
 
 /// docker's default capability set without CAP_NET_RAW.

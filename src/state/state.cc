@@ -97,14 +97,17 @@ Result<Container> Root::create(const ContainerId& id, const Record& record) {
   auto made = sys::mkdir_at(dir_.get(), id.text().c_str(), 0700);
   if (!made && made.error().errnum() == EEXIST) TRY(check_free(id));
   TRY(std::move(made));
-  UniqueFd dir = TRY(sys::open_at(dir_.get(), id.text().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-  Container container(TRY(fs::Lock::take(std::move(dir), fs::Lock::Mode::exclusive, id.text())), Record{});
-  auto saved = container.save(record);
-  if (!saved) {
+  const auto fill = [&]() -> Result<Container> {
+    UniqueFd dir = TRY(sys::open_at(dir_.get(), id.text().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    Container container(TRY(fs::Lock::take(std::move(dir), fs::Lock::Mode::exclusive, id.text())), Record{});
+    TRY(container.save(record));
+    return container;
+  };
+  auto filled = fill();
+  // Whatever there was too little of, a descriptor or space: a directory that is empty goes without any.
+  if (!filled && !sys::unlink_at(dir_.get(), id.text().c_str(), AT_REMOVEDIR))
     (void)fs::remove_tree(dir_.get(), id.text().c_str());
-    return std::move(saved).error();
-  }
-  return container;
+  return filled;
 }
 
 namespace {

@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "base/text.h"
+#include "sys/descriptors.h"
 #include "sys/file.h"
 
 #ifndef P_PIDFD
@@ -126,7 +127,7 @@ Result<UniqueFd> open_identified(const ProcessIdentity& identity) {
   UniqueFd pidfd = TRY(open_pidfd(identity.pid));
   const auto started = start_time(identity.pid);
   // Want of descriptors, and the like, is no end of a process.
-  if (!started && (started.error().errnum() == EMFILE || started.error().errnum() == ENFILE)) return started.error();
+  if (!started && is_want_of_descriptors(started.error())) return started.error();
   if (!started || *started != identity.start_time) return gone();
   return pidfd;
 }

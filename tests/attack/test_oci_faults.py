@@ -8,7 +8,7 @@ import signal
 import subprocess
 
 import pytest
-from skinktest import ALL, Bundle, needs, read_text, wait_for
+from skinktest import ALL, Bundle, check_sane_text, listdir, needs, read_text, wait_for
 
 # What the kernel says about the program: where a failing call made a difference here, the container was weaker.
 WATCHED = ["/proc/self/status", "/proc/self/mountinfo", "/proc/self/cgroup", "/proc/self/limits", "/proc/self/oom_score_adj",
@@ -194,3 +194,60 @@ def test_f21_a_call_of_the_other_verbs_fails(oci, world, canary, verb):
                 break
     print("F21 %s: %d runs, %d with a call that failed" % (verb, runs, hits))
     assert hits > (200 if ALL else 20)
+
+
+def in_group(bundle):
+    """The processes in the group of a bundle's container, on whatever hierarchy."""
+    name = bundle.config["linux"]["cgroupsPath"]
+    groups = [line for entry in listdir("/proc") if entry.isdigit() for line in [read_text("/proc/%s/cgroup" % entry, "")]]
+    return sum(name + "\n" in text for text in groups)
+
+
+# Where something changes: with 3 nothing can be opened, with 63 all can be done.
+FEW = range(3, 64) if ALL else (4, 6, 12, 20, 22, 29, 38, 63)
+
+
+@pytest.mark.parametrize("verb", ["create", "run", "start", "exec", "kill", "delete"])
+def test_f16_few_descriptors(oci, world, verb):
+    """All of it is done or nothing, whatever descriptor is one too many; the limit is named and the way out."""
+    b, name = guarded(world), world.name()
+    b.config["process"]["user"] = {"uid": 0, "gid": 0}
+    b.config["process"]["args"] = ["sleep", "1000"]
+    del b.config["process"]["rlimits"]
+    b.config["hooks"] = {"createRuntime": [{"path": "/bin/true"}], "poststart": [{"path": "/bin/true"}]}
+    b.save()
+
+    def status():
+        answer = oci("state", name)
+        return json.loads(answer.out)["status"] if answer.status == 0 else None
+    words = {"create": ["create", "--bundle", b.dir, name], "run": ["run", "--detach", "--bundle", b.dir, name],
+             "exec": ["exec", name, "sh", "-c", "kill -0 $$"], "delete": ["delete", "--force", name],
+             "kill": ["kill", "--all", name, "KILL"]}.get(verb, [verb, name])
+    before = {"create": None, "run": None, "start": "created"}.get(verb, "running")
+    after = {"create": "created", "delete": None, "kill": "stopped"}.get(verb, "running")
+    outcomes = set()
+    for limit in FEW:
+        if before and status() is None:
+            oci.ok("create", "--bundle", b.dir, name)
+            if before == "running":
+                oci.ok("start", name)
+        result = oci(*words, before=["prlimit", "--nofile=%d:%d" % (limit, limit), "--"])
+        where = (limit, result)
+        outcomes.add(result.status)
+        if result.status == 0:
+            wait_for(lambda: status() == after, message=where)
+        else:
+            assert result.status == (255 if verb == "exec" else 1), where
+            check_sane_text(result)
+            assert "may have %d files open (RLIMIT_NOFILE)" % limit in result.err and "ulimit -n" in result.err, where
+            left = status()
+            # A hook that could not be run, or a word that was lost on its way: it is not half started.
+            assert left == before or (verb == "start" and left in (None, "stopped")), where
+            if left is None:
+                assert world.leaks(5) == [], where
+            if left == "running":
+                wait_for(lambda: in_group(b) == 1, message=where)
+        if result.status == 0 or status() != before:
+            oci.ok("delete", "--force", name)
+            assert world.leaks(5) == [], where
+    assert outcomes == {0, 255 if verb == "exec" else 1}
