@@ -149,6 +149,8 @@ class Group {
   struct MemoryLimit {
     std::string path;  ///< below the mount point
     std::uint64_t bytes = 0;
+    std::uint64_t hits = 0;    ///< how often it was hit
+    std::string_view counter;  ///< by which file
   };
   [[nodiscard]] std::optional<MemoryLimit> memory_limit_hit() const;
 
@@ -177,6 +179,9 @@ class Group {
 [[nodiscard]] bool is_frozen(std::string_view location);
 /// Whether it is worth asking, of a member whose state in /proc/PID/stat is `state`.
 [[nodiscard]] bool may_be_frozen(std::string_view location, char state);
+
+/// Group::oom_kills() of these groups without those below them, by path: in three system calls.
+[[nodiscard]] std::uint64_t oom_kills_in(const Location& location);
 
 /// Where to put a process that joins `member` in the container at `base`: in `base`; but beside the member on a
 /// hierarchy where `base` is gone, and on the unified one when the container gave controllers to groups below its own

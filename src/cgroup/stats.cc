@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a group has used, from v1 and unified files alike.
+#include <fcntl.h>
+
 #include <algorithm>
 #include <optional>
 
@@ -64,22 +66,28 @@ Result<Stats> Group::stats() const {
 
 namespace {
 
-// A limit of the group at `dir_fd`, if it has one and it was hit: v1 counts failures, v2 what it has killed for.
-std::optional<std::uint64_t> hit_limit(int dir_fd, const char* limit_file, const char* count_file, bool unified) {
+// A limit of the group at `dir_fd`, if it has one and it was hit, by the count of a key of the second file or of the
+// file that has nothing else.
+std::optional<Group::MemoryLimit> hit_limit(int dir_fd, const char* limit_file, const char* count_file,
+                                            std::string_view key = {}) {
   std::string limit, count;
   if (read_control(dir_fd, limit_file, limit) != 0) return std::nullopt;
   if (read_control(dir_fd, count_file, count) != 0) return std::nullopt;
   const auto bytes = number_in(chomp(limit));
-  const auto hits = unified ? number_in(keyed(count, "oom")) : number_in(chomp(count));
+  const auto hits = number_in(key.empty() ? chomp(count) : keyed(count, key));
   constexpr std::uint64_t kNoLimit = std::uint64_t{1} << 62;  // v1 shows the largest multiple of a page
-  return bytes && *bytes < kNoLimit && hits.value_or(0) > 0 ? bytes : std::nullopt;
+  if (!bytes || *bytes >= kNoLimit || hits.value_or(0) == 0) return std::nullopt;
+  return Group::MemoryLimit{{}, *bytes, *hits, count_file};
 }
 
-std::optional<std::uint64_t> hit_limit(int dir_fd, bool unified) {
-  if (unified) return hit_limit(dir_fd, "memory.max", "memory.events.local", true);
-  // Memory and swap together are charged first: with both limits the same it is that one which is hit.
-  const auto memory = hit_limit(dir_fd, "memory.limit_in_bytes", "memory.failcnt", false);
-  return memory ? memory : hit_limit(dir_fd, "memory.memsw.limit_in_bytes", "memory.memsw.failcnt", false);
+// v1 counts failures, v2 what it has killed for.
+std::optional<Group::MemoryLimit> hit_limit(int dir_fd, bool unified) {
+  if (unified) return hit_limit(dir_fd, "memory.max", "memory.events.local", "oom");
+  // Memory and swap together are charged first: with both limits the same it is that one which is hit, and Linux 6.18
+  // does not count that any more.
+  auto hit = hit_limit(dir_fd, "memory.limit_in_bytes", "memory.failcnt");
+  if (!hit) hit = hit_limit(dir_fd, "memory.memsw.limit_in_bytes", "memory.memsw.failcnt");
+  return hit ? hit : hit_limit(dir_fd, "memory.memsw.limit_in_bytes", "memory.oom_control", "oom_kill");
 }
 
 }  // namespace
@@ -91,7 +99,10 @@ std::optional<Group::MemoryLimit> Group::memory_limit_hit() const {
     for (Place place = dir.place; place.path.size() > 1; place.path.resize(place.path.rfind('/'))) {
       const auto group = open_place(place);
       if (!group) break;
-      if (const auto bytes = hit_limit(group->get(), unified)) return MemoryLimit{place.path, *bytes};
+      if (auto hit = hit_limit(group->get(), unified)) {
+        hit->path = place.path;
+        return hit;
+      }
     }
   }
   return std::nullopt;
@@ -103,6 +114,20 @@ std::uint64_t Group::oom_kills() const {
     std::string text;
     if (has_word(dir.place.hierarchy.controllers, "memory")) most = std::max(most, oom_kills_v1(dir.fd.get()));
     if (dir.place.hierarchy.unified && read_control(dir.fd.get(), "memory.events", text) == 0)
+      most = std::max(most, number_in(keyed(text, "oom_kill")).value_or(0));
+  }
+  return most;
+}
+
+std::uint64_t oom_kills_in(const Location& location) {
+  std::uint64_t most = 0;
+  for (const Place& place : location.places) {
+    const bool unified = place.hierarchy.unified;
+    if (!unified && !has_word(place.hierarchy.controllers, "memory")) continue;
+    const std::string path =
+        str(place.hierarchy.mount_point, place.path, unified ? "/memory.events" : "/memory.oom_control");
+    std::string text;
+    if (read_control(AT_FDCWD, path.c_str(), text) == 0)
       most = std::max(most, number_in(keyed(text, "oom_kill")).value_or(0));
   }
   return most;

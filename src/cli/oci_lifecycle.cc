@@ -88,6 +88,7 @@ Result<void> start_opened(const state::Container& container, const OciLog& log) 
   request.id = container.record().id;
   request.bundle = container.record().bundle;
   request.init = container.record().init;
+  if (container.record().cgroup) request.location = &*container.record().cgroup;
   request.trace = trace_to(log);
   TRY(launch::start_container(request));
   // Its absence says "started"; where we die before this, that nobody listens there says the same.

@@ -23,6 +23,7 @@
 #include "launch/id_maps.h"
 #include "launch/net_devices.h"
 #include "launch/notify.h"
+#include "launch/oom.h"
 #include "launch/rootless.h"
 #include "launch/seccomp_cache.h"
 #include "launch/sources.h"
@@ -99,6 +100,8 @@ class Launch {
   Result<void> on_listener(Received& received);
   Result<bool> on_message(Received& received);
   Error died_early();
+  Error on_fault(const Received& received);
+  [[nodiscard]] Error with_limit(Error error) const;
 
   plan::LaunchPlan plan_;
   bool as_sibling_;
@@ -106,6 +109,7 @@ class Launch {
   Spawned process_;
   UniqueFd first_stage_;  // pidfd of the stage that only joins
   Launched launched_;
+  OomWatch oom_;
   bool ready_ = false;
 };
 
@@ -130,6 +134,7 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
   sockets_ = TRY(make_socket_pair());
   sockets_.theirs = TRY(above(std::move(sockets_.theirs), fds.preserve));
   fds.sync = sockets_.theirs.get();
+  if (group != nullptr) oom_ = OomWatch(group->location());
   const bool two_stages = (plan_.flags & plan::kTwoStages) != 0;
   const bool joins = as_sibling_ && is_cramped(spec);
   UniqueFd cgroup_fd;
@@ -158,6 +163,9 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
   if (!spawned && request.cgroup_fd >= 0 &&
       (spawned.error().errnum() == EBUSY || spawned.error().errnum() == EOPNOTSUPP))
     return group->join_failure(spawned.error().errnum(), std::nullopt);
+  // For want of memory in its group, execve has no place even for a few arguments.
+  if (!spawned && request.cgroup_fd >= 0 && (spawned.error().errnum() == E2BIG || spawned.error().errnum() == ENOMEM))
+    return with_limit(Error::from_errno(ENOMEM, "execute skink-init"));
   process_ = TRY(std::move(spawned));
   // Order: our copy of the child's end is closed at once, so that end of file means its death or its execve.
   sockets_.theirs.reset();
@@ -186,6 +194,7 @@ Result<void> Launch::place_living() {
   int joins = 0;
   if (complete_group) {
     TRY(complete_group());
+    oom_ = OomWatch(group->location());
     files = TRY(group->open_join_files(false));
     joins = static_cast<int>(files.size());
     TRY(open_group_sources(plan_, files));
@@ -274,17 +283,24 @@ Result<bool> Launch::on_message(Received& received) {
       ready_ = true;
       tell(trace, "process ", process_.pid, " is set up", waits_for_start ? " and waits for start" : "");
       return waits_for_start;
-    case plan::Kind::fault: return fault_error(received.message, plan_, group, received.fd.get());
+    case plan::Kind::fault: return on_fault(received);
     default: return Error::make(Code::internal, "message ", received.message.kind, " from skink-init");
   }
 }
 
+Error Launch::on_fault(const Received& received) {
+  Error error = fault_error(received.message, plan_, group, received.fd.get());
+  return received.message.err == ENOMEM ? with_limit(std::move(error)) : error;
+}
+
+Error Launch::with_limit(Error error) const {
+  const std::string limit = oom_.limit();
+  return limit.empty() ? error : Error::make(error.code(), error.text(), "; ", limit);
+}
+
 Error Launch::died_early() {
   constexpr std::string_view kKilled = "the container's process was killed while it was being set up";
-  // The kernel counts before it kills.
-  if (group != nullptr && group->oom_kills() > 0)
-    return Error::make(Code::internal, kKilled,
-                       ": its control group has run out of memory; the memory limit may be too small");
+  if (oom_.has_killed()) return Error::make(Code::internal, kKilled, ": ", oom_.words());
   return Error::make(Code::internal, kKilled);
 }
 
@@ -296,6 +312,9 @@ Result<void> Launch::follow() {
     // End of file: after ready the program has been executed, before it the process has died.
     if (!received) {
       if (!ready_) return died_early();
+      if (oom_.has_killed_init(process_.pid))
+        return Error::make(Code::internal,
+                           "the container's process was killed before it executed its program: ", oom_.words());
       tell(trace, "process ", process_.pid, " has executed its program");
       return {};
     }
@@ -541,12 +560,16 @@ bool awaits_start(int dir_fd, const char* socket_name) { return connect_below(di
 
 Result<void> start_container(const StartRequest& request) {
   const UniqueFd init = TRY(sys::open_identified(request.init));
+  const OomWatch oom = request.location != nullptr ? OomWatch(*request.location) : OomWatch();
   auto connected = connect_below(request.dir_fd, request.socket_name);
   if (!connected) return Error::make(Code::busy, "the container is not waiting to be started");
   TRY(send(connected->get(), plan::Kind::start));
   tell(request.trace, "process ", request.init.pid, " has been told to go on");
   for (bool goes_on = false;;) {
     auto received = TRY(receive(connected->get()));
+    if (!received && oom.has_killed_init(request.init.pid))
+      return Error::make(Code::internal, "process ", request.init.pid,
+                         " was killed before it executed its program: ", oom.words());
     if (!received && !goes_on)
       return Error::make(Code::busy, "process ", request.init.pid, " ended before it could be told to go on");
     // Close-on-exec: the program has been executed.

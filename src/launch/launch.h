@@ -88,6 +88,7 @@ struct StartRequest {
   std::function<Result<oci::Spec>()> spec;  ///< asked only for a listener to hand over, or for the words of a failure
   std::string id, bundle;
   sys::ProcessIdentity init;
+  const cgroup::Location* location = nullptr;  ///< its control groups, if it has any
   Trace trace;
 };
 

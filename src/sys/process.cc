@@ -50,8 +50,16 @@ Result<bool> wait_pidfd(int pidfd, ExitStatus& status, bool block) {
   return true;
 }
 
-Result<ProcessStat> process_stat(pid_t pid) {
-  const std::string path = str("/proc/", pid, "/stat");
+namespace {
+
+// /proc/PID/stat. The name may hold spaces and parentheses, so it ends with the last one (man proc_pid_stat).
+struct StatLine {
+  std::string path, text;
+  std::size_t name_end = 0;
+};
+
+Result<StatLine> read_stat(pid_t pid) {
+  std::string path = str("/proc/", pid, "/stat");
   auto fd = open_at(AT_FDCWD, path.c_str(), O_RDONLY);
   if (!fd && fd.error().errnum() == ENOENT) return Error::make(Code::not_found, "process ", pid, " is gone");
   const UniqueFd file = TRY(std::move(fd));
@@ -60,17 +68,36 @@ Result<ProcessStat> process_stat(pid_t pid) {
   const ssize_t got = ::read(file.get(), buffer.data(), buffer.size());
   if (got < 0 && errno == ESRCH) return Error::make(Code::not_found, "process ", pid, " is gone");
   if (got < 0) return Error::from_errno(errno, "read ", path);
-  const std::string_view line(buffer.data(), static_cast<std::size_t>(got));
-  // The name may hold spaces and parentheses, so count from the last one (man proc_pid_stat).
+  std::string line(buffer.data(), static_cast<std::size_t>(got));
   const auto name_end = line.rfind(')');
-  if (name_end == std::string_view::npos || name_end + 2 > line.size())
+  if (name_end == std::string::npos || name_end + 2 > line.size())
     return Error::make(Code::internal, path, ": no process name");
-  std::string_view fields = line.substr(name_end + 2);
+  return StatLine{std::move(path), std::move(line), name_end};
+}
+
+constexpr std::uint64_t kExiting = 4;  // PF_EXITING of include/linux/sched.h
+
+}  // namespace
+
+Result<LastName> last_name(pid_t pid) {
+  const StatLine line = TRY(read_stat(pid));
+  const auto fields = split(std::string_view(line.text).substr(line.name_end + 2), ' ');
+  constexpr std::size_t kState = 0, kFlags = 6;  // counted from the state on
+  const auto begin = line.text.find('(') + 1;
+  LastName last{line.text.substr(begin, line.name_end - begin), fields[kState] == "Z" || fields[kState] == "X"};
+  const auto flags = fields.size() > kFlags ? parse_int<std::uint64_t>(fields[kFlags]) : std::nullopt;
+  last.ended = last.ended || (flags.value_or(0) & kExiting) != 0;
+  return last;
+}
+
+Result<ProcessStat> process_stat(pid_t pid) {
+  const StatLine line = TRY(read_stat(pid));
+  const std::string& path = line.path;
+  std::string_view fields = std::string_view(line.text).substr(line.name_end + 2);
   if (fields.starts_with("Z ") || fields.starts_with("X "))
     return Error::make(Code::not_found, "process ", pid, " has ended");
   ProcessStat stat;
   if (!fields.empty()) stat.state = fields[0];
-  constexpr std::uint64_t kExiting = 4;  // PF_EXITING of include/linux/sched.h
   constexpr int kState = 3, kFlags = 9, kUserTime = 14, kSystemTime = 15, kStartTime = 22;
   for (int field = kState; field <= kStartTime; ++field) {
     const auto end = std::min(fields.find(' '), fields.size());

@@ -35,6 +35,12 @@ struct ProcessStat {
   bool exiting = false;          ///< PF_EXITING of field 9: it is on its way out
 };
 Result<ProcessStat> process_stat(pid_t pid);
+/// Field 2 of it, the name that the process has had last, while it or its zombie is there.
+struct LastName {
+  std::string name;
+  bool ended = false;  ///< it is a zombie or on its way out
+};
+Result<LastName> last_name(pid_t pid);
 /// Field 22 of /proc/PID/stat: start time in clock ticks since boot. A process that is gone, or a zombie, is not_found.
 Result<std::uint64_t> start_time(pid_t pid);
 /// /proc/sys/kernel/random/boot_id without the newline.

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Limits: set by options, read back from the files of the cgroup."""
 
+import json
 import os
+import re
 
 import pytest
-from skinktest import cgroup_dir, cgroup_value, group_lines, read_text, wait_for
+from skinktest import cgroup_dir, cgroup_value, check_sane_text, group_lines, read_text, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -89,7 +91,52 @@ def test_out_of_memory_is_told(sk, world):
 @pytest.mark.vm_more
 def test_a_memory_limit_too_small_to_start_with_is_named(sk):
     error = sk.fails("run", "--rm", "-m", "4k", "busybox", "true", status=125)
-    assert "memory limit may be too small" in str(error), error
+    assert "OOM-killed (memory limit too low?)" in str(error) and "may use 4096 bytes and has hit that limit" in str(error), error
+
+
+def test_an_init_that_falls_to_a_limit_is_told_with_it(oci, world, bundle):
+    """While it is set up, between create and start, and in its execve; a program that ran has a status of its own."""
+    told = {}
+    for kib in (4, 16, 32, 48, 64, 1024, 8192):
+        b, name = bundle(["sh", "-c", "echo ran"]), world.name()
+        b.config["linux"]["cgroupsPath"] = "/skink-test-%s" % name
+        b.config["linux"]["resources"] = {"memory": {"limit": kib << 10, "swap": kib << 10}}
+        b.save()
+        result = oci("run", "--bundle", b.dir, name)
+        if result.status == 0:
+            assert result.out == "ran\n"
+        else:
+            assert result.out == "" and result.status in (1, 137), result
+        if result.status == 1:
+            check_sane_text(result)
+            numbers = re.search(r"OOM-killed \(memory limit too low\?\): oom_kill (\d+), control group \S*/skink-test-%s may use %d bytes "
+                                r"and has hit that limit (\d+) times \(memory\.\S+\)" % (name, kib << 10), result.err)
+            # Where no process could be made at all, none was killed.
+            unmade = "Cannot allocate memory" in result.err and "/skink-test-%s may use %d bytes" % (name, kib << 10) in result.err
+            assert unmade or (numbers and int(numbers[1]) >= 1 and int(numbers[2]) >= 1), result
+        told[kib] = result.status
+        assert world.leaks() == []
+    assert told[4] == 1 and told[8192] == 0, told
+
+
+def test_a_start_whose_init_falls_to_a_limit(oci, world, bundle):
+    b, name = bundle(["sh", "-c", "echo ran"]), world.name()
+    b.config["linux"]["cgroupsPath"] = "/skink-test-%s" % name
+    b.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}}
+    b.config["process"]["env"] += ["LARGE%d=%s" % (i, "x" * 100000) for i in range(10)]
+    b.save()
+    oci.ok("create", "--bundle", b.dir, name)
+    pid = json.loads(oci.ok("state", name))["pid"]
+    directory, version = cgroup_dir(pid, "memory")
+    used = int(read_text(os.path.join(directory, "memory.usage_in_bytes" if version == 1 else "memory.current")))
+    with open(os.path.join(directory, "memory.limit_in_bytes" if version == 1 else "memory.max"), "w") as file:
+        file.write("%d" % (used + (256 << 10)))
+    swap = os.path.join(directory, "memory.swap.max")
+    if os.path.exists(swap):
+        with open(swap, "w") as file:
+            file.write("0")
+    oci.fails("start", name, match=[r"killed before it executed its program: .*OOM-killed", "skink-test-%s may use" % name])
+    assert json.loads(oci.ok("state", name))["status"] == "stopped"
 
 
 @pytest.mark.vm_more
