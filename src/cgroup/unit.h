@@ -55,6 +55,10 @@ InForce in_force(const Group& group);
 Result<std::vector<Property>> limit_properties(const oci::Resources& resources, Layout layout, unsigned systemd,
                                                const InForce& now = {});
 
+/// What it has to know of them once, when a scope is made: OOMPolicy for `memory.oom.group` in `unified`, which scopes
+/// have from 253 on. Without, a scope with Delegate goes on when the OOM killer has ended one of its processes.
+std::vector<Property> scope_properties(const oci::Resources& resources, Layout layout, unsigned systemd);
+
 /// The annotations org.systemd.property.NAME, whose values are GVariant texts. NAMEs in ...Sec are the same in ...USec,
 /// in seconds. They come from the operator: `skink` passes none of an image on (attack A18). Errors: invalid_config
 /// that names the annotation.

@@ -235,6 +235,14 @@ Result<std::vector<Property>> limit_properties(const oci::Resources& resources, 
   return out;
 }
 
+std::vector<Property> scope_properties(const oci::Resources& resources, Layout layout, unsigned systemd) {
+  constexpr unsigned kScopesHaveIt = 253;
+  const auto killed_as_one = resources.unified.find("memory.oom.group");
+  const bool wanted = killed_as_one != resources.unified.end() && chomp(killed_as_one->second) == "1";
+  if (layout != Layout::v2 || !wanted || systemd < kScopesHaveIt) return {};
+  return {{"OOMPolicy", bus::text("kill")}};
+}
+
 namespace {
 
 // A time in seconds as the microseconds that the property takes.

@@ -14,16 +14,21 @@ namespace {
 
 constexpr std::chrono::milliseconds kUnitDeadline{10'000};
 
-bool wants_idle(const oci::Resources& resources) {
-  return (resources.cpu && resources.cpu->idle.value_or(0) == 1) || resources.unified.contains("cpu.idle");
+// Which properties say these two depends on the version; nothing else does.
+bool wants_version(const oci::Resources& resources) {
+  return (resources.cpu && resources.cpu->idle.value_or(0) == 1) || resources.unified.contains("cpu.idle") ||
+         resources.unified.contains("memory.oom.group");
 }
 
-// Which property says "idle" depends on the version; nothing else does.
 Result<std::vector<cgroup::Property>> limits(const oci::Resources& resources, const cgroup::Unit& unit,
-                                             const cgroup::InForce& now) {
+                                             const cgroup::InForce& now, bool is_new = false) {
   const auto host = TRY(cgroup::detect());
-  const unsigned version = wants_idle(resources) ? TRY(cgroup::systemd_version(unit.manager)) : 0;
-  return cgroup::limit_properties(resources, host.layout, version, now);
+  const unsigned version = wants_version(resources) ? TRY(cgroup::systemd_version(unit.manager)) : 0;
+  auto properties = TRY(cgroup::limit_properties(resources, host.layout, version, now));
+  if (!is_new || unit.is_slice()) return properties;
+  for (auto& property : cgroup::scope_properties(resources, host.layout, version))
+    properties.push_back(std::move(property));
+  return properties;
 }
 
 // For people; and a slice, which outlives its maker, is told from one of the same name by it.
@@ -67,7 +72,7 @@ Result<UnitGroup> make_unit_group(state::Container& container, const oci::Spec& 
     }
   if (resources.pids_limit && *resources.pids_limit >= 0 && *resources.pids_limit < kForLaunch)
     pids_limit = std::exchange(resources.pids_limit, kForLaunch);
-  auto properties = TRY(limits(resources, unit, {}));
+  auto properties = TRY(limits(resources, unit, {}, true));
   const auto annotated = TRY(cgroup::annotated_properties(spec.annotations));
   properties.insert(properties.end(), annotated.begin(), annotated.end());
   auto placeholder = TRY(cgroup::Placeholder::start());

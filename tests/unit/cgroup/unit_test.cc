@@ -238,6 +238,21 @@ TEST(LimitProperties, OfUnifiedFiles) {
   EXPECT_THAT(on_v2(resources), IsEmpty());
 }
 
+TEST(ScopeProperties, KilledAsOneIsAPolicyThatScopesHaveFrom253On) {
+  oci::Resources resources;
+  EXPECT_TRUE(scope_properties(resources, Layout::v2, 255).empty());
+  resources.unified = {{"memory.oom.group", "1"}};
+
+  const auto now = scope_properties(resources, Layout::v2, 253);
+  ASSERT_EQ(now.size(), 1U);
+  EXPECT_EQ(now[0].first, "OOMPolicy");
+  EXPECT_EQ(now[0].second.text, "kill");
+  EXPECT_TRUE(scope_properties(resources, Layout::v2, 252).empty());
+  EXPECT_TRUE(scope_properties(resources, Layout::hybrid, 253).empty());
+  resources.unified = {{"memory.oom.group", "0"}};
+  EXPECT_TRUE(scope_properties(resources, Layout::v2, 253).empty());
+}
+
 TEST(LimitProperties, OfDevicesOnV1Only) {
   oci::Resources resources;
   resources.devices = {{.allow = false, .type = 'a', .major = {}, .minor = {}, .access = "rwm"},
