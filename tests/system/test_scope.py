@@ -79,7 +79,7 @@ def test_everything_killed_at_once_gets_a_new_scope(sk):
 
 
 @systemd
-def test_a_container_survives_the_session_that_started_it(sk, world):
+def test_f37_a_container_survives_the_session_that_started_it(sk, world):
     unit = "skink-test-%s" % world.name()
     command = sk.command("run", "-d", "--name", "survivor", "busybox", "sleep", "1000")
     subprocess.run(["systemd-run", "--quiet", "--wait", "--collect", "--unit", unit, "--property=KillMode=control-group",
@@ -88,6 +88,27 @@ def test_a_container_survives_the_session_that_started_it(sk, world):
     assert sk.state("survivor") == "running"
     assert group_of(sk.pid("survivor")).startswith("/skink.slice/")
     assert len(keepers(sk, "survivor")) == 2
+
+
+@systemd
+def test_f37_the_callers_group_is_killed(sk, world):
+    """A shell in a group of its own that starts a container and is killed with all of its group."""
+    group = "/sys/fs/cgroup/skink-test-%s" % world.id
+    os.mkdir(group)
+    try:
+        command = sk.command("run", "-d", "--name", "survivor", "busybox", "sleep", "1000")
+        with subprocess.Popen(["sh", "-c", "echo $$ >%s/cgroup.procs; \"$@\" && echo started; sleep 1000" % group, "sh", *command],
+                              env=world.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as shell:
+            wait_for(lambda: b"started" in shell.stdout.readline())
+            with open(group + "/cgroup.kill", "w") as file:
+                file.write("1")
+        pid = sk.pid("survivor")
+        assert shell.wait() == -signal.SIGKILL and sk.state("survivor") == "running" and alive(pid)
+        assert all(alive(keeper) for keeper in keepers(sk, "survivor")) and len(keepers(sk, "survivor")) == 2
+        assert sk.ok("exec", "survivor", "echo", "fine") == "fine"
+    finally:
+        wait_for(lambda: not read_text(group + "/cgroup.procs"))
+        os.rmdir(group)
 
 
 @systemd
