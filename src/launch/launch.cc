@@ -16,6 +16,7 @@
 #include "fs/dir.h"
 #include "launch/affinity.h"
 #include "launch/channel.h"
+#include "launch/delegation.h"
 #include "launch/encode.h"
 #include "launch/fault.h"
 #include "launch/hooks.h"
@@ -446,6 +447,7 @@ Result<Launched> launch_container(const ContainerRequest& request) {
   plan::LaunchPlan plan = TRY(plan::make_plan(*request.spec, TRY(host_facts(location ? &*location : nullptr))));
   const bool follows = request.complete_group && can_follow(plan, request);
   if (request.complete_group && !follows) TRY(request.complete_group());
+  if (request.group != nullptr) TRY(delegate_group(plan, *request.group));
   if ((plan.flags & plan::kHostMounts) != 0 && !request.root_is_attached)
     return Error::make(Code::unsupported,
                        "linux.namespaces: a container without a mount namespace would change the host's mounts; add "
