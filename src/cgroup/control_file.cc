@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "base/unique_fd.h"
 #include "sys/file.h"
+#include "sys/interrupt.h"
 
 namespace skink::cgroup {
 
@@ -18,7 +19,7 @@ int write_control(int dir_fd, const char* name, std::string_view value) {
   ssize_t written = -1;
   do {
     written = ::write(fd.get(), value.data(), value.size());
-  } while (written < 0 && errno == EINTR);
+  } while (written < 0 && sys::must_retry());
   if (written < 0) return errno;
   return static_cast<std::size_t>(written) == value.size() ? 0 : EIO;
 }
@@ -30,7 +31,7 @@ int read_control(int dir_fd, const char* name, std::string& text) {
   char piece[4096];
   for (;;) {
     const ssize_t count = ::read(fd.get(), piece, sizeof piece);
-    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && sys::must_retry()) continue;
     if (count < 0) return errno;
     if (count == 0) return 0;
     text.append(piece, static_cast<std::size_t>(count));

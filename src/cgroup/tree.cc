@@ -250,6 +250,7 @@ void undo_place(const Place& place, const std::vector<std::string>& made) {
     (void)remove_group(AT_FDCWD, str(place.hierarchy.mount_point, '/', *path).c_str());
 }
 
+// A signal is no reason to give this one up (sys/interrupt.h): it takes back, and waits for nothing.
 int remove_group(int parent_fd, const char* name) {
   int answer = 0;
   do {

@@ -18,6 +18,7 @@
 #include "base/text.h"
 #include "base/unique_fd.h"
 #include "sys/file.h"
+#include "sys/interrupt.h"
 
 namespace skink::launch {
 namespace {
@@ -90,7 +91,7 @@ class Netlink {
     for (;;) {
       std::vector<char> buffer(1U << 16);
       const ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
-      if (got < 0 && errno == EINTR) continue;
+      if (got < 0 && sys::must_retry()) continue;
       if (got < 0) return Error::from_errno(errno, "receive");
       if (TRY(take(std::string_view(buffer.data(), static_cast<std::size_t>(got)), answers))) return answers;
     }
