@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 import pytest
-from skinktest import cgroup_dir, kill_quietly, read_text, wait_for
+from skinktest import alive, cgroup_dir, kill_quietly, read_text, wait_for
 
 SLEEP = ["sleep", "1000"]
 # A host without a unified hierarchy, where that can be had: its freezer is another one.
@@ -56,7 +56,9 @@ def test_a_life(oci, world, bundle, view):
     oci.ok("resume", name, before=view)
     assert listed(oci, name, view)["status"] == "running"
     oci.ok("kill", name, "KILL", before=view)
-    wait_for(lambda: listed(oci, name, view)["status"] == "stopped")
+    # Dying takes its time, and the two commands that are compared are not one moment.
+    wait_for(lambda: not alive(state["pid"]))
+    assert listed(oci, name, view)["status"] == "stopped"
     oci.ok("delete", name, before=view)
     assert oci.ok("list", "--quiet", before=view) == ""
 
