@@ -61,6 +61,8 @@ class Context {
   int terminal_fd = -1;
   /// Where hooks find the root before it is entered; -1: it lies over "/".
   int attach_fd = -1;
+  /// True once this process has its filter.
+  bool filtered = false;
 
  private:
   [[nodiscard]] char* base() const { return reinterpret_cast<char*>(plan_); }
@@ -123,7 +125,8 @@ long make_node(int parent_fd, const char* name, const plan::DeviceNode& device);
 Fault make_devices(Context& context);
 Fault make_workdir(Context& context);
 Fault open_terminal(Context& context);
-Fault bring_loopback_up();
+/// A network namespace of its own (kMakeNetwork), with its loopback interface up.
+Fault prepare_network(const Context& context);
 Fault write_sysctls(Context& context);
 Fault hide_paths(Context& context);
 Fault enter_root(Context& context);
@@ -160,8 +163,11 @@ Fault change_directory(const Context& context);
 Fault find_program(const Context& context, const char*& path, char* buffer, Size size);
 Fault await_start(Context& context);
 Fault run_program(Context& context, const char* path);
-/// Every signal to its default, none blocked.
+/// With kFilterWaits: what run_program() does but execve. A failure is for the one who says `start`.
+Fault load_seccomp_early(Context& context);
+/// Every signal to its default; execve leaves ignored ones ignored.
 void reset_signals();
+void unblock_signals();
 void make_pointers(Context& context, plan::Offset at);
 /// A private /proc of our own, opened by descriptor and checked (attack A13).
 long open_private_procfs();

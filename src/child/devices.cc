@@ -189,6 +189,8 @@ Fault open_terminal(Context& context) {
   return {};
 }
 
+namespace {
+
 Fault bring_loopback_up() {
   struct {
     char name[16];
@@ -204,6 +206,14 @@ Fault bring_loopback_up() {
   const long rc = call(__NR_ioctl, fd, kSetFlags, arg(&request));
   close_fd(static_cast<int>(fd));
   return check(rc, Step::loopback_up);
+}
+
+}  // namespace
+
+Fault prepare_network(const Context& context) {
+  constexpr unsigned long kNewNet = 0x40000000;  // CLONE_NEWNET
+  if (context.has(plan::kMakeNetwork)) CHILD_TRY(check(call(__NR_unshare, kNewNet), Step::network_namespace));
+  return context.has(plan::kNewNetwork) ? bring_loopback_up() : Fault{};
 }
 
 }  // namespace skink::child

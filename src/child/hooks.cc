@@ -84,7 +84,7 @@ Fault become_hook(const Context& context, const Run& run) {
   const bool inside = run.place == HookPlace::start_container;
   CHILD_TRY(fail(run, inside ? call(__NR_chdir, arg("/")) : call(__NR_fchdir, context.root_fd)));
   CHILD_TRY(fail(run, call(__NR_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC)));
-  reset_signals();
+  unblock_signals();
   if (inside) CHILD_TRY(load_seccomp_for_hook(context));
   return fail(run, call(__NR_execve, arg(context.text(run.hook->path)), arg(context.bytes(run.hook->argv)),
                         arg(context.bytes(run.hook->envp))));

@@ -92,7 +92,8 @@ Fault become_container(Context& context, const char*& path, char* buffer, Size s
   open_attach_point(context);
   CHILD_TRY(become_root(context));
   CHILD_TRY(take_own_copies(context));
-  if (context.has(plan::kNewNetwork)) CHILD_TRY(bring_loopback_up());
+  // Order: before sysfs, which shows the network of who mounts it, sysctls and hooks.
+  CHILD_TRY(prepare_network(context));
   CHILD_TRY(build_root(context));
   CHILD_TRY(make_cgroup_namespace(context));
   CHILD_TRY(set_names_and_limits(context));
@@ -108,7 +109,10 @@ Fault become_container(Context& context, const char*& path, char* buffer, Size s
   plan::Message message{};
   message.kind = static_cast<unsigned>(plan::Kind::ready);
   CHILD_TRY(check(send_message(context, message), Step::protocol));  // 6
+  // Order: when whoever made us need not wait any more. It takes as long as all that is left after `start`.
+  const Fault unfit = load_seccomp_early(context);
   CHILD_TRY(await_start(context));
+  CHILD_TRY(unfit);
   // Order: as the container's user and with its capabilities, after `start` and before the program.
   CHILD_TRY(run_hooks(context, HookPlace::start_container));
   return run_program(context, path);
@@ -119,6 +123,8 @@ Fault start(Context& context) {
   const char* path = nullptr;
   const unsigned long all = ~0UL;
   call(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, arg(&all), 0, 8);
+  // Order: while the launcher is at work too, and before await_start() has handlers of its own.
+  reset_signals();
   call(__NR_prctl, PR_SET_NAME, arg("skink-init"), 0, 0, 0);
   CHILD_TRY(protect_self(context));
   make_pointers(context, context.plan().argv);

@@ -145,7 +145,6 @@ Fault await_start(Context& context) {
   }
 }
 
-// Ignored signals stay ignored over execve, so every one is set to its default.
 void reset_signals() {
   struct {
     void* handler;
@@ -155,6 +154,9 @@ void reset_signals() {
   } action{};
   constexpr int kSignals = 64;
   for (int signal = 1; signal <= kSignals; ++signal) call(__NR_rt_sigaction, signal, arg(&action), 0, 8);
+}
+
+void unblock_signals() {
   const unsigned long none = 0;
   constexpr int kSetMask = 2;
   call(__NR_rt_sigprocmask, kSetMask, arg(&none), 0, 8);
@@ -164,9 +166,9 @@ namespace {
 
 Fault execute(Context& context, const char* path) {
   const auto& plan = context.plan();
-  reset_signals();
+  unblock_signals();
   // Order: the filter is the last thing before execve; it may forbid everything else.
-  CHILD_TRY(load_seccomp(context));
+  if (!context.filtered) CHILD_TRY(load_seccomp(context));
   return check(call(__NR_execve, arg(path), arg(context.bytes(plan.argv)), arg(context.bytes(plan.envp))),
                Step::execute);
 }
@@ -239,10 +241,26 @@ Fault run_under_init(Context& context, const char* path) {
 
 }  // namespace
 
+namespace {
+
+// What is opened after it is so from birth.
+Fault mark_descriptors(const Context& context) {
+  const unsigned first = 3 + context.plan().preserve_fds;
+  return check(call(__NR_close_range, first, ~0U, CLOSE_RANGE_CLOEXEC), Step::close_descriptors);
+}
+
+}  // namespace
+
+Fault load_seccomp_early(Context& context) {
+  if (!context.has(plan::kFilterWaits)) return {};
+  CHILD_TRY(mark_descriptors(context));
+  CHILD_TRY(load_seccomp(context));
+  context.filtered = true;
+  return {};
+}
+
 Fault run_program(Context& context, const char* path) {
-  const auto& plan = context.plan();
-  const unsigned first = 3 + plan.preserve_fds;
-  CHILD_TRY(check(call(__NR_close_range, first, ~0U, CLOSE_RANGE_CLOEXEC), Step::close_descriptors));
+  if (!context.filtered) CHILD_TRY(mark_descriptors(context));
   if (context.has(plan::kInit)) return run_under_init(context, path);
   return execute(context, path);
 }

@@ -235,6 +235,9 @@ std::string encode(const plan::LaunchPlan& plan, const Descriptors& fds, const E
     out.seccomp_count = static_cast<plan::U32>(plan.seccomp->bpf.size() / kInstruction);
     out.seccomp_flags = plan.seccomp->flags;
     out.seccomp_listener = plan.seccomp->needs_listener ? 1 : 0;
+    // Hooks and a PID 1 of ours make calls of which the filter may know nothing.
+    const bool alone = plan.start_container.empty() && (plan.flags & plan::kInit) == 0;
+    if (fds.listener >= 0 && plan.seccomp->lets_start && alone) out.flags |= plan::kFilterWaits;
   }
   return blob.finish(out);
 }

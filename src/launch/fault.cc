@@ -205,6 +205,11 @@ Error describe_fault(const Message& fault, const LaunchPlan& plan, int output_fd
                          "; it needs CAP_SYS_NICE, and SCHED_FIFO and SCHED_RR on cgroup v1 also "
                          "linux.resources.cpu.realtimeRuntime");
     }
+    case Step::network_namespace: {
+      Error error = Error::from_errno(fault.err, "linux.namespaces: make the network namespace");
+      if (fault.err != ENOSPC) return error;
+      return Error::make(Code::os, error.text(), "; as many as /proc/sys/user/max_net_namespaces allows are there");
+    }
     case Step::verify_ids: return Error::make(Code::denied, "process.user: the kernel did not take the user over");
     default: break;
   }

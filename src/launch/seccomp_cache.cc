@@ -17,9 +17,10 @@ struct Header {
   char magic[8];
   std::uint32_t flags;
   std::uint32_t listener;
+  std::uint32_t lets_start;
   Sha256::Bytes digest;
 };
-constexpr char kMagic[8] = {'s', 'k', 'b', 'p', 'f', '0', '2', 0};
+constexpr char kMagic[8] = {'s', 'k', 'b', 'p', 'f', '0', '3', 0};
 
 // With the version in it, so that what another version has left can be told.
 constexpr std::string_view kPrefix = "seccomp-" SKINK_VERSION "-";
@@ -58,6 +59,7 @@ bool read_cached(int cache_fd, const std::string& name, security::SeccompProgram
   program.bpf = std::move(bpf);
   program.flags = header.flags;
   program.needs_listener = header.listener != 0;
+  program.lets_start = header.lets_start != 0;
   return true;
 }
 
@@ -77,6 +79,7 @@ Result<security::SeccompProgram> cached_seccomp(const oci::Seccomp& profile, int
   std::memcpy(header.magic, kMagic, sizeof kMagic);
   header.flags = program.flags;
   header.listener = program.needs_listener ? 1 : 0;
+  header.lets_start = program.lets_start ? 1 : 0;
   header.digest = Sha256::of(program.bpf);
   std::string file(reinterpret_cast<const char*>(&header), sizeof header);
   file += program.bpf;

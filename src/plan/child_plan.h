@@ -39,6 +39,7 @@ enum class Step : U32 {
   join_namespace,  // index: of namespaces
   time_offsets,
   clone_inner,
+  network_namespace,
   become_root,  // of a user namespace
   new_session,
   propagation,  // our copy of the host's mounts
@@ -242,16 +243,19 @@ inline constexpr U32 kPlainOutput = 1U << 22;   // the terminal does not turn li
 inline constexpr U32 kBindDevices = 1U << 23;   // of the host's, for none can be made
 inline constexpr U32 kGroupsFollow = 1U << 24;  // the files of its v1 groups come with `placed`
 inline constexpr U32 kOwnCopies = 1U << 25;     // trees of the host's are copied by the kernel, which locks their flags
+inline constexpr U32 kMakeNetwork = 1U << 26;   // its network namespace is not among those of clone3
+inline constexpr U32 kFilterWaits = 1U << 27;   // the filter is loaded before the wait for `start`: it allows the rest
 
 // Two flags with one bit would make one step of isolation turn another off.
 static_assert((kHasUserNamespace + kNewCgroupNamespace + kTerminal + kNewNetwork + kRootReadonly + kNoPivot + kHooks +
                kNoNewPrivileges + kNewKeyring + kInit + kExec + kTwoStages + kSetgroupsDenied + kDeathSignal +
                kHostMounts + kSetScheduler + kSetIoPriority + kSetPersonality + kMakeWorkdir + kSetMemoryPolicy +
-               kJoinedMounts + kPlainOutput + kBindDevices + kGroupsFollow + kOwnCopies) ==
+               kJoinedMounts + kPlainOutput + kBindDevices + kGroupsFollow + kOwnCopies + kMakeNetwork +
+               kFilterWaits) ==
               (kHasUserNamespace | kNewCgroupNamespace | kTerminal | kNewNetwork | kRootReadonly | kNoPivot | kHooks |
                kNoNewPrivileges | kNewKeyring | kInit | kExec | kTwoStages | kSetgroupsDenied | kDeathSignal |
                kHostMounts | kSetScheduler | kSetIoPriority | kSetPersonality | kMakeWorkdir | kSetMemoryPolicy |
-               kJoinedMounts | kPlainOutput | kBindDevices | kGroupsFollow | kOwnCopies));
+               kJoinedMounts | kPlainOutput | kBindDevices | kGroupsFollow | kOwnCopies | kMakeNetwork | kFilterWaits));
 
 /// At most so many descriptors with `placed`: SCM_MAX_FD of the kernel.
 inline constexpr U32 kMostGroups = 253;

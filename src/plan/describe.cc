@@ -57,7 +57,9 @@ std::string describe(const LaunchPlan& plan) {
   for (const auto& join : plan.joins) line("join ", namespace_name(join.type), " namespace ", printable(join.path));
   for (const auto type : {oci::NamespaceType::user, oci::NamespaceType::pid, oci::NamespaceType::network,
                           oci::NamespaceType::ipc, oci::NamespaceType::uts, oci::NamespaceType::mount})
-    if ((plan.clone_flags & namespace_flag(type)) != 0) line("new ", namespace_name(type), " namespace");
+    if ((plan.clone_flags & namespace_flag(type)) != 0 ||
+        (type == oci::NamespaceType::network && (plan.flags & kMakeNetwork) != 0))
+      line("new ", namespace_name(type), " namespace");
   if ((plan.flags & kNewCgroupNamespace) != 0) line("new cgroup namespace");
   if (plan.new_time_namespace) line("new time namespace");
   for (const auto& mount : plan.mounts) line(describe_mount(mount));

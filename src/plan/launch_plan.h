@@ -72,7 +72,8 @@ struct SysctlStep {
 
 struct LaunchPlan {
   std::uint32_t flags = 0;        ///< kHasUserNamespace, ...
-  std::uint64_t clone_flags = 0;  ///< new namespaces; the cgroup and time ones are made by unshare
+  std::uint64_t clone_flags = 0;  ///< new namespaces that clone3 makes: not the cgroup and time ones, nor with
+                                  ///< kMakeNetwork that of the network, which are made by unshare
   bool new_time_namespace = false;
   std::vector<JoinStep> joins;
   std::string time_offsets;

@@ -17,6 +17,7 @@ struct SeccompProgram {
   std::string bpf;
   unsigned flags = 0;
   bool needs_listener = false;  ///< some rule notifies: SECCOMP_FILTER_FLAG_NEW_LISTENER has to be among the flags
+  bool lets_start = false;      ///< allows what skink-init does from its wait for `start` on, execve included
 };
 
 /// Compiles linux.seccomp by libseccomp. Names that this libseccomp does not know are ignored, as runc does. Under a

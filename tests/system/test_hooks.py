@@ -126,6 +126,15 @@ def test_create_runtime_hooks_can_enter_the_mount_namespace(oci, bundle, world):
     assert read_text(os.path.join(b.rootfs, "bound")) == ""
 
 
+def test_hooks_of_the_host_find_the_network_namespace(oci, bundle, world):
+    b = bundle(["sh", "-c", "readlink /proc/self/ns/net; ip -o link"])
+    look = "pid=$(grep -o '\"pid\":[0-9]*' | cut -d: -f2); readlink /proc/$pid/ns/net >>%s; nsenter -n -t $pid ip link set lo mtu 9000" % world.path("seen")
+    b.config["hooks"] = {kind: [dict(say(look), env=["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])] for kind in ("prestart", "createRuntime")}
+    inside, link = oci.ok("run", "--bundle", b.save().dir, world.name()).splitlines()
+    assert read_text(world.path("seen")).split() == [inside] * 2 and inside != os.readlink("/proc/self/ns/net")
+    assert "UP" in link and "9000" in link, link
+
+
 def test_the_order_of_hooks_in_a_list(oci, bundle, world):
     b = bundle(["true"])
     log = world.path("log")

@@ -209,6 +209,14 @@ def test_inside_a_user_namespace(inside, world):
     assert out[:2] == ["8", "9"] and out[2:] == ["0", str(FIRST), "65536", "out"]
 
 
+def test_a_network_namespace_too_many(inside, world):
+    # The limit of the user namespace that we are root of.
+    inside.before += ["/bin/sh", "-c", 'echo 0 >/proc/sys/user/max_net_namespaces; exec "$@"', "x"]
+    name = world.name()
+    inside.fails("run", "--bundle", inside.bundle(SLEEP).dir, name, match=["network namespace", "No space left", "max_net_namespaces"])
+    inside.fails("state", name, match="not exist")
+
+
 def test_the_whole_life_inside_a_user_namespace(inside, world):
     # Each call is in a namespace of its own here, so root's processes are the ones that it may signal.
     b, name = inside.bundle(SLEEP, oomScoreAdj=100), world.name()

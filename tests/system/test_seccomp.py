@@ -190,6 +190,22 @@ def test_a_supervisor_of_create_and_start(oci, bundle, world):
     supervisor.close()
 
 
+def test_a_filter_that_forbids_what_start_takes(oci, bundle, world):
+    """What waits for `start` has its filter already where that lets it go on, and else gets it last."""
+    for names, waits_under_it in ((MKDIR, True), (["accept4", "dup3", "sendmsg"], False)):
+        b, name = with_filter(bundle, ["sleep", "1000"], allow_but("SCMP_ACT_KILL_PROCESS", names)), world.name()
+        oci.ok("create", "--bundle", b.dir, name)
+        pid = json.loads(oci.ok("state", name))["pid"]
+        wait_for(lambda: status_of(pid)["Seccomp_filters"] == str(int(waits_under_it)))
+        oci.ok("start", name)
+        assert status_of(pid)["Seccomp_filters"] == "1" and status_of(pid)["SigBlk"] == "0" * 16, names
+        oci.ok("delete", "--force", name)
+    b, name = with_filter(bundle, ["true"], allow_but("SCMP_ACT_ERRNO", ["execve"])), world.name()
+    oci.ok("create", "--bundle", b.dir, name)
+    oci.fails("start", name, match=["exec", "not permitted"])
+    oci.ok("delete", "--force", name)
+
+
 def test_a_supervisor_of_exec(oci, bundle, world):
     first = Supervisor(world.path("listener"), (0, 0, CONTINUE))
     name = world.name()

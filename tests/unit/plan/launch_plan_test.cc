@@ -34,13 +34,26 @@ oci::Mount mount(std::string destination, std::string type, std::string source, 
   return out;
 }
 
-TEST(MakePlan, NewNamespacesAreMadeByTheClone) {
+TEST(MakePlan, NewNamespacesAreMadeByTheCloneAndTheNetworkBesideTheLauncher) {
   const auto plan = make_plan(small_spec(), {});
 
   ASSERT_TRUE(plan) << plan.error().text();
-  EXPECT_EQ(plan->clone_flags, std::uint64_t{CLONE_NEWPID} | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS);
+  EXPECT_EQ(plan->clone_flags, std::uint64_t{CLONE_NEWPID} | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS);
+  EXPECT_NE(plan->flags & kMakeNetwork, 0U);
+  EXPECT_THAT(describe(*plan), HasSubstr("new network namespace\n"));
   EXPECT_EQ(plan->flags & kTwoStages, 0U);
   EXPECT_NE(plan->flags & kRootReadonly, 0U);
+}
+
+TEST(MakePlan, ANetworkThatDevicesAreMovedIntoIsThereFromTheStart) {
+  auto spec = small_spec();
+  spec.linux.net_devices = {{"dummy0", "eth"}};
+
+  const auto plan = make_plan(spec, {});
+
+  ASSERT_TRUE(plan);
+  EXPECT_NE(plan->clone_flags & CLONE_NEWNET, 0U);
+  EXPECT_EQ(plan->flags & kMakeNetwork, 0U);
 }
 
 TEST(MakePlan, WithoutAPidNamespaceOfItsOwnTheProcessIsClonedByTheStub) {
