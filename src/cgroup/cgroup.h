@@ -129,6 +129,9 @@ class Group {
   [[nodiscard]] Result<bool> frozen() const;
   /// Every process in the group and below, as the caller sees the numbers.
   [[nodiscard]] Result<std::vector<pid_t>> processes() const;
+  /// Likewise, asked of one hierarchy alone: the unified one, or the one that a process enters first. What is on the
+  /// others and not on this one has been put there from outside.
+  [[nodiscard]] Result<std::vector<pid_t>> processes_of_one() const;
   /// SIGKILLs everything in the group and below until it is empty or none of it has died for `deadline` (cgroup.kill;
   /// on v1 freeze, kill, thaw, again). Works on frozen groups. Processes that will not die are named in the error.
   Result<void> kill_all(std::chrono::milliseconds deadline);
@@ -162,6 +165,7 @@ class Group {
   using MadePaths = std::vector<std::vector<std::string>>;  // of each place, as tree.h has it
   Result<MadePaths> make_places(const Location& location, bool unified);
   static void undo(std::span<const Place* const> places, const MadePaths& made);
+  static Result<void> read_members_of(const Dir& dir, std::vector<pid_t>& pids);
   void thaw_quietly();
   bool strike_unified();
   void take_back(const std::vector<pid_t>& members);

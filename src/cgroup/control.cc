@@ -120,14 +120,26 @@ Error undead(const std::vector<pid_t>& pids, std::chrono::milliseconds deadline)
 
 }  // namespace
 
+Result<void> Group::read_members_of(const Dir& dir, std::vector<pid_t>& pids) {
+  Result<void> read = read_tree(dir.fd.get(), pids);
+  // A walk that lost its way in a tree that changes is repeated once; a group that is gone has no members.
+  if (!read && read.error().code() == Code::busy) read = read_tree(dir.fd.get(), pids);
+  if (!read && read.error().code() != Code::not_found) return std::move(read).error().context(show(dir.place));
+  return {};
+}
+
 Result<std::vector<pid_t>> Group::processes() const {
   std::vector<pid_t> pids;
-  for (const Dir& dir : dirs_) {
-    Result<void> read = read_tree(dir.fd.get(), pids);
-    // A walk that lost its way in a tree that changes is repeated once; a group that is gone has no members.
-    if (!read && read.error().code() == Code::busy) read = read_tree(dir.fd.get(), pids);
-    if (!read && read.error().code() != Code::not_found) return std::move(read).error().context(show(dir.place));
-  }
+  for (const Dir& dir : dirs_) TRY(read_members_of(dir, pids));
+  sort_unique(pids);
+  return pids;
+}
+
+Result<std::vector<pid_t>> Group::processes_of_one() const {
+  std::vector<pid_t> pids;
+  if (dirs_.empty()) return pids;
+  const auto unified = std::ranges::find_if(dirs_, [](const Dir& dir) { return dir.place.hierarchy.unified; });
+  TRY(read_members_of(unified == dirs_.end() ? dirs_.front() : *unified, pids));
   sort_unique(pids);
   return pids;
 }

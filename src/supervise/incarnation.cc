@@ -21,6 +21,7 @@
 #include "supervise/policy.h"
 #include "supervise/removal.h"
 #include "supervise/rootfs.h"
+#include "supervise/standby.h"
 #include "supervise/supervisor.h"
 #include "sys/file.h"
 
@@ -229,7 +230,8 @@ void Supervisor::started() {
 // Nothing that the incarnation left may live on: not in its group, wherever it went in there.
 void Supervisor::clear_group() {
   if (!group_) return;
-  const auto left = group_->processes();
+  // When the first process of a pid namespace is reaped nobody is left in it, so one look will do.
+  const auto left = has_own_pids(spec_) ? group_->processes_of_one() : group_->processes();
   if (left && is_standby_alone(*left)) return;
   drop_standby();
   if (auto killed = group_->kill_all(kPatience); !killed) group_.reset();  // made anew, which says busy if they stay

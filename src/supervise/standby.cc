@@ -32,12 +32,6 @@ constexpr std::int64_t kPatienceNs = 1'000'000'000;
 // What one takes of the memory that the container may have, amply.
 constexpr std::uint64_t kRoom = 2U << 20;
 
-bool has_own_pids(const oci::Spec& spec) {
-  return std::ranges::any_of(spec.linux.namespaces, [](const oci::Namespace& one) {
-    return one.type == oci::NamespaceType::pid && one.path.empty();
-  });
-}
-
 bool has_launch_hooks(const oci::Hooks& hooks) {
   return !hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty() ||
          !hooks.start_container.empty();
@@ -86,6 +80,12 @@ bool is_over(int pidfd) {
 }
 
 }  // namespace
+
+bool has_own_pids(const oci::Spec& spec) {
+  return std::ranges::any_of(spec.linux.namespaces, [](const oci::Namespace& one) {
+    return one.type == oci::NamespaceType::pid && one.path.empty();
+  });
+}
 
 std::string_view why_no_standby(const oci::Spec& spec, bool tty) {
   if (tty) return "the container has a terminal, which is its own in each run";

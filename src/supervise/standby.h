@@ -8,6 +8,9 @@
 
 namespace skink::supervise {
 
+/// Whether a container has a pid namespace to itself: all its processes end with the first one.
+bool has_own_pids(const oci::Spec& spec);
+
 /// Why a container with this configuration can have no standby; empty when it can.
 std::string_view why_no_standby(const oci::Spec& spec, bool tty);
 
