@@ -10,6 +10,9 @@ import subprocess
 import sys
 
 
+GROUPS = ("image-", "system-")
+
+
 def roff(text):
     """Text as roff: nothing in it is a request or an escape."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
@@ -42,7 +45,7 @@ def option_list(lines):
 
 def heading(line):
     """A line such as "Exit status: 0; 1 on failure." opens a section of its own."""
-    match = re.match(r"(Options|Exit status|Examples?|Example):\s*(.*)$", line)
+    match = re.match(r"(Options|Verbs|Exit status|Examples?|Example):\s*(.*)$", line)
     return (match.group(1).upper().replace("EXAMPLES", "EXAMPLE"), match.group(2)) if match else None
 
 
@@ -56,7 +59,7 @@ def body_of(lines):
         if found:
             section, rest = found
             out.append(f".SH {section}" + ("\n" + roff(rest) if rest else ""))
-        elif section == "OPTIONS" and line.startswith("  "):
+        elif section in ("OPTIONS", "VERBS") and line.startswith("  "):
             table.append(line)
         elif section == "EXAMPLE" and line.startswith("  "):
             out.append(".EX\n" + roff(line) + "\n.EE")
@@ -80,7 +83,9 @@ def tidy(page):
 
 
 def verb_page(skink, version, verb):
-    lines = help_of(skink, verb).rstrip("\n").split("\n")
+    # "image-prune" is the verb prune of the group image.
+    words = verb.split("-", 1) if verb.startswith(GROUPS) else [verb]
+    lines = help_of(skink, *words).rstrip("\n").split("\n")
     usage = lines[0].removeprefix("Usage: ")
     summary = lines[2].rstrip(".")
     page = [f'.TH SKINK\\-{verb.upper()} 1 "" "skink {version}" "skink manual"',

@@ -309,8 +309,11 @@ class Engine {
   /// Tells the event log (`skink events`) of an image: "load", "tag", "untag" or "delete". `name` may be empty. For
   /// whoever has changed images().
   void tell_image(std::string_view action, const std::string& id, std::string_view name) const;
-  /// Whether any container uses the image.
-  bool uses_image(const oci::Digest& image_id) const;
+  /// Which containers use which images, stopped ones and those that are being made too, for images().remove() and
+  /// prune. A container whose record cannot be read is an error: it may need any.
+  [[nodiscard]] image::ImageUsers image_users() const;
+  /// Bytes that the container's files take in the store: records, output, and what a writable root has on the disk.
+  Result<std::int64_t> disk_usage(const std::string& id) const;
   [[nodiscard]] const EngineOptions& options() const;
 
  private:

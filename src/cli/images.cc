@@ -2,7 +2,9 @@
 // skink images, tag, rmi: what is in the store and by which names.
 #include "base/text.h"
 #include "cli/human.h"
+#include "cli/image_filter.h"
 #include "cli/image_json.h"
+#include "cli/image_verbs.h"
 #include "cli/listing.h"
 #include "cli/verbs.h"
 #include "fs/dir.h"
@@ -14,12 +16,19 @@ namespace {
 // ---- images ----
 
 struct ImagesCommand {
-  bool quiet = false, whole = false;
+  bool quiet = false, whole = false, digests = false;
   Format format;
+  std::vector<ImageFilter> filters;
 };
 
 constexpr Option<ImagesCommand> kImagesOptions[] = {
     {{"all", 'a', nullptr, nullptr}, set_nothing<ImagesCommand>},  // there are no intermediate images to hide
+    {{"digests", 0, nullptr, "a column of the manifests' digests"}, set_switch<&ImagesCommand::digests>},
+    {{"filter", 'f', "KEY=VALUE", "dangling=, reference=, label=, before=, since= or until=; may be repeated"},
+     [](ImagesCommand& c, std::string_view v) -> Result<void> {
+       c.filters.push_back(TRY(parse_image_filter(v, kListFilters)));
+       return {};
+     }},
     {{"format", 0, "FORMAT", "table, json, or a template such as '{{.Repository}}:{{.Tag}}'"},
      [](ImagesCommand& c, std::string_view v) -> Result<void> {
        c.format = TRY(parse_format(v));
@@ -40,20 +49,22 @@ struct Line {
 };
 
 // A line for each name of each image; an image without a name has one line.
-std::vector<Line> lines_of(const std::vector<image::Image>& images, const std::string& wanted) {
+std::vector<Line> lines_of(const std::vector<image::Image>& images, const std::string& wanted,
+                           const ImageChoice& choice) {
   std::vector<Line> lines;
   for (const auto& image : images) {
+    if (!choice.fits(image)) continue;
     for (const auto& name : image.names)
-      if (name_fits(name, wanted)) lines.push_back({&image, name});
-    if (image.names.empty() && wanted.empty()) lines.push_back({&image, ""});
+      if (name_fits(name, wanted) && choice.fits_name(name)) lines.push_back({&image, name});
+    if (image.names.empty() && wanted.empty() && choice.fits_name("")) lines.push_back({&image, ""});
   }
   return lines;
 }
 
 Item describe(const Line& line, const ImagesCommand& command, std::int64_t now_ns) {
   Item item{image_json(*line.image, line.name), docker_images_json(*line.image, line.name, now_ns, command.whole), {}};
-  for (const char* cell : {"Repository", "Tag", "ID", "CreatedSince", "Size"})
-    item.row.push_back(printable(oci::get_string(item.docker, cell)));
+  for (const std::string_view cell : {"Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"})
+    if (cell != "Digest" || command.digests) item.row.push_back(printable(oci::get_string(item.docker, cell)));
   return item;
 }
 
@@ -78,14 +89,18 @@ int run_images(Context& context, Arguments args) {
   if (!engine) return context.fail(engine.error());
   auto images = engine->images().list();
   if (!images) return context.fail(images.error());
-  const auto lines = lines_of(*images, names.empty() ? std::string() : names[0]);
+  auto choice = ImageChoice::make(command.filters, engine->images(), fs::now_ns());
+  if (!choice) return context.fail(choice.error().context("--filter"));
+  const auto lines = lines_of(*images, names.empty() ? std::string() : names[0], *choice);
   if (command.quiet) {
     context.out().print(ids_of(lines, command.whole));
     return 0;
   }
   std::vector<Item> items;
   for (const Line& line : lines) items.push_back(describe(line, command, fs::now_ns()));
-  auto text = render_list(command.format, {"REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"}, items);
+  Row heading{"REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"};
+  if (command.digests) heading.insert(heading.begin() + 2, "DIGEST");
+  auto text = render_list(command.format, heading, items);
   if (!text) return context.fail(text.error().context("--format"));
   context.out().print(*text);
   return 0;
@@ -114,20 +129,17 @@ int run_tag(Context& context, Arguments args) {
 
 struct RmiCommand {
   bool force = false;
+  image::RemoveOptions options;
 };
-
-// By what Store::remove has said.
-void tell_removed(const Engine& engine, const std::string& id, const std::vector<std::string>& lines) {
-  for (const std::string_view line : lines) {
-    const auto said = [&](std::string_view word) { return line.starts_with(word) ? line.substr(word.size()) : ""; };
-    if (const auto name = said("Untagged: "); !name.empty()) engine.tell_image("untag", id, name);
-    if (!said("Deleted: ").empty()) engine.tell_image("delete", id, "");
-  }
-}
 
 constexpr Option<RmiCommand> kRmiOptions[] = {
     {{"force", 'f', nullptr, "remove all names of an image; one that does not exist is no failure"},
      set_switch<&RmiCommand::force>},
+    {{"no-prune", 0, nullptr, "keep layers that no image needs any more, for one that has them and comes next"},
+     [](RmiCommand& c, std::string_view v) -> Result<void> {
+       c.options.keep_layers = v == "true";
+       return {};
+     }},
 };
 
 int run_rmi(Context& context, Arguments args) {
@@ -137,11 +149,11 @@ int run_rmi(Context& context, Arguments args) {
     return *status;
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error());
-  const auto in_use = [&](const oci::Digest& id) { return engine->uses_image(id); };
+  command.options.force = command.force;
   int status = 0;
   for (const auto& name : names) {
     const auto image = engine->images().find(name);
-    auto removed = engine->images().remove(name, command.force, in_use);
+    auto removed = engine->images().remove(name, command.options, engine->image_users());
     if (removed) {
       if (image) tell_removed(*engine, image->id.text(), *removed);
       for (const auto& line : *removed) context.say(printable(line));
@@ -155,11 +167,25 @@ int run_rmi(Context& context, Arguments args) {
 
 }  // namespace
 
+void tell_removed(const Engine& engine, const std::string& id, const std::vector<std::string>& lines) {
+  for (const std::string_view line : lines) {
+    const auto said = [&](std::string_view word) { return line.starts_with(word) ? line.substr(word.size()) : ""; };
+    if (const auto name = said("Untagged: "); !name.empty()) engine.tell_image("untag", id, name);
+    if (!said("Deleted: ").empty()) engine.tell_image("delete", id, "");
+  }
+}
+
 const Verb kImagesVerb{
     "images",
     "[OPTIONS] [NAME]",
     "List images",
     R"(One line for each name of an image. NAME shows the tags of one repository or one name.
+
+Filters: dangling=true shows images without a name; reference=PATTERN names that fit a shell
+pattern, with or without their tags, in which * does not go beyond a slash; label=KEY or
+label=KEY=VALUE; before=IMAGE and since=IMAGE those made before or after another one, by what
+they say; until=TIME as in skink events. Of several reference= one has to fit, of the others
+all.
 
 Templates know docker's names (.Repository .Tag .ID .Digest .CreatedAt .CreatedSince .Size)
 and those of --format json, which skink-json(5) describes.
@@ -169,6 +195,7 @@ Exit status: 0; 1 on failure.
 Examples:
   skink images
   skink images --format json
+  skink images -q --filter dangling=true
 )",
     1,
     run_images,
@@ -194,7 +221,9 @@ const Verb kRmiVerb{
     "rmi",
     "[OPTIONS] IMAGE...",
     "Remove names of images, and images with their last name",
-    R"(An image that a container uses is kept. What was removed is printed.
+    R"(IMAGE is a name, a digest, an id or the beginning of one. An image that a container uses, in
+whatever state it is, is kept, with all its layers, also with --force. Layers go with the last
+image that has them. What was removed is printed.
 
 Exit status: 0; 1 if any could not be removed (the others are).
 

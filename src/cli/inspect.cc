@@ -66,11 +66,10 @@ std::string render_all(const InspectCommand& command, const std::vector<oci::Jso
   return command.compact ? json_array(found) : json_pretty(oci::Json(found)) + '\n';
 }
 
-int run(Context& context, Arguments args) {
-  InspectCommand command;
+int run_for(InspectCommand command, Context& context, std::span<const Option<InspectCommand>> options, Arguments args) {
   std::vector<std::string> names;
-  const Count count{1, kAnyNumber, "CONTAINER or IMAGE"};
-  if (auto status = read_arguments<InspectCommand>(context, kOptions, args, command, names, count)) return *status;
+  const Count count{1, kAnyNumber, command.kind == InspectCommand::Kind::image ? "IMAGE" : "CONTAINER or IMAGE"};
+  if (auto status = read_arguments<InspectCommand>(context, options, args, command, names, count)) return *status;
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error());
   int status = 0;
@@ -93,7 +92,29 @@ int run(Context& context, Arguments args) {
   return status;
 }
 
+int run(Context& context, Arguments args) { return run_for({}, context, kOptions, args); }
+
+int run_image(Context& context, Arguments args) {
+  return run_for({.kind = InspectCommand::Kind::image, .lines = {}}, context, std::span(kOptions).first(1), args);
+}
+
 }  // namespace
+
+const Verb kImageInspectVerb{
+    "image inspect",
+    "[OPTIONS] IMAGE...",
+    "Print everything about images as JSON",
+    R"(As skink inspect --type image: one argument gives one object, several give an array.
+skink-json(5) describes every field.
+
+Exit status: 0; 1 if any of them does not exist (the others are printed).
+
+Example:
+  skink image inspect -f '{{.Config.Cmd}}' web:1.1
+)",
+    1,
+    run_image,
+};
 
 const Verb kInspectVerb{
     "inspect",

@@ -66,12 +66,14 @@ bool open_standard_descriptors() {
 }
 
 int run_verb(const GlobalOptions& globals, std::vector<std::string>& words, Arguments args) {
-  if (words[0] == "help" && words.size() > 1) {  // skink help run: as skink run --help
+  if (words[0] == "help" && words.size() > 1) {  // skink help image ls: as skink image ls --help
     const Verb* about = find_verb(words[1]);
     if (about != nullptr) {
       Context context(globals.directories, about);
-      constexpr std::array<const char*, 1> kHelp{"--help"};
-      return about->run(context, kHelp);
+      std::vector<const char*> rest;
+      for (std::size_t i = 2; i < words.size(); ++i) rest.push_back(words[i].c_str());
+      rest.push_back("--help");
+      return about->run(context, rest);
     }
     words.erase(words.begin());
   }

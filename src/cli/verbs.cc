@@ -6,11 +6,12 @@ namespace skink::cli {
 
 const std::vector<const Verb*>& all_verbs() {
   static const std::vector<const Verb*> kVerbs = {
-      &kRunVerb,   &kCreateVerb,  &kStartVerb,  &kAttachVerb,  &kStopVerb,         &kRestartVerb, &kKillVerb,
-      &kPauseVerb, &kUnpauseVerb, &kUpdateVerb, &kWaitVerb,    &kRmVerb,           &kHealVerb,    &kDoctorVerb,
-      &kPsVerb,    &kWhyVerb,     &kLogsVerb,   &kEventsVerb,  &kExecVerb,         &kInspectVerb, &kStatsVerb,
-      &kTopVerb,   &kMetricsVerb, &kLoadVerb,   &kImportVerb,  &kPullVerb,         &kSaveVerb,    &kImagesVerb,
-      &kTagVerb,   &kRmiVerb,     &kInfoVerb,   &kVersionVerb, &kInstallUnitsVerb,
+      &kRunVerb,     &kCreateVerb,       &kStartVerb,   &kAttachVerb, &kStopVerb, &kRestartVerb, &kKillVerb,
+      &kPauseVerb,   &kUnpauseVerb,      &kUpdateVerb,  &kWaitVerb,   &kRmVerb,   &kHealVerb,    &kDoctorVerb,
+      &kPsVerb,      &kWhyVerb,          &kLogsVerb,    &kEventsVerb, &kExecVerb, &kInspectVerb, &kStatsVerb,
+      &kTopVerb,     &kMetricsVerb,      &kLoadVerb,    &kImportVerb, &kPullVerb, &kSaveVerb,    &kImagesVerb,
+      &kTagVerb,     &kRmiVerb,          &kHistoryVerb, &kImageVerb,  &kDfVerb,   &kSystemVerb,  &kInfoVerb,
+      &kVersionVerb, &kInstallUnitsVerb,
   };
   return kVerbs;
 }

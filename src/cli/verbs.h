@@ -26,6 +26,11 @@ extern const Verb kInspectVerb;                                                 
 extern const Verb kImportVerb, kPullVerb, kSaveVerb;                                      // import.cc, pull.cc, save.cc
 extern const Verb kLoadVerb;                                                              // load.cc
 extern const Verb kImagesVerb, kTagVerb, kRmiVerb;                                        // images.cc
+extern const Verb kImageVerb, kSystemVerb, kImageExistsVerb;                              // image_group.cc
+extern const Verb kImageInspectVerb;                                                      // inspect.cc
+extern const Verb kImagePruneVerb;                                                        // prune.cc
+extern const Verb kHistoryVerb;                                                           // history.cc
+extern const Verb kDfVerb;                                                                // df.cc
 extern const Verb kDoctorVerb;                                                            // doctor.cc
 extern const Verb kInfoVerb, kVersionVerb;                                                // info.cc
 

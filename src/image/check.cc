@@ -129,6 +129,14 @@ Result<std::vector<StoreFlaw>> check_store(int store_fd) {
   return flaws;
 }
 
+Result<std::vector<StoreFlaw>> find_orphans(int store_fd) {
+  Flaws flaws;
+  TRY(check_sessions(store_fd, flaws));
+  TRY(check_layers(store_fd, flaws));
+  TRY(check_scaffolds(store_fd, flaws));
+  return flaws;
+}
+
 Result<void> clear_flaw(int store_fd, const StoreFlaw& flaw) {
   std::string name = flaw.path.substr(flaw.path.rfind('/') + 1);
   if (flaw.kind == Kind::layer || flaw.kind == Kind::scaffold) name = hex_of(name);

@@ -25,6 +25,9 @@ struct StoreFlaw {
 /// Looks, and changes nothing. What a load is making just now may be among it: ask twice, with some time in between.
 Result<std::vector<StoreFlaw>> check_store(int store_fd);
 
+/// Those of them that take room and nobody needs: sessions, layers and scaffolds.
+Result<std::vector<StoreFlaw>> find_orphans(int store_fd);
+
 /// Removes what such a flaw names, under the locks that loads and removals take, if it is still one. Nothing of
 /// `damaged`.
 Result<void> clear_flaw(int store_fd, const StoreFlaw& flaw);

@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "base/text.h"
+#include "fs/usage.h"
 #include "sys/file.h"
 
 namespace skink::image {
@@ -35,16 +36,11 @@ Result<bool> exists(int dir_fd, const std::string& name) {
   return status.error();
 }
 
-namespace {
-
-// A lock on a file counts only while the file still has its name: another command may have removed it in between.
-Result<bool> is_still(int locked_fd, int dir_fd, const std::string& name) {
-  const auto mine = TRY(sys::stat_fd(locked_fd, name));
+Result<bool> is_still(int fd, int dir_fd, const std::string& name) {
+  const auto mine = TRY(sys::stat_fd(fd, name));
   const auto there = sys::stat_at(dir_fd, name.c_str(), AT_SYMLINK_NOFOLLOW);
   return there && there->st_ino == mine.st_ino && there->st_dev == mine.st_dev;
 }
-
-}  // namespace
 
 Result<Session> Session::begin(int store_fd) {
   const UniqueFd all = TRY(open_part(store_fd, kTemporary));
@@ -93,16 +89,17 @@ Result<fs::Lock> take_over(int all_fd, const std::string& name) {
 
 }  // namespace
 
-Result<bool> sweep_sessions(int store_fd) {
+Result<Swept> sweep_sessions(int store_fd) {
   const UniqueFd all = TRY(open_part(store_fd, kTemporary));
-  bool found = false;
+  Swept swept;
   for (const auto& entry : TRY(fs::list(all.get()))) {
     const auto lock = take_over(all.get(), entry.name);
     if (!lock) continue;  // its command lives
+    swept.bytes += TRY(fs::disk_usage(all.get(), entry.name.c_str()));
     TRY(fs::remove_tree(all.get(), entry.name.c_str()));
-    found = true;
+    ++swept.count;
   }
-  return found;
+  return swept;
 }
 
 Result<fs::Lock> lock_store(int store_fd) {

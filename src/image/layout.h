@@ -12,6 +12,7 @@
 //   tmp/RANDOM.PID/                one for each command that writes, locked while it lives
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,10 @@ Result<UniqueFd> open_part(int store_fd, const std::string& path);
 /// Whether something is there.
 Result<bool> exists(int dir_fd, const std::string& name);
 
+/// Whether `name` is still that of the open file: what was locked counts only then, as another command may have removed
+/// it in between.
+Result<bool> is_still(int fd, int dir_fd, const std::string& name);
+
 /// A directory of one command's own below tmp/. While the object lives, its lock says that the command does.
 class Session {
  public:
@@ -61,8 +66,13 @@ class Session {
   fs::Lock lock_;
 };
 
-/// Removes what dead commands left below tmp/; answers whether there was anything (attack F06).
-Result<bool> sweep_sessions(int store_fd);
+/// What sweep_sessions() has removed.
+struct Swept {
+  std::size_t count = 0;
+  std::int64_t bytes = 0;  ///< on the disk
+};
+/// Removes what dead commands left below tmp/ (attack F06).
+Result<Swept> sweep_sessions(int store_fd);
 
 /// Held while images and names change.
 Result<fs::Lock> lock_store(int store_fd);

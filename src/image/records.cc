@@ -44,8 +44,8 @@ Result<std::vector<std::string>> names_of(int store_fd, int image_fd, const std:
 
 Result<Image> read_image(int store_fd, const std::string& hex) {
   const UniqueFd dir = TRY(open_image(store_fd, hex));
-  const auto config = TRY(fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit));
-  const auto text = TRY(fs::read_file(dir.get(), kRecordFile, oci::kDocumentLimit));
+  const auto config = TRY_CTX(fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit), "image sha256:", hex);
+  const auto text = TRY_CTX(fs::read_file(dir.get(), kRecordFile, oci::kDocumentLimit), "image sha256:", hex);
   const auto record = TRY_CTX(oci::parse_json(text), "image sha256:", hex);
   Image image;
   image.id = TRY(oci::Digest::parse("sha256:" + hex));
@@ -128,6 +128,37 @@ Result<void> drop_name(int store_fd, const std::string& hex, const std::string& 
   return {};
 }
 
+Result<fs::Lock> hold_image(int store_fd, const std::string& hex) {
+  const UniqueFd images = TRY(open_part(store_fd, kImages));
+  for (;;) {
+    auto lock = TRY(fs::Lock::take(TRY(open_image(store_fd, hex)), fs::Lock::Mode::shared, "image"));
+    if (TRY(is_still(lock.fd(), images.get(), hex))) return lock;
+  }
+}
+
+Result<fs::Lock> lock_unused_image(int store_fd, const Image& image, const ImageUsers& users) {
+  auto lock = fs::Lock::try_take(TRY(open_image(store_fd, image.id.hex())), fs::Lock::Mode::exclusive, image.id.text());
+  if (!lock && lock.error().code() == Code::busy)
+    return Error::make(Code::busy, "is in use: a container is being made of it");
+  if (!lock || !users) return lock;
+  // Order: whoever holds the image has written down that he needs it before he lets it go.
+  const auto all = TRY(users());
+  const auto mine = all.find(image.id.text());
+  if (mine == all.end() || mine->second.empty()) return lock;
+  const auto& names = mine->second;
+  return Error::make(Code::busy, "is in use by container ", printable(names.front()),
+                     names.size() > 1 ? str(" and ", names.size() - 1, " more") : "",
+                     "; remove the container first (skink rm)");
+}
+
+Result<void> take_image(int store_fd, const std::string& hex, Session& session) {
+  const UniqueFd images = TRY(open_part(store_fd, kImages));
+  const UniqueFd scaffolds = TRY(open_part(store_fd, kScaffolds));
+  TRY(session.take(images.get(), hex));
+  for (const Form form : {Form::file, Form::directory}) TRY(session.take(scaffolds.get(), stored_name(hex, form)));
+  return {};
+}
+
 Result<std::set<std::string>> referenced_layers(int store_fd) {
   std::set<std::string> layers;
   for (const auto& hex : TRY(list_images(store_fd))) {
@@ -140,11 +171,19 @@ Result<std::set<std::string>> referenced_layers(int store_fd) {
 
 Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& layers, Session& session) {
   const auto needed = TRY(referenced_layers(store_fd));
+  std::vector<std::string> needless;
+  for (const auto& hex : layers)
+    if (!needed.contains(hex)) needless.push_back(hex);
+  TRY(take_unneeded(store_fd, needless, session));
+  return {};
+}
+
+Result<std::size_t> take_unneeded(int store_fd, const std::vector<std::string>& layers, Session& session) {
   const UniqueFd all = TRY(open_part(store_fd, kLayers));
   const UniqueFd marks = TRY(open_part(store_fd, kMarks));
   const UniqueFd locks = TRY(open_part(store_fd, kLocks));
+  std::size_t count = 0;
   for (const auto& hex : layers) {
-    if (needed.contains(hex)) continue;
     const auto lock = lock_layer(store_fd, hex, LayerLock::remove);
     if (!lock && lock.error().code() == Code::busy) continue;
     if (!lock) return lock.error();
@@ -153,8 +192,9 @@ Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& lay
     TRY(session.take(marks.get(), hex));
     // Who waits for these files sees that the names are gone and takes new ones.
     for (const char* ending : {".use", ".write"}) (void)sys::unlink_at(locks.get(), (hex + ending).c_str());
+    ++count;
   }
-  return {};
+  return count;
 }
 
 Result<std::vector<std::string>> list_layers(int store_fd) {

@@ -36,10 +36,20 @@ Result<void> add_name(int store_fd, const std::string& hex, const std::string& r
 /// Removes a name from its image and for itself.
 Result<void> drop_name(int store_fd, const std::string& hex, const std::string& reference);
 
+/// Keeps an image from lock_unused_image(): see Store::hold().
+Result<fs::Lock> hold_image(int store_fd, const std::string& hex);
+/// That nobody needs the image, and nobody can come to while the lock lives; busy, with the name of who does. Under the
+/// store's lock.
+Result<fs::Lock> lock_unused_image(int store_fd, const Image& image, const ImageUsers& users);
+/// Takes an image and its scaffold into `session`; its layers stay. Under the store's lock and lock_unused_image()'s.
+Result<void> take_image(int store_fd, const std::string& hex, Session& session);
+
 /// diffIDs (hex) of every image in the store.
 Result<std::set<std::string>> referenced_layers(int store_fd);
 /// Takes the layers among `layers` that no image needs and no load counts on into `session`. Under the store's lock.
 Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& layers, Session& session);
+/// Takes layers that no image is known to need, but for those that a load counts on: how many. Under the store's lock.
+Result<std::size_t> take_unneeded(int store_fd, const std::vector<std::string>& layers, Session& session);
 /// Every stored layer, and those of which only marks are left.
 Result<std::vector<std::string>> list_layers(int store_fd);
 

@@ -157,7 +157,7 @@ Result<std::uint64_t> Saver::add_layer(const oci::Digest& diff_id) {
 
 // The manifest that the image came with, but for its layers, which are not packed here.
 Result<std::string> Saver::manifest_of(const Image& image, std::uint64_t config_size, const oci::Json& layers) const {
-  const auto came = TRY(oci::parse_json(TRY(store_.read_manifest(image.manifest))));
+  const auto came = TRY(oci::parse_json(TRY(store_.read_manifest(image))));
   oci::Json manifest = oci::Json::object();
   manifest["schemaVersion"] = 2;
   manifest["mediaType"] = kSavedManifest;

@@ -51,17 +51,47 @@ std::optional<std::string> id_prefix(std::string_view text) {
   return fits ? std::optional<std::string>(text) : std::nullopt;
 }
 
+Error ambiguous(std::string_view name, const std::vector<std::string>& found) {
+  constexpr std::size_t kShown = 4, kDigits = 16;
+  std::string ids;
+  for (std::size_t i = 0; i < std::min(found.size(), kShown); ++i)
+    ids += str(i == 0 ? "" : ", ", found[i].substr(0, kDigits));
+  return Error::make(Code::invalid_config, skink::quoted(name), ": ", found.size(), " image ids begin so: ", ids,
+                     found.size() > kShown ? ", ..." : "", "; give more digits");
+}
+
 Result<std::string> find_by_prefix(int store_fd, std::string_view name) {
   const auto prefix = id_prefix(name);
   if (!prefix) return Error(Code::not_found, missing(name));
-  std::optional<std::string> found;
-  for (auto& hex : TRY(list_images(store_fd))) {
-    if (!hex.starts_with(*prefix)) continue;
-    if (found) return Error::make(Code::invalid_config, skink::quoted(name), ": more than one image id begins so");
-    found = std::move(hex);
+  std::vector<std::string> found;
+  for (auto& hex : TRY(list_images(store_fd)))
+    if (hex.starts_with(*prefix)) found.push_back(std::move(hex));
+  if (found.size() > 1) return ambiguous(name, found);
+  if (found.empty()) return Error(Code::not_found, missing(name));
+  return std::move(found.front());
+}
+
+bool is_in_repository(const Image& image, const std::string& repository) {
+  return repository.empty() || std::any_of(image.names.begin(), image.names.end(), [&](const std::string& name) {
+           return name.size() > repository.size() && name.starts_with(repository) &&
+                  (name[repository.size()] == ':' || name[repository.size()] == '@');
+         });
+}
+
+// "sha256:HEX", with or without a repository in front: of a manifest, or an image's id. Each image has to be read for
+// that, so it comes after all that is found by itself.
+Result<std::optional<std::string>> find_by_digest(int store_fd, std::string_view text) {
+  const auto reference = parse_reference(text);
+  const bool has_repository = reference && !reference->digest.empty();
+  const auto digest = oci::Digest::parse(has_repository ? std::string_view(reference->digest) : text);
+  if (!digest) return std::optional<std::string>();
+  const std::string repository = has_repository ? reference->repository : "";
+  for (const auto& hex : TRY(list_images(store_fd))) {
+    const auto image = read_image(store_fd, hex);
+    if (!image || (image->manifest != *digest && image->id != *digest)) continue;
+    if (is_in_repository(*image, repository)) return std::optional(hex);
   }
-  if (!found) return Error(Code::not_found, missing(name));
-  return *std::move(found);
+  return std::optional<std::string>();
 }
 
 // The reference by which `text` names an image, if it does. Podman and buildah put "localhost/" before names without a
@@ -83,12 +113,15 @@ Result<std::optional<std::pair<std::string, std::string>>> find_by_name(int stor
 Result<std::string> find_id(int store_fd, std::string_view name) {
   auto named = TRY(find_by_name(store_fd, name));
   if (named) return std::move(named->second);
-  return find_by_prefix(store_fd, name);
+  auto by_prefix = find_by_prefix(store_fd, name);
+  if (by_prefix || by_prefix.error().code() != Code::not_found) return by_prefix;
+  auto by_digest = TRY(find_by_digest(store_fd, name));
+  return by_digest ? Result<std::string>(std::move(*by_digest)) : by_prefix;
 }
 
 // Layers that a load left behind when it was killed between storing them and publishing their image.
 Result<void> sweep(int store_fd, Session& session) {
-  if (!TRY(sweep_sessions(store_fd))) return {};
+  if (TRY(sweep_sessions(store_fd)).count == 0) return {};
   const auto lock = TRY(lock_store(store_fd));
   return take_unreferenced(store_fd, TRY(list_layers(store_fd)), session);
 }
@@ -190,18 +223,6 @@ Result<void> Store::tag(const Image& image, const Reference& name) {
 
 namespace {
 
-// Takes an image with its scaffold and the layers that only it needed. Under the store's lock.
-Result<void> take_image(int store_fd, const Image& image, Session& session) {
-  const UniqueFd images = TRY(open_part(store_fd, kImages));
-  const UniqueFd scaffolds = TRY(open_part(store_fd, kScaffolds));
-  TRY(session.take(images.get(), image.id.hex()));
-  for (const Form form : {Form::file, Form::directory})
-    TRY(session.take(scaffolds.get(), stored_name(image.id.hex(), form)));
-  std::vector<std::string> layers;
-  for (const auto& diff_id : image.config.diff_ids) layers.push_back(diff_id.hex());
-  return take_unreferenced(store_fd, layers, session);
-}
-
 // Which names go: the one that was said, or all of an image that was named by its id.
 Result<std::vector<std::string>> names_to_drop(const Image& image, const std::optional<std::string>& said, bool force) {
   if (said) return std::vector<std::string>{*said};
@@ -216,32 +237,36 @@ Result<std::vector<std::string>> names_to_drop(const Image& image, const std::op
 
 }  // namespace
 
-Result<std::vector<std::string>> Store::remove(std::string_view name, bool force,
-                                               const std::function<bool(const oci::Digest&)>& in_use) {
+Result<std::vector<std::string>> Store::remove(std::string_view name, const RemoveOptions& options,
+                                               const ImageUsers& users) {
   Session session = TRY(Session::begin(dir_.get()));
   std::vector<std::string> removed;
   const auto remove_it = [&]() -> Result<void> {
     const auto lock = TRY(lock_store(dir_.get()));
     const auto named = TRY(find_by_name(dir_.get(), name));
-    const Image image = TRY(read_image(dir_.get(), named ? named->second : TRY(find_by_prefix(dir_.get(), name))));
+    const Image image = TRY(read_image(dir_.get(), named ? named->second : TRY(find_id(dir_.get(), name))));
     const auto names =
-        TRY(names_to_drop(image, named ? std::optional<std::string>(named->first) : std::nullopt, force));
+        TRY(names_to_drop(image, named ? std::optional<std::string>(named->first) : std::nullopt, options.force));
     const bool last = names.size() >= image.names.size();
-    if (last && in_use && in_use(image.id))
-      return Error::make(Code::busy, "image ", skink::quoted(name),
-                         " is in use by a container; remove the container first");
+    std::optional<fs::Lock> unheld;
+    if (last) unheld = TRY_CTX(lock_unused_image(dir_.get(), image, users), "image ", skink::quoted(name));
     for (const auto& each : names) {
       TRY(drop_name(dir_.get(), image.id.hex(), each));
       removed.push_back("Untagged: " + each);
     }
     if (!last) return {};
-    TRY(take_image(dir_.get(), image, session));
+    TRY(take_image(dir_.get(), image.id.hex(), session));
+    if (!options.keep_layers) {
+      std::vector<std::string> layers;
+      for (const auto& diff_id : image.config.diff_ids) layers.push_back(diff_id.hex());
+      TRY(take_unreferenced(dir_.get(), layers, session));
+    }
     removed.push_back("Deleted: " + image.id.text());
     return {};
   };
   auto done = remove_it();
   // Mounted, they would keep their space.
-  auto swept = done ? sweep_layer_mounts(dir_.get(), run_) : Result<std::size_t>(0);
+  auto swept = done ? sweep_mounts() : Result<std::size_t>(0);
   auto ended = session.end();
   if (!done) return std::move(done).error();
   if (!ended) return std::move(ended).error();
@@ -249,19 +274,23 @@ Result<std::vector<std::string>> Store::remove(std::string_view name, bool force
   return removed;
 }
 
+Result<fs::Lock> Store::hold(const Image& image) const { return hold_image(dir_.get(), image.id.hex()); }
+
+Result<std::size_t> Store::sweep_mounts() const { return sweep_layer_mounts(dir_.get(), run_); }
+
 Result<std::string> Store::read_config(const oci::Digest& id) const {
   const UniqueFd dir = TRY_CTX(open_part(dir_.get(), str(kImages, '/', id.hex())), "image ", id.text());
   return fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit);
 }
 
-Result<std::string> Store::read_manifest(const oci::Digest& digest) const {
-  for (const auto& hex : TRY(list_images(dir_.get()))) {
-    const auto image = read_image(dir_.get(), hex);
-    if (!image || (image->manifest != digest && image->id != digest)) continue;
-    const UniqueFd dir = TRY(open_part(dir_.get(), str(kImages, '/', hex)));
-    return fs::read_file(dir.get(), kManifestFile, oci::kDocumentLimit);
-  }
-  return Error::make(Code::not_found, "no manifest ", digest.text());
+Result<std::string> Store::read_manifest(const Image& image) const {
+  const UniqueFd dir = TRY_CTX(open_part(dir_.get(), str(kImages, '/', image.id.hex())), "image ", image.id.text());
+  return fs::read_file(dir.get(), kManifestFile, oci::kDocumentLimit);
+}
+
+Result<std::int64_t> Store::size_of_layer(const oci::Digest& diff_id) const {
+  const auto reader = TRY_CTX(open_stored(dir_.get(), kLayers, diff_id.hex()), "layer ", diff_id.text());
+  return reader->size();
 }
 
 Result<Lowers> Store::open_lowers(const Image& image) const {

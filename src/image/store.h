@@ -3,11 +3,13 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "fs/dir.h"
 #include "oci/image.h"
 
 namespace skink::image {
@@ -66,6 +68,15 @@ struct Lowers {
   int detached = -1;                 ///< one of them that is the top of a detached mount
 };
 
+/// Which containers use which images: names of containers by the image's id as text. Asked under the store's lock: what
+/// it says holds until the image has gone. None: nobody uses any.
+using ImageUsers = std::function<Result<std::map<std::string, std::vector<std::string>>>()>;
+
+struct RemoveOptions {
+  bool force = false;        ///< all names of an image that is named by its id
+  bool keep_layers = false;  ///< layers that nobody needs any more stay until prune_store()
+};
+
 class Store {
  public:
   /// Opens or makes the store at `path` (0700, owned by the caller's euid; anything else is refused, attack A34).
@@ -77,19 +88,30 @@ class Store {
   /// verified before any of it is visible; on failure the store is as it was. Errors name blob, layer and entry.
   Result<Loaded> load(const std::string& file, const LoadOptions& options);
 
-  /// By name ("web", "web:1.1"), id or unique id prefix (at least 2 hex digits, "sha256:" optional).
+  /// By name ("web", "web:1.1"), by digest (of the configuration or of the manifest, with or without a repository in
+  /// front, "web@sha256:HEX"), or by an id's prefix (at least 2 hex digits, "sha256:" optional). Several that fit a
+  /// prefix are an error that names them.
   Result<Image> find(std::string_view name) const;
+  /// Newest first.
   Result<std::vector<Image>> list() const;
   /// Gives the image another name, taking it from an image that had it.
   Result<void> tag(const Image& image, const Reference& name);
-  /// Removes the name; with the last name the image, and layers that no image needs. `in_use` answers whether a
-  /// container uses an image id: such an image is kept (busy) unless only a further name goes. Returns what was
-  /// removed, for people.
-  Result<std::vector<std::string>> remove(std::string_view name, bool force,
-                                          const std::function<bool(const oci::Digest&)>& in_use);
+  /// Removes the name; with the last name the image, and layers that no image needs. An image that a container uses, or
+  /// that one is being made of (hold()), is kept (busy) unless only a further name goes. Returns what was removed, for
+  /// people.
+  Result<std::vector<std::string>> remove(std::string_view name, const RemoveOptions& options = {},
+                                          const ImageUsers& users = {});
+  /// Keeps the image from being removed while the lock lives: for who is about to write down that he needs it. Shared
+  /// by all who do that, and waits for nobody but a removal; not_found after one.
+  Result<fs::Lock> hold(const Image& image) const;
+  /// Takes off the mounts of layers that are no longer stored, which would keep their room: how many there were.
+  Result<std::size_t> sweep_mounts() const;
   /// The raw configuration and manifest documents, for inspect.
   Result<std::string> read_config(const oci::Digest& id) const;
-  Result<std::string> read_manifest(const oci::Digest& digest) const;
+  Result<std::string> read_manifest(const Image& image) const;
+
+  /// Bytes of the files in a stored layer.
+  Result<std::int64_t> size_of_layer(const oci::Digest& diff_id) const;
 
   /// Opens the layers of an image for one container's overlay.
   Result<Lowers> open_lowers(const Image& image) const;

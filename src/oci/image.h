@@ -105,6 +105,15 @@ Result<Manifest> parse_manifest(std::string_view json);
 /// An image configuration; Env entries, types and lengths are checked (attack A77).
 Result<ImageConfig> parse_image_config(std::string_view json);
 
+/// One step by which an image was made, oldest first. Those that are not empty made the layers, one each.
+struct HistoryEntry {
+  std::string created;  ///< RFC 3339, or empty
+  std::string created_by, author, comment;
+  bool empty_layer = false;
+};
+/// The history that an image configuration tells, if it does; for people alone.
+Result<std::vector<HistoryEntry>> parse_history(std::string_view json);
+
 /// manifest.json of `docker save`: one entry an image.
 struct DockerEntry {
   std::string config;

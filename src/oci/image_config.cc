@@ -14,6 +14,11 @@ constexpr std::size_t kMostLayers = 1000;
 constexpr std::size_t kMostPath = 4095;  // PATH_MAX without its NUL
 constexpr std::size_t kMostWord = 256;   // user and group names, signals
 
+// What parse_history() reads of a configuration.
+struct History {
+  std::vector<HistoryEntry> entries;
+};
+
 struct RootFs {
   std::string type;
   std::vector<Digest> diff_ids;
@@ -93,6 +98,20 @@ static void describe(Reader& io, ImageConfig& config) {
   RootFs rootfs;
   io.must("rootfs", rootfs);
   config.diff_ids = std::move(rootfs.diff_ids);
+}
+
+static void describe(Reader& io, HistoryEntry& entry) {
+  io.may("created", entry.created);
+  io.may("created_by", entry.created_by);
+  io.may("author", entry.author);
+  io.may("comment", entry.comment);
+  io.may("empty_layer", entry.empty_layer);
+}
+
+static void describe(Reader& io, History& history) { io.may("history", history.entries); }
+
+Result<std::vector<HistoryEntry>> parse_history(std::string_view json) {
+  return TRY(read_document<History>(json, kDocumentLimit)).entries;
 }
 
 Result<ImageConfig> parse_image_config(std::string_view json) {

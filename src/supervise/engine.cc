@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "fs/dir.h"
+#include "fs/usage.h"
 #include "supervise/engine_impl.h"
 #include "supervise/event_log.h"
 #include "supervise/exits.h"
@@ -270,20 +271,32 @@ Result<cgroup::Location> Engine::groups(const std::string& id) const {
   return read_groups(run_dir.get(), id);
 }
 
-bool Engine::uses_image(const oci::Digest& image_id) const {
-  const auto entries = fs::list(impl_->roots.store_containers.get());
-  if (!entries) return true;  // better to keep an image than to break a container
-  for (const auto& entry : *entries) {
-    if (!is_id(entry.name) && !entry.name.starts_with(kNewPrefix)) continue;
-    const auto dir =
-        sys::open_at(impl_->roots.store_containers.get(), entry.name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    if (!dir) continue;
-    const auto text = fs::read_file(dir->get(), kContainerFile, kRecordLimit);
-    if (!text) continue;
-    const auto container = parse_container(*text);
-    if (container && container->image_id == image_id.text()) return true;
-  }
-  return false;
+image::ImageUsers Engine::image_users() const {
+  return [impl = impl_.get()]() -> Result<std::map<std::string, std::vector<std::string>>> {
+    std::map<std::string, std::vector<std::string>> users;
+    const int containers = impl->roots.store_containers.get();
+    for (const auto& entry : TRY(fs::list(containers))) {
+      const bool is_draft = entry.name.starts_with(kNewPrefix);
+      if (!is_id(entry.name) && !is_draft) continue;
+      const auto dir = sys::open_at(containers, entry.name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+      // Removed meanwhile, or nothing of ours (skink doctor tells of that).
+      if (!dir) continue;
+      const auto text = fs::read_file(dir->get(), kContainerFile, kRecordLimit);
+      if (!text && text.error().errnum() == ENOENT) continue;
+      const auto container = text ? parse_container(*text) : Result<Container>(text.error());
+      if (!container && is_draft) continue;  // half written, and its image is held
+      if (!container)
+        return Error(container.error())
+            .context("container ", entry.name.substr(0, 12), ": nobody knows which image it needs; remove it first (",
+                     "skink rm -f)");
+      if (!container->image_id.empty()) users[container->image_id].push_back(container->name);
+    }
+    return users;
+  };
+}
+
+Result<std::int64_t> Engine::disk_usage(const std::string& id) const {
+  return fs::disk_usage(impl_->roots.store_containers.get(), id.c_str());
 }
 
 void Engine::tell_image(std::string_view action, const std::string& id, std::string_view name) const {

@@ -130,6 +130,7 @@ struct Resolved {
   std::vector<std::string> command;
   int stop_signal = 15;
   oci::Healthcheck healthcheck;  ///< of the image
+  std::optional<fs::Lock> hold;  ///< the image stays until the container's record says that it is needed
 };
 
 oci::Healthcheck merged(oci::Healthcheck image, const oci::Healthcheck& given) {
@@ -184,6 +185,8 @@ Result<security::ResolvedUser> resolve_in_image(const image::Store& images, cons
 Result<Resolved> resolve_image(const image::Store& images, const EngineOptions& options, const CreateRequest& request,
                                const std::string& id, std::vector<std::string>& notes) {
   const image::Image image = TRY(images.find(request.image));
+  Resolved resolved;
+  resolved.hold = TRY(images.hold(image));
   const auto user = TRY_CTX(resolve_in_image(images, image, request.run), "user");
   plan::ImageFacts facts;
   facts.config = &image.config;
@@ -193,7 +196,6 @@ Result<Resolved> resolve_image(const image::Store& images, const EngineOptions& 
   facts.files_dir = str(options.run, "/", std::string_view(kContainers), "/", id);
   facts.all_capabilities = security::all_capabilities();
   facts.masked_paths = security::host_masked_paths();
-  Resolved resolved;
   resolved.spec = TRY(plan::make_spec(request.run, facts, notes));
   resolved.image_id = image.id.text();
   resolved.healthcheck = image.config.run.healthcheck;

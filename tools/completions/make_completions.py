@@ -11,7 +11,8 @@ import sys
 
 RUNNING = {"stop", "kill", "pause", "unpause", "exec", "restart", "stats", "top", "attach"}
 ANY = {"start", "rm", "logs", "wait", "inspect", "metrics", "why", "update"}
-IMAGES = {"run", "create", "tag", "rmi", "inspect", "images", "save"}
+IMAGES = {"run", "create", "tag", "rmi", "inspect", "images", "save", "history"}
+GROUPS = ("image", "system")
 FILES = {"run", "create", "load", "import"}
 VALUES = {
     "network": "none host", "pid": "host", "ipc": "host", "uts": "host", "format": "table json", "type": "container image",
@@ -66,6 +67,19 @@ def read_verbs(skink):
     return verbs
 
 
+def read_groups(skink):
+    """The names of the verbs of each group, and their options by "image-ls"."""
+    groups, verbs = {}, {}
+    for group in GROUPS:
+        lines = help_of(skink, group)
+        names = [re.match(r"  ([a-z]+) ", line).group(1) for line in lines[lines.index("Verbs:") + 1:] if line.startswith("  ")
+                 and not line.startswith("  skink")]
+        groups[group] = names
+        for name in names:
+            verbs[f"{group}-{name}"] = options_of(help_of(skink, group, name))
+    return groups, verbs
+
+
 def words_of(option):
     return ([f"-{option.letter}"] if option.letter else []) + [f"--{option.name}"]
 
@@ -87,6 +101,9 @@ _skink() {
             *) verb=${COMP_WORDS[i]}; break ;;
         esac
     done
+    case $verb in
+@GROUPS@
+    esac
     if [[ -z $verb ]]; then
         case $prev in --root|--run) COMPREPLY=($(compgen -d -- "$cur")); return ;; esac
         COMPREPLY=($(compgen -W "--root --run --version --help @VERBS@" -- "$cur"))
@@ -108,7 +125,7 @@ _skink() {
         @ANY@) words="$words $(_skink_ask ps -a --format '{{.name}}')" ;;
     esac
     case $verb in
-        @IMAGES@) words="$words $(_skink_ask images --format '{{.name}}')" ;;
+        @IMAGES@|image-*) words="$words $(_skink_ask images --format '{{.name}}')" ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
     case $verb in
@@ -120,15 +137,18 @@ complete -o filenames -F _skink skink
 '''
 
 
-def bash(verbs):
+def bash(verbs, groups, members):
     values = [f'        --{name}) COMPREPLY=($(compgen -W "{words}" -- "$cur")); return ;;'
               for name, words in sorted(VALUES.items())]
     files = "|".join(f"--{name}" for name in sorted(FILE_VALUES))
     values.append(f'        {files}) COMPREPLY=($(compgen -f -- "$cur")); return ;;')
     options = [f'        {verb}) words="{" ".join(w for o in opts for w in words_of(o))}" ;;'
-               for verb, (_, opts) in verbs.items()]
+               for verb, opts in [(verb, opts) for verb, (_, opts) in verbs.items()] + list(members.items())]
+    inner = [f'''        {group})
+            if ((i + 1 == COMP_CWORD)); then COMPREPLY=($(compgen -W "{" ".join(names)} --help" -- "$cur")); return; fi
+            verb=$verb-${{COMP_WORDS[i+1]}} ;;''' for group, names in groups.items()]
     text = BASH_HEAD
-    for key, value in {"VERBS": " ".join(verbs), "VALUES": "\n".join(values), "OPTIONS": "\n".join(options),
+    for key, value in {"VERBS": " ".join(verbs), "GROUPS": "\n".join(inner), "VALUES": "\n".join(values), "OPTIONS": "\n".join(options),
                        "RUNNING": "|".join(sorted(RUNNING)), "ANY": "|".join(sorted(ANY)),
                        "IMAGES": "|".join(sorted(IMAGES)), "FILES": "|".join(sorted(FILES))}.items():
         text = text.replace(f"@{key}@", value)
@@ -167,7 +187,7 @@ def zsh_operands(verb):
     return f"'*: :{{ {'; '.join(kinds)} }}'" if kinds else ""
 
 
-def zsh(verbs):
+def zsh(verbs, groups):
     lines = ["#compdef skink", "# SPDX-License-Identifier: Apache-2.0", "",
              "_skink_running() { local -a n; n=(${(f)\"$(skink ps --format '{{.name}}' 2>/dev/null)\"}); "
              "_describe container n }",
@@ -184,6 +204,8 @@ def zsh(verbs):
     for verb, (_, options) in verbs.items():
         specs = [spec for option in options for spec in zsh_option(option)] + ["'--help[print help]'"]
         operands = zsh_operands(verb)
+        if verb in groups:
+            operands = f"'1: :({' '.join(groups[verb])})' '*: :_skink_images'"
         lines.append(f"        {verb}) _arguments -s {' '.join(specs)} {operands} ;;")
     return "\n".join(lines + ["      esac ;;", "  esac", "}", "", '_skink "$@"', ""])
 
@@ -192,7 +214,7 @@ def fish_quoted(text):
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def fish(verbs):
+def fish(verbs, groups):
     names = " ".join(verbs)
     lines = ["# SPDX-License-Identifier: Apache-2.0", "# fish completion of skink", "complete -c skink -f",
              f"set -l verbs {names}",
@@ -208,6 +230,8 @@ def fish(verbs):
             if option.value:
                 value = " -x -a " + fish_quoted(VALUES[option.name]) if option.name in VALUES else " -r"
             lines.append(f"{seen}{letter} -l {option.name}{value} -d {fish_quoted(option.text)}")
+        if verb in groups:
+            lines.append(f"{seen} -a '{' '.join(groups[verb])}'")
         if verb in RUNNING:
             lines.append(f"{seen} -a \"(skink ps --format '{{{{.name}}}}' 2>/dev/null)\"")
         if verb in ANY:
@@ -222,7 +246,9 @@ def fish(verbs):
 def main():
     skink, output_dir = sys.argv[1:]
     verbs = read_verbs(skink)
-    for name, text in {"skink.bash": bash(verbs), "_skink": zsh(verbs), "skink.fish": fish(verbs)}.items():
+    groups, members = read_groups(skink)
+    for name, text in {"skink.bash": bash(verbs, groups, members), "_skink": zsh(verbs, groups),
+                       "skink.fish": fish(verbs, groups)}.items():
         with open(os.path.join(output_dir, name), "w", encoding="utf-8") as out:
             out.write(text)
 

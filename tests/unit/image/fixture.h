@@ -119,6 +119,9 @@ inline std::vector<std::string> components(const std::string& list) {
   return parts;
 }
 
-inline std::string text_of(const Result<Loaded>& loaded) { return loaded ? "loaded" : loaded.error().text(); }
+template <typename T>
+std::string text_of(const Result<T>& result) {
+  return result ? "loaded" : result.error().text();
+}
 
 }  // namespace skink::image::test

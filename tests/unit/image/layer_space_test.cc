@@ -78,11 +78,11 @@ TEST_F(Space, RemovalTakesMountsOffAndWithTheLastTheNamespace) {
   ASSERT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow, kAbove}, .ref_name = "web:2"})), {}));
   { const Lowers one = lowers("web:1"), two = lowers("web:2"); }
 
-  ASSERT_TRUE(shared().remove("web:2", false, {}));
+  ASSERT_TRUE(shared().remove("web:2"));
   EXPECT_EQ(needless(), 0u);
   EXPECT_EQ(host_mounts(), "pin");
 
-  ASSERT_TRUE(shared().remove("web:1", false, {}));
+  ASSERT_TRUE(shared().remove("web:1"));
   EXPECT_EQ(host_mounts(), "");
   EXPECT_TRUE(shared().load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
   EXPECT_EQ(lowers("web:1").dirs.size(), 2u) << "and it is made again";
@@ -174,7 +174,7 @@ TEST_F(Space, ManyAtOnceMountALayerOnce) {
     EXPECT_EQ(status, 0);
   }
   EXPECT_EQ(host_mounts(), "pin");
-  ASSERT_TRUE(shared().remove("web:1", false, {}));
+  ASSERT_TRUE(shared().remove("web:1"));
   EXPECT_EQ(host_mounts(), "") << "each was mounted once, else some would be left";
 }
 
@@ -193,7 +193,7 @@ TEST_F(Space, AKillAtAnyMomentLeavesItUsable) {
     EXPECT_EQ(lowers("web:1").dirs.size(), 2u) << round;
     Store store = shared();
     if (round % 2 == 0) continue;
-    ASSERT_TRUE(store.remove("web:1", false, {}));
+    ASSERT_TRUE(store.remove("web:1"));
     EXPECT_EQ(host_mounts(), "") << round;
     ASSERT_TRUE(store.load(archive(oci_archive({.layers = {kBelow}, .ref_name = "web:1"})), {}));
   }
@@ -234,7 +234,7 @@ TEST_F(Space, WhereTheFileIsNotTakenALoopDeviceIs) {
     ::alarm(20);
     EXPECT_TRUE(opened->open_lowers(*opened->find("web:1")));
     ::alarm(0);
-    ASSERT_TRUE(opened->remove("web:1", false, {}));
+    ASSERT_TRUE(opened->remove("web:1"));
   }
   EXPECT_EQ(run("losetup -l -n -O BACK-FILE").find(path), std::string::npos) << "the device went with its user";
   EXPECT_EQ(::umount2(path.c_str(), MNT_DETACH), 0);

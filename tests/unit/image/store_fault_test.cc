@@ -92,7 +92,7 @@ TEST_F(Fault, AKillAtAnySystemCallLeavesTheWholeImageOrNothing) {
     const auto loaded = again.load(file, {});
     ASSERT_TRUE(loaded) << at << ": " << text_of(loaded);
     EXPECT_EQ(run("ls -A " + path + "/tmp"), "") << at;
-    ASSERT_TRUE(again.remove("web:1", false, {}));
+    ASSERT_TRUE(again.remove("web:1"));
     EXPECT_EQ(run("cd " + path + " && find layers marks images scaffolds names tmp -mindepth 1 -not -name sha256"), "")
         << at;
   }
@@ -103,7 +103,7 @@ TEST_F(Fault, AKillAtAnySystemCallLeavesTheWholeImageOrNothing) {
 TEST_F(Fault, LayersOfADeadLoadAreSweptByTheNext) {
   const std::string file = image();
   ASSERT_TRUE(load_killed(top_ + "/store", file, 1 << 20)) << "an undisturbed load ends";
-  ASSERT_TRUE(store().remove("web:1", false, {}));
+  ASSERT_TRUE(store().remove("web:1"));
   // An orphan layer and a dead command's directory: what a kill between two renames leaves.
   ASSERT_EQ(::mkdir((top_ + "/store/layers/sha256/" + std::string(64, 'a')).c_str(), 0700), 0);
   ASSERT_EQ(::mkdir((top_ + "/store/tmp/dead").c_str(), 0700), 0);
@@ -121,7 +121,7 @@ TEST_F(Fault, ALayerOfACrashedBootIsWrittenAnew) {
   const bool files = has_files();
   const std::string layer = top_ + "/store/layers/sha256/" + hex + (files ? ".erofs" : "");
   const std::string marks = files ? top_ + "/store/marks/" + hex : layer;
-  ASSERT_TRUE(store().remove("web:1", false, {}));
+  ASSERT_TRUE(store().remove("web:1"));
   ASSERT_EQ(::mkdir(marks.c_str(), 0700), 0);
   if (files) write(layer, "names without data");
   write(marks + "/unsynced", "another boot");
@@ -159,7 +159,7 @@ TEST_F(Fault, WithoutSpaceOrInodesAFailedLoadLeavesNothing) {
         EXPECT_TRUE(kept && opened->open_lowers(*kept)) << option;
         EXPECT_EQ(static_cast<bool>(opened->find("big:1")), static_cast<bool>(loaded)) << option;
         EXPECT_EQ(run("ls " + path + "/layers/sha256 | wc -l"), loaded ? "2\n" : "1\n") << option;
-        EXPECT_TRUE(opened->remove("small:1", false, {})) << option << ": removal needs no space";
+        EXPECT_TRUE(opened->remove("small:1")) << option << ": removal needs no space";
       }
     }
     ASSERT_EQ(::umount(path.c_str()), 0);
@@ -200,7 +200,7 @@ TEST_F(Fault, LoadsAndRemovalsAtOnceEndWell) {
       auto opened = Store::open(top_ + "/store");
       if (!opened) ::_exit(1);
       if (i % 3 == 0) {
-        (void)opened->remove("web:1", true, {});
+        (void)opened->remove("web:1", {.force = true});
         continue;
       }
       const auto loaded = opened->load(one, {});

@@ -95,7 +95,7 @@ TEST_F(StoreTest, LoadsADockerArchiveWithAllItsTags) {
 
   ASSERT_TRUE(loaded) << text_of(loaded);
   EXPECT_THAT(loaded->images[0].names, ElementsAre("web:1", "web:2"));
-  const auto manifest = store().read_manifest(loaded->images[0].manifest);
+  const auto manifest = store().read_manifest(loaded->images[0]);
   ASSERT_TRUE(manifest);
   EXPECT_EQ(digest(*manifest), loaded->images[0].manifest.text());
   EXPECT_EQ(digest(*store().read_config(loaded->images[0].id)), loaded->images[0].id.text());
@@ -105,7 +105,7 @@ TEST_F(StoreTest, APackedLayerOfADockerArchiveIsInTheManifestAsItLies) {
   const auto loaded = load(docker_archive({.layers = {kBase}, .packing = "gzip"}, {"web"}));
 
   ASSERT_TRUE(loaded) << text_of(loaded);
-  const auto manifest = store().read_manifest(loaded->images[0].manifest);
+  const auto manifest = store().read_manifest(loaded->images[0]);
   ASSERT_TRUE(manifest);
   EXPECT_THAT(*manifest, HasSubstr("tar+gzip"));
   EXPECT_THAT(*manifest, HasSubstr(digest(gzip(kBase))));
@@ -120,7 +120,7 @@ TEST_F(StoreTest, ADamagedByteAnywhereIsAnErrorOrHarmless) {
     if (!loaded) continue;
     EXPECT_EQ(read(tree(kBase) + "/etc/a"), "1") << at;
     EXPECT_EQ(read(tree(kTop) + "/etc/b"), "2") << at;
-    for (const auto& image : loaded->images) (void)store().remove(image.id.text(), true, {});
+    for (const auto& image : loaded->images) (void)store().remove(image.id.text(), {.force = true});
   }
 }
 
@@ -380,22 +380,26 @@ TEST_F(StoreTest, RemovalTakesNamesThenTheImageThenLayersNobodyNeeds) {
   ASSERT_TRUE(one && two);
   ASSERT_TRUE(store().tag(one->images[0], *parse_reference("more")));
   const std::string id = one->images[0].id.text();
-  const auto nobody = [](const oci::Digest&) { return false; };
+  using Users = std::map<std::string, std::vector<std::string>>;
+  const ImageUsers users = [&]() -> Result<Users> { return Users{{id, {"c1", "c2"}}}; };
 
-  EXPECT_EQ(store().remove(id, false, nobody).error().code(), Code::busy) << "several names";
-  EXPECT_THAT(*store().remove("more", false, [](const oci::Digest&) { return true; }),
-              ElementsAre("Untagged: more:latest"));
-  EXPECT_EQ(store().remove("one:1", true, [](const oci::Digest&) { return true; }).error().code(), Code::busy);
+  EXPECT_EQ(store().remove(id).error().code(), Code::busy) << "several names";
+  EXPECT_THAT(*store().remove("more", {}, users), ElementsAre("Untagged: more:latest"));
+  EXPECT_THAT(text_of(store().remove("one:1", {.force = true}, users)), HasSubstr("in use by container c1 and 1 more"));
   EXPECT_TRUE(store().find("one:1"));
-  EXPECT_THAT(*store().remove("one:1", false, nobody), ElementsAre("Untagged: one:1", "Deleted: " + id));
+  {
+    const auto held = store().hold(one->images[0]);
+    EXPECT_THAT(text_of(store().remove("one:1")), HasSubstr("a container is being made of it"));
+  }
+  EXPECT_THAT(*store().remove("one:1"), ElementsAre("Untagged: one:1", "Deleted: " + id));
   EXPECT_FALSE(store().find(id));
+  EXPECT_EQ(store().hold(one->images[0]).error().code(), Code::not_found);
   EXPECT_EQ(run("ls " + top_ + "/store/layers/sha256"), digest(kBase).substr(7) + (has_files() ? ".erofs\n" : "\n"));
   EXPECT_EQ(run("ls " + top_ + "/store/marks"), has_files() ? digest(kBase).substr(7) + "\n" : "");
-  EXPECT_THAT(*store().remove("two:1", false, nobody),
-              ElementsAre("Untagged: two:1", "Deleted: " + two->images[0].id.text()));
+  EXPECT_THAT(*store().remove("two:1"), ElementsAre("Untagged: two:1", "Deleted: " + two->images[0].id.text()));
   EXPECT_EQ(run("cd " + top_ + "/store && find layers images scaffolds names tmp locks -mindepth 1 -not -name sha256"),
             "");
-  EXPECT_EQ(store().remove("two:1", false, nobody).error().code(), Code::not_found);
+  EXPECT_EQ(store().remove("two:1").error().code(), Code::not_found);
 }
 
 TEST_F(StoreTest, LowersStandTopmostFirstAndOnlyOnce) {
