@@ -39,15 +39,15 @@ class Sum {
 bool is_gone(const Error& error) { return error.errnum() == ENOENT || error.errnum() == ENOTDIR; }
 
 // A directory on the way down, and what is left to look at of it.
-struct Level {
+struct Descent {
   UniqueFd dir;
   std::vector<Entry> left;
 };
 
-Result<void> enter(std::vector<Level>& levels, int dir_fd, const char* name) {
+Result<void> enter(std::vector<Descent>& levels, int dir_fd, const char* name) {
   auto opened = sys::open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   if (!opened && is_gone(opened.error())) return {};
-  Level level{.dir = TRY(std::move(opened)), .left = {}};
+  Descent level{.dir = TRY(std::move(opened)), .left = {}};
   level.left = TRY(list(level.dir.get()));
   levels.push_back(std::move(level));
   return {};
@@ -57,7 +57,7 @@ Result<void> enter(std::vector<Level>& levels, int dir_fd, const char* name) {
 
 Result<std::int64_t> disk_usage(int dir_fd, const char* name) {
   Sum sum;
-  std::vector<Level> levels;
+  std::vector<Descent> levels;
   const auto look = [&](int at, const char* what) -> Result<void> {
     const auto status = sys::stat_at(at, what, AT_SYMLINK_NOFOLLOW);
     if (!status) return is_gone(status.error()) ? Result<void>() : status.error();
