@@ -279,6 +279,24 @@ def lint(total, everything):
     stage.end("%d files formatted, %d looked through by clang-tidy" % (len(sources), len(files)))
 
 
+def fuzz(total, seconds=30):
+    """Every target for a while; one that breaks a promise is a failure by itself."""
+    stage = Stage("fuzz")
+    status, log = run("build", "fuzz", ["tools/fuzz", "--seconds", str(seconds)])
+    with open(log, errors="replace") as text:
+        lines = [line for line in text if ": " in line]
+    for line in lines:
+        if "FAILED" in line:
+            total.fail("fuzz: " + line.strip())
+        elif "places reached" in line:
+            total.passed += 1
+    if status != 0:
+        tail(log, 25)
+        if not any("FAILED" in line for line in lines):
+            total.fail("fuzz: tools/fuzz ended with status %d, see %s" % (status, log))
+    stage.end("done" if status == 0 else "FAILED")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--all", action="store_true")
@@ -317,6 +335,8 @@ def main():
             unit(SANITIZED, names, total)
             if args.all:
                 pytest(SANITIZED, names, total, False, args.workers)
+    if args.all and not args.names and not args.vm:
+        fuzz(total)
 
     for reason, count in sorted(total.reasons.items()):
         print("skipped %d: %s" % (count, reason))
