@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 
 #include "cgroup/sample.h"
 #include "fs/dir.h"
+#include "image/layout.h"
 #include "launch/hooks.h"
 #include "launch/launch.h"
 #include "supervise/exits.h"
@@ -24,6 +26,7 @@
 #include "supervise/standby.h"
 #include "supervise/supervisor.h"
 #include "sys/file.h"
+#include "sys/mount.h"
 
 namespace skink::supervise {
 namespace {
@@ -157,8 +160,32 @@ Result<void> Supervisor::prepare_input() {
   return {};
 }
 
+// A root that nobody can write to is as good for the next run as a new one of the same layers, and there at once. The
+// mounts of a run are on its own clone, and end with that.
+UniqueFd Supervisor::root_again(const std::string& key) const {
+  constexpr std::string_view kAlgorithm = "sha256:";
+  if (!root_ || key != root_key_ || !container_.image_id.starts_with(kAlgorithm)) return {};
+  // One that was removed is not brought back by this.
+  const std::string image = str(std::string_view(image::kImages), '/', container_.image_id.substr(kAlgorithm.size()));
+  if (!sys::is_there(kFdStoreRoot, image.c_str())) return {};
+  auto clone = sys::open_tree(root_.get(), "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH, "root file system");
+  return clone ? *std::move(clone) : UniqueFd{};
+}
+
+// Order: before the root is attached in the mount namespace of its run, where we cannot clone it. Before Linux 6.15
+// detached mounts cannot be cloned at all, and each run's root is made anew.
+void Supervisor::keep_root(int root_fd, std::string key) {
+  if (container_.restart.kind == RestartPolicy::Kind::no) return;
+  auto clone = sys::open_tree(root_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH, "root file system");
+  root_ = clone ? *std::move(clone) : UniqueFd{};
+  root_key_ = root_ ? std::move(key) : std::string();
+}
+
 Result<UniqueFd> Supervisor::make_incarnation_root(std::uint64_t incarnation) {
   if (!container_.bundle.empty()) return UniqueFd{};
+  std::string key = container_.writable ? std::string() : root_key(spec_);
+  if (!container_.writable)
+    if (UniqueFd again = root_again(key)) return again;
   auto store = TRY(image::Store::open(container_.store, container_.run));
   const auto found = TRY_CTX(store.find(container_.image_id), "image ", container_.image);
   const auto lowers = TRY(store.open_lowers(found));
@@ -177,7 +204,9 @@ Result<UniqueFd> Supervisor::make_incarnation_root(std::uint64_t incarnation) {
     request.upper_parent_fd = upper.get();
     request.upper_detached = container_.storage_size.has_value();
   }
-  return TRY_CTX(make_root(request), "root file system");
+  UniqueFd root = TRY_CTX(make_root(request), "root file system");
+  if (!container_.writable) keep_root(root.get(), std::move(key));
+  return root;
 }
 
 // The kernel tells that a process has ended when it has undone its mount namespace, which takes as long as all the rest

@@ -182,6 +182,12 @@ RootRequest root_request(const image::Lowers& lowers) {
   return request;
 }
 
+std::string root_key(const oci::Spec& spec) {
+  std::string key;
+  for (const auto& target : targets_of(spec)) key += str(target.path, '\0', target.directory ? 'd' : 'f');
+  return key;
+}
+
 Result<UniqueFd> make_root(const RootRequest& request) {
   OverlayLayers layers{.lowers = request.lowers,
                        .detached_fd = request.detached_fd,

@@ -28,4 +28,7 @@ RootRequest root_request(const image::Lowers& lowers);
 /// A detached mount of the root. Nothing of it is visible on the host.
 Result<UniqueFd> make_root(const RootRequest& request);
 
+/// What of `spec` and of the host's files it names decides what make_root() gives for one image, as a text to compare.
+std::string root_key(const oci::Spec& spec);
+
 }  // namespace skink::supervise

@@ -130,6 +130,8 @@ class Supervisor {
   Result<void> begin();
   Result<void> launch();
   Result<UniqueFd> make_incarnation_root(std::uint64_t incarnation);
+  [[nodiscard]] UniqueFd root_again(const std::string& key) const;
+  void keep_root(int root_fd, std::string key);
   Result<std::int64_t> begin_exits();
   launch::ContainerRequest request_for(int root_fd);
   Result<void> prepare_group();
@@ -293,6 +295,8 @@ class Supervisor {
   std::optional<JournalForwarder> journal_;
   Watches watches_;
   UniqueFd guard_pidfd_, init_pidfd_, terminal_, standby_pidfd_;
+  UniqueFd root_;                   // what every run's root is a clone of, where it can be
+  std::string root_key_;            // what that was made of
   UniqueFd mounts_;                 // the mount namespace of the run, so that its end is told before that is undone
   std::int64_t standby_at_ns_ = 0;  // CLOCK_BOOTTIME: when to make one; 0: not
   unsigned standby_failures_ = 0;   // in a row

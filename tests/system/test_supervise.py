@@ -310,6 +310,31 @@ def test_a_restarting_container_can_be_removed(sk):
 
 
 @pytest.mark.vm_more
+def test_each_run_has_a_root_of_its_own(sk, world):
+    """Whether or not it is a clone of the one before: what a run mounts and writes is not in the next, what stands at a
+    path of the host is looked at again, and an image that was taken away is gone."""
+    source = world.path("source")
+    world.write("source", "a file\n")
+    script = "cat /new/place /new/place/in 2>/dev/null; ls /tmp; mount | wc -l; touch /tmp/mine; mount -t tmpfs mine /mnt; exec sleep 1000"
+    name = sk.running("--restart", "always", "--restart-delay", "20ms", "--restart-max-delay", "20ms", "--cap-add", "SYS_ADMIN", "-v", source + ":/new/place", command=["sh", "-c", script])
+    wait_for(lambda: len(sk.ok("logs", name).splitlines()) == 2)
+    mounts = sk.ok("logs", name).splitlines()[1]
+    for said, change in (("a file", lambda: None), ("a file", lambda: None),
+                         ("in a directory", lambda: (os.unlink(source), os.mkdir(source), world.write("source/in", "in a directory\n")))):
+        change()
+        before, pid = len(sk.ok("logs", name).splitlines()), sk.pid(name)
+        kill_quietly(pid)
+        wait_for(lambda: len(sk.ok("logs", name).splitlines()) == before + 2)
+        assert sk.ok("logs", name).splitlines()[before:] == [said, mounts]
+    os.rename(world.store + "/images", world.store + "/away")
+    try:
+        kill_quietly(sk.pid(name))
+        wait_for(lambda: "image" in (sk.inspect(name)["exit"] or {}).get("error", ""))
+    finally:
+        os.rename(world.store + "/away", world.store + "/images")
+    wait_for(lambda: sk.state(name) == "running")
+
+
 def test_unknown_policies_are_refused(sk):
     for policy in ("sometimes", "on-failure:x", "on-failure:-1", "always:3"):
         sk.fails("run", "-d", "--restart", policy, "busybox", "true", status=125, match="restart")
