@@ -7,6 +7,7 @@
 #include <ctime>
 #include <set>
 
+#include "base/table_text.h"
 #include "base/text.h"
 #include "cli/human.h"
 #include "fs/dir.h"
@@ -99,7 +100,7 @@ constexpr TopColumn kColumns[] = {
 
 // Other words of ps for the same.
 struct Alias {
-  std::string_view word, name;
+  TableText<11> word, name;
 };
 constexpr Alias kAliases[] = {{"hostpid", "pid"}, {"pcpu", "%cpu"},       {"pmem", "%mem"}, {"rssize", "rss"},
                               {"vsize", "vsz"},   {"state", "stat"},      {"s", "stat"},    {"stime", "start"},

@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 
+#include "base/table_text.h"
 #include "base/text.h"
 #include "launch/hooks.h"
 
@@ -137,7 +138,7 @@ Error describe_indexed(const Message& fault, const LaunchPlan& plan) {
 
 struct Words {
   Step step;
-  std::string_view text;
+  TableText<104> text;
 };
 
 constexpr std::array<Words, 38> kWords{{
@@ -214,7 +215,7 @@ Error describe_fault(const Message& fault, const LaunchPlan& plan, int output_fd
     default: break;
   }
   for (const auto& words : kWords)
-    if (words.step == step) return Error::from_errno(fault.err, words.text);
+    if (words.step == step) return Error::from_errno(fault.err, std::string_view(words.text));
   return describe_indexed(fault, plan);
 }
 

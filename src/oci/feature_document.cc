@@ -16,7 +16,7 @@ Json list(const List& words) {
 
 Json namespaces() {
   Json json = Json::array();
-  for (const NamedNumber& entry : words::kNamespaces) json.push_back(entry.name);
+  for (const NamedNumber& entry : words::kNamespaces) json.push_back(std::string_view(entry.name));
   return json;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/table_text.h"
 #include "base/text.h"
 #include "oci/json.h"
 #include "oci/spec.h"
@@ -13,47 +14,47 @@ namespace skink::oci {
 namespace {
 
 // linux/capability.h, by number.
-constexpr std::array<std::string_view, 41> kCapabilities{"CAP_CHOWN",
-                                                         "CAP_DAC_OVERRIDE",
-                                                         "CAP_DAC_READ_SEARCH",
-                                                         "CAP_FOWNER",
-                                                         "CAP_FSETID",
-                                                         "CAP_KILL",
-                                                         "CAP_SETGID",
-                                                         "CAP_SETUID",
-                                                         "CAP_SETPCAP",
-                                                         "CAP_LINUX_IMMUTABLE",
-                                                         "CAP_NET_BIND_SERVICE",
-                                                         "CAP_NET_BROADCAST",
-                                                         "CAP_NET_ADMIN",
-                                                         "CAP_NET_RAW",
-                                                         "CAP_IPC_LOCK",
-                                                         "CAP_IPC_OWNER",
-                                                         "CAP_SYS_MODULE",
-                                                         "CAP_SYS_RAWIO",
-                                                         "CAP_SYS_CHROOT",
-                                                         "CAP_SYS_PTRACE",
-                                                         "CAP_SYS_PACCT",
-                                                         "CAP_SYS_ADMIN",
-                                                         "CAP_SYS_BOOT",
-                                                         "CAP_SYS_NICE",
-                                                         "CAP_SYS_RESOURCE",
-                                                         "CAP_SYS_TIME",
-                                                         "CAP_SYS_TTY_CONFIG",
-                                                         "CAP_MKNOD",
-                                                         "CAP_LEASE",
-                                                         "CAP_AUDIT_WRITE",
-                                                         "CAP_AUDIT_CONTROL",
-                                                         "CAP_SETFCAP",
-                                                         "CAP_MAC_OVERRIDE",
-                                                         "CAP_MAC_ADMIN",
-                                                         "CAP_SYSLOG",
-                                                         "CAP_WAKE_ALARM",
-                                                         "CAP_BLOCK_SUSPEND",
-                                                         "CAP_AUDIT_READ",
-                                                         "CAP_PERFMON",
-                                                         "CAP_BPF",
-                                                         "CAP_CHECKPOINT_RESTORE"};
+constexpr TableText<23> kCapabilities[] = {"CAP_CHOWN",
+                                           "CAP_DAC_OVERRIDE",
+                                           "CAP_DAC_READ_SEARCH",
+                                           "CAP_FOWNER",
+                                           "CAP_FSETID",
+                                           "CAP_KILL",
+                                           "CAP_SETGID",
+                                           "CAP_SETUID",
+                                           "CAP_SETPCAP",
+                                           "CAP_LINUX_IMMUTABLE",
+                                           "CAP_NET_BIND_SERVICE",
+                                           "CAP_NET_BROADCAST",
+                                           "CAP_NET_ADMIN",
+                                           "CAP_NET_RAW",
+                                           "CAP_IPC_LOCK",
+                                           "CAP_IPC_OWNER",
+                                           "CAP_SYS_MODULE",
+                                           "CAP_SYS_RAWIO",
+                                           "CAP_SYS_CHROOT",
+                                           "CAP_SYS_PTRACE",
+                                           "CAP_SYS_PACCT",
+                                           "CAP_SYS_ADMIN",
+                                           "CAP_SYS_BOOT",
+                                           "CAP_SYS_NICE",
+                                           "CAP_SYS_RESOURCE",
+                                           "CAP_SYS_TIME",
+                                           "CAP_SYS_TTY_CONFIG",
+                                           "CAP_MKNOD",
+                                           "CAP_LEASE",
+                                           "CAP_AUDIT_WRITE",
+                                           "CAP_AUDIT_CONTROL",
+                                           "CAP_SETFCAP",
+                                           "CAP_MAC_OVERRIDE",
+                                           "CAP_MAC_ADMIN",
+                                           "CAP_SYSLOG",
+                                           "CAP_WAKE_ALARM",
+                                           "CAP_BLOCK_SUSPEND",
+                                           "CAP_AUDIT_READ",
+                                           "CAP_PERFMON",
+                                           "CAP_BPF",
+                                           "CAP_CHECKPOINT_RESTORE"};
 
 struct ResourceName {
   std::string_view name;
@@ -87,13 +88,14 @@ bool matches(std::string_view given, std::string_view name, std::string_view pre
 }  // namespace
 
 int capability_number(std::string_view name) {
-  for (std::size_t i = 0; i < kCapabilities.size(); ++i)
+  for (std::size_t i = 0; i < std::size(kCapabilities); ++i)
     if (matches(name, kCapabilities[i], "CAP_")) return static_cast<int>(i);
   return -1;
 }
 
 std::string_view capability_name(int number) {
-  return number >= 0 && number < capability_count() ? kCapabilities[static_cast<std::size_t>(number)] : "";
+  return number >= 0 && number < capability_count() ? std::string_view(kCapabilities[static_cast<std::size_t>(number)])
+                                                    : std::string_view();
 }
 
 std::string capability_names(std::uint64_t mask) {
@@ -120,7 +122,7 @@ std::vector<std::string> unknown_capabilities(std::string_view json) {
   return names;
 }
 
-int capability_count() { return static_cast<int>(kCapabilities.size()); }
+int capability_count() { return static_cast<int>(std::size(kCapabilities)); }
 
 int rlimit_number(std::string_view name) {
   for (const ResourceName& entry : kResources)

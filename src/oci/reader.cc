@@ -40,7 +40,7 @@ std::string one_of(const Names& names, NameOf name_of) {
 }
 
 std::string one_of(std::span<const NamedNumber> names) {
-  return one_of(names, [](const NamedNumber& named) { return named.name; });
+  return one_of(names, [](const NamedNumber& named) -> std::string_view { return named.name; });
 }
 
 const NamedNumber* find_name(std::span<const NamedNumber> names, std::string_view name) {

@@ -13,6 +13,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/table_text.h"
+
 namespace skink::oci {
 
 /// Text of a document for one line of an error: between quotes, printable, cut when it is long.
@@ -40,7 +42,7 @@ struct Words {
 
 /// The string is one of these names and stands for the number.
 struct NamedNumber {
-  std::string_view name;
+  TableText<26> name;
   int number;
 };
 struct NamedNumbers {

@@ -10,6 +10,7 @@
 #include <array>
 #include <set>
 
+#include "base/table_text.h"
 #include "base/text.h"
 #include "plan/run_mounts.h"
 
@@ -21,7 +22,7 @@ namespace {
 
 struct NamespaceWords {
   NamespaceType type;
-  std::string_view name;
+  TableText<8> name;
   std::uint32_t flag;
 };
 constexpr std::array<NamespaceWords, 8> kNamespaces{{
@@ -389,7 +390,7 @@ Result<void> plan_labels(const oci::Process& process, const HostFacts& host, Lau
 
 // set_mempolicy(2); the numbers are of linux/mempolicy.h, which older headers have only in part.
 struct MemoryWord {
-  std::string_view name;
+  TableText<25> name;
   std::uint32_t number;
 };
 constexpr std::array<MemoryWord, 10> kMemoryWords{{{"MPOL_DEFAULT", 0},

@@ -7,6 +7,7 @@
 #include <array>
 #include <string_view>
 
+#include "base/table_text.h"
 #include "base/text.h"
 
 #ifndef MOUNT_ATTR_NOSYMFOLLOW
@@ -20,7 +21,7 @@ constexpr unsigned kMsRec = 16384, kMsUnbindable = 1U << 17, kMsPrivate = 1U << 
                    kMsShared = 1U << 20;
 
 struct Attribute {
-  std::string_view word;
+  TableText<14> word;
   std::uint64_t set, clear;
 };
 

@@ -3,6 +3,7 @@
 // kernel as a mount option is never a stranger's text (attack A57, CVE-2024-9407).
 #include <algorithm>
 
+#include "base/table_text.h"
 #include "base/text.h"
 #include "plan/mount_options.h"
 #include "plan/parse_options.h"
@@ -13,7 +14,7 @@ namespace {
 
 constexpr std::string_view kNoNamedVolumes = "named volumes are not there yet: give an absolute host path";
 
-constexpr std::string_view kAttributeWords[] = {
+constexpr TableText<14> kAttributeWords[] = {
     "ro",      "rw",    "nosuid",   "suid",       "nodev",    "dev",        "noexec",      "exec",
     "noatime", "atime", "relatime", "norelatime", "diratime", "nodiratime", "strictatime", "nostrictatime",
 };
@@ -21,8 +22,8 @@ constexpr std::string_view kAttributeWords[] = {
 constexpr std::string_view kIgnored[] = {"z", "Z", "cached", "delegated", "consistent", "nocopy"};
 constexpr std::string_view kSync[] = {"sync", "async", "dirsync"};
 
-template <std::size_t N>
-bool is_one_of(const std::string_view (&words)[N], std::string_view word) {
+template <typename Text, std::size_t N>
+bool is_one_of(const Text (&words)[N], std::string_view word) {
   return std::find(std::begin(words), std::end(words), word) != std::end(words);
 }
 

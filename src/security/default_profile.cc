@@ -14,14 +14,16 @@
 #include <cerrno>
 #include <span>
 
+#include "base/table_text.h"
 #include "security/security.h"
 
 namespace skink::security {
 namespace {
 
+using Name = TableText<24>;
 using Names = std::initializer_list<const char*>;
 
-constexpr const char* kFiles[] = {
+constexpr Name kFiles[] = {
     "open",
     "openat",
     "openat2",
@@ -137,7 +139,7 @@ constexpr const char* kFiles[] = {
     "ioctl",
 };
 
-constexpr const char* kMemory[] = {
+constexpr Name kMemory[] = {
     "brk",
     "mmap",
     "munmap",
@@ -166,7 +168,7 @@ constexpr const char* kMemory[] = {
     "shmctl",
 };
 
-constexpr const char* kProcesses[] = {
+constexpr Name kProcesses[] = {
     "fork",
     "vfork",
     "execve",
@@ -233,12 +235,12 @@ constexpr const char* kProcesses[] = {
     "get_thread_area",
 };
 
-constexpr const char* kIdentity[] = {
+constexpr Name kIdentity[] = {
     "getuid",   "geteuid",  "getgid",    "getegid",   "getresuid", "getresgid", "getgroups", "setuid", "setgid",
     "setreuid", "setregid", "setresuid", "setresgid", "setfsuid",  "setfsgid",  "setgroups", "capget", "capset",
 };
 
-constexpr const char* kSignalsAndTime[] = {
+constexpr Name kSignalsAndTime[] = {
     "kill",           "tkill",           "tgkill",          "rt_sigaction",
     "rt_sigprocmask", "rt_sigpending",   "rt_sigqueueinfo", "rt_tgsigqueueinfo",
     "rt_sigreturn",   "rt_sigsuspend",   "rt_sigtimedwait", "restart_syscall",
@@ -250,7 +252,7 @@ constexpr const char* kSignalsAndTime[] = {
     "timerfd_create", "timerfd_settime", "timerfd_gettime",
 };
 
-constexpr const char* kWaitingAndMessages[] = {
+constexpr Name kWaitingAndMessages[] = {
     "select",       "pselect6",      "poll",       "ppoll",          "epoll_create", "epoll_create1",
     "epoll_ctl",    "epoll_ctl_old", "epoll_wait", "epoll_wait_old", "epoll_pwait",  "epoll_pwait2",
     "eventfd",      "eventfd2",      "io_setup",   "io_destroy",     "io_submit",    "io_cancel",
@@ -259,15 +261,15 @@ constexpr const char* kWaitingAndMessages[] = {
     "semget",       "semop",         "semtimedop", "semctl",
 };
 
-constexpr const char* kSockets[] = {
+constexpr Name kSockets[] = {
     "socketpair", "bind",       "listen", "accept",   "accept4", "connect", "shutdown", "getsockname", "getpeername",
     "getsockopt", "setsockopt", "sendto", "recvfrom", "sendmsg", "recvmsg", "sendmmsg", "recvmmsg",
 };
 
 // Calls of one architecture; on others libseccomp drops them.
-constexpr const char* kArchitecture[] = {"sync_file_range2", "riscv_flush_icache", "riscv_hwprobe"};
+constexpr Name kArchitecture[] = {"sync_file_range2", "riscv_flush_icache", "riscv_hwprobe"};
 
-constexpr std::span<const char* const> kAlways[] = {
+constexpr std::span<const Name> kAlways[] = {
     kFiles, kMemory, kProcesses, kIdentity, kSignalsAndTime, kWaitingAndMessages, kSockets, kArchitecture};
 
 /// Calls that are let through with any of these capabilities. Without one they answer what the kernel would say to a

@@ -15,6 +15,7 @@
 #include <string>
 #include <utility>
 
+#include "base/table_text.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 #include "security/seccomp_foretell.h"
@@ -44,7 +45,7 @@ constexpr unsigned kArguments = 6;
 
 template <typename T>
 struct Word {
-  std::string_view text;
+  TableText<40> text;
   T value;
 };
 

@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <string>
 
+#include "base/table_text.h"
+
 namespace skink::security {
 namespace {
 
@@ -118,7 +120,7 @@ Program abi_body(const FrontAbi& abi) {
 }
 
 struct Newer {
-  std::string_view name;
+  TableText<20> name;
   std::uint32_t number;
 };
 

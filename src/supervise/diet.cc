@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "security/security.h"
+
 namespace skink::supervise {
 
 void keep_heap_small() {
@@ -21,10 +23,11 @@ namespace {
 // Not inlined: the pages below this frame are nobody's but of those that are called from here.
 [[gnu::noinline]] void shed_stack() {
   constexpr std::uintptr_t kDeepest = 1U << 20;
+  constexpr std::uintptr_t kOwnFrames = 512;  // this one's and madvise(2)'s, amply
   const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
-  // One more page stays for madvise(2)'s own frames. What is not mapped of the rest is passed over (ENOMEM).
-  const std::uintptr_t end = (here & ~(page - 1)) - page;
+  // What is not mapped of it is passed over (ENOMEM).
+  const std::uintptr_t end = (here - kOwnFrames) & ~(page - 1);
   ::madvise(reinterpret_cast<void*>(end - kDeepest), kDeepest, MADV_DONTNEED);  // NOLINT: an address is a number here
 }
 
@@ -35,9 +38,14 @@ void shed_memory() {
   shed_stack();
 }
 
-void PackedCalls::pack(oci::Spec& spec) {
+void PackedCalls::pack(oci::Spec& spec, bool own) {
   if (packed_ || !spec.linux.seccomp) return;
   packed_ = true;
+  own_ = own && spec.process && spec.process->capabilities;
+  if (own_) {
+    spec.linux.seccomp->syscalls = {};
+    return;
+  }
   for (auto& rule : spec.linux.seccomp->syscalls) {
     std::string all;
     std::size_t size = 0;
@@ -52,6 +60,10 @@ void PackedCalls::pack(oci::Spec& spec) {
 void PackedCalls::unpack(oci::Spec& spec) {
   if (!packed_) return;
   packed_ = false;
+  if (own_) {
+    spec.linux.seccomp = security::default_seccomp(spec.process->capabilities->bounding);
+    return;
+  }
   auto names = names_.begin();
   for (auto& rule : spec.linux.seccomp->syscalls) {
     rule.names.reserve(static_cast<std::size_t>(std::ranges::count(*names, '\0')));

@@ -15,17 +15,20 @@ void keep_heap_small();
 /// Gives back the free pages of the heap, and those of the stack that deeper calls have used.
 void shed_memory();
 
-/// The names in a seccomp profile, some hundreds, in one piece: as strings of their own they take three times as much,
-/// and they are looked at by nobody but a launch.
+/// The rules of a seccomp profile, of which only a launch knows some use: put away meanwhile. skink's own profile is
+/// made again; of another one the names, some hundreds, are kept in one piece, as strings of their own take three times
+/// as much.
 class PackedCalls {
  public:
-  /// Takes the names out of the spec's rules; nothing happens when they are out already.
-  void pack(oci::Spec& spec);
+  /// Takes the names out of the spec's rules; nothing happens when they are out already. `own`: the profile is
+  /// security::default_seccomp() for the spec's bounding set.
+  void pack(oci::Spec& spec, bool own);
   /// Puts them back, as they were.
   void unpack(oci::Spec& spec);
 
  private:
   bool packed_ = false;
+  bool own_ = false;
   std::vector<std::string> names_;  // of each rule, each followed by a zero byte
 };
 

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <tuple>
 
+#include "base/table_text.h"
 #include "base/text.h"
 #include "fs/dir.h"
 #include "plan/launch_plan.h"
@@ -27,19 +28,20 @@ namespace skink {
 namespace supervise {
 
 std::string make_up_name(const Roots& roots) {
-  static constexpr std::array<std::string_view, 32> kManners = {
+  static constexpr TableText<8> kManners[] = {
       "agile", "amber",   "basking", "bold",   "brave", "bright", "brisk",  "calm",   "clever", "copper", "cosmic",
       "eager", "fleet",   "gentle",  "golden", "happy", "jolly",  "keen",   "lively", "lucid",  "merry",  "nimble",
       "noble", "patient", "quick",   "quiet",  "rapid", "sandy",  "silver", "sunny",  "swift",  "tidy"};
-  static constexpr std::array<std::string_view, 24> kLizards = {
-      "agama",  "anole",  "basilisk", "chameleon", "chuckwalla", "dragon",  "frilled",    "gecko",
-      "goanna", "iguana", "leopard",  "mabuya",    "moloch",     "monitor", "racerunner", "skink",
-      "swift",  "tegu",   "tokay",    "tuatara",   "uromastyx",  "varanus", "whiptail",   "worm"};
+  static constexpr TableText<11> kLizards[] = {"agama",   "anole",   "basilisk",   "chameleon", "chuckwalla", "dragon",
+                                               "frilled", "gecko",   "goanna",     "iguana",    "leopard",    "mabuya",
+                                               "moloch",  "monitor", "racerunner", "skink",     "swift",      "tegu",
+                                               "tokay",   "tuatara", "uromastyx",  "varanus",   "whiptail",   "worm"};
   for (unsigned attempt = 0;; ++attempt) {
     std::uint32_t chance = 0;
     while (::getrandom(&chance, sizeof chance, 0) != sizeof chance) {
     }
-    std::string name = str(kManners[chance % kManners.size()], '_', kLizards[(chance >> 8) % kLizards.size()]);
+    std::string name = str(std::string_view(kManners[chance % std::size(kManners)]), '_',
+                           std::string_view(kLizards[(chance >> 8) % std::size(kLizards)]));
     if (attempt > 4) name += str('_', chance >> 16);
     if (!find_name(roots, name)) return name;
   }

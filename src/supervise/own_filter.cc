@@ -82,12 +82,22 @@ bool is_refusal(std::string_view action) {
 }
 
 // Whether the container's own filter refuses it, whatever its arguments are.
-bool refuses(const oci::Seccomp& seccomp, std::string_view name) {
-  if (!is_refusal(seccomp.default_action)) return false;
-  return std::ranges::none_of(seccomp.syscalls, [name](const oci::SeccompRule& rule) {
-    return !is_refusal(rule.action) && std::ranges::find(rule.names, name) != rule.names.end();
-  });
-}
+class Refusals {
+ public:
+  explicit Refusals(const oci::Seccomp& seccomp) : by_default_(is_refusal(seccomp.default_action)) {
+    for (const auto& rule : seccomp.syscalls)
+      if (by_default_ && !is_refusal(rule.action))
+        allowed_.insert(allowed_.end(), rule.names.begin(), rule.names.end());
+    std::ranges::sort(allowed_);
+  }
+  [[nodiscard]] bool has(std::string_view name) const {
+    return by_default_ && !std::ranges::binary_search(allowed_, name);
+  }
+
+ private:
+  bool by_default_;
+  std::vector<std::string_view> allowed_;
+};
 
 bool has_hooks(const oci::Hooks& hooks) {
   return !hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty() ||
@@ -119,14 +129,14 @@ class Program {
   }
   // Of one architecture: the jump past all of it is patched in the end.
   template <typename Number>
-  void add(std::uint32_t architecture, const oci::Seccomp& seccomp, Number number_of) {
+  void add(std::uint32_t architecture, const Refusals& refused, Number number_of) {
     load(offsetof(seccomp_data, arch));
     const std::size_t jump = code.size();
     // A long jump, as the list may be longer than a conditional one reaches.
     code.push_back({BPF_JMP | BPF_JEQ | BPF_K, 1, 0, architecture});
     code.push_back({BPF_JMP | BPF_JA, 0, 0, 0});
     load(offsetof(seccomp_data, nr));
-    const auto numbered = [&](const Call& call) { return number_of(call) >= 0 && refuses(seccomp, call.name); };
+    const auto numbered = [&](const Call& call) { return number_of(call) >= 0 && refused.has(call.name); };
     for (const Call& call : kCalls)
       if (numbered(call)) refuse(static_cast<std::uint32_t>(number_of(call)), EPERM);
     refuse(static_cast<std::uint32_t>(number_of(kMark)), kMarked);
@@ -140,11 +150,13 @@ class Program {
 
 std::vector<sock_filter> own_filter(const oci::Spec& spec) {
   const auto& seccomp = spec.linux.seccomp;
-  if (!seccomp || has_hooks(spec.hooks) || !refuses(*seccomp, kMark.name)) return {};
+  if (!seccomp || has_hooks(spec.hooks)) return {};
+  const Refusals refused(*seccomp);
+  if (!refused.has(kMark.name)) return {};
   Program program;
-  program.add(kArchitecture, *seccomp, [](const Call& call) { return call.native; });
+  program.add(kArchitecture, refused, [](const Call& call) { return call.native; });
 #if defined(__x86_64__)
-  program.add(AUDIT_ARCH_I386, *seccomp, [](const Call& call) { return static_cast<long>(call.i386); });
+  program.add(AUDIT_ARCH_I386, refused, [](const Call& call) { return static_cast<long>(call.i386); });
 #endif
   program.answer(SECCOMP_RET_ALLOW);
   return std::move(program.code);

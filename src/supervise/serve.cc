@@ -41,6 +41,8 @@ void Supervisor::drop(int fd) {
   watches_.forget(fd);
   clients_.erase(fd);
   choose_keeping();
+  // What was read and written for it.
+  shed_ = true;
 }
 
 void Supervisor::serve(int fd) {

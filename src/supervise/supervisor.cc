@@ -151,7 +151,7 @@ void Supervisor::close_watched(UniqueFd& fd) {
 Result<void> Supervisor::loop() {
   while (exit_code_ < 0) {
     if (std::exchange(shed_, false)) {
-      packed_calls_.pack(spec_);
+      packed_calls_.pack(spec_, container_.default_seccomp);
       shed_memory();
     }
     TRY(watches_.wait(timeout_ms()));

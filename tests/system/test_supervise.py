@@ -404,7 +404,7 @@ def test_what_a_container_may_call_does_not_depend_on_that_filter(sk, options, r
 
 
 def test_keepers_take_little_memory(sk):
-    """P8 of tools/bench, which is not met yet (150), with slack: pages of their own, of both together, once the start is over."""
+    """P8 of tools/bench (150) with slack: pages of their own, of both together, once the start is over."""
     if sanitized():
         pytest.skip("sanitizers have memory of their own")
     names = [sk.running("--restart", "always") for _ in range(3)]
@@ -414,4 +414,4 @@ def test_keepers_take_little_memory(sk):
         return sum(int(line.split()[1]) for line in read_text("/proc/%d/smaps_rollup" % pid, "").splitlines()
                    if line.startswith("Private_Dirty:"))
     for name in names:
-        wait_for(lambda: sum(map(dirty, supervisors(sk, name))) <= 230)
+        wait_for(lambda: sum(map(dirty, supervisors(sk, name))) <= 170)

@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "oci/json.h"
+#include "security/security.h"
+
 namespace skink::supervise {
 namespace {
 
@@ -31,7 +34,7 @@ TEST(PackedCalls, GivesBackTheNamesAsTheyWere) {
   oci::Spec spec = confined();
   PackedCalls packed;
 
-  packed.pack(spec);
+  packed.pack(spec, false);
   const bool were_out = spec.linux.seccomp->syscalls[0].names.empty() && spec.linux.seccomp->syscalls[2].names.empty();
   packed.unpack(spec);
 
@@ -47,8 +50,8 @@ TEST(PackedCalls, EitherTwiceIsAsOnce) {
   PackedCalls packed;
 
   packed.unpack(spec);
-  packed.pack(spec);
-  packed.pack(spec);
+  packed.pack(spec, false);
+  packed.pack(spec, false);
   packed.unpack(spec);
   packed.unpack(spec);
 
@@ -59,10 +62,25 @@ TEST(PackedCalls, ASpecWithoutAFilterStaysAsItIs) {
   oci::Spec spec;
   PackedCalls packed;
 
-  packed.pack(spec);
+  packed.pack(spec, false);
   packed.unpack(spec);
 
   EXPECT_FALSE(spec.linux.seccomp);
+}
+
+TEST(PackedCalls, OurOwnProfileIsMadeAgain) {
+  oci::Spec spec;
+  spec.process.emplace().capabilities.emplace().bounding = security::default_capabilities();
+  spec.linux.seccomp = security::default_seccomp(security::default_capabilities());
+  const std::string before = oci::dump_spec(spec);
+  PackedCalls packed;
+
+  packed.pack(spec, true);
+  const bool was_out = spec.linux.seccomp->syscalls.empty();
+  packed.unpack(spec);
+
+  EXPECT_TRUE(was_out);
+  EXPECT_EQ(oci::dump_spec(spec), before);
 }
 
 TEST(Diet, WhatIsStillUsedSurvivesIt) {
