@@ -11,10 +11,19 @@ namespace {
 
 const std::vector<GroupMember>& image_members() {
   static const std::vector<GroupMember> kMembers = {
-      {"ls", &kImagesVerb},       {"rm", &kRmiVerb},           {"inspect", &kImageInspectVerb},
-      {"history", &kHistoryVerb}, {"prune", &kImagePruneVerb}, {"exists", &kImageExistsVerb},
-      {"df", &kDfVerb},           {"tag", &kTagVerb},          {"load", &kLoadVerb},
-      {"import", &kImportVerb},   {"pull", &kPullVerb},        {"save", &kSaveVerb},
+      {"ls", &kImagesVerb},
+      {"rm", &kRmiVerb},
+      {"inspect", &kImageInspectVerb},
+      {"history", &kHistoryVerb},
+      {"verify", &kImageVerifyVerb},
+      {"prune", &kImagePruneVerb},
+      {"exists", &kImageExistsVerb},
+      {"df", &kDfVerb},
+      {"tag", &kTagVerb},
+      {"load", &kLoadVerb},
+      {"import", &kImportVerb},
+      {"pull", &kPullVerb},
+      {"save", &kSaveVerb},
   };
   return kMembers;
 }

@@ -29,6 +29,7 @@ extern const Verb kImagesVerb, kTagVerb, kRmiVerb;                              
 extern const Verb kImageVerb, kSystemVerb, kImageExistsVerb;                              // image_group.cc
 extern const Verb kImageInspectVerb;                                                      // inspect.cc
 extern const Verb kImagePruneVerb;                                                        // prune.cc
+extern const Verb kImageVerifyVerb;                                                       // verify.cc
 extern const Verb kHistoryVerb;                                                           // history.cc
 extern const Verb kDfVerb;                                                                // df.cc
 extern const Verb kDoctorVerb;                                                            // doctor.cc

@@ -233,12 +233,16 @@ Result<Imported> import_layer(const ImportRequest& request) {
   for (const auto* error : {inflated ? nullptr : &inflated.error(), built ? nullptr : &built.error()})
     if (error != nullptr && error->code() != Code::corrupt) return Error(*error);
   TRY(std::move(relayed));
-  Imported imported{relay.digest(), relay.diff_id(), relay.count(), {}};
+  Imported imported{relay.digest(), relay.diff_id(), relay.count(), {}, {}};
   if (!inflated) imported.diff_id = inflated.error();
   else if (!built) imported.diff_id = built.error();
   else {
     imported.notes = TRY(read_notes(*built));
     if (builds) TRY(check_layer_file(request.layer_fd));
+    if (builds && request.seals) {
+      imported.seal = Seal{.layer = TRY(digest_file(request.layer_fd, "the layer")), .recipe = {}};
+      if (request.recipe_fd >= 0) imported.seal->recipe = TRY(digest_file(request.recipe_fd, "the recipe"));
+    }
   }
   return imported;
 }

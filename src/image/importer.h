@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "image/layer.h"
+#include "image/seal.h"
 #include "image/source.h"
 #include "image/unpack.h"
 
@@ -25,6 +26,7 @@ struct ImportRequest {
   int layer_fd = -1;   ///< an empty file for the layer; -1 only to hash what is unpacked
   int recipe_fd = -1;  ///< an empty file for its recipe; -1 for none
   LayerUuid uuid{};
+  bool seals = false;  ///< whether the seal of what was written is wanted
   /// Shared with other processes, for those who show it: how many packed bytes were read. Any value can stand in it.
   std::uint64_t* progress = nullptr;
   /// Tests put one that was taken over in the place of the builder.
@@ -36,6 +38,7 @@ struct Imported {
   Result<oci::Digest> diff_id;  ///< or why there is none: corrupt bytes
   std::uint64_t tar_size = 0;   ///< unpacked bytes
   UnpackNotes notes;
+  std::optional<Seal> seal = {};
 };
 
 /// Where the unpacked bytes cannot become a layer (code corrupt), the reason is in Imported::diff_id. A layer's file

@@ -51,19 +51,26 @@ Result<oci::Digest> digest_of(const oci::Json& json, const char* key) {
 
 std::string describe(const Result<Imported>& imported) {
   if (!imported) return oci::dump_json(to_json(imported.error()));
-  return oci::dump_json(oci::Json{{"digest", to_json(imported->digest)},
-                                  {"diffId", to_json(imported->diff_id)},
-                                  {"tarSize", imported->tar_size},
-                                  {"devices", imported->notes.devices},
-                                  {"xattrs", imported->notes.xattrs}});
+  oci::Json json{{"digest", to_json(imported->digest)},
+                 {"diffId", to_json(imported->diff_id)},
+                 {"tarSize", imported->tar_size},
+                 {"devices", imported->notes.devices},
+                 {"xattrs", imported->notes.xattrs}};
+  if (imported->seal) json["seal"] = imported->seal->layer.text();
+  if (imported->seal && imported->seal->recipe) json["recipeSeal"] = imported->seal->recipe->text();
+  return oci::dump_json(json);
 }
 
 Result<Imported> parse(const std::string& answer) {
   const auto json = TRY_CTX(oci::parse_json(answer), "answer of a layer's import");
   if (oci::find(json, "error") != nullptr) return error_of(json);
   const auto number = [&](const char* key) { return static_cast<std::uint64_t>(oci::get_int(json, key)); };
-  return Imported{digest_of(json, "digest"), digest_of(json, "diffId"), number("tarSize"),
-                  UnpackNotes{.devices = number("devices"), .xattrs = number("xattrs")}};
+  Imported imported{digest_of(json, "digest"), digest_of(json, "diffId"), number("tarSize"),
+                    UnpackNotes{.devices = number("devices"), .xattrs = number("xattrs")}};
+  if (oci::find(json, "seal") != nullptr) imported.seal = Seal{.layer = TRY(digest_of(json, "seal")), .recipe = {}};
+  if (imported.seal && oci::find(json, "recipeSeal") != nullptr)
+    imported.seal->recipe = TRY(digest_of(json, "recipeSeal"));
+  return imported;
 }
 
 [[noreturn]] void work(const ImportRequest& request, int answer_fd, pid_t parent) {

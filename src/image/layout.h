@@ -3,7 +3,8 @@
 //
 //   lock                           held while images and names change
 //   layers/sha256/HEX.erofs        a layer by diffID, as one file
-//   marks/HEX/                     what is known of it: `unsynced` while its data may not be on disk, blob-DIGEST
+//   marks/HEX/                     what is known of it: `unsynced` while its data may not be on disk, blob-DIGEST,
+//                                  `recipe` (recipe.h), `seal` and `verity` (seal.h)
 //   layers/sha256/HEX/             a layer as a directory (layer_files.h), with the same marks in it
 //   images/sha256/HEX/             config, manifest, image.json, names/ENCODED (one empty file a name)
 //   scaffolds/sha256/HEX.erofs, HEX/    the topmost lower of an image, in the form of a layer

@@ -19,6 +19,7 @@
 #include "image/recipe.h"
 #include "image/records.h"
 #include "image/scaffold.h"
+#include "image/seal.h"
 #include "image/source.h"
 #include "image/stored_layer.h"
 #include "image/unpack.h"
@@ -138,12 +139,12 @@ Result<void> Loader::wait_for_any(std::vector<Task>& tasks) {
 Result<Loader::Begun> Loader::begin(Task& task, May may) {
   const std::string& hex = task.blob.diff_id.hex();
   if (seen_.insert(hex).second) uses_.push_back(TRY(lock_layer(store_fd_, hex, LayerLock::use)));
-  if (!TRY(is_stored(hex))) {
+  if (anew_ || !TRY(is_stored(hex))) {
     // Another load may be writing it: then this waits, and finds it written (F44).
     auto lock = lock_layer(store_fd_, hex, may == May::wait ? LayerLock::write : LayerLock::try_write);
     if (!lock && lock.error().code() == Code::busy) return Begun::no;
     task.write_lock = TRY(std::move(lock));
-    if (!TRY(is_stored(hex))) {
+    if (anew_ || !TRY(is_stored(hex))) {
       TRY(begin_write(task));
       return Begun::yes;
     }
@@ -193,7 +194,11 @@ Result<void> Loader::start_job(Task& task, std::uint64_t budget) {
                                         .budget = budget,
                                         .layer_fd = task.file.get(),
                                         .recipe_fd = task.recipe.get(),
-                                        .uuid = uuid_of(task.blob.diff_id.hex())})));
+                                        .uuid = uuid_of(task.blob.diff_id.hex()),
+                                        .seals = true})));
+  // The job has them; fs-verity wants no writer beside it, and the next job would inherit them.
+  task.file.reset();
+  task.recipe.reset();
   task.progress.size = task.packed.size;
   if (task.writes) task.progress.state = LayerProgress::State::running;
   return {};
@@ -207,11 +212,9 @@ Result<void> Loader::finish(Task& task) {
   TRY(compare(blob, facts.digest, facts.diff_id));
   task.progress.bytes = task.progress.size;
   task.packed.own.reset();
-  task.file.reset();
-  task.recipe.reset();
   if (task.writes) {
     note(facts.notes, task.number);
-    TRY(publish(blob, task.staged(), task.staged_marks(), Form::file));
+    TRY(publish(blob, task.staged(), task.staged_marks(), Form::file, facts.seal));
     task.write_lock.reset();
     task.progress.state = LayerProgress::State::written;
     return {};
@@ -222,18 +225,34 @@ Result<void> Loader::finish(Task& task) {
 }
 
 // A layer that is whole, out of the session. Under its write lock.
-Result<void> Loader::publish(const LayerBlob& blob, const std::string& staged, const std::string& marks, Form form) {
+Result<void> Loader::publish(const LayerBlob& blob, const std::string& staged, const std::string& marks, Form form,
+                             const std::optional<Seal>& seal) {
   const std::string& hex = blob.diff_id.hex();
-  TRY(write_marks(blob, TRY(open_part(session_.fd(), marks)).get()));
+  const UniqueFd marks_dir = TRY(open_part(session_.fd(), marks));
+  const bool is_file = form == Form::file;
+  TRY(write_seal(marks_dir.get(), seal ? *seal : TRY(seal_of(session_.fd(), staged, is_file, marks_dir.get()))));
+  if (is_file)
+    if (const auto verity = TRY(enable_verity(session_.fd(), staged)))
+      TRY(fs::write_file_atomic(marks_dir.get(), kVerityFile, *verity, 0600));
+  TRY(write_marks(blob, marks_dir.get()));
   const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
   const UniqueFd all_marks = TRY(open_part(store_fd_, kMarks));
-  // Only a layer of a crashed boot can be there: the write lock is ours.
-  for (const Form old : {Form::file, Form::directory}) TRY(session_.take(layers.get(), stored_name(hex, old)));
-  TRY(session_.take(all_marks.get(), hex));
-  if (form == Form::file) TRY(sys::rename_at(session_.fd(), marks.c_str(), all_marks.get(), hex.c_str()));
-  TRY(sys::rename_at(session_.fd(), staged.c_str(), layers.get(), stored_name(hex, form).c_str()));
+  // Only a layer of a crashed boot can be there, or one that is repaired: the write lock is ours. Marks without a layer
+  // count as none, so they come first.
+  if (is_file) TRY(put_in_place(session_.fd(), marks, all_marks.get(), hex));
+  else TRY(session_.take(all_marks.get(), hex));
+  TRY(session_.take(layers.get(), stored_name(hex, is_file ? Form::directory : Form::file)));
+  TRY(put_in_place(session_.fd(), staged, layers.get(), stored_name(hex, form)));
   written_.push_back(hex);
   return {};
+}
+
+// In one step, so that there is always one of the two; the old one goes with the session.
+Result<void> Loader::put_in_place(int from_fd, const std::string& from, int to_fd, const std::string& to) {
+  constexpr unsigned kExchange = 2;  // RENAME_EXCHANGE
+  auto exchanged = sys::rename_at(from_fd, from.c_str(), to_fd, to.c_str(), kExchange);
+  if (exchanged || exchanged.error().errnum() != ENOENT) return exchanged;
+  return sys::rename_at(from_fd, from.c_str(), to_fd, to.c_str());
 }
 
 // A layer whose load was cut off by a crash of the host may have names without data: its mark is from another boot.
@@ -343,6 +362,13 @@ void Loader::note(const UnpackNotes& notes, std::size_t number) {
                          " extended attributes were left out; user.* and security.capability are kept"));
 }
 
+Result<ScaffoldSeal> Loader::seal_scaffold(const std::string& staged) {
+  const bool is_file = TRY(form()) == Form::file;
+  ScaffoldSeal seal{.digest = TRY(seal_of(session_.fd(), staged, is_file, session_.fd())).layer, .verity = {}};
+  if (is_file) seal.verity = TRY(enable_verity(session_.fd(), staged)).value_or("");
+  return seal;
+}
+
 // Image record and scaffold, complete but where nobody looks.
 Result<Loader::Staged> Loader::stage(const FoundImage& image) {
   std::vector<std::unique_ptr<LayerReader>> readers;
@@ -369,8 +395,11 @@ Result<Loader::Staged> Loader::stage(const FoundImage& image) {
   const std::string unique = fs::random_hex(8);  // a second try stages anew
   Staged staged{"image-" + unique, "scaffold-" + unique};
   TRY(sys::mkdir_at(session_.fd(), staged.image.c_str(), 0700));
-  const auto writer = TRY(make_stored(session_.fd(), staged.scaffold, TRY(form()), uuid_of(image.id.hex())));
-  TRY_CTX(write_scaffold(topmost_first, *writer), "scaffold");
+  {
+    const auto writer = TRY(make_stored(session_.fd(), staged.scaffold, TRY(form()), uuid_of(image.id.hex())));
+    TRY_CTX(write_scaffold(topmost_first, *writer), "scaffold");
+  }
+  facts.scaffold = TRY_CTX(seal_scaffold(staged.scaffold), "scaffold");
   const UniqueFd dir = TRY(open_part(session_.fd(), staged.image));
   TRY(write_image(dir.get(), image, facts));
   return staged;
@@ -437,6 +466,36 @@ Result<bool> Loader::run(const std::vector<FoundImage>& images) {
     TRY(give_names(images[i]));
   }
   return true;
+}
+
+// The names that it has stay; its scaffold comes first, as it is made of layers alone and any record of the image takes
+// it.
+Result<void> Loader::replace_image(const FoundImage& image, const Staged& staged) {
+  const std::string& hex = image.id.hex();
+  const UniqueFd scaffolds = TRY(open_part(store_fd_, kScaffolds));
+  const UniqueFd images = TRY(open_part(store_fd_, kImages));
+  if (!TRY(exists(images.get(), hex))) return {};  // removed meanwhile
+  const UniqueFd staged_names = TRY(open_part(session_.fd(), str(staged.image, '/', std::string_view(kNames))));
+  for (const auto& name : TRY(names_of_image(store_fd_, hex)))
+    TRY(fs::write_file_atomic(staged_names.get(), encode_name(name).c_str(), "", 0600, fs::Durability::durable));
+  const Form form = TRY(this->form());
+  TRY(session_.take(scaffolds.get(), stored_name(hex, form == Form::file ? Form::directory : Form::file)));
+  TRY(put_in_place(session_.fd(), staged.scaffold, scaffolds.get(), stored_name(hex, form)));
+  TRY(sync_directory(scaffolds.get(), kScaffolds));
+  TRY(put_in_place(session_.fd(), staged.image, images.get(), hex));
+  return sync_directory(images.get(), kImages);
+}
+
+Result<void> Loader::repair(const std::vector<FoundImage>& layers, const std::vector<FoundImage>& images) {
+  anew_ = true;
+  std::vector<Task> tasks = tasks_of(layers, std::vector<bool>(layers.size(), true));
+  TRY(work_off(tasks));
+  std::vector<Staged> staged;
+  for (const auto& image : images) staged.push_back(TRY_CTX(stage(image), "image ", image.id.text()));
+  TRY(sync());
+  const auto lock = TRY(lock_store(store_fd_));
+  for (std::size_t i = 0; i < images.size(); ++i) TRY(replace_image(images[i], staged[i]));
+  return {};
 }
 
 Result<void> Loader::undo() {

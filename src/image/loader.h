@@ -35,6 +35,9 @@ class Loader {
   /// Stores what is not stored yet, and makes all images visible after all of their data is on disk. False when an
   /// image that was stored already was removed meanwhile: then again.
   Result<bool> run(const std::vector<FoundImage>& images);
+  /// Writes the layers of `layers` anew, whatever is stored of them, and then the records and scaffolds of `images`,
+  /// which are stored. Each takes the place of what was there in one step.
+  Result<void> repair(const std::vector<FoundImage>& layers, const std::vector<FoundImage>& images);
   /// After a failure: takes back the layers that no image needs.
   Result<void> undo();
 
@@ -69,7 +72,8 @@ class Loader {
   Result<void> begin_write(Task& task);
   Result<void> start_job(Task& task, std::uint64_t budget);
   Result<void> finish(Task& task);
-  Result<void> publish(const LayerBlob& blob, const std::string& staged, const std::string& marks, Form form);
+  Result<void> publish(const LayerBlob& blob, const std::string& staged, const std::string& marks, Form form,
+                       const std::optional<Seal>& seal = {});
   void tell(const std::vector<Task>& tasks) const;
   Result<bool> is_stored(const std::string& hex);
   static Result<void> write_marks(const LayerBlob& blob, int marks_fd);
@@ -82,10 +86,14 @@ class Loader {
   Result<Unpacked> import_file(int tar_fd, const std::string& staged, const std::string& marks);
   void note(const UnpackNotes& notes, std::size_t number);
   Result<Form> form();
+  Result<ScaffoldSeal> seal_scaffold(const std::string& staged);
   Result<Staged> stage(const FoundImage& image);
   Result<void> sync();
   Result<void> reveal(const FoundImage& image, const Staged& staged);
   Result<void> give_names(const FoundImage& image);
+
+  Result<void> put_in_place(int from_fd, const std::string& from, int to_fd, const std::string& to);
+  Result<void> replace_image(const FoundImage& image, const Staged& staged);
 
   int store_fd_;
   Session& session_;
@@ -98,6 +106,7 @@ class Loader {
   std::set<std::string> reused_;
   std::vector<std::string> notes_;
   std::optional<Form> form_;
+  bool anew_ = false;  // layers are written though they are stored
 };
 
 }  // namespace skink::image

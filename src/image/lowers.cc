@@ -11,6 +11,7 @@
 #include "image/layer_mount.h"
 #include "image/layer_space.h"
 #include "image/layout.h"
+#include "image/seal.h"
 #include "image/stored_layer.h"
 #include "sys/file.h"
 
@@ -18,24 +19,27 @@ namespace skink::image {
 namespace {
 
 struct Part {
-  std::string path;  // below the store, of a directory
-  std::string what;  // for errors
+  std::string path;    // below the store, of a directory
+  std::string what;    // for errors
+  std::string verity;  // of its file, as it was written down when it was stored; "": nothing was
 };
 
 std::vector<Part> parts_of(const Image& image) {
-  std::vector<Part> parts{{str(kScaffolds, '/', image.id.hex()), str("scaffold of ", image.id.text())}};
-  for (const auto& layer : image.lowers) parts.push_back({str(kLayers, '/', layer.hex()), "layer " + layer.text()});
+  std::vector<Part> parts{
+      {str(kScaffolds, '/', image.id.hex()), str("scaffold of ", image.id.text()), image.scaffold.verity}};
+  for (const auto& layer : image.lowers) parts.push_back({str(kLayers, '/', layer.hex()), "layer " + layer.text(), ""});
   return parts;
 }
 
 class Opener {
  public:
   Opener(int store_fd, const std::string& run, const Image& image)
-      : store_fd_(store_fd), run_(run), parts_(parts_of(image)) {}
+      : store_fd_(store_fd), run_(run), layers_(image.lowers), parts_(parts_of(image)) {}
   Result<Lowers> open();
 
  private:
   Result<bool> look_for_files();
+  Result<void> check_files();
   Result<void> open_from_space();
   Result<UniqueFd> open_stored_file(std::size_t i) const;
   Result<void> open_file(std::size_t i);
@@ -44,6 +48,7 @@ class Opener {
 
   int store_fd_;
   const std::string& run_;
+  const std::vector<oci::Digest>& layers_;
   std::vector<Part> parts_;
   std::vector<std::string> names_;  // of files, as a LayerSpace knows them; "" of directories
   std::optional<LayerSpace> space_;
@@ -61,6 +66,19 @@ Result<bool> Opener::look_for_files() {
     names_.push_back(name ? std::move(*name) : "");
   }
   return any;
+}
+
+// Those that have fs-verity have it still, and the digest that they had when they were stored: then the kernel lets
+// nobody read a byte that was changed since. At each start, whether they are mounted or not.
+Result<void> Opener::check_files() {
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    if (!is_file(i)) continue;
+    Part& part = parts_[i];
+    if (i > 0) part.verity = TRY(recorded_verity(store_fd_, layers_[i - 1].hex())).value_or("");
+    if (!part.verity.empty())
+      TRY_CTX(check_verity(TRY(open_stored_file(i)).get(), part.verity), std::string_view(part.what));
+  }
+  return {};
 }
 
 Result<UniqueFd> Opener::open_stored_file(std::size_t i) const {
@@ -118,7 +136,10 @@ Result<void> Opener::open_directories() {
 
 Result<Lowers> Opener::open() {
   lowers_.dirs.resize(parts_.size());
-  if (TRY(look_for_files())) TRY(open_from_space());
+  if (TRY(look_for_files())) {
+    TRY(check_files());
+    TRY(open_from_space());
+  }
   TRY(open_directories());
   if (space_) lowers_.space = std::move(*space_).release();
   return std::move(lowers_);

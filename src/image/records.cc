@@ -57,10 +57,18 @@ Result<Image> read_image(int store_fd, const std::string& hex) {
     const auto* text_of = lower.get_ptr<const std::string*>();
     image.lowers.push_back(TRY_CTX(oci::Digest::parse(text_of != nullptr ? *text_of : ""), "image sha256:", hex));
   }
+  if (const oci::Json* scaffold = oci::find(record, "scaffold"); scaffold != nullptr) {
+    image.scaffold.digest = TRY_CTX(oci::Digest::parse(oci::get_string(*scaffold, "seal")), "image sha256:", hex);
+    image.scaffold.verity = oci::get_string(*scaffold, "verity");
+  }
   image.size = oci::get_int(record, "size");
   image.loaded = oci::get_string(record, "loaded");
   image.names = TRY(names_of(store_fd, dir.get(), hex));
   return image;
+}
+
+Result<std::vector<std::string>> names_of_image(int store_fd, const std::string& hex) {
+  return names_of(store_fd, TRY(open_image(store_fd, hex)).get(), hex);
 }
 
 Result<std::vector<std::string>> list_images(int store_fd) {
@@ -79,6 +87,8 @@ Result<void> write_image(int dir_fd, const FoundImage& image, const ImageFacts& 
   record["loaded"] = fs::rfc3339_now();
   record["lowers"] = oci::Json::array();
   for (const auto& diff_id : facts.lowers) record["lowers"].push_back(diff_id.text());
+  if (facts.scaffold.digest)
+    record["scaffold"] = {{"seal", facts.scaffold.digest->text()}, {"verity", facts.scaffold.verity}};
   TRY(fs::write_file_atomic(dir_fd, kConfigFile, image.config_text, 0600));
   TRY(fs::write_file_atomic(dir_fd, kManifestFile, image.manifest_text, 0600));
   TRY(fs::write_file_atomic(dir_fd, kRecordFile, oci::dump_json(record), 0600));

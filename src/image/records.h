@@ -16,12 +16,15 @@ namespace skink::image {
 
 /// The image with this id (64 hex digits); not_found when there is none.
 Result<Image> read_image(int store_fd, const std::string& hex);
+/// The names that lead to an image, whatever else of it is damaged.
+Result<std::vector<std::string>> names_of_image(int store_fd, const std::string& hex);
 /// Hex ids of all images.
 Result<std::vector<std::string>> list_images(int store_fd);
 /// What a load finds out about an image.
 struct ImageFacts {
   std::vector<oci::Digest> lowers;  ///< as Image::lowers
   std::int64_t size = 0;
+  ScaffoldSeal scaffold;
 };
 /// Writes a new image's files into `dir_fd`, with its names beside them.
 Result<void> write_image(int dir_fd, const FoundImage& image, const ImageFacts& facts);

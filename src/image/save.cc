@@ -115,6 +115,18 @@ Result<void> write_layer(const LayerFiles& files, const oci::Digest& diff_id, Ta
   return copied;
 }
 
+}  // namespace
+
+Result<void> check_layer_tar(int store_fd, const oci::Digest& diff_id) {
+  const LayerFiles files = TRY(open_layer_files(store_fd, diff_id));
+  const UniqueFd nowhere = TRY(sys::open_at(AT_FDCWD, "/dev/null", O_WRONLY));
+  TarWriter archive(nowhere.get());
+  TRY(archive.begin("layer", files.size));
+  return write_layer(files, diff_id, archive);
+}
+
+namespace {
+
 class Saver {
  public:
   Saver(const Store& store, int out_fd) : store_(store), archive_(out_fd) {}

@@ -20,4 +20,8 @@ struct SavedImage {
 /// which is checked while it is written. Errors name the image and the layer.
 Result<void> save_images(const Store& store, const std::vector<SavedImage>& images, int out_fd);
 
+/// Makes a stored layer's tar again, to nowhere: corrupt when its digest is not the diffID, unsupported when the layer
+/// was stored without a recipe.
+Result<void> check_layer_tar(int store_fd, const oci::Digest& diff_id);
+
 }  // namespace skink::image

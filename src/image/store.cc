@@ -110,7 +110,7 @@ Result<std::optional<std::pair<std::string, std::string>>> find_by_name(int stor
   return Named();
 }
 
-Result<std::string> find_id(int store_fd, std::string_view name) {
+Result<std::string> id_of(int store_fd, std::string_view name) {
   auto named = TRY(find_by_name(store_fd, name));
   if (named) return std::move(named->second);
   auto by_prefix = find_by_prefix(store_fd, name);
@@ -189,9 +189,11 @@ Result<Loaded> Store::load(const std::string& file, const LoadOptions& options) 
                            [&](Session& session) { return load_archive(dir_.get(), session, file, options); });
 }
 
-Result<Image> Store::find(std::string_view name) const {
-  return read_image(dir_.get(), TRY(find_id(dir_.get(), name)));
-}
+Result<Image> Store::find(std::string_view name) const { return read_image(dir_.get(), TRY(find_id(name))); }
+
+Result<std::string> Store::find_id(std::string_view name) const { return id_of(dir_.get(), name); }
+
+Result<std::vector<std::string>> Store::list_ids() const { return list_images(dir_.get()); }
 
 Result<std::vector<Image>> Store::list() const {
   std::vector<Image> images;
@@ -244,7 +246,7 @@ Result<std::vector<std::string>> Store::remove(std::string_view name, const Remo
   const auto remove_it = [&]() -> Result<void> {
     const auto lock = TRY(lock_store(dir_.get()));
     const auto named = TRY(find_by_name(dir_.get(), name));
-    const Image image = TRY(read_image(dir_.get(), named ? named->second : TRY(find_id(dir_.get(), name))));
+    const Image image = TRY(read_image(dir_.get(), named ? named->second : TRY(id_of(dir_.get(), name))));
     const auto names =
         TRY(names_to_drop(image, named ? std::optional<std::string>(named->first) : std::nullopt, options.force));
     const bool last = names.size() >= image.names.size();

@@ -25,6 +25,12 @@ struct Reference {
 };
 Result<Reference> parse_reference(std::string_view text);
 
+/// What a scaffold is to the last byte (seal.h); nothing of images that were stored before there were seals.
+struct ScaffoldSeal {
+  std::optional<oci::Digest> digest;
+  std::string verity;  ///< empty: its file system has no fs-verity
+};
+
 struct Image {
   oci::Digest id;        ///< digest of the image configuration, docker's image id
   oci::Digest manifest;  ///< digest of the manifest (for a docker-archive: of one that skink writes)
@@ -33,6 +39,7 @@ struct Image {
   std::vector<oci::Digest> lowers;  ///< diffIDs of the layers that an overlay needs, topmost first
   std::int64_t size = 0;            ///< bytes of the unpacked layers
   std::string loaded;               ///< RFC 3339, when it was stored
+  ScaffoldSeal scaffold;
 };
 
 /// How far one layer of a load is.
@@ -92,6 +99,10 @@ class Store {
   /// front, "web@sha256:HEX"), or by an id's prefix (at least 2 hex digits, "sha256:" optional). Several that fit a
   /// prefix are an error that names them.
   Result<Image> find(std::string_view name) const;
+  /// The same, as the digits of the id, whether or not the image is damaged.
+  Result<std::string> find_id(std::string_view name) const;
+  /// Such digits of every image.
+  Result<std::vector<std::string>> list_ids() const;
   /// Newest first.
   Result<std::vector<Image>> list() const;
   /// Gives the image another name, taking it from an image that had it.

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// repair_images: the part of verify.h that writes.
+#include <algorithm>
+#include <set>
+
+#include "base/text.h"
+#include "image/archive.h"
+#include "image/catalog.h"
+#include "image/load_session.h"
+#include "image/loader.h"
+#include "image/records.h"
+#include "image/verify.h"
+
+namespace skink::image {
+namespace {
+
+using Kind = Fault::Kind;
+
+// What has to be written anew.
+struct Wants {
+  std::set<std::string> layers;  // hex
+  std::set<std::string> images;  // hex
+};
+
+Wants wants_of(const std::vector<VerifiedImage>& images) {
+  Wants wants;
+  for (const auto& image : images)
+    for (const auto& fault : image.faults) {
+      if (fault.layer.empty()) wants.images.insert(image.id.hex());
+      else wants.layers.insert(fault.layer.substr(fault.layer.find(':') + 1));
+    }
+  return wants;
+}
+
+Error not_in(const std::string& file, const char* what, const std::string& hex) {
+  return Error::make(Code::not_found, printable(file), " does not have the ", std::string_view(what), " sha256:", hex,
+                     "; give the archive that it came from");
+}
+
+// The images of an archive as far as they have something that is wanted: for the loader, one with just these layers.
+Result<std::vector<FoundImage>> choose(const Catalog& catalog, const Wants& wants, const std::string& file) {
+  std::vector<FoundImage> chosen;
+  std::set<std::string> layers, images;
+  for (const auto& found : catalog.images) {
+    FoundImage one = found;
+    one.names.clear();
+    std::erase_if(one.layers, [&](const LayerBlob& blob) {
+      const std::string& hex = blob.diff_id.hex();
+      return !wants.layers.contains(hex) || !layers.insert(hex).second;
+    });
+    const bool is_wanted = wants.images.contains(found.id.hex()) && images.insert(found.id.hex()).second;
+    if (!one.layers.empty() || is_wanted) chosen.push_back(std::move(one));
+  }
+  for (const auto& hex : wants.layers)
+    if (!layers.contains(hex)) return not_in(file, "layer", hex);
+  for (const auto& hex : wants.images)
+    if (!images.contains(hex)) return not_in(file, "image", hex);
+  return chosen;
+}
+
+}  // namespace
+
+Result<Repaired> repair_images(const Store& store, const std::vector<VerifiedImage>& images, const std::string& file) {
+  const Wants wants = wants_of(images);
+  Repaired repaired;
+  if (wants.layers.empty() && wants.images.empty()) return repaired;
+  const std::string words = str("repair from ", file == "-" ? "standard input" : printable(file));
+  TRY(load_with_session(store.dir_fd(), words, [&](Session& session) -> Result<Loaded> {
+    const Archive archive = TRY(Archive::open(file, session.fd()));
+    const Catalog catalog = TRY(read_catalog(archive, {.platform = {}, .all_platforms = true}, ""));
+    const auto layers = TRY(choose(catalog, wants, file));
+    std::vector<FoundImage> broken;
+    for (const auto& found : catalog.images) {
+      const auto is_same = [&](const FoundImage& one) { return one.id == found.id; };
+      if (wants.images.contains(found.id.hex()) && std::none_of(broken.begin(), broken.end(), is_same))
+        broken.push_back(found);
+    }
+    Loader loader(store.dir_fd(), session, &archive);
+    TRY(loader.repair(layers, broken));
+    return Loaded{};
+  }));
+  TRY(store.sweep_mounts());
+  for (const auto& hex : wants.layers) repaired.layers.push_back("sha256:" + hex);
+  for (const auto& hex : wants.images) repaired.images.push_back("sha256:" + hex);
+  return repaired;
+}
+
+}  // namespace skink::image
