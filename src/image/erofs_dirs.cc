@@ -118,7 +118,12 @@ class DirectoryWriter {
     std::uint32_t start = 0;
   };
   Result<void> count_links();
-  Result<void> write_implied();
+  struct List {
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+  };
+  Result<List> write_list(bool LayerTree::Directory::*is_in);
+  Result<void> write_lists();
   Result<void> place_directory(std::uint32_t number);
   Result<void> write_directory(std::uint32_t number);
   Result<void> write_root(Inode inode, std::string_view tail);
@@ -150,18 +155,27 @@ Result<void> DirectoryWriter::count_links() {
   return {};
 }
 
-Result<void> DirectoryWriter::write_implied() {
+// Where the paths of some directories are in the file.
+Result<DirectoryWriter::List> DirectoryWriter::write_list(bool LayerTree::Directory::*is_in) {
   std::vector<std::string> paths;
   ImpliedCount count;
-  for (std::uint32_t number = 0; number < reached_.size(); ++number) {
-    if (!reached_[number] || !tree_.directories[number].implied) continue;
-    TRY(count.add(1, std::max<std::size_t>(tree_.directories[number].length, 1), "one layer"));
-  }
+  const auto wanted = [&](std::uint32_t number) { return reached_[number] && tree_.directories[number].*is_in; };
   for (std::uint32_t number = 0; number < reached_.size(); ++number)
-    if (reached_[number] && tree_.directories[number].implied) paths.push_back(tree_.path_of(number));
+    if (wanted(number)) TRY(count.add(1, std::max<std::size_t>(tree_.directories[number].length, 1), "one layer"));
+  for (std::uint32_t number = 0; number < reached_.size(); ++number)
+    if (wanted(number)) paths.push_back(tree_.path_of(number));
   const std::string list = TRY(format_implied(paths));
-  header_.implied_length = list.size();
-  if (!list.empty()) header_.implied_offset = std::uint64_t{TRY(file_.append(list))} * kBlock;
+  if (list.empty()) return List{};
+  return List{.offset = std::uint64_t{TRY(file_.append(list))} * kBlock, .length = list.size()};
+}
+
+Result<void> DirectoryWriter::write_lists() {
+  const List implied = TRY(write_list(&LayerTree::Directory::implied));
+  const List covering = TRY(write_list(&LayerTree::Directory::covering));
+  header_.implied_offset = implied.offset;
+  header_.implied_length = implied.length;
+  header_.covering_offset = covering.offset;
+  header_.covering_length = covering.length;
   return {};
 }
 
@@ -278,7 +292,7 @@ Result<void> DirectoryWriter::write() {
   sorted_ = tree_.sorted_names(reached_);
   places_.resize(reached_.size());
   TRY(count_links());
-  TRY(write_implied());
+  TRY(write_lists());
   next_ = 0;
   for (std::uint32_t number = 0; number < reached_.size(); ++number)
     if (reached_[number]) TRY(place_directory(number));

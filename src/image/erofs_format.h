@@ -97,8 +97,10 @@ struct LayerHeader {
   std::uint64_t bytes = 0;           ///< of all files
   std::uint64_t implied_offset = 0;  ///< paths of implied directories, sorted, each ended by a NUL
   std::uint64_t implied_length = 0;
+  std::uint64_t covering_offset = 0;  ///< of directories with whiteouts, likewise; none in files of before
+  std::uint64_t covering_length = 0;
 };
-static_assert(sizeof(LayerHeader) == 32);
+static_assert(sizeof(LayerHeader) == 48);
 
 using Xattrs = std::vector<std::pair<std::string, std::string>>;
 /// Bytes of extended attributes behind the header: what an inode's count can say.

@@ -55,6 +55,7 @@ class ErofsReader final : public LayerReader {
   Result<std::optional<LayerNode>> lookup_below(ino_t parent, const std::string& path) const override;
   Result<std::string> read_link(const std::string& path) const override;
   const std::vector<std::string>& implied() const override { return implied_; }
+  const std::vector<std::string>& covering() const override { return covering_; }
   bool hides_all_below() const override { return opaque_; }
   std::int64_t size() const override { return size_; }
 
@@ -83,7 +84,7 @@ class ErofsReader final : public LayerReader {
   UniqueFd file_;
   mutable Last last_;
   SuperBlock super_;
-  std::vector<std::string> implied_;
+  std::vector<std::string> implied_, covering_;
   bool opaque_ = false;
   std::int64_t size_ = 0;
 };
@@ -245,12 +246,15 @@ Result<void> ErofsReader::read_front() {
   const auto status = TRY(sys::stat_fd(file_.get(), "layer"));
   const auto whole = static_cast<std::uint64_t>(status.st_size);
   if (whole != std::uint64_t{super_.blocks} * kBlock) return damaged("it has not the size that it says");
-  if (header.implied_length > kImpliedBytesMost || header.implied_offset > whole ||
-      header.implied_length > whole - header.implied_offset)
-    return damaged("its list of implied directories has no place");
-  std::string list(header.implied_length, '\0');
-  TRY(read_at(header.implied_offset, list.data(), list.size()));
-  implied_ = TRY(parse_implied(list));
+  const auto read_list = [&](std::uint64_t offset, std::uint64_t length) -> Result<std::vector<std::string>> {
+    if (length > kImpliedBytesMost || offset > whole || length > whole - offset)
+      return damaged("its list of implied directories has no place");
+    std::string list(length, '\0');
+    TRY(read_at(offset, list.data(), list.size()));
+    return parse_implied(list);
+  };
+  implied_ = TRY(read_list(header.implied_offset, header.implied_length));
+  covering_ = TRY(read_list(header.covering_offset, header.covering_length));
   size_ = static_cast<std::int64_t>(header.bytes);
   opaque_ = TRY(is_opaque(TRY(inode_at(super_.root_nid))));
   return {};

@@ -319,6 +319,7 @@ Result<void> ErofsWriter::write_whiteout(const std::string& path) {
     inode.mode = S_IFCHR;
     whiteout_node_ = tree_.add_node(TRY(erofs::write_inode(file_, inode, "", "")) / erofs::kSlot);
   }
+  tree_.directories[directory].covering = true;
   return put(directory, name, FileType::character, *whiteout_node_);
 }
 

@@ -88,6 +88,10 @@ class LayerReader {
   virtual Result<std::string> read_link(const std::string& path) const = 0;
   /// Directories without an entry of their own, in no order; "" is the root.
   [[nodiscard]] virtual const std::vector<std::string>& implied() const = 0;
+  /// Directories in which whiteouts stand, sorted. Where no other layer has such a directory, overlayfs shows it as it
+  /// is, with the whiteouts as names that lead nowhere; one that the scaffold has too is merged, and they are gone
+  /// (attack A60).
+  [[nodiscard]] virtual const std::vector<std::string>& covering() const = 0;
   /// The layer hides every layer below it whole.
   [[nodiscard]] virtual bool hides_all_below() const = 0;
   /// Bytes of its files.

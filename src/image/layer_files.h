@@ -13,6 +13,7 @@ namespace skink::image {
 
 inline constexpr char kTreeName[] = "fs";                 ///< the tree itself
 inline constexpr char kImpliedName[] = "implied";         ///< paths of implied directories, each ended by a NUL
+inline constexpr char kCoveringName[] = "covering";       ///< of directories with whiteouts, likewise
 inline constexpr char kDescriptionName[] = "layer.json";  ///< size, opaque
 /// How overlayfs marks a directory that hides those of the same path below it
 /// (Documentation/filesystems/overlayfs.rst).
@@ -32,7 +33,8 @@ class ImpliedCount {
   std::size_t bytes_ = 0;
 };
 
-/// The list of implied directories as it is stored: `paths`, which are sorted here.
+/// The list of implied directories as it is stored: `paths`, which are sorted here. That of directories with whiteouts
+/// has the same form and the same limits.
 Result<std::string> format_implied(std::vector<std::string>& paths);
 /// The paths again. A list that format_implied() would not make is an error: too long, out of order, with names that
 /// cannot be.

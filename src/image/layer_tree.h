@@ -37,6 +37,7 @@ class LayerTree {
     std::uint16_t length = 0;  ///< bytes of its path
     bool implied = true;
     bool opaque = false;
+    bool covering = false;  ///< a whiteout stands in it
   };
   /// An entry of a directory. A later one of the same name takes its place, so a whole tree goes with one entry.
   struct Name {

@@ -41,6 +41,7 @@ struct Directory {
   timespec mtime{};
   bool implied = true;
   bool opaque = false;
+  bool covering = false;  // a whiteout stands in it
 };
 
 class TreeWriter final : public LayerWriter {
@@ -87,7 +88,7 @@ class TreeWriter final : public LayerWriter {
   UniqueFd parent_;
   std::vector<std::string> whiteouts_, opaques_;
   std::size_t deferred_ = 0;
-  std::vector<std::string> implied_;
+  std::vector<std::string> implied_, covering_;
   std::uint64_t bytes_ = 0;
   std::vector<char> buffer_;
 };
@@ -359,6 +360,7 @@ Result<void> TreeWriter::write_whiteout(const std::string& path) {
     return S_ISDIR(status.st_mode) ? mark_opaque(path) : Result<void>{};
   if (::mknodat(*parent, name.c_str(), S_IFCHR, ::makedev(0, 0)) != 0)
     return Error::from_errno(errno, "mknod whiteout");
+  if (node != directories_.end()) node->second.covering = true;
   return {};
 }
 
@@ -391,12 +393,14 @@ Result<void> TreeWriter::finish_directories() {
     const timespec times[2] = {node.mtime, node.mtime};
     if (::futimens(opened->get(), times) != 0) return Error::from_errno(errno, "set times of ", printable(*path));
     if (node.implied) implied_.push_back(*path);
+    if (node.covering) covering_.push_back(*path);
   }
   return {};
 }
 
 Result<void> TreeWriter::write_description() {
   TRY(fs::write_file_atomic(layer_.get(), kImpliedName, TRY(format_implied(implied_)), 0600));
+  TRY(fs::write_file_atomic(layer_.get(), kCoveringName, TRY(format_implied(covering_)), 0600));
   oci::Json json;
   json["size"] = bytes_;
   json["opaque"] = directories_[root_inode_].opaque;

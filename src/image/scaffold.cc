@@ -167,6 +167,7 @@ class Scaffold {
  private:
   Result<void> add_directory(const std::string& path, mode_t mode);
   Result<void> add_implied();
+  Result<void> add_covering();
   Result<void> add_wanted();
   Result<void> add_file(const Wanted& file);
   Result<std::string> place_of(const Wanted& wanted);
@@ -195,6 +196,18 @@ Result<void> Scaffold::add_implied() {
     for (const auto& path : layer->implied()) {
       const auto node = TRY(view_.lookup(path));
       if (node && node->node.is_directory() && node->described_by != node->sources.front().layer)
+        TRY(add_directory(path, 0755));
+    }
+  return {};
+}
+
+// A directory of one layer alone is shown as it is. With a second one above it, it is merged, and its whiteouts, which
+// hide nothing there, are no names that lead nowhere.
+Result<void> Scaffold::add_covering() {
+  for (std::size_t i = 0; i < layers_.size(); ++i)
+    for (const auto& path : layers_[i]->covering()) {
+      const auto node = TRY(view_.lookup(path));
+      if (node && node->node.is_directory() && node->sources.size() == 1 && node->sources.front().layer == i)
         TRY(add_directory(path, 0755));
     }
   return {};
@@ -230,6 +243,7 @@ Result<void> Scaffold::add_file(const Wanted& file) {
 Result<void> Scaffold::write() {
   TRY(add_directory("", 0755));
   TRY(add_implied());
+  TRY(add_covering());
   TRY(add_wanted());
   for (const auto& file : kFiles) TRY(add_directory(split_path(TRY(place_of(file))).first, 0755));
   for (const auto& [path, attributes] : directories_) TRY(writer_.directory(path, attributes));

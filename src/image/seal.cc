@@ -154,7 +154,7 @@ Result<void> TreeHash::add_tree(int dir_fd, const std::string& name) {
 Result<oci::Digest> digest_tree(int layer_fd) {
   TreeHash hash;
   TRY(hash.add_tree(layer_fd, kTreeName));
-  for (const char* name : {kImpliedName, kDescriptionName}) TRY(hash.add_contents(layer_fd, name));
+  for (const char* name : {kImpliedName, kCoveringName, kDescriptionName}) TRY(hash.add_contents(layer_fd, name));
   return hash.finish();
 }
 

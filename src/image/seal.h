@@ -24,7 +24,7 @@ struct Seal {
 /// SHA-256 of a file, from its start to its end, by pread(2).
 Result<oci::Digest> digest_file(int file_fd, std::string_view what);
 /// Of a layer that is a directory: SHA-256 over its tree in the order of names, of each entry name, type, mode, owner,
-/// time, extended attributes, links among each other and contents, and over the two files that describe it.
+/// time, extended attributes, links among each other and contents, and over the files that describe it.
 Result<oci::Digest> digest_tree(int layer_fd);
 
 /// Of the layer `name` below `dir_fd` with its marks in `marks_fd`. `is_file`: which of the two forms it has.

@@ -26,6 +26,7 @@ class Counted final : public LayerReader {
   }
   Result<std::string> read_link(const std::string&) const override { return std::string(); }
   const std::vector<std::string>& implied() const override { return implied_; }
+  const std::vector<std::string>& covering() const override { return none_; }
   bool hides_all_below() const override { return false; }
   std::int64_t size() const override { return 0; }
 
@@ -38,7 +39,7 @@ class Counted final : public LayerReader {
     node.status.st_mode = S_IFDIR | 0755;
     return node;
   }
-  std::vector<std::string> implied_;
+  std::vector<std::string> implied_, none_;
 };
 
 TEST(ScaffoldCost, EachImpliedDirectoryIsOneStepInEachLayerHoweverDeepItIs) {
