@@ -15,15 +15,15 @@ namespace skink::cli {
 
 namespace {
 
-using Key = ImageFilter::Key;
+using ImageKey = ImageFilter::Key;
 
-constexpr std::array<std::pair<std::string_view, Key>, 7> kKeys{{{"dangling", Key::dangling},
-                                                                 {"reference", Key::reference},
-                                                                 {"label", Key::label},
-                                                                 {"label!", Key::no_label},
-                                                                 {"before", Key::before},
-                                                                 {"since", Key::since},
-                                                                 {"until", Key::until}}};
+constexpr std::array<std::pair<std::string_view, ImageKey>, 7> kImageKeys{{{"dangling", ImageKey::dangling},
+                                                                           {"reference", ImageKey::reference},
+                                                                           {"label", ImageKey::label},
+                                                                           {"label!", ImageKey::no_label},
+                                                                           {"before", ImageKey::before},
+                                                                           {"since", ImageKey::since},
+                                                                           {"until", ImageKey::until}}};
 
 std::optional<bool> parse_switch(std::string_view text) {
   for (const std::string_view yes : {"true", "1", "t"})
@@ -33,7 +33,7 @@ std::optional<bool> parse_switch(std::string_view text) {
   return std::nullopt;
 }
 
-std::int64_t created_ns(const image::Image& image) { return fs::parse_rfc3339(image.config.created).value_or(0); }
+std::int64_t made_ns(const image::Image& image) { return fs::parse_rfc3339(image.config.created).value_or(0); }
 
 bool label_fits(const image::Image& image, const std::string& wanted) {
   const auto pair = split_once(wanted, '=');
@@ -44,15 +44,15 @@ bool label_fits(const image::Image& image, const std::string& wanted) {
 
 }  // namespace
 
-Result<ImageFilter> parse_image_filter(std::string_view text, std::span<const Key> allowed) {
+Result<ImageFilter> parse_image_filter(std::string_view text, std::span<const ImageKey> allowed) {
   const auto pair = split_once(text, '=');
   if (!pair) return Error::make(Code::invalid_config, quoted(text), " is not KEY=VALUE");
   std::string known;
-  for (const auto& [word, key] : kKeys) {
+  for (const auto& [word, key] : kImageKeys) {
     if (std::find(allowed.begin(), allowed.end(), key) == allowed.end()) continue;
     known += str(known.empty() ? "" : ", ", word, '=');
     if (pair->first != word) continue;
-    if (key == Key::dangling && !parse_switch(pair->second))
+    if (key == ImageKey::dangling && !parse_switch(pair->second))
       return Error::make(Code::invalid_config, "dangling: ", quoted(pair->second), " is neither true nor false");
     if (pair->second.empty()) return Error::make(Code::invalid_config, word, ": nothing follows it");
     return ImageFilter{key, std::string(pair->second)};
@@ -75,15 +75,15 @@ Result<ImageChoice> ImageChoice::make(const std::vector<ImageFilter>& filters, c
   };
   for (const auto& [key, value] : filters) {
     switch (key) {
-      case Key::dangling: choice.dangling_ = parse_switch(value); break;
-      case Key::reference: choice.patterns_.push_back(value); break;
-      case Key::label: choice.labels_.push_back(value); break;
-      case Key::no_label: choice.no_labels_.push_back(value); break;
-      case Key::before: not_after(created_ns(TRY_CTX(store.find(value), "before"))); break;
-      case Key::since:
-        choice.since_ns_ = std::max(choice.since_ns_, created_ns(TRY_CTX(store.find(value), "since")));
+      case ImageKey::dangling: choice.dangling_ = parse_switch(value); break;
+      case ImageKey::reference: choice.patterns_.push_back(value); break;
+      case ImageKey::label: choice.labels_.push_back(value); break;
+      case ImageKey::no_label: choice.no_labels_.push_back(value); break;
+      case ImageKey::before: not_after(made_ns(TRY_CTX(store.find(value), "before"))); break;
+      case ImageKey::since:
+        choice.since_ns_ = std::max(choice.since_ns_, made_ns(TRY_CTX(store.find(value), "since")));
         break;
-      case Key::until: not_after(TRY_CTX(parse_time(value, now_ns), "until")); break;
+      case ImageKey::until: not_after(TRY_CTX(parse_time(value, now_ns), "until")); break;
     }
   }
   return choice;
@@ -92,8 +92,8 @@ Result<ImageChoice> ImageChoice::make(const std::vector<ImageFilter>& filters, c
 bool ImageChoice::fits(const image::Image& image) const {
   const auto is_on = [&image](const std::string& label) { return label_fits(image, label); };
   if (dangling_ && *dangling_ != image.names.empty()) return false;
-  if (before_ns_ != 0 && created_ns(image) >= before_ns_) return false;
-  if (since_ns_ != 0 && created_ns(image) <= since_ns_) return false;
+  if (before_ns_ != 0 && made_ns(image) >= before_ns_) return false;
+  if (since_ns_ != 0 && made_ns(image) <= since_ns_) return false;
   return std::all_of(labels_.begin(), labels_.end(), is_on) &&
          std::none_of(no_labels_.begin(), no_labels_.end(), is_on);
 }

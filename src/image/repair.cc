@@ -14,8 +14,6 @@
 namespace skink::image {
 namespace {
 
-using Kind = Fault::Kind;
-
 // What has to be written anew.
 struct Wants {
   std::set<std::string> layers;  // hex

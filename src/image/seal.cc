@@ -26,12 +26,12 @@
 namespace skink::image {
 namespace {
 
-constexpr std::size_t kPiece = 256U << 10;
+constexpr std::size_t kSealPiece = 256U << 10;
 constexpr std::size_t kSealMost = 4096;
-constexpr std::size_t kXattrsMost = 64U << 10;  // XATTR_SIZE_MAX and XATTR_LIST_MAX of the kernel
+constexpr std::size_t kSealXattrsMost = 64U << 10;  // XATTR_SIZE_MAX and XATTR_LIST_MAX of the kernel
 
 Result<void> hash_file(Sha256& hash, int file_fd, std::string_view what) {
-  std::vector<char> piece(kPiece);
+  std::vector<char> piece(kSealPiece);
   for (off_t at = 0;;) {
     const ssize_t got = ::pread(file_fd, piece.data(), piece.size(), at);
     if (got < 0 && errno == EINTR) continue;
@@ -80,7 +80,7 @@ class TreeHash {
 };
 
 Result<void> TreeHash::add_xattrs(int file_fd) {
-  std::string list(kXattrsMost, '\0'), value(kXattrsMost, '\0');
+  std::string list(kSealXattrsMost, '\0'), value(kSealXattrsMost, '\0');
   const ssize_t size = ::flistxattr(file_fd, list.data(), list.size());
   if (size < 0 && errno != ENOTSUP) return Error::from_errno(errno, "list of extended attributes");
   std::vector<std::string> names;

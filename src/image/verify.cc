@@ -19,9 +19,9 @@
 namespace skink::image {
 namespace {
 
-using Kind = Fault::Kind;
+using FaultKind = Fault::Kind;
 
-std::string path_of(const char* part, const std::string& name) { return str(std::string_view(part), '/', name); }
+std::string stored_path(const char* part, const std::string& name) { return str(std::string_view(part), '/', name); }
 
 oci::Digest digest_of(std::string_view bytes) { return oci::Digest::of_bytes(Sha256::of(bytes)); }
 
@@ -62,13 +62,14 @@ std::optional<std::string> read_document(int dir_fd, const char* name, const oci
 }
 
 Result<void> Verifier::look_at_documents(const std::string& hex, VerifiedImage& image) {
-  const std::string path = path_of(kImages, hex);
+  const std::string path = stored_path(kImages, hex);
   const UniqueFd dir = TRY(open_part(store_fd_, path));
-  const auto fault = [&](Kind kind, const char* name) {
+  const auto fault = [&](FaultKind kind, const char* name) {
     return Fault{.kind = kind, .layer = {}, .path = str(path, '/', name), .expected = {}, .found = {}};
   };
   wanted_.clear();
-  const auto config = read_document(dir.get(), kConfigFile, image.id, fault(Kind::config, kConfigFile), image.faults);
+  const auto config =
+      read_document(dir.get(), kConfigFile, image.id, fault(FaultKind::config, kConfigFile), image.faults);
   if (config)
     if (const auto parsed = oci::parse_image_config(*config)) wanted_ = parsed->diff_ids;
   const auto text = fs::read_file(dir.get(), kRecordFile, oci::kDocumentLimit);
@@ -77,13 +78,13 @@ Result<void> Verifier::look_at_documents(const std::string& hex, VerifiedImage& 
   // With a damaged configuration nothing but the record can be asked, and that of the rest.
   const auto read = config ? read_image(store_fd_, hex) : Result<Image>(Error::make(Code::corrupt, "unknown"));
   if (!manifest || (config && !read)) {
-    Fault bad = fault(Kind::record, kRecordFile);
+    Fault bad = fault(FaultKind::record, kRecordFile);
     bad.expected = "the image's record";
     bad.found = !manifest ? manifest.error().text() : read.error().text();
     image.faults.push_back(std::move(bad));
     return {};
   }
-  (void)read_document(dir.get(), kManifestFile, *manifest, fault(Kind::manifest, kManifestFile), image.faults);
+  (void)read_document(dir.get(), kManifestFile, *manifest, fault(FaultKind::manifest, kManifestFile), image.faults);
   if (config) return {};
   if (const oci::Json* lowers = oci::find(*record, "lowers"); lowers != nullptr && lowers->is_array())
     for (const auto& lower : *lowers)
@@ -114,9 +115,9 @@ Result<void> Verifier::compare_file(const std::string& path, const std::string& 
 }
 
 Result<void> Verifier::look_at_scaffold(const std::string& hex, VerifiedImage& image) {
-  Fault fault{.kind = Kind::scaffold,
+  Fault fault{.kind = FaultKind::scaffold,
               .layer = {},
-              .path = path_of(kScaffolds, stored_name(hex, Form::file)),
+              .path = stored_path(kScaffolds, stored_name(hex, Form::file)),
               .expected = {},
               .found = {}};
   const auto form = TRY(find_form(store_fd_, kScaffolds, hex));
@@ -126,7 +127,7 @@ Result<void> Verifier::look_at_scaffold(const std::string& hex, VerifiedImage& i
     image.faults.push_back(std::move(fault));
     return {};
   }
-  fault.path = path_of(kScaffolds, stored_name(hex, *form));
+  fault.path = stored_path(kScaffolds, stored_name(hex, *form));
   const auto read = read_image(store_fd_, hex);
   if (!read) return {};  // told already
   if (!read->scaffold.digest) {
@@ -148,16 +149,16 @@ Result<void> Verifier::look_at_scaffold(const std::string& hex, VerifiedImage& i
 }
 
 Result<void> Verifier::compare_layer(const std::string& hex, Form form, LayerState& state) {
-  const std::string digest = "sha256:" + hex, path = path_of(kLayers, stored_name(hex, form));
+  const std::string digest = "sha256:" + hex, path = stored_path(kLayers, stored_name(hex, form));
   const auto marks = open_marks(store_fd_, hex);
   // A directory's marks are in it.
-  const std::string marks_path = form == Form::file ? path_of(kMarks, hex) : path;
-  const auto add = [&](Kind kind, const std::string& where, std::string expected, std::string found) {
+  const std::string marks_path = form == Form::file ? stored_path(kMarks, hex) : path;
+  const auto add = [&](FaultKind kind, const std::string& where, std::string expected, std::string found) {
     state.faults.push_back({kind, digest, where, std::move(expected), std::move(found)});
   };
   const auto seal = marks ? read_seal(marks->get()) : Result<std::optional<Seal>>(marks.error());
   if (!seal) {
-    add(Kind::seal, str(marks_path, '/', std::string_view(kSealFile)), "the layer's seal", seal.error().text());
+    add(FaultKind::seal, str(marks_path, '/', std::string_view(kSealFile)), "the layer's seal", seal.error().text());
     return {};
   }
   if (!*seal) {
@@ -166,24 +167,24 @@ Result<void> Verifier::compare_layer(const std::string& hex, Form form, LayerSta
   } else if (form == Form::directory) {
     const auto found = digest_tree(TRY(open_part(store_fd_, path)).get());
     if (!found || *found != (*seal)->layer)
-      add(Kind::layer, path, (*seal)->layer.text(), found ? found->text() : found.error().text());
+      add(FaultKind::layer, path, (*seal)->layer.text(), found ? found->text() : found.error().text());
   } else {
     const auto recorded = recorded_verity(store_fd_, hex);
     if (!recorded)
-      add(Kind::seal, str(marks_path, '/', std::string_view(kVerityFile)), "the file's fs-verity digest",
+      add(FaultKind::seal, str(marks_path, '/', std::string_view(kVerityFile)), "the file's fs-verity digest",
           recorded.error().text());
     TRY(compare_file(path, recorded ? recorded->value_or("") : "",
-                     {Kind::layer, digest, path, (*seal)->layer.text(), ""}, state.faults));
+                     {FaultKind::layer, digest, path, (*seal)->layer.text(), ""}, state.faults));
   }
   if (*seal && (*seal)->recipe) {
     const std::string recipe = str(marks_path, '/', std::string_view(kRecipeFile));
-    TRY(compare_file(recipe, "", {Kind::recipe, digest, recipe, (*seal)->recipe->text(), ""}, state.faults));
+    TRY(compare_file(recipe, "", {FaultKind::recipe, digest, recipe, (*seal)->recipe->text(), ""}, state.faults));
   }
   // With both as they were when they were made, the tar is what came. Else it tells more than nothing.
   if (*seal) return {};
   const auto same = check_layer_tar(store_fd_, TRY(oci::Digest::parse(digest)));
   if (!same && same.error().code() == Code::unsupported) state.notes.push_back(same.error().text());
-  else if (!same) add(Kind::layer, path, digest, same.error().text());
+  else if (!same) add(FaultKind::layer, path, digest, same.error().text());
   return {};
 }
 
@@ -193,8 +194,9 @@ Result<const LayerState*> Verifier::look_at_layer(const oci::Digest& diff_id) {
   if (!is_new) return &state;
   const auto form = TRY(find_form(store_fd_, kLayers, diff_id.hex()));
   if (!form)
-    state.faults.push_back({Kind::layer, diff_id.text(), path_of(kLayers, stored_name(diff_id.hex(), Form::file)),
-                            "the layer", "nothing there"});
+    state.faults.push_back({FaultKind::layer, diff_id.text(),
+                            stored_path(kLayers, stored_name(diff_id.hex(), Form::file)), "the layer",
+                            "nothing there"});
   else TRY(compare_layer(diff_id.hex(), *form, state));
   return &state;
 }
@@ -215,22 +217,22 @@ Result<VerifiedImage> Verifier::verify(const std::string& hex) {
 
 }  // namespace
 
-std::string_view to_text(Kind kind) {
+std::string_view to_text(FaultKind kind) {
   switch (kind) {
-    case Kind::config: return "config";
-    case Kind::manifest: return "manifest";
-    case Kind::record: return "record";
-    case Kind::scaffold: return "scaffold";
-    case Kind::layer: return "layer";
-    case Kind::recipe: return "recipe";
-    case Kind::seal: return "seal";
+    case FaultKind::config: return "config";
+    case FaultKind::manifest: return "manifest";
+    case FaultKind::record: return "record";
+    case FaultKind::scaffold: return "scaffold";
+    case FaultKind::layer: return "layer";
+    case FaultKind::recipe: return "recipe";
+    case FaultKind::seal: return "seal";
   }
   return "";
 }
 
 std::string Fault::text() const {
   const std::string of =
-      layer.empty() || kind == Kind::layer ? str(layer.empty() ? "" : " ", layer) : " of layer " + layer;
+      layer.empty() || kind == FaultKind::layer ? str(layer.empty() ? "" : " ", layer) : " of layer " + layer;
   return str(to_text(kind), of, ": ", path, ": expected ", expected, ", found ", printable(found));
 }
 
@@ -240,7 +242,8 @@ Result<std::vector<VerifiedImage>> verify_images(const Store& store, const std::
   for (const auto& hex : ids) {
     auto image = verifier.verify(hex);
     // Removed meanwhile, it is nobody's any more.
-    if ((!image || !image->faults.empty()) && !sys::is_there(store.dir_fd(), path_of(kImages, hex).c_str())) continue;
+    if ((!image || !image->faults.empty()) && !sys::is_there(store.dir_fd(), stored_path(kImages, hex).c_str()))
+      continue;
     if (!image) return std::move(image.error().context("image sha256:", hex));
     images.push_back(std::move(*image));
   }

@@ -67,7 +67,7 @@ plan::RunOptions options_of(std::vector<const char*> args) {
   return outcome.command.request.run;
 }
 
-std::string error_of(std::vector<const char*> args) {
+std::string run_error(std::vector<const char*> args) {
   args.push_back("image");
   return parse_run(std::move(args)).error;
 }
@@ -116,9 +116,9 @@ TEST(RunCommand, TheOrderOfRestartOptionsDoesNotMatter) {
 }
 
 TEST(RunCommand, ContradictionsAreRefused) {
-  EXPECT_THAT(error_of({"--rm", "--restart", "always"}), HasSubstr("contradict"));
-  EXPECT_THAT(error_of({"--read-only", "--writable"}), HasSubstr("contradict"));
-  EXPECT_EQ(error_of({"--restart-delay", "2m"}), "--restart-max-delay is shorter than --restart-delay");
+  EXPECT_THAT(run_error({"--rm", "--restart", "always"}), HasSubstr("contradict"));
+  EXPECT_THAT(run_error({"--read-only", "--writable"}), HasSubstr("contradict"));
+  EXPECT_EQ(run_error({"--restart-delay", "2m"}), "--restart-max-delay is shorter than --restart-delay");
 }
 
 TEST(RunCommand, TheRootIsReadOnlyUnlessAskedFor) {
@@ -137,8 +137,8 @@ TEST(RunCommand, OnlyWhatIsWatchedAndThrownAwayIsNotKeptAcrossAReboot) {
 TEST(RunCommand, TheEnvironmentIsPutTogetherFromFilesOptionsAndTheCaller) {
   EXPECT_THAT(options_of({"-e", "A=1", "-e", "HOME", "-e", "NOT_SET", "--env-file", "vars"}).env,
               ElementsAre("FROM_FILE=1", "HOME=/root", "A=1", "HOME=/root"));
-  EXPECT_EQ(error_of({"-e", "=x"}), "--env: \"=x\": expected NAME=VALUE or NAME");
-  EXPECT_EQ(error_of({"--env-file", "none"}), "--env-file: openat none: No such file or directory");
+  EXPECT_EQ(run_error({"-e", "=x"}), "--env: \"=x\": expected NAME=VALUE or NAME");
+  EXPECT_EQ(run_error({"--env-file", "none"}), "--env-file: openat none: No such file or directory");
 }
 
 TEST(RunCommand, LabelsOfOptionsWinOverThoseOfFiles) {
@@ -168,11 +168,11 @@ TEST(RunCommand, VolumesAreBoundFromAbsoluteAndFromRelativePaths) {
 }
 
 TEST(RunCommand, WhatIsNotThereYetNamesTheWay) {
-  EXPECT_THAT(error_of({"-v", "data:/data"}), HasSubstr("named volumes are not there yet"));
-  EXPECT_THAT(error_of({"-p", "80:80"}), HasSubstr("--network host"));
-  EXPECT_THAT(error_of({"-P"}), HasSubstr("--network host"));
-  EXPECT_THAT(error_of({"--network", "bridge"}), HasSubstr("none or host"));
-  EXPECT_THAT(error_of({"--volumes-from", "x"}), HasSubstr("-v"));
+  EXPECT_THAT(run_error({"-v", "data:/data"}), HasSubstr("named volumes are not there yet"));
+  EXPECT_THAT(run_error({"-p", "80:80"}), HasSubstr("--network host"));
+  EXPECT_THAT(run_error({"-P"}), HasSubstr("--network host"));
+  EXPECT_THAT(run_error({"--network", "bridge"}), HasSubstr("none or host"));
+  EXPECT_THAT(run_error({"--volumes-from", "x"}), HasSubstr("-v"));
 }
 
 TEST(RunCommand, LimitsAreRead) {
@@ -191,8 +191,8 @@ TEST(RunCommand, LimitsAreRead) {
   EXPECT_EQ(options.shm_size, 1 << 30);
   EXPECT_EQ(options.oom_score_adj, -5);
   EXPECT_EQ(options.storage_size, 10 << 20);
-  EXPECT_THAT(error_of({"-m", "much"}), HasSubstr("--memory: \"much\" is not a size"));
-  EXPECT_THAT(error_of({"--pids-limit", "x"}), HasSubstr("--pids-limit: \"x\""));
+  EXPECT_THAT(run_error({"-m", "much"}), HasSubstr("--memory: \"much\" is not a size"));
+  EXPECT_THAT(run_error({"--pids-limit", "x"}), HasSubstr("--pids-limit: \"x\""));
 }
 
 TEST(RunCommand, DevicesAreLookedUpAndAllowed) {
@@ -203,7 +203,7 @@ TEST(RunCommand, DevicesAreLookedUpAndAllowed) {
   ASSERT_EQ(options.device_rules.size(), 1u);
   EXPECT_EQ(options.device_rules[0].minor, 229);
   EXPECT_EQ(options.device_rules[0].access, "r");
-  EXPECT_EQ(error_of({"--device", "/dev/nope"}), "--device: /dev/nope: No such file or directory");
+  EXPECT_EQ(run_error({"--device", "/dev/nope"}), "--device: /dev/nope: No such file or directory");
 }
 
 TEST(RunCommand, PrivilegedAddsTheDevicesOfTheHost) {
@@ -222,8 +222,8 @@ TEST(RunCommand, SecurityOptionsAreRead) {
   ASSERT_TRUE(options.seccomp);
   EXPECT_EQ(options.seccomp->default_action, "SCMP_ACT_ERRNO");
   EXPECT_TRUE(options_of({"--security-opt", "seccomp=unconfined"}).seccomp_unconfined);
-  EXPECT_THAT(error_of({"--security-opt", "seccomp=none"}), HasSubstr("none: No such file or directory"));
-  EXPECT_THAT(error_of({"--cap-add", "FLY"}), HasSubstr("--cap-add: \"FLY\""));
+  EXPECT_THAT(run_error({"--security-opt", "seccomp=none"}), HasSubstr("none: No such file or directory"));
+  EXPECT_THAT(run_error({"--cap-add", "FLY"}), HasSubstr("--cap-add: \"FLY\""));
 }
 
 TEST(RunCommand, StopSignalAndTimeoutAreRead) {
@@ -231,7 +231,7 @@ TEST(RunCommand, StopSignalAndTimeoutAreRead) {
 
   EXPECT_EQ(request.stop_signal, 2);
   EXPECT_EQ(request.stop_timeout_ns, 3'000'000'000);
-  EXPECT_EQ(error_of({"--stop-signal", "999"}), "--stop-signal: \"999\" is not a signal");
+  EXPECT_EQ(run_error({"--stop-signal", "999"}), "--stop-signal: \"999\" is not a signal");
 }
 
 TEST(RunCommand, CreateDoesNotKnowTheBackground) {
