@@ -18,6 +18,7 @@
 #include "supervise/guard_start.h"
 #include "supervise/removal.h"
 #include "supervise/scope.h"
+#include "sys/descriptors.h"
 #include "sys/file.h"
 
 namespace skink {
@@ -214,11 +215,15 @@ Result<UniqueFd> open_alive(int store_dir_fd) {
 Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, Patience& patience) {
   for (;;) {
     const auto store_dir = open_container(roots, id);
+    if (!store_dir && sys::is_want_of_descriptors(store_dir.error())) return store_dir.error();
     if (!store_dir || (!is_alive(store_dir->get()) && !revive(roots, id)))
       return Error::make(Code::not_found, "no supervisor");
-    if (const auto run_dir = open_run_dir(roots, id)) {
+    const auto run_dir = open_run_dir(roots, id);
+    if (run_dir) {
       auto socket = connect_control(run_dir->get());
       if (socket || !is_transient(socket.error())) return socket;
+    } else if (sys::is_want_of_descriptors(run_dir.error())) {
+      return run_dir.error();
     }
     TRY(patience.check());
     pause_ms(2);
@@ -499,6 +504,7 @@ Result<void> end_supervisor(const Roots& roots, const std::string& id, int store
   }
   (void)record_wish(store_dir, false, false);
   auto stopped = ask_supervisor(roots, id, {{"op", "stop"}, {"timeout_ns", 0}}, patience);
+  if (!stopped && sys::is_want_of_descriptors(stopped.error())) return stopped;
   if (stopped || stopped.error().code() == Code::not_found)
     if (await_no_supervisor(alive.get(), patience)) return {};
   return end_by_force(roots, id, store_dir);

@@ -14,6 +14,7 @@
 #include "oci/json.h"
 #include "security/security.h"
 #include "supervise/probe.h"
+#include "sys/descriptors.h"
 #include "sys/file.h"
 
 namespace skink::supervise {
@@ -285,7 +286,8 @@ Result<Container> read_container(int store_dir_fd, const std::string& id) {
 
 bool is_alive(int store_dir_fd) {
   const auto file = sys::open_at(store_dir_fd, kAliveFile, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
-  if (!file) return false;
+  // Who cannot look does not know, and takes nothing away from one that may live.
+  if (!file) return sys::is_want_of_descriptors(file.error());
   struct flock lock {};
   lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;

@@ -381,6 +381,8 @@ def test_f16_few_descriptors(sk, world, args):
         assert result.status >= 0, result
         if result.status:
             assert len(result.err.strip().splitlines()) <= 2, result
+        if result.status and other:
+            assert "RLIMIT_NOFILE" in result.err and sk.state(other) == "running", "half done: %r" % result
         assert sk.state(name) == "running"
         for row in sk.ps():
             if row["name"] != name:
