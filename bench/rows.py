@@ -130,7 +130,7 @@ def first_run(bench):
 
 def relaunch(bench):
     """P7: from the SIGKILL of a container's init to the first instructions of the next incarnation."""
-    row = Row("P7", "relaunch: death of init to the next one's main", "ms", targets={"floor": 2.0})
+    row = Row("P7", "relaunch: death of init to the next one's execve", "ms", targets={"floor": 2.0})
     for engine in bench.engines:
         times, floors = [], []
         try:
