@@ -21,13 +21,6 @@
 namespace skink::image {
 namespace {
 
-// The sanitizers of test builds take terabytes of address space and make calls of their own.
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kWatched = true;
-#else
-constexpr bool kWatched = false;
-#endif
-
 constexpr unsigned kOther = 65534;  // the user whom nothing belongs to
 
 #if defined(__x86_64__)
@@ -117,13 +110,13 @@ std::vector<sock_filter> make_filter() {
 
 Result<void> confine(std::vector<int> keep, const ConfineLimits& limits) {
   TRY(close_others(std::move(keep)));
-  if (!kWatched) TRY(limit(limits));
+  if (!kIsWatched) TRY(limit(limits));
   TRY(drop_identity());
   // Order: a change of the user takes these back.
   if (::prctl(PR_SET_DUMPABLE, 0) != 0) return Error::from_errno(errno, "prctl");
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return Error::from_errno(errno, "prctl");
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return Error::from_errno(errno, "no_new_privs");
-  if (kWatched) return {};
+  if (kIsWatched) return {};
   auto filter = make_filter();
   const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
   if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) return Error::from_errno(errno, "seccomp");

@@ -10,6 +10,13 @@
 
 namespace skink::image {
 
+// The sanitizers of test builds take terabytes of address space and make calls of their own.
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr bool kIsWatched = true;
+#else
+inline constexpr bool kIsWatched = false;
+#endif
+
 struct ConfineLimits {
   static constexpr std::uint64_t kUnlimited = ~std::uint64_t{0};
   std::uint64_t memory = kUnlimited;     ///< bytes of address space

@@ -120,7 +120,8 @@ Result<std::string> build(const ImportRequest& request, int in_fd) {
 // Hashes what the inflater writes, on its way to the builder, and the packed bytes by turns.
 class Relay {
  public:
-  Relay(const ImportRequest& request, int from_fd, int to_fd) : request_(request), from_(from_fd), to_(to_fd) {
+  Relay(const ImportRequest& request, int from_fd, int to_fd, const Worker* builder)
+      : request_(request), from_(from_fd), to_(to_fd), builder_(builder) {
     if (request.hashed != nullptr) packed_.emplace(*request.hashed);
   }
   Result<void> run();
@@ -132,16 +133,28 @@ class Relay {
 
  private:
   const ImportRequest& request_;
+  void grant_memory(std::uint64_t count) const;
   int from_, to_;
+  const Worker* builder_;
   std::optional<HashingSource> packed_;
   Sha256 hash_;
   std::uint64_t count_ = 0;
   std::vector<char> piece_ = std::vector<char>(kPipePiece);
 };
 
+// The builder gets memory as it gets entries, of which each takes a block of the tar at least.
+void Relay::grant_memory(std::uint64_t count) const {
+  constexpr std::uint64_t kTarBlock = 512;
+  if (builder_ != nullptr)
+    builder_->limit_memory(kWorkerProgram + kWorkerBase + count / kTarBlock * kWorkerBytesPerEntry);
+}
+
 // Until the inflater or the builder ends.
 Result<void> Relay::run() {
+  std::uint64_t granted = 0;  // bytes of the tar
   for (;;) {
+    // Before they are passed on.
+    if (count_ + kPipe > granted) grant_memory(granted = count_ + 2 * std::uint64_t{kPipe});
     std::size_t wanted = piece_.size();
     if (to_ >= 0) {
       // The builder gets the pages themselves; what is read here is a copy.
@@ -223,7 +236,7 @@ Result<Imported> import_layer(const ImportRequest& request) {
   unpacked.write.reset();
   passed.read.reset();
   const NoSigpipe no_sigpipe;
-  Relay relay(request, unpacked.read.get(), builds ? passed.write.get() : -1);
+  Relay relay(request, unpacked.read.get(), builds ? passed.write.get() : -1, builder ? &*builder : nullptr);
   auto relayed = inflater ? relay.run() : Result<void>{};
   no_sigpipe.restore();
   unpacked.read.reset();

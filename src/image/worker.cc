@@ -2,10 +2,14 @@
 #include "image/worker.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <new>
@@ -49,7 +53,7 @@ LastWords& last_words() {
   for (const int signal : {SIGPIPE, SIGXFSZ}) (void)::signal(signal, SIG_IGN);
   (void)::signal(SIGXCPU, SIG_DFL);
   last_words() = {answer_fd, describe(Error::from_errno(ENOMEM, "out of memory: the ", std::string_view(terms.name),
-                                                        " may use ", terms.limits.memory >> 20, " MiB"))};
+                                                        " may use at most ", terms.limits.memory >> 20, " MiB"))};
   std::set_new_handler(say_out_of_memory);
   std::vector<int> keep = terms.keep;
   keep.push_back(answer_fd);
@@ -91,6 +95,28 @@ Result<Worker> Worker::start(const WorkerTerms& terms, const Work& work) {
   if (worker.pid_ == 0) work_confined(terms, write_end.get(), work);
   worker.answer_ = std::move(answer);
   return worker;
+}
+
+namespace {
+
+// Without it nobody changes the limits of a process of another user: then the lower one could not be raised again.
+bool may_change_limits() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[2] = {};
+  if (::syscall(SYS_capget, &header, sets) != 0) return false;
+  return (sets[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective & CAP_TO_MASK(CAP_SYS_RESOURCE)) != 0;
+}
+
+}  // namespace
+
+void Worker::limit_memory(std::uint64_t bytes) const {
+  // Only the soft limit, as the hard one cannot be raised again without a privilege. The worker sets its own once: to
+  // this one, if it is lower already.
+  rlimit ours{};
+  if (kIsWatched || pid_ < 0 || !may_change_limits() || ::getrlimit(RLIMIT_AS, &ours) != 0) return;
+  const rlimit both{std::min({rlim_t{bytes}, rlim_t{kWorkerMemory}, ours.rlim_cur}),
+                    std::min(rlim_t{kWorkerMemory}, ours.rlim_max)};
+  (void)::prlimit(pid_, RLIMIT_AS, &both, nullptr);
 }
 
 Result<std::string> Worker::end() {

@@ -24,8 +24,12 @@ struct WorkerTerms {
   std::size_t answer_most = 64U << 10;  ///< bytes of its answer at most; a longer one is an error
 };
 
-/// Bytes of address space for the program, zstd's window of 128 MiB, or a million entries with as many directories.
-inline constexpr std::uint64_t kWorkerMemory = 1U << 30;
+/// Bytes of address space of a worker: the program and its stack, what any work takes, and 128 for each of at most a
+/// million entries of a tar; zstd's window of 128 MiB is no more than that.
+inline constexpr std::uint64_t kWorkerProgram = 16U << 20;
+inline constexpr std::uint64_t kWorkerBase = 64U << 20;
+inline constexpr std::uint64_t kWorkerBytesPerEntry = 128;
+inline constexpr std::uint64_t kWorkerMemory = kWorkerProgram + kWorkerBase + 1'000'000 * kWorkerBytesPerEntry;
 /// Seconds of a processor for work on `bytes` packed bytes: far more than a slow host takes.
 std::uint64_t seconds_for(std::uint64_t bytes);
 
@@ -34,6 +38,10 @@ class Worker {
   using Work = std::function<Result<std::string>()>;
   /// The calling process must have one thread. `work` runs in the confined process; what it returns is the answer.
   static Result<Worker> start(const WorkerTerms& terms, const Work& work);
+  /// Lowers the limit of its address space, or raises it again as far as it was: for work that is given more the more
+  /// it has got to do. Nothing where this process may not
+  /// (CAP_SYS_RESOURCE).
+  void limit_memory(std::uint64_t bytes) const;
   /// Waits for its end: its answer, or the error that it named or died of. Once.
   Result<std::string> end();
   /// Its answer is not wanted any more: kills it and waits. Harmless after end().

@@ -110,6 +110,18 @@ def test_a_terminal_shows_each_layer_and_a_pipe_nothing_of_it(bare, world):
     assert (result.out, result.err) == ("Loaded image: one:latest\n", ""), result
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("count,name", [(100_000, "%d"), (100_000, "usr/share/a-directory-%d/and/a-long-name-in-it"), (900_000, "d/%d")])
+def test_many_entries_within_the_memory_that_a_tar_of_them_gives(bare, world, count, name):
+    """The importer has 64 MiB and 128 bytes an entry, beside its program; more is refused by the kernel."""
+    tar = Tar()
+    for number in range(count):
+        tar.file(name % number) if "/and" not in name else tar.dir(name % (number // 40) + "/%d" % number)
+    image = Image([base_layer(), Layer(tar, "gzip")], {"Env": ["PATH=/bin"]}, "many")
+    bare.ok("load", mkimg.oci_archive(world.path("x.tar"), image), timeout=300)
+    assert bare.shell("find / -xdev | wc -l", image="many", timeout=120) and bare.ok("image", "verify") == "many:latest: ok"
+
+
 # ---- save ----
 
 def varied_layers():

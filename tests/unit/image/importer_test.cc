@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -155,7 +156,7 @@ TEST_F(Confined, RunningOutOfMemoryOrSpaceIsSaid) {
   const std::string many = tar(entries);
 
   EXPECT_EQ(import_with(many, 1U << 30, 0), "imported");
-  EXPECT_THAT(import_with(many, 1U << 30, 8U << 20), HasSubstr("out of memory: the importer may use 1024 MiB"));
+  EXPECT_THAT(import_with(many, 1U << 30, 8U << 20), HasSubstr("out of memory: the importer may use at most 202 MiB"));
   EXPECT_THAT(import_with(tar({file("a", std::string(600'000, 'x'))}), 650'000, 0), HasSubstr("imported"));
   EXPECT_THAT(import_with(tar({directory(std::string(200, 'd') + "/e/f/g/h/i/j/k/l/m/n/o/p/q/r")}), 8192, 0),
               HasSubstr("as a layer it takes more than the 8192 bytes free"));
@@ -217,6 +218,24 @@ TEST_F(Confined, ABuilderThatWasTakenOverGetsNowhere) {
                   return Result<std::string>("{}");
                 }),
                 HasSubstr("it made a system call that it has no business with"));
+}
+
+// A few bytes of a tar give the builder no more than the base, whatever it was made to do; where nobody may change the
+// limits of another user's process (a container's root), no more than any worker.
+TEST_F(Confined, ABuilderThatWasTakenOverGetsLittleMemory) {
+  const auto take = [](std::size_t bytes, int flags) {
+    return import_by([bytes, flags](int in_fd, int) -> Result<std::string> {
+      char byte = 0;
+      while (::read(in_fd, &byte, 1) > 0) continue;
+      const void* got = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+      return got == MAP_FAILED ? Error::from_errno(errno, "mmap") : Error(Code::internal, "it has its memory");
+    });
+  };
+  const std::size_t most = ::prctl(PR_CAPBSET_READ, CAP_SYS_RESOURCE) == 1 ? 81U << 20 : 203U << 20;
+  for (const int flags : {MAP_PRIVATE, MAP_SHARED}) {
+    EXPECT_THAT(take(40U << 20, flags), HasSubstr("it has its memory"));
+    EXPECT_THAT(take(most, flags), HasSubstr("Cannot allocate memory"));
+  }
 }
 
 TEST_F(Confined, DescriptorsThatWereNotKeptAreGone) {
