@@ -22,6 +22,13 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
 }
 
+std::string upper(std::string_view word) {
+  std::string name(word);
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  return name;
+}
+
 // Words between blanks; quotes and backslashes keep blanks in a word, as in a Dockerfile.
 Result<std::vector<std::string>> words_of(std::string_view text) {
   std::vector<std::string> words;
@@ -137,18 +144,79 @@ Result<void> set_signal(oci::Json& config, const char* key, std::string_view tex
   return set_word(config, key, text);
 }
 
+// Durations as Go writes them, "1m30s": docker's options of HEALTHCHECK.
+Result<void> set_health_option(oci::Json& check, std::string_view option) {
+  constexpr std::array<std::pair<std::string_view, const char*>, 4> kTimes{{{"--interval", "Interval"},
+                                                                            {"--timeout", "Timeout"},
+                                                                            {"--start-period", "StartPeriod"},
+                                                                            {"--start-interval", "StartInterval"}}};
+  const auto pair = split_once(option, '=');
+  if (!pair) return Error::make(Code::invalid_config, quoted(option), " is not OPTION=VALUE");
+  for (const auto& [name, key] : kTimes) {
+    if (pair->first != name) continue;
+    check[key] = TRY_CTX(parse_duration_ns(pair->second), name);
+    return {};
+  }
+  if (pair->first != "--retries")
+    return Error::make(Code::invalid_config, quoted(option),
+                       " is not one of --interval=, --timeout=, --start-period=, --start-interval= and --retries=");
+  const auto retries = parse_int<std::int32_t>(pair->second);
+  if (!retries || *retries < 0) return Error::make(Code::invalid_config, "--retries: ", quoted(pair->second));
+  check["Retries"] = *retries;
+  return {};
+}
+
+// [OPTION=VALUE...] CMD ..., or NONE.
+Result<void> set_healthcheck(oci::Json& config, const char* key, std::string_view text) {
+  oci::Json check = oci::Json::object();
+  while (text.starts_with("--")) {
+    const std::size_t end = std::min(text.find_first_of(kBlanks), text.size());
+    TRY(set_health_option(check, text.substr(0, end)));
+    text = trimmed(text.substr(end));
+  }
+  const std::size_t end = std::min(text.find_first_of(kBlanks), text.size());
+  const std::string how = upper(text.substr(0, end));
+  const std::string_view rest = trimmed(text.substr(end));
+  if (how == "NONE" && rest.empty() && check.empty()) {
+    check["Test"] = {"NONE"};
+  } else if (how == "CMD" && !rest.empty()) {
+    std::vector<std::string> test{"CMD-SHELL", std::string(rest)};
+    if (const auto list = list_of(rest)) {
+      test = {"CMD"};
+      test.insert(test.end(), list->begin(), list->end());
+    }
+    check["Test"] = test;
+  } else {
+    return Error::make(Code::invalid_config, "write NONE alone, or [OPTION=VALUE...] CMD and a command");
+  }
+  config[key] = std::move(check);
+  return {};
+}
+
+// For builders alone: nothing here runs it.
+Result<void> add_trigger(oci::Json& config, const char* key, std::string_view text) {
+  const std::string name = upper(text.substr(0, std::min(text.find_first_of(kBlanks), text.size())));
+  for (const std::string_view refused : {"ONBUILD", "FROM", "MAINTAINER"})
+    if (name == refused) return Error::make(Code::invalid_config, name, " cannot be a trigger");
+  if (!config[key].is_array()) config[key] = oci::Json::array();
+  config[key].push_back(std::string(text));
+  return {};
+}
+
 struct Instruction {
   std::string_view name;
   const char* key;
   Result<void> (*set)(oci::Json& config, const char* key, std::string_view text);
 };
 
-constexpr std::array<Instruction, 9> kInstructions{{
+constexpr std::array<Instruction, 11> kInstructions{{
     {"CMD", "Cmd", set_program},
     {"ENTRYPOINT", "Entrypoint", set_program},
     {"ENV", "Env", set_environment},
     {"EXPOSE", "ExposedPorts", set_ports},
+    {"HEALTHCHECK", "Healthcheck", set_healthcheck},
     {"LABEL", "Labels", set_labels},
+    {"ONBUILD", "OnBuild", add_trigger},
     {"STOPSIGNAL", "StopSignal", set_signal},
     {"USER", "User", set_word},
     {"VOLUME", "Volumes", set_volumes},
@@ -160,9 +228,7 @@ constexpr std::array<Instruction, 9> kInstructions{{
 Result<void> apply_change(oci::Json& config, std::string_view instruction) {
   const std::string_view text = trimmed(instruction);
   const std::size_t end = std::min(text.find_first_of(kBlanks), text.size());
-  std::string name(text.substr(0, end));
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  const std::string name = upper(text.substr(0, end));
   const std::string_view rest = trimmed(text.substr(end));
   for (const Instruction& each : kInstructions) {
     if (each.name != name) continue;

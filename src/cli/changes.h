@@ -9,8 +9,8 @@
 
 namespace skink::cli {
 
-/// Applies one instruction to the "config" of an image's configuration: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL,
-/// STOPSIGNAL, USER, VOLUME and WORKDIR, in Docker's forms. Errors name the instruction.
+/// Applies one instruction to the "config" of an image's configuration: CMD, ENTRYPOINT, ENV, EXPOSE,
+/// HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR, in Docker's forms. Errors name the instruction.
 Result<void> apply_change(oci::Json& config, std::string_view instruction);
 
 }  // namespace skink::cli

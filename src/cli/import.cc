@@ -68,8 +68,8 @@ const Verb kImportVerb{
     "[OPTIONS] FILE|- [NAME[:TAG]]",
     "Make an image of the tar of a root file system",
     R"(FILE is a tar, plain or packed with gzip or zstd; - is standard input. The image has it as its
-only layer. --change takes CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and
-WORKDIR. The image's id is printed.
+only layer. --change takes CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD (kept for
+builders, never run here), STOPSIGNAL, USER, VOLUME and WORKDIR. The image's id is printed.
 
 Exit status: 0; 1 on failure.
 

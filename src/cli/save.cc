@@ -3,9 +3,11 @@
 #include "image/save.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <optional>
 
@@ -44,6 +46,30 @@ Result<std::vector<image::SavedImage>> find_images(Engine& engine, const std::ve
   return images;
 }
 
+// The file that a signal takes away, where one has a name before it is whole: what a handler may do is unlinkat().
+struct Unfinished {
+  volatile sig_atomic_t is_there = 0;
+  int directory = -1;
+  std::array<char, 256> name{};
+};
+Unfinished unfinished;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): a handler has nothing else
+
+void remove_unfinished(int signal) {
+  if (unfinished.is_there != 0) (void)::unlinkat(unfinished.directory, unfinished.name.data(), 0);
+  (void)::signal(signal, SIG_DFL);
+  (void)::raise(signal);
+}
+
+void watch_signals(int directory, const std::string& name) {
+  unfinished.directory = directory;
+  const std::size_t end = name.copy(unfinished.name.data(), unfinished.name.size() - 1);
+  unfinished.name[end] = '\0';
+  unfinished.is_there = 1;
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT})
+    // What the caller ignores (nohup(1)) stays ignored.
+    if (::signal(signal, remove_unfinished) == SIG_IGN) (void)::signal(signal, SIG_IGN);
+}
+
 // A file that appears whole or not at all. Until then it has no name, so that nothing is left of it whatever happens;
 // where a file system cannot do that, it has another name.
 class NewFile {
@@ -74,6 +100,7 @@ Result<NewFile> NewFile::create(const std::string& path) {
   }
   made.file_ = TRY(sys::open_at(made.directory_.get(), made.temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL, kMode));
   made.is_linked_ = true;
+  watch_signals(made.directory_.get(), made.temporary_);
   return made;
 }
 
@@ -87,6 +114,7 @@ Result<void> NewFile::reveal() {
   }
   TRY(sys::rename_at(directory_.get(), temporary_.c_str(), directory_.get(), name_.c_str()));
   is_linked_ = false;
+  unfinished.is_there = 0;
   return {};
 }
 

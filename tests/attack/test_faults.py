@@ -118,7 +118,7 @@ def test_f01_other_verbs_of_skink_oci_are_killed_at_every_call(oci, world, canar
     seen, _, status = kill_at(0, which, *command)
     assert status == 0 and seen > 10
     oci.ok("delete", "--force", name)
-    for n in points(seen, 12):
+    for n in points(seen, 4):
         make()
         kill_at(n, which, *command)
         answer = oci("state", name)
@@ -268,6 +268,39 @@ def test_f06_load_is_killed(bare, world):
         bare.ok("rmi", "one")
     left = [os.path.join(top, name) for top, _, files in os.walk(world.store) for name in files if os.path.getsize(os.path.join(top, name)) > 8000]
     assert left == []
+
+
+@pytest.mark.timeout(7200 if ALL else 400)
+@pytest.mark.parametrize("verb", ["rmi", "prune", "repair"])
+def test_f07_removals_and_repairs_are_killed(bare, world, verb):
+    """An image that is listed runs, or is told to be damaged; the next command gives back all the room."""
+    image = busybox_image("one", extra=lambda tar: tar.file("a", "a" * 5000))
+    path = mkimg.oci_archive(world.path("x.tar"), image)
+    layer = image.layers[1].diff_id[7:]
+    words = {"rmi": ["rmi", "one"], "prune": ["image", "prune", "-a"], "repair": ["image", "verify", "--repair", path]}[verb]
+    kill_at = KillAt(bare)
+
+    def prepare():
+        bare.ok("load", "-q", path)
+        if verb == "repair":
+            for place in ("layers/sha256/%s.erofs" % layer, "layers/sha256/%s/fs/a" % layer):
+                if os.path.exists(os.path.join(world.store, place)):
+                    os.truncate(os.path.join(world.store, place), 4096)
+    prepare()
+    seen, _, status = kill_at(0, "all", *words)
+    assert status == 0
+    for n in points(seen, 12):
+        prepare()
+        kill_at(n, "all", *words)
+        if verb == "repair":
+            bare.ok("image", "verify", "--repair", path)
+        if bare.ok("images", "-q"):
+            assert bare.ok("image", "verify") == "one:latest: ok"
+            assert bare.ok("run", "--rm", "one", "head", "-c", "1", "/a") == "a"
+        bare.ok("image", "prune", "-a")
+        left = [name for part in ("layers", "marks", "images", "scaffolds", "names", "tmp")
+                for _, _, files in os.walk(os.path.join(world.store, part)) for name in files]
+        assert left == [], (n, left)
 
 
 def test_f10_a_reused_process_number(sk, world):

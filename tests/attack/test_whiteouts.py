@@ -151,7 +151,7 @@ def by_skink(world, sk, layers, name):
     return described(out + "/x")
 
 
-@pytest.mark.parametrize("seeds", [range(n, n + 10) for n in range(0, 200 if ALL else 10, 10)], ids=lambda r: str(r[0]))
+@pytest.mark.parametrize("seeds", [range(n, n + 4) for n in range(0, 200 if ALL else 4, 4)], ids=lambda r: str(r[0]))
 def test_a60_what_a_container_sees_is_what_umoci_unpacks(bare, world, form, seeds):
     needs("umoci")
     for seed in seeds:

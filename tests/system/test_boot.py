@@ -81,7 +81,7 @@ def test_f08_the_plug_is_pulled_in_the_middle_of_load_run_and_rm(machine):
         # No manual step: everything works, and whatever is left can be used or removed.
         after = machine.shell("set -e; skink heal; for name in job flap; do skink rm -f $name 2>/dev/null; done; skink run --rm hello:1 >/dev/null; "
                               "for image in $(skink images -q | sort -u); do skink run --rm --entrypoint /bin/true $image; done; "
-                              "skink load /root/images/web-1.tar; skink run --rm --entrypoint /bin/true web:1; "
+                              "skink image verify -q; skink image prune >/dev/null; skink load /root/images/web-1.tar; skink run --rm --entrypoint /bin/true web:1; "
                               "ls /run/skink/containers | wc -l; skink ps -q | wc -l")
         assert after.status == 0, (number, after)
         runs, shown = after.out.split()[-2:]

@@ -232,7 +232,7 @@ def test_df_counts_shared_layers_once(bare, world):
 def test_f07_removals_race_with_loads_and_runs(bare, world):
     """No image that is listed and cannot run, no container without its image, and in the end no byte too much."""
     path = mkimg.oci_archive(world.path("x.tar"), made("one:1", "1"), made("two:1", "2"))
-    rounds = 60 if ALL else 8
+    rounds = 60 if ALL else 5
     loops = {"load": ["load", "-q", path], "remove": ["rmi", "-f", "one:1"], "prune": ["image", "prune", "-a"],
              "create": ["create", "one:1"], "run": ["run", "--rm", "one:1", "head", "-c", "1", "own"]}
     script = 'i=0; while [ $i -lt %d ]; do "$@" || true; i=$((i+1)); done' % rounds

@@ -11,7 +11,7 @@ import tarfile
 import mkimg
 import pytest
 from mktar import Tar
-from skinktest import ALL, Image, Layer, Layout, base_layer, busybox_image, needs, read
+from skinktest import ALL, Image, Layer, Layout, base_layer, busybox_image, needs, read, support, wait_for
 from terminal import Terminal
 
 
@@ -194,6 +194,27 @@ def test_a_save_appears_whole_or_not_at_all(bare, world):
         terminal.close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_save_leaves_nothing_where_files_need_names(bare, world, number):
+    """As on file systems without O_TMPFILE."""
+    bare.load(busybox_image("one", extra=lambda tar: tar.file("x", os.urandom(8 << 20))))
+    path = world.write("saved.tar", b"of before")
+    lacking = [support("lacking"), "openat:2&0x410000=0x410000:EOPNOTSUPP", "--"]
+
+    def temporary():
+        return [name for name in os.listdir(world.base) if name.startswith(".saved.tar.")]
+    process = bare.start("save", "-o", path, "one", before=lacking)
+    while process.poll() is None and not temporary():
+        pass
+    seen = temporary()
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode in (0, -number) and (seen or process.returncode == 0)
+    assert temporary() == [] and (process.returncode == 0 or read(path) == b"of before")
+    bare.ok("save", "-o", path, "one", before=lacking)
+    assert temporary() == [] and len(saved_layers(path)[0]) == 2
+
+
 def test_a_layer_without_a_recipe_says_what_to_do(bare, world):
     bare.load(busybox_image("one"))
     found = [os.path.join(top, name) for top, _, files in os.walk(world.store) for name in files if name == "recipe"]
@@ -240,6 +261,28 @@ def test_a_root_file_system_becomes_an_image(bare, world, pack):
     assert bare.ok("run", "--rm", "made:1").split("\n") == ["b c", "/srv"]
 
 
+def test_an_import_with_a_healthcheck_and_a_trigger(bare, world):
+    path = world.write("root.tar", mkimg.busybox_tar().bytes())
+
+    def config(*changes):
+        bare.ok("import", path, "made", *[word for one in changes for word in ("--change", one)])
+        bare.ok("save", "-o", world.path("x.tar"), "made")
+        with tarfile.open(world.path("x.tar")) as archive:
+            manifest = json.load(archive.extractfile("manifest.json"))
+            return json.load(archive.extractfile(manifest[0]["Config"]))["config"]
+    told = config("HEALTHCHECK --interval=300ms --timeout=1m30s --start-period=2s --retries=2 CMD test -e /tmp/well", "CMD sleep 1000",
+                  "ENV PATH=/bin", "ONBUILD RUN make", "onbuild COPY . /src")
+    assert told["Healthcheck"] == {"Test": ["CMD-SHELL", "test -e /tmp/well"], "Interval": 300000000, "Timeout": 90000000000,
+                                   "StartPeriod": 2000000000, "Retries": 2}
+    assert told["OnBuild"] == ["RUN make", "COPY . /src"]
+    name = bare.running("--restart", "no", image="made", command=())
+    bare.ok("exec", name, "touch", "/tmp/well")
+    wait_for(lambda: bare.inspect(name)["health"] == "healthy")
+    bare.ok("rm", "-f", name)
+    assert config('HEALTHCHECK CMD ["test", "-e", "/x"]')["Healthcheck"] == {"Test": ["CMD", "test", "-e", "/x"]}
+    assert config("HEALTHCHECK NONE")["Healthcheck"] == {"Test": ["NONE"]}
+
+
 def test_an_import_from_a_pipe_and_out_again(bare, world):
     tar = mkimg.busybox_tar(lambda tar: tar.file("x", os.urandom(100000))).bytes()
     bare.ok("import", "-", "made", "--platform", "linux/arm/v7", input=tar)
@@ -255,7 +298,10 @@ def test_imports_that_make_no_image(bare, world):
     bare.fails("import", world.write("cut.tar", Tar().file("a", "x" * 2000).bytes()[:1500]), "made", match="cut.tar")
     bare.fails("import", world.path("missing"), "made", match="missing")
     bare.fails("import", world.base, "made", match="tar -C")
-    bare.fails("import", path, "made", "--change", "ONBUILD RUN x", match=["ONBUILD", "WORKDIR"])
+    bare.fails("import", path, "made", "--change", "ADD x", match=["ADD", "ONBUILD", "WORKDIR"])
+    for wrong in ("HEALTHCHECK", "HEALTHCHECK true", "HEALTHCHECK --interval=x CMD true", "HEALTHCHECK NONE x", "ONBUILD FROM x",
+                  "HEALTHCHECK --colour=red CMD true", "HEALTHCHECK --retries=-1 CMD true", "ONBUILD onbuild RUN x"):
+        bare.fails("import", path, "made", "--change", wrong, match=wrong.split()[0])
     bare.fails("import", path, "made", "--change", "EXPOSE many", match="EXPOSE")
     bare.fails("import", path, "made", "--change", "STOPSIGNAL NONE", match="signal")
     bare.fails("import", path, "made@sha256:" + "a" * 64, match="digest")
