@@ -64,7 +64,9 @@ Result<void> Pruning::take_some(std::span<Image> images) {
   const auto users = request_.users ? TRY(request_.users()) : std::map<std::string, std::vector<std::string>>{};
   for (auto& [image, lock] : free) {
     if (users.contains(image->id.text())) continue;
-    for (const auto& name : image->names) TRY(drop_name(store_fd_, image->id.hex(), name));
+    // A power cut may leave some that lead nowhere, which the next prune takes.
+    for (const auto& name : image->names)
+      TRY(drop_name(store_fd_, image->id.hex(), name, fs::Durability::volatile_state));
     TRY(take_image(store_fd_, image->id.hex(), session_));
     result_.images.push_back(std::move(*image));
   }

@@ -122,13 +122,13 @@ Result<void> add_name(int store_fd, const std::string& hex, const std::string& r
   return {};
 }
 
-Result<void> drop_name(int store_fd, const std::string& hex, const std::string& reference) {
+Result<void> drop_name(int store_fd, const std::string& hex, const std::string& reference, fs::Durability durability) {
   const std::string file = encode_name(reference);
   const auto target = read_name(store_fd, reference);
   if (target && *target == hex) {
     const UniqueFd names = TRY(open_part(store_fd, kNames));
     TRY(sys::unlink_at(names.get(), file.c_str()));
-    if (::fsync(names.get()) != 0) return Error::from_errno(errno, "fsync names");
+    if (durability == kSafely && ::fsync(names.get()) != 0) return Error::from_errno(errno, "fsync names");
   }
   const auto dir = open_image(store_fd, hex);
   if (!dir) return {};
@@ -169,21 +169,36 @@ Result<void> take_image(int store_fd, const std::string& hex, Session& session) 
   return {};
 }
 
+namespace {
+
+Result<std::string> read_config_text(int store_fd, const std::string& hex) {
+  const UniqueFd dir = TRY(open_image(store_fd, hex));
+  return TRY_CTX(fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit), "image sha256:", hex);
+}
+
+}  // namespace
+
 Result<std::set<std::string>> referenced_layers(int store_fd) {
   std::set<std::string> layers;
   for (const auto& hex : TRY(list_images(store_fd))) {
-    const UniqueFd dir = TRY(open_image(store_fd, hex));
-    const auto text = TRY(fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit));
-    for (const auto& diff_id : TRY(oci::parse_image_config(text)).diff_ids) layers.insert(diff_id.hex());
+    const auto text = TRY(read_config_text(store_fd, hex));
+    for (const auto& diff_id : TRY_CTX(oci::parse_image_config(text), "image sha256:", hex).diff_ids)
+      layers.insert(diff_id.hex());
   }
   return layers;
 }
 
 Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& layers, Session& session) {
-  const auto needed = TRY(referenced_layers(store_fd));
-  std::vector<std::string> needless;
-  for (const auto& hex : layers)
-    if (!needed.contains(hex)) needless.push_back(hex);
+  std::vector<std::string> needless = layers;
+  for (const auto& hex : TRY(list_images(store_fd))) {
+    if (needless.empty()) return {};
+    const auto text = TRY(read_config_text(store_fd, hex));
+    // Of thousands of images few have any of them: only those are parsed.
+    const auto is_in_text = [&](const std::string& layer) { return text.find(layer) != text.npos; };
+    if (std::none_of(needless.begin(), needless.end(), is_in_text)) continue;
+    for (const auto& diff_id : TRY_CTX(oci::parse_image_config(text), "image sha256:", hex).diff_ids)
+      std::erase(needless, diff_id.hex());
+  }
   TRY(take_unneeded(store_fd, needless, session));
   return {};
 }

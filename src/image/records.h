@@ -36,8 +36,9 @@ Result<std::string> read_name(int store_fd, const std::string& reference);
 Result<void> write_name(int store_fd, const Session& session, const std::string& reference, const std::string& hex);
 /// Notes a name with its image, where it can be found from the id. Comes before write_name().
 Result<void> add_name(int store_fd, const std::string& hex, const std::string& reference);
-/// Removes a name from its image and for itself.
-Result<void> drop_name(int store_fd, const std::string& hex, const std::string& reference);
+/// Removes a name from its image and for itself; at once, or by the time that names/ is synced.
+Result<void> drop_name(int store_fd, const std::string& hex, const std::string& reference,
+                       fs::Durability durability = fs::Durability::durable);
 
 /// Keeps an image from lock_unused_image(): see Store::hold().
 Result<fs::Lock> hold_image(int store_fd, const std::string& hex);

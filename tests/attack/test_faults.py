@@ -12,7 +12,8 @@ import time
 
 import mkimg
 import pytest
-from skinktest import ALL, Bundle, Skink, alive, busybox_image, kill_quietly, read, read_text, status_of, support, wait_for
+from mktar import Tar
+from skinktest import ALL, Bundle, Image, Layer, Skink, alive, base_layer, busybox_image, kill_quietly, read, read_text, status_of, support, wait_for
 
 
 class KillAt:
@@ -270,8 +271,34 @@ def test_f06_load_is_killed(bare, world):
     assert left == []
 
 
+@pytest.mark.timeout(3600 if ALL else 400)
+def test_f06_load_is_killed_at_any_instant(bare, world):
+    """Not between two calls but anywhere, by the clock, with several layers on their way: what was there is whole, a name
+    leads to the old image or the new one."""
+    def archive(name, content, count):
+        layers = [base_layer()] + [Layer(Tar().file("own", content).file("f%d" % n, os.urandom(200_000)), "gzip") for n in range(count)]
+        return mkimg.oci_archive(world.path(name + ".tar"), Image(layers, {"Env": ["PATH=/bin"]}, ["web:1"]))
+    old, new = archive("old", "old", 1), archive("new", "new", 5)
+    bare.ok("load", "-q", old)
+    begin = time.monotonic()
+    bare.ok("load", "-q", new)
+    whole = time.monotonic() - begin
+    for _ in range(150 if ALL else 4):
+        bare.ok("image", "prune", "-a")
+        bare.ok("load", "-q", old)
+        load = bare.start("load", "-q", new, start_new_session=True)
+        time.sleep(random.uniform(0, whole * 1.1))
+        if load.poll() is None:
+            os.killpg(load.pid, signal.SIGKILL)
+        load.wait()
+        assert all(line.endswith(": ok") for line in bare.ok("image", "verify").splitlines())
+        assert bare.ok("run", "--rm", "web:1", "cat", "own") in ("old", "new")
+        bare.ok("load", "-q", new)
+        assert bare.ok("run", "--rm", "web:1", "cat", "own") == "new" and os.listdir(world.store + "/tmp") == []
+
+
 @pytest.mark.timeout(7200 if ALL else 400)
-@pytest.mark.parametrize("verb", ["rmi", "prune", "repair"])
+@pytest.mark.parametrize("verb", ["prune"] + ["rmi", "repair"] * ALL)
 def test_f07_removals_and_repairs_are_killed(bare, world, verb):
     """An image that is listed runs, or is told to be damaged; the next command gives back all the room."""
     image = busybox_image("one", extra=lambda tar: tar.file("a", "a" * 5000))

@@ -133,7 +133,7 @@ def test_what_a_container_needs_is_never_removed(bare, world, state):
     bare.ok("image", "prune", "-a")
     assert names(bare) == [""]
     assert [path for path in stored(world) if "names" not in path] == [path for path in before if "names" not in path]
-    bare.ok("start" if state != "running" else "restart", name)
+    bare.ok(*(["restart", "-t", "0"] if state == "running" else ["start"]), name)
     assert bare.ok("exec", name, "head", "-c", "2", "/own") == "11"
     bare.ok("rm", "-f", name)
     assert "Removed 1 image, 2 layers" in bare.ok("image", "prune")
