@@ -104,7 +104,9 @@ std::vector<Victim> hold(const std::vector<pid_t>& pids) {
   for (const pid_t pid : pids) {
     Result<UniqueFd> pidfd = sys::open_pidfd(pid);
     if (!pidfd && sys::is_want_of_descriptors(pidfd.error())) {
-      victims.resize(victims.size() - std::min(victims.size(), kForTheWalk));
+      // One at least: a round that ends nobody is followed by another like it.
+      const std::size_t left = victims.size() > kForTheWalk ? victims.size() - kForTheWalk : 1;
+      victims.erase(victims.begin() + static_cast<std::ptrdiff_t>(std::min(victims.size(), left)), victims.end());
       break;
     }
     if (!pidfd) pidfd = sys::open_pidfd(process_of(pid));

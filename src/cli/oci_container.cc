@@ -358,7 +358,7 @@ Result<state::Record> known(const state::Container& container, const OciGlobals&
 Result<void> remove_groups(const state::Root& root, const state::Container& container, const state::Record& record,
                            bool lived, const OciLog& log) {
   if (record.cgroup && !record.unit && cgroup::Group::remove_if_empty(*record.cgroup)) return {};
-  if (!owns_its_groups(root, record, lived)) {
+  if (!TRY(owns_its_groups(root, record, lived))) {
     log.debug("what is in the container's control groups is another container's, and stays");
     return {};
   }

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "sys/descriptors.h"
+
 namespace skink::cli {
 namespace {
 
@@ -19,16 +21,20 @@ bool same_place(const state::Record& one, const state::Record& other) {
 
 // A place with processes in it is given to nobody: what is there now is the youngest one's. Of a record that cannot be
 // read nobody knows.
-bool is_anothers(const state::Root& root, const state::Record& record) {
+Result<bool> is_anothers(const state::Root& root, const state::Record& record) {
   const auto names = root.list();
+  if (!names && sys::is_want_of_descriptors(names.error())) return Error(names.error());
   if (!names) return true;
-  return std::ranges::any_of(*names, [&](const std::string& name) {
+  for (const std::string& name : *names) {
     const auto id = state::ContainerId::parse(name);
-    if (!id || name == record.id) return false;
+    if (!id || name == record.id) continue;
     const auto other = root.look(*id);
-    if (!other) return other.error().code() != Code::not_found;
-    return same_place(record, other->record()) && other->record().created > record.created;
-  });
+    if (!other && sys::is_want_of_descriptors(other.error())) return Error(other.error());
+    if (!other && other.error().code() == Code::not_found) continue;
+    if (!other) return true;
+    if (same_place(record, other->record()) && other->record().created > record.created) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -40,14 +46,14 @@ bool has_processes(const state::Record& record) {
   return !pids || !pids->empty();
 }
 
-bool owns_its_groups(const state::Root& root, const state::Record& record, bool lived) {
+Result<bool> owns_its_groups(const state::Root& root, const state::Record& record, bool lived) {
   if (lived) return true;
   if (record.cgroup && record.group_id != 0) {
     const std::uint64_t now = cgroup::identity_of(*record.cgroup);
     if (now == 0) return true;  // nothing is there
     if (now != record.group_id) return false;
   }
-  return !is_anothers(root, record);
+  return !TRY(is_anothers(root, record));
 }
 
 }  // namespace skink::cli

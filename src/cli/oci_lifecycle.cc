@@ -188,7 +188,7 @@ void thaw(const state::Record& record) {
 Result<void> kill_all(const state::Root& root, const state::Container& container, int signal) {
   const auto& record = container.record();
   const auto init = TRY(found_init(container));
-  if (has_processes(record) && owns_its_groups(root, record, static_cast<bool>(init)))
+  if (has_processes(record) && TRY(owns_its_groups(root, record, static_cast<bool>(init))))
     (void)TRY(signal_group(record, signal));
   // Without control groups its first process is all that is known of it.
   if (init && (!record.cgroup || signal == SIGKILL)) (void)sys::signal_pidfd(init.get(), signal);
@@ -200,7 +200,7 @@ Result<void> kill_init(const state::Root& root, const state::Container& containe
   const auto init = TRY(found_init(container));
   // A container that shares its pid namespace does not end with its first process: its group does.
   if (signal == SIGKILL && record.shares_pids && record.cgroup) {
-    const bool owns = has_processes(record) && owns_its_groups(root, record, static_cast<bool>(init));
+    const bool owns = has_processes(record) && TRY(owns_its_groups(root, record, static_cast<bool>(init)));
     const std::size_t count = owns ? TRY(signal_group(record, signal)) : 0;
     if (count == 0 && !init) return not_running(record.id);
     return {};

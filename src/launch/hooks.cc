@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -210,7 +211,14 @@ Result<void> run_hook(const oci::Hook& hook, const HookState& state, int in_fd) 
   Output output;
   TRY(output.open());
   const pid_t pid = TRY(spawn_hook(hook, state.bundle, in_fd, output.for_hook()));
-  const UniqueFd pidfd = TRY(sys::open_pidfd(pid));
+  auto opened = sys::open_pidfd(pid);
+  if (!opened) {  // it runs already, and nothing would watch over it or reap it
+    ::kill(-pid, SIGKILL);
+    while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    return std::move(opened).error();
+  }
+  const UniqueFd pidfd = std::move(*opened);
   End end{};
   const auto status = TRY(wait_hook(pid, pidfd.get(), hook, state.process_pidfd, output, end));
   const std::string text = output.finish();

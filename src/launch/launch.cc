@@ -313,7 +313,8 @@ Result<void> Launch::follow() {
     // End of file: after ready the program has been executed, before it the process has died.
     if (!received) {
       if (!ready_) return died_early();
-      if (oom_.has_killed_init(process_.pid))
+      // An init of ours keeps its name when the program runs: of its end nobody can tell when it came.
+      if ((plan_.flags & plan::kInit) == 0 && oom_.has_killed_init(process_.pid))
         return Error::make(Code::internal,
                            "the container's process was killed before it executed its program: ", oom_.words());
       tell(trace, "process ", process_.pid, " has executed its program");

@@ -97,17 +97,25 @@ Result<Container> Root::create(const ContainerId& id, const Record& record) {
   auto made = sys::mkdir_at(dir_.get(), id.text().c_str(), 0700);
   if (!made && made.error().errnum() == EEXIST) TRY(check_free(id));
   TRY(std::move(made));
-  const auto fill = [&]() -> Result<Container> {
+  const auto lock = [&]() -> Result<fs::Lock> {
     UniqueFd dir = TRY(sys::open_at(dir_.get(), id.text().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-    Container container(TRY(fs::Lock::take(std::move(dir), fs::Lock::Mode::exclusive, id.text())), Record{});
-    TRY(container.save(record));
-    return container;
+    return fs::Lock::take(std::move(dir), fs::Lock::Mode::exclusive, id.text());
   };
-  auto filled = fill();
-  // Whatever there was too little of, a descriptor or space: a directory that is empty goes without any.
-  if (!filled && !sys::unlink_at(dir_.get(), id.text().c_str(), AT_REMOVEDIR))
-    (void)fs::remove_tree(dir_.get(), id.text().c_str());
-  return filled;
+  // Whatever there was too little of, a descriptor or space: a directory that is empty goes without any. What is in one
+  // goes under its lock alone, else it can be another's by now.
+  auto locked = lock();
+  if (!locked) {
+    (void)sys::unlink_at(dir_.get(), id.text().c_str(), AT_REMOVEDIR);
+    return std::move(locked).error();
+  }
+  Container container(std::move(*locked), Record{});
+  auto saved = container.save(record);
+  if (!saved) {
+    if (!sys::unlink_at(dir_.get(), id.text().c_str(), AT_REMOVEDIR))
+      (void)fs::remove_tree(dir_.get(), id.text().c_str());
+    return std::move(saved).error();
+  }
+  return container;
 }
 
 namespace {

@@ -13,7 +13,7 @@ V2_VIEW = [] if v2_alone() else ["unshare", "--mount", "--propagation", "private
 TOP = "/sys/fs/cgroup" if v2_alone() else "/sys/fs/cgroup/unified"
 MAPPED = [{"containerID": 0, "hostID": 200000, "size": 1000}]
 # A user who may, moves himself into a group of his own; who may not, says so. Neither changes a limit.
-SCRIPT = """cd /sys/fs/cgroup; mkdir own && echo $$ >own/cgroup.procs && cat /proc/self/cgroup; (echo 1 >cgroup.max.depth) && echo changed; sleep 1000"""
+SCRIPT = """cd /sys/fs/cgroup; mkdir own && echo $$ >own/cgroup.procs && cat /proc/self/cgroup; (echo 1 >cgroup.max.depth) && echo changed; echo tried; exec sleep 1000"""
 
 
 @pytest.fixture
@@ -51,7 +51,8 @@ def owners(name):
 def test_it_is_the_users_with_the_files_that_the_kernel_names(oci, world, started, uid, user, owner):
     name = started(uid, user)
     out = world.path("out-" + name)
-    wait_for(lambda: "0::/own\n" in read_text(out), message=read_text(out))
+    wait_for(lambda: "tried\n" in read_text(out))
+    assert "0::/own\n" in read_text(out)
     found = owners(name)
     given = {file for file in found if found[file] == owner}
     assert given == {""} | (set(read_text("/sys/kernel/cgroup/delegate").split()) & set(found)), found
@@ -66,5 +67,7 @@ def test_it_is_the_users_with_the_files_that_the_kernel_names(oci, world, starte
 @pytest.mark.parametrize("how", [{"options": ("ro",)}, {"namespace": False}], ids=["read-only", "in the host's cgroup namespace"])
 def test_otherwise_it_stays_the_hosts(oci, world, started, how):
     name = started(**how)
-    assert set(owners(name).values()) == {0}
+    wait_for(lambda: "tried\n" in read_text(world.path("out-" + name)))
+    assert "0::/own\n" not in read_text(world.path("out-" + name)) and set(owners(name).values()) == {0}
     oci.ok("delete", "--force", name, before=V2_VIEW)
+    assert world.leaks() == []

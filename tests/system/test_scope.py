@@ -97,9 +97,9 @@ def test_f37_the_callers_group_is_killed(sk, world):
     os.mkdir(group)
     try:
         command = sk.command("run", "-d", "--name", "survivor", "busybox", "sleep", "1000")
-        with subprocess.Popen(["sh", "-c", "echo $$ >%s/cgroup.procs; \"$@\" && echo started; sleep 1000" % group, "sh", *command],
+        with subprocess.Popen(["sh", "-c", "echo $$ >%s/cgroup.procs; \"$@\" && echo started && exec sleep 1000" % group, "sh", *command],
                               env=world.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as shell:
-            wait_for(lambda: b"started" in shell.stdout.readline())
+            assert any(b"started" in line for line in iter(shell.stdout.readline, b"")), "it could not start"
             with open(group + "/cgroup.kill", "w") as file:
                 file.write("1")
         pid = sk.pid("survivor")
