@@ -22,7 +22,7 @@ VALUES = {
     "sdnotify": "container conmon healthy ignore",
     "signal": "HUP INT QUIT KILL USR1 USR2 TERM", "stop-signal": "HUP INT QUIT KILL USR1 USR2 TERM",
     "sort": "tree pid",
-    "filter": "name= status= label= ancestor= id= exited= container= event= type= image=",
+    "filter": "name= status= label= ancestor= id= exited= container= event= type= image= dangling= reference= before= since= until=",
     "security-opt": "seccomp= no-new-privileges apparmor= label= systempaths=unconfined",
 }
 FILE_VALUES = {"env-file", "label-file", "cidfile", "bundle", "volume", "device", "input", "output", "root", "run"}
