@@ -15,7 +15,7 @@ OPAQUE = ".wh..wh..opq"
 OURS = {"dev", "proc", "sys", "tmp", "run", "etc", "var", "bin", "root", "home", "usr"}
 
 
-@pytest.fixture(params=["files", "directories"])
+@pytest.fixture(params=["files"] + ["directories"] * ALL)
 def form(request, world):
     """How layers are stored."""
     world.more_environment = {"SKINK_LAYERS": request.param}
@@ -40,8 +40,10 @@ def low():
     return Tar().dir("x").dir("x/d").file("x/d/a", "low a").file("x/d/b", "low b").dir("x/d/s").file("x/d/s/c", "low c").file("x/f", "low f")
 
 
-def test_a60_a_whiteout_of_nothing_leaves_no_name(bare, world, form):
+@pytest.mark.parametrize("kind", ["files", "directories"])
+def test_a60_a_whiteout_of_nothing_leaves_no_name(bare, world, kind):
     """In a directory that no other layer has, at any depth, whatever else is in it."""
+    world.more_environment = {"SKINK_LAYERS": kind}
     tars = [low(), Tar().dir("x/new", 0o750, uid=7, mtime=1000).file("x/new/.wh.ghost").file("x/new/own", "1").dir("x/new/sub")
             .file("x/new/sub/.wh.ghost").file("x/implied/deep/.wh.ghost").file("x/.wh.f").file("x/d/.wh.nothing")]
     text = shown(bare, *tars)

@@ -65,6 +65,10 @@ def pieces(world, image):
     return {what: (path, kinds.get(what, what), layer if what in of_layer else None) for what, path in files.items()}
 
 
+def sample(places, *daily):
+    return [(what, place) for what, place in places.items() if ALL or what in daily]
+
+
 def named(place):
     """How a fault names it: of a layer or scaffold that is a directory, the directory is."""
     parts = place.split("/")
@@ -91,7 +95,7 @@ def test_f43_each_changed_byte_is_found_named_and_repaired(bare, world):
     name = bare.running(image="one:1")
     whole = {what: read(world.path("store/" + place)) for what, (place, _, _) in pieces(world, image).items()
              if what != "record"}
-    for what, (place, kind, layer) in pieces(world, image).items():
+    for what, (place, kind, layer) in sample(pieces(world, image), "contents", "recipe", "scaffold", "config"):
         flip(world.path("store/" + place), 3 if what in ("seal", "record") else None)
         told = [one for one in verify(bare, status=1) if one["faults"]]
         assert len(told) == 1, (what, told)
@@ -116,7 +120,7 @@ def test_f43_each_changed_byte_is_found_named_and_repaired(bare, world):
 def test_f43_a_repair_of_what_is_missing(bare, world):
     path, image = archive(world)
     bare.ok("load", path)
-    for what, (place, _, _) in pieces(world, image).items():
+    for what, (place, _, _) in sample(pieces(world, image), "contents", "seal", "record"):
         os.unlink(world.path("store/" + place))
         told = verify(bare, status=1 if what != "seal" else 0)[0]
         assert (named(place) in [fault["path"] for fault in told["faults"]]) == (what != "seal"), (what, told)
