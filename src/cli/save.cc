@@ -98,9 +98,10 @@ Result<NewFile> NewFile::create(const std::string& path) {
     made.file_ = std::move(*unnamed);
     return made;
   }
+  // Order: before there is anything to take away.
+  watch_signals(made.directory_.get(), made.temporary_);
   made.file_ = TRY(sys::open_at(made.directory_.get(), made.temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL, kMode));
   made.is_linked_ = true;
-  watch_signals(made.directory_.get(), made.temporary_);
   return made;
 }
 

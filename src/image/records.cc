@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/sha256.h"
 #include "base/text.h"
 #include "image/stored_layer.h"
 #include "oci/json.h"
@@ -80,6 +81,12 @@ Result<std::vector<std::string>> list_images(int store_fd) {
   return ids;
 }
 
+oci::Digest seal_of_record(const oci::Json& record) {
+  oci::Json rest = record;
+  rest.erase("seal");
+  return oci::Digest::of_bytes(Sha256::of(oci::dump_json(rest)));
+}
+
 Result<void> write_image(int dir_fd, const FoundImage& image, const ImageFacts& facts) {
   oci::Json record;
   record["manifest"] = image.manifest.text();
@@ -89,6 +96,7 @@ Result<void> write_image(int dir_fd, const FoundImage& image, const ImageFacts& 
   for (const auto& diff_id : facts.lowers) record["lowers"].push_back(diff_id.text());
   if (facts.scaffold.digest)
     record["scaffold"] = {{"seal", facts.scaffold.digest->text()}, {"verity", facts.scaffold.verity}};
+  record["seal"] = seal_of_record(record).text();
   TRY(fs::write_file_atomic(dir_fd, kConfigFile, image.config_text, 0600));
   TRY(fs::write_file_atomic(dir_fd, kManifestFile, image.manifest_text, 0600));
   TRY(fs::write_file_atomic(dir_fd, kRecordFile, oci::dump_json(record), 0600));

@@ -11,6 +11,7 @@
 #include "image/catalog.h"
 #include "image/layout.h"
 #include "image/store.h"
+#include "oci/json.h"
 
 namespace skink::image {
 
@@ -20,6 +21,8 @@ Result<Image> read_image(int store_fd, const std::string& hex);
 Result<std::vector<std::string>> names_of_image(int store_fd, const std::string& hex);
 /// Hex ids of all images.
 Result<std::vector<std::string>> list_images(int store_fd);
+/// SHA-256 of a record but for its own seal.
+oci::Digest seal_of_record(const oci::Json& record);
 /// What a load finds out about an image.
 struct ImageFacts {
   std::vector<oci::Digest> lowers;  ///< as Image::lowers

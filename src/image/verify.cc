@@ -77,10 +77,13 @@ Result<void> Verifier::look_at_documents(const std::string& hex, VerifiedImage& 
   const auto manifest = record ? oci::Digest::parse(oci::get_string(*record, "manifest")) : record.error();
   // With a damaged configuration nothing but the record can be asked, and that of the rest.
   const auto read = config ? read_image(store_fd_, hex) : Result<Image>(Error::make(Code::corrupt, "unknown"));
-  if (!manifest || (config && !read)) {
+  // Those of before there were seals have none.
+  const std::string sealed = record ? oci::get_string(*record, "seal") : "";
+  const std::string found = record ? seal_of_record(*record).text() : "";
+  if (!manifest || (config && !read) || (!sealed.empty() && sealed != found)) {
     Fault bad = fault(FaultKind::record, kRecordFile);
-    bad.expected = "the image's record";
-    bad.found = !manifest ? manifest.error().text() : read.error().text();
+    bad.expected = !manifest || !read ? "the image's record" : printable(sealed);
+    bad.found = !manifest ? manifest.error().text() : config && !read ? read.error().text() : found;
     image.faults.push_back(std::move(bad));
     return {};
   }

@@ -132,6 +132,20 @@ def test_f43_a_repair_of_what_is_missing(bare, world):
         assert bare.ok("run", "--rm", "one:1", "head", "-c", "3", "/d/own") == "own", what
 
 
+def test_f43_a_record_that_says_something_else(bare, world):
+    """It is no document of the archive's, so it has a seal of its own."""
+    path, image = archive(world)
+    bare.ok("load", path)
+    place = pieces(world, image)["record"][0]
+    record = json.loads(read(world.path("store/" + place)))
+    for change in ({"size": record["size"] + 1}, {"lowers": record["lowers"][1:]}, {"loaded": "2020-01-01T00:00:00Z"}):
+        world.write("store/" + place, json.dumps({**record, **change}))
+        fault = verify(bare, status=1)[0]["faults"][0]
+        assert (fault["kind"], fault["path"], fault["expected"]) == ("record", place, record["seal"])
+    assert "one:1: repaired" in bare.ok("image", "verify", "--repair", path)
+    assert json.loads(read(world.path("store/" + place)))["lowers"] == record["lowers"]
+
+
 def test_f43_another_archive_repairs_nothing(bare, world):
     path, image = archive(world)
     bare.ok("load", path)
