@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <ctime>
 
 #include "base/text.h"
@@ -65,7 +66,12 @@ Error hook_failure(unsigned status, const std::string& output) {
   const std::string text = output.empty() ? "" : ": " + output;
   if (status < plan::kHookSignal) return Error::make(Code::os, "exit status ", status, text);
   const auto signal = static_cast<int>(status - plan::kHookSignal);
-  return Error::make(Code::os, "was ended by signal ", sys::signal_name(signal), text);
+  // Go's words for it, as they stand in runc's messages: "bad system call".
+  const char* const known = ::sigdescr_np(signal);
+  std::string words = known != nullptr ? str(" (", std::string_view(known), ")") : "";
+  for (char& letter : words)
+    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
+  return Error::make(Code::os, "was ended by signal ", sys::signal_name(signal), words, text);
 }
 
 namespace {

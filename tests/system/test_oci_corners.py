@@ -111,7 +111,7 @@ def test_a_hook_that_a_signal_ends_is_told_as_that(oci, bundle, world):
     for kind in ("createRuntime", "createContainer"):
         b = bundle(SLEEP)
         b.config["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", "echo said; kill -9 $$"]}]}
-        oci.fails("create", "--bundle", b.save().dir, world.name(), status=1, match="was ended by signal SIGKILL: said")
+        oci.fails("create", "--bundle", b.save().dir, world.name(), status=1, match=r"was ended by signal SIGKILL \(killed\): said")
 
 
 def test_a_device_path_with_a_slash_at_its_end(oci, bundle, world):
