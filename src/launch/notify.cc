@@ -99,7 +99,9 @@ Result<UniqueFd> take_listener(int pidfd, Received& received) {
 }  // namespace
 
 Result<void> check_listener_path(const std::string& path) {
-  const auto status = TRY_CTX(sys::stat_at(AT_FDCWD, path.c_str(), 0), "linux.seccomp.listenerPath");
+  // With runc's words, which its users look for.
+  const auto status = TRY_CTX(sys::stat_at(AT_FDCWD, path.c_str(), 0),
+                              "linux.seccomp.listenerPath: failed to connect with seccomp agent");
   if (!S_ISSOCK(status.st_mode))
     return Error::make(Code::invalid_config, "linux.seccomp.listenerPath: ", printable(path), " is no socket");
   return {};

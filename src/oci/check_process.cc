@@ -20,17 +20,16 @@ void check_rlimits(const std::vector<Rlimit>& limits, Findings& findings) {
   }
 }
 
-// sched(7): each policy has parameters of its own, and the kernel takes no others.
+// sched(7): each policy has parameters of its own, and the kernel takes no others; but a nice value is one of any
+// process (config.md), and is kept for when it has an ordinary policy again.
 void check_scheduler(const Scheduler& scheduler, Findings& findings) {
   const bool real_time = scheduler.policy == SCHED_FIFO || scheduler.policy == SCHED_RR;
-  const bool fair = scheduler.policy == SCHED_OTHER || scheduler.policy == SCHED_BATCH;
   const bool deadline = scheduler.policy == SCHED_DEADLINE;
   const bool has_times = scheduler.runtime != 0 || scheduler.deadline != 0 || scheduler.period != 0;
   if (real_time && scheduler.priority < 1)
     findings.add("process.scheduler.priority", scheduler.priority, " is not from 1 to 99, which this policy needs");
   if (!real_time && scheduler.priority != 0)
     findings.add("process.scheduler.priority", "is for SCHED_FIFO and SCHED_RR only");
-  if (!fair && scheduler.nice != 0) findings.add("process.scheduler.nice", "is for SCHED_OTHER and SCHED_BATCH only");
   if (!deadline && has_times)
     findings.add("process.scheduler", "runtime, deadline and period are for SCHED_DEADLINE only");
   const std::uint64_t period = scheduler.period == 0 ? scheduler.deadline : scheduler.period;

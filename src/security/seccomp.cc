@@ -152,7 +152,7 @@ Result<std::vector<Rule>> rules_of(const oci::Seccomp& profile) {
     for (const std::string& name : rule.names) {
       // The child tells its parent over a descriptor that the filter is loaded: a supervised write would wait for ever.
       if (action == SCMP_ACT_NOTIFY && name == "write")
-        return Error::make(Code::invalid_config, path, ": SCMP_ACT_NOTIFY cannot be used for write");
+        return Error::make(Code::invalid_config, path, ": SCMP_ACT_NOTIFY cannot be used for the write syscall");
       if (one_argument_twice(conditions))
         for (const Condition& condition : conditions) rules.push_back({name, action, {condition}});
       else rules.push_back({name, action, conditions});

@@ -79,8 +79,8 @@ TEST(CheckSpec, KnowsWhichParametersAPolicyTakes) {
               ElementsAre("process.scheduler.priority: 0 is not from 1 to 99, which this policy needs"));
   EXPECT_THAT(with({.policy = SCHED_OTHER, .priority = 1}),
               ElementsAre("process.scheduler.priority: is for SCHED_FIFO and SCHED_RR only"));
-  EXPECT_THAT(with({.policy = SCHED_IDLE, .nice = 1}),
-              ElementsAre("process.scheduler.nice: is for SCHED_OTHER and SCHED_BATCH only"));
+  EXPECT_THAT(with({.policy = SCHED_IDLE, .nice = 1}), IsEmpty());
+  EXPECT_THAT(with({.policy = SCHED_RR, .nice = 19, .priority = 1}), IsEmpty());
   EXPECT_THAT(with({.policy = SCHED_OTHER, .runtime = 1}),
               ElementsAre("process.scheduler: runtime, deadline and period are for SCHED_DEADLINE only"));
   EXPECT_THAT(with({.policy = SCHED_DEADLINE, .runtime = 300000, .deadline = 200000}),

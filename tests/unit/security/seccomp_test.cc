@@ -221,7 +221,7 @@ TEST(CompileSeccomp, RefusesWhatItDoesNotUnderstandAndNamesThePlace) {
   profile.syscalls[0].args = {{6, 0, 0, "SCMP_CMP_EQ"}};
   EXPECT_EQ(refusal(profile), "linux.seccomp.syscalls[0].args[0].index: 6 is not a number from 0 to 5");
   profile.syscalls = {rule({"write"}, "SCMP_ACT_NOTIFY")};
-  EXPECT_EQ(refusal(profile), "linux.seccomp.syscalls[0]: SCMP_ACT_NOTIFY cannot be used for write");
+  EXPECT_EQ(refusal(profile), "linux.seccomp.syscalls[0]: SCMP_ACT_NOTIFY cannot be used for the write syscall");
   profile.syscalls = {rule({"read"}, "SCMP_ACT_NOTIFY")};
   EXPECT_EQ(refusal(profile), "linux.seccomp.listenerPath: missing, and a rule has SCMP_ACT_NOTIFY");
 
