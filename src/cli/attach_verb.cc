@@ -14,7 +14,7 @@ struct AttachCommand {
   std::string detach_keys = std::string(kUsualDetachKeys);
 };
 
-constexpr Option<AttachCommand> kOptions[] = {
+constexpr Option<AttachCommand> kAttachOptions[] = {
     {{"no-stdin", 0, nullptr, "do not pass standard input on"}, set_switch<&AttachCommand::no_stdin>},
     {{"sig-proxy", 0, nullptr, "pass signals on (default true)"}, set_switch<&AttachCommand::forward_signals>},
     {{"detach-keys", 0, "KEYS", "what lets go of it (default ctrl-p,ctrl-q)"},
@@ -24,10 +24,11 @@ constexpr Option<AttachCommand> kOptions[] = {
      }},
 };
 
-int run(Context& context, Arguments args) {
+int run_attach(Context& context, Arguments args) {
   AttachCommand command;
   std::vector<std::string> names;
-  if (auto status = read_arguments<AttachCommand>(context, kOptions, args, command, names, {1, 1})) return *status;
+  if (auto status = read_arguments<AttachCommand>(context, kAttachOptions, args, command, names, {1, 1}))
+    return *status;
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error(), kOwnFailure);
   auto id = engine->resolve(names[0]);
@@ -69,7 +70,7 @@ Examples:
   skink attach --no-stdin --sig-proxy=false web
 )",
     kOwnFailure,
-    run,
+    run_attach,
 };
 
 }  // namespace skink::cli

@@ -17,7 +17,7 @@ struct DfCommand {
   Format format;
 };
 
-constexpr Option<DfCommand> kOptions[] = {
+constexpr Option<DfCommand> kDfOptions[] = {
     {{"format", 0, "FORMAT", "table, json (with every image and container), or a template"},
      [](DfCommand& c, std::string_view v) -> Result<void> {
        c.format = TRY(parse_format(v));
@@ -144,10 +144,10 @@ Result<std::string> render(const DfCommand& command, const Usage& usage) {
   return TRY_CTX(render_list(command.format, {"TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"}, items), "--format");
 }
 
-int run(Context& context, Arguments args) {
+int run_df(Context& context, Arguments args) {
   DfCommand command;
   std::vector<std::string> none;
-  if (auto status = read_arguments<DfCommand>(context, kOptions, args, command, none, {0, 0})) return *status;
+  if (auto status = read_arguments<DfCommand>(context, kDfOptions, args, command, none, {0, 0})) return *status;
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error());
   const auto text = [&]() -> Result<std::string> { return render(command, TRY(measure(*engine))); }();
@@ -176,7 +176,7 @@ Example:
   skink df -v
 )",
     1,
-    run,
+    run_df,
 };
 
 }  // namespace skink::cli

@@ -14,7 +14,7 @@ struct DoctorCommand {
   Format format;
 };
 
-constexpr Option<DoctorCommand> kOptions[] = {
+constexpr Option<DoctorCommand> kDoctorOptions[] = {
     {{"fix", 0, nullptr, "repair what is certainly skink's and certainly unused"}, set_switch<&DoctorCommand::fix>},
     {{"format", 0, "FORMAT", "json, or a template such as '{{.kind}} {{.where}}'"},
      [](DoctorCommand& c, std::string_view v) -> Result<void> {
@@ -33,10 +33,10 @@ std::string words_for(const Finding& finding, bool fix) {
   return text + str("    ", printable(finding.advice), fix && finding.fixable ? " (not done)" : "", '\n');
 }
 
-int run(Context& context, Arguments args) {
+int run_doctor(Context& context, Arguments args) {
   DoctorCommand command;
   std::vector<std::string> none;
-  if (auto status = read_arguments<DoctorCommand>(context, kOptions, args, command, none, {0, 0})) return *status;
+  if (auto status = read_arguments<DoctorCommand>(context, kDoctorOptions, args, command, none, {0, 0})) return *status;
   const auto findings = Engine::diagnose(context.directories(), command.fix);
   if (!findings) return context.fail(findings.error(), kOwnFailure);
   bool left = false, any = false;
@@ -96,7 +96,7 @@ Examples:
   skink doctor --fix --format json
 )",
     kOwnFailure,
-    run,
+    run_doctor,
 };
 
 }  // namespace skink::cli

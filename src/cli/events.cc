@@ -23,7 +23,7 @@ struct EventsCommand {
   bool no_follow = false;
 };
 
-constexpr Option<EventsCommand> kOptions[] = {
+constexpr Option<EventsCommand> kEventsOptions[] = {
     {{"filter", 'f', "KEY=VALUE", "container=, event=, type=, image= or label=; may be repeated"},
      [](EventsCommand& c, std::string_view v) -> Result<void> {
        c.filters.push_back(TRY(parse_event_filter(v)));
@@ -93,10 +93,10 @@ Result<void> show(supervise::EventReader& reader, Printer& printer, const Events
   }
 }
 
-int run(Context& context, Arguments args) {
+int run_events(Context& context, Arguments args) {
   EventsCommand command;
   std::vector<std::string> none;
-  if (auto status = read_arguments<EventsCommand>(context, kOptions, args, command, none, {0, 0})) return *status;
+  if (auto status = read_arguments<EventsCommand>(context, kEventsOptions, args, command, none, {0, 0})) return *status;
   // As docker: who only follows is not told of what was before.
   const bool from_now = !command.since_ns && !command.until_ns && !command.no_follow;
   auto engine = context.open_engine();
@@ -139,7 +139,7 @@ Examples:
   skink events --since 10m --no-follow --filter container=web
 )",
     1,
-    run,
+    run_events,
 };
 
 }  // namespace skink::cli

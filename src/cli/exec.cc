@@ -14,7 +14,7 @@ struct ExecCommand {
   std::vector<std::string> env, env_files;
 };
 
-constexpr Option<ExecCommand> kOptions[] = {
+constexpr Option<ExecCommand> kExecOptions[] = {
     {{"detach", 'd', nullptr, "do not wait for it"},
      [](ExecCommand& c, std::string_view v) -> Result<void> {
        c.exec.detach = v == "true";
@@ -55,8 +55,8 @@ constexpr Option<ExecCommand> kOptions[] = {
 
 // Everything after CONTAINER is the program's.
 Result<CommandLine> parse(Arguments args, ExecCommand& command) {
-  CommandLine line =
-      TRY(parse_options(std::span<const Option<ExecCommand>>(kOptions), args, Operands::first_ends_options, command));
+  CommandLine line = TRY(
+      parse_options(std::span<const Option<ExecCommand>>(kExecOptions), args, Operands::first_ends_options, command));
   if (line.help) return line;
   TRY(check_count(line.operands, {1, kAnyNumber, "CONTAINER"}));
   if (line.operands.size() < 2) return Error::make(Code::invalid_config, "the program to run is missing");
@@ -65,11 +65,11 @@ Result<CommandLine> parse(Arguments args, ExecCommand& command) {
   return line;
 }
 
-int run(Context& context, Arguments args) {
+int run_exec(Context& context, Arguments args) {
   ExecCommand command;
   const auto line = parse(args, command);
   if (!line) return context.misuse(line.error());
-  if (line->help) return context.show_help(words_of(std::span<const Option<ExecCommand>>(kOptions)));
+  if (line->help) return context.show_help(words_of(std::span<const Option<ExecCommand>>(kExecOptions)));
   const AttachOptions attach{.stdin_open = command.exec.stdin_open, .tty = command.exec.tty, .forward_signals = true};
   if (!command.exec.detach)
     if (auto fine = check_terminal(attach); !fine) return context.fail(fine.error(), kOwnFailure);
@@ -98,7 +98,7 @@ Examples:
   skink exec -it web sh
 )",
     kOwnFailure,
-    run,
+    run_exec,
 };
 
 }  // namespace skink::cli

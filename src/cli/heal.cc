@@ -14,7 +14,7 @@ struct HealCommand {
   Format format;
 };
 
-constexpr Option<HealCommand> kOptions[] = {
+constexpr Option<HealCommand> kHealOptions[] = {
     {{"format", 0, "FORMAT", "json, or a template such as '{{.Name}} {{.Action}}'"},
      [](HealCommand& c, std::string_view v) -> Result<void> {
        c.format = TRY(parse_format(v));
@@ -49,10 +49,10 @@ Item describe(const Healed& healed) {
   return item;
 }
 
-int run(Context& context, Arguments args) {
+int run_heal(Context& context, Arguments args) {
   HealCommand command;
   std::vector<std::string> none;
-  if (auto status = read_arguments<HealCommand>(context, kOptions, args, command, none, {0, 0})) return *status;
+  if (auto status = read_arguments<HealCommand>(context, kHealOptions, args, command, none, {0, 0})) return *status;
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error());
   auto report = engine->heal();
@@ -99,7 +99,7 @@ Examples:
   skink heal --format json
 )",
     1,
-    run,
+    run_heal,
 };
 
 }  // namespace skink::cli

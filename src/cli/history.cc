@@ -15,7 +15,7 @@ struct HistoryCommand {
   Format format;
 };
 
-constexpr Option<HistoryCommand> kOptions[] = {
+constexpr Option<HistoryCommand> kHistoryOptions[] = {
     {{"format", 0, "FORMAT", "table, json, or a template such as '{{.CreatedBy}}'"},
      [](HistoryCommand& c, std::string_view v) -> Result<void> {
        c.format = TRY(parse_format(v));
@@ -89,10 +89,10 @@ Result<std::string> render(Engine& engine, const HistoryCommand& command, const 
   return TRY_CTX(render_list(command.format, {"IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"}, items), "--format");
 }
 
-int run(Context& context, Arguments args) {
+int run_history(Context& context, Arguments args) {
   HistoryCommand command;
   std::vector<std::string> names;
-  if (auto status = read_arguments<HistoryCommand>(context, kOptions, args, command, names, {1, 1, "IMAGE"}))
+  if (auto status = read_arguments<HistoryCommand>(context, kHistoryOptions, args, command, names, {1, 1, "IMAGE"}))
     return *status;
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error());
@@ -120,7 +120,7 @@ Example:
   skink history --no-trunc web:1.1
 )",
     1,
-    run,
+    run_history,
 };
 
 }  // namespace skink::cli

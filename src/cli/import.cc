@@ -18,7 +18,7 @@ struct ImportCommand {
   bool quiet = false;
 };
 
-constexpr Option<ImportCommand> kOptions[] = {
+constexpr Option<ImportCommand> kImportOptions[] = {
     {{"change", 'c', "WORDS", "a Dockerfile's instruction, such as 'CMD [\"sh\"]'; may be repeated"},
      [](ImportCommand& c, std::string_view v) { return apply_change(c.options.config, v); }},
     {{"message", 'm', "TEXT", "a comment for the image's history"},
@@ -34,10 +34,11 @@ constexpr Option<ImportCommand> kOptions[] = {
     {{"quiet", 'q', nullptr, "print only the image's id"}, set_switch<&ImportCommand::quiet>},
 };
 
-int run(Context& context, Arguments args) {
+int run_import(Context& context, Arguments args) {
   ImportCommand command;
   std::vector<std::string> words;
-  if (auto status = read_arguments<ImportCommand>(context, kOptions, args, command, words, {1, 2, "FILE or NAME"}))
+  if (auto status =
+          read_arguments<ImportCommand>(context, kImportOptions, args, command, words, {1, 2, "FILE or NAME"}))
     return *status;
   if (words[0] == "-" && ::isatty(STDIN_FILENO) != 0)
     return context.misuse(Error::make(Code::invalid_config, "standard input is a terminal"));
@@ -78,7 +79,7 @@ Examples:
   mmdebstrap bookworm | skink import - debian:12
 )",
     1,
-    run,
+    run_import,
 };
 
 }  // namespace skink::cli

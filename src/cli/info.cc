@@ -21,7 +21,7 @@ struct FormatCommand {
   Format format;
 };
 
-constexpr Option<FormatCommand> kOptions[] = {
+constexpr Option<FormatCommand> kInfoOptions[] = {
     {{"format", 'f', "FORMAT", "json, or a template"},
      [](FormatCommand& c, std::string_view v) -> Result<void> {
        c.format = TRY(parse_format(v));
@@ -56,7 +56,7 @@ Kernel kernel() {
 int run_version(Context& context, Arguments args) {
   FormatCommand command;
   std::vector<std::string> none;
-  if (auto status = read_arguments<FormatCommand>(context, kOptions, args, command, none, {0, 0})) return *status;
+  if (auto status = read_arguments<FormatCommand>(context, kInfoOptions, args, command, none, {0, 0})) return *status;
   const std::string platform = oci::to_text(oci::host_platform());
   oci::Json facts = oci::Json::object();
   facts["version"] = SKINK_VERSION;
@@ -147,7 +147,7 @@ std::string info_lines(const oci::Json& facts) {
 int run_info(Context& context, Arguments args) {
   FormatCommand command;
   std::vector<std::string> none;
-  if (auto status = read_arguments<FormatCommand>(context, kOptions, args, command, none, {0, 0})) return *status;
+  if (auto status = read_arguments<FormatCommand>(context, kInfoOptions, args, command, none, {0, 0})) return *status;
   auto facts = collect_facts(context);
   if (!facts) return context.fail(facts.error());
   return print_facts(context, command.format, *facts, info_lines(*facts));

@@ -19,7 +19,7 @@ struct InspectCommand {
   std::optional<Template> lines;
 };
 
-constexpr Option<InspectCommand> kOptions[] = {
+constexpr Option<InspectCommand> kInspectOptions[] = {
     {{"format", 'f', "FORMAT", "json (one line), or a template such as '{{.State.Pid}}'"},
      [](InspectCommand& c, std::string_view v) -> Result<void> {
        c.compact = v == "json";
@@ -92,10 +92,11 @@ int run_for(InspectCommand command, Context& context, std::span<const Option<Ins
   return status;
 }
 
-int run(Context& context, Arguments args) { return run_for({}, context, kOptions, args); }
+int run_inspect(Context& context, Arguments args) { return run_for({}, context, kInspectOptions, args); }
 
 int run_image(Context& context, Arguments args) {
-  return run_for({.kind = InspectCommand::Kind::image, .lines = {}}, context, std::span(kOptions).first(1), args);
+  return run_for({.kind = InspectCommand::Kind::image, .lines = {}}, context, std::span(kInspectOptions).first(1),
+                 args);
 }
 
 }  // namespace
@@ -131,7 +132,7 @@ Examples:
   skink inspect -f '{{.pid}}' web
 )",
     1,
-    run,
+    run_inspect,
 };
 
 }  // namespace skink::cli

@@ -21,7 +21,7 @@ struct UnitsCommand {
   std::string root, program;
 };
 
-constexpr Option<UnitsCommand> kOptions[] = {
+constexpr Option<UnitsCommand> kInstallUnitsOptions[] = {
     {{"program", 0, "PATH", "the skink that they call (default: this one)"}, set_text<&UnitsCommand::program>},
     {{"root", 0, "DIR", "write below DIR, the root of another system"}, set_text<&UnitsCommand::root>},
     {{"user", 0, nullptr, "for your own systemd (systemctl --user) instead of the machine's"},
@@ -79,10 +79,11 @@ void tell_what_to_do(Context& context, const UnitsCommand& command) {
   context.say(str(enable, "skink-textfile.timer    # or a file for node_exporter"));
 }
 
-int run(Context& context, Arguments args) {
+int run_install_units(Context& context, Arguments args) {
   UnitsCommand command;
   std::vector<std::string> none;
-  if (auto status = read_arguments<UnitsCommand>(context, kOptions, args, command, none, {0, 0})) return *status;
+  if (auto status = read_arguments<UnitsCommand>(context, kInstallUnitsOptions, args, command, none, {0, 0}))
+    return *status;
   if (command.user && !command.root.empty())
     return context.misuse(Error::make(Code::invalid_config, "--user and --root exclude each other"));
   const auto directory = directory_of(command);
@@ -132,7 +133,7 @@ Examples:
   skink install-units --root /mnt/image --program /usr/bin/skink
 )",
     1,
-    run,
+    run_install_units,
 };
 
 }  // namespace skink::cli

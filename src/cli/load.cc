@@ -22,7 +22,7 @@ struct LoadCommand {
   bool all_platforms = false, quiet = false, json = false;
 };
 
-constexpr Option<LoadCommand> kOptions[] = {
+constexpr Option<LoadCommand> kLoadOptions[] = {
     {{"all-platforms", 0, nullptr, "the images of all platforms; tags of the others end with theirs"},
      set_switch<&LoadCommand::all_platforms>},
     {{"format", 0, "json", "an object a line for each FILE, for programs"},
@@ -81,10 +81,10 @@ int load_file(Context& context, Engine& engine, const LoadCommand& command, cons
   return 0;
 }
 
-int run(Context& context, Arguments args) {
+int run_load(Context& context, Arguments args) {
   LoadCommand command;
   std::vector<std::string> files;
-  if (auto status = read_arguments<LoadCommand>(context, kOptions, args, command, files, {0, kAnyNumber, "FILE"}))
+  if (auto status = read_arguments<LoadCommand>(context, kLoadOptions, args, command, files, {0, kAnyNumber, "FILE"}))
     return *status;
   files.insert(files.begin(), command.inputs.begin(), command.inputs.end());
   if (files.empty() && ::isatty(0) != 0)
@@ -145,7 +145,7 @@ Examples:
   skink load --all-platforms ./layout
 )",
     1,
-    run,
+    run_load,
 };
 
 }  // namespace skink::cli

@@ -10,7 +10,7 @@ namespace skink::cli {
 
 namespace {
 
-constexpr Option<LogOptions> kOptions[] = {
+constexpr Option<LogOptions> kLogsOptions[] = {
     {{"follow", 'f', nullptr, "go on with what is written from now on"}, set_switch<&LogOptions::follow>},
     {{"tail", 'n', "N", "the last N lines only; all is the default"},
      [](LogOptions& o, std::string_view v) -> Result<void> {
@@ -56,10 +56,10 @@ void hint_if_failed(Context& context, Engine& engine, const std::string& id) {
   }
 }
 
-int run(Context& context, Arguments args) {
+int run_logs(Context& context, Arguments args) {
   LogOptions options;
   std::vector<std::string> names;
-  if (auto status = read_arguments<LogOptions>(context, kOptions, args, options, names, {1, 1})) return *status;
+  if (auto status = read_arguments<LogOptions>(context, kLogsOptions, args, options, names, {1, 1})) return *status;
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error());
   auto id = engine->resolve(names[0]);
@@ -89,7 +89,7 @@ Examples:
   skink logs --tail 20 --since 10m -t web
 )",
     1,
-    run,
+    run_logs,
 };
 
 }  // namespace skink::cli

@@ -24,7 +24,7 @@ struct MetricsCommand {
   bool http = false;
 };
 
-constexpr Option<MetricsCommand> kOptions[] = {
+constexpr Option<MetricsCommand> kMetricsOptions[] = {
     {{"http", 0, nullptr, "answer the HTTP request on standard input, for a socket unit"},
      set_switch<&MetricsCommand::http>},
     {{"output", 'o', "FILE", "replace FILE whole instead of printing (mode 0644)"}, set_text<&MetricsCommand::output>},
@@ -80,10 +80,10 @@ Result<std::vector<ContainerSample>> sample_all(const Engine& engine, const std:
   return samples;
 }
 
-int run(Context& context, Arguments args) {
+int run_metrics(Context& context, Arguments args) {
   MetricsCommand command;
   std::vector<std::string> names;
-  if (auto status = read_arguments<MetricsCommand>(context, kOptions, args, command, names, {0, kAnyNumber}))
+  if (auto status = read_arguments<MetricsCommand>(context, kMetricsOptions, args, command, names, {0, kAnyNumber}))
     return *status;
   if (command.http && !command.output.empty())
     return context.misuse(Error::make(Code::invalid_config, "--http and --output exclude each other"));
@@ -128,7 +128,7 @@ Examples:
   skink metrics --output /var/lib/prometheus/node-exporter/skink.prom
 )",
     1,
-    run,
+    run_metrics,
 };
 
 }  // namespace skink::cli

@@ -20,7 +20,7 @@ struct PruneCommand {
   std::vector<ImageFilter> filters;
 };
 
-constexpr Option<PruneCommand> kOptions[] = {
+constexpr Option<PruneCommand> kPruneOptions[] = {
     {{"all", 'a', nullptr, "images with names too, unless a container uses them"}, set_switch<&PruneCommand::all>},
     {{"filter", 0, "KEY=VALUE", "only images that fit: label=, label!= or until=; may be repeated"},
      [](PruneCommand& c, std::string_view v) -> Result<void> {
@@ -53,10 +53,10 @@ oci::Json json_of(const image::Pruned& pruned) {
   return {{"images", images}, {"layers", pruned.layers}, {"leftovers", pruned.leftovers}, {"bytes", pruned.bytes}};
 }
 
-int run(Context& context, Arguments args) {
+int run_prune(Context& context, Arguments args) {
   PruneCommand command;
   std::vector<std::string> none;
-  if (auto status = read_arguments<PruneCommand>(context, kOptions, args, command, none, {0, 0})) return *status;
+  if (auto status = read_arguments<PruneCommand>(context, kPruneOptions, args, command, none, {0, 0})) return *status;
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error());
   auto choice = ImageChoice::make(command.filters, engine->images(), fs::now_ns());
@@ -102,7 +102,7 @@ Examples:
   skink image prune --all --filter until=240h
 )",
     1,
-    run,
+    run_prune,
 };
 
 }  // namespace skink::cli

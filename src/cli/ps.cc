@@ -20,7 +20,7 @@ struct PsCommand {
   std::optional<std::size_t> last;
 };
 
-constexpr Option<PsCommand> kOptions[] = {
+constexpr Option<PsCommand> kPsOptions[] = {
     {{"all", 'a', nullptr, "also those that were only created or have exited"}, set_switch<&PsCommand::all>},
     {{"filter", 'f', "KEY=VALUE", "name=, status=, label=, ancestor=, id= or exited=; may be repeated"},
      [](PsCommand& c, std::string_view v) -> Result<void> {
@@ -81,10 +81,10 @@ Item describe(const ContainerInfo& container, const PsCommand& command, std::int
   return item;
 }
 
-int run(Context& context, Arguments args) {
+int run_ps(Context& context, Arguments args) {
   PsCommand command;
   std::vector<std::string> none;
-  if (auto status = read_arguments<PsCommand>(context, kOptions, args, command, none, {0, 0})) return *status;
+  if (auto status = read_arguments<PsCommand>(context, kPsOptions, args, command, none, {0, 0})) return *status;
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error());
   auto containers = engine->list();
@@ -133,7 +133,7 @@ Examples:
   skink ps -aq --filter status=exited
 )",
     1,
-    run,
+    run_ps,
 };
 
 }  // namespace skink::cli

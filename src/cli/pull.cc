@@ -23,7 +23,7 @@ struct PullCommand {
   bool quiet = false;
 };
 
-constexpr Option<PullCommand> kOptions[] = {
+constexpr Option<PullCommand> kPullOptions[] = {
     {{"platform", 0, "P", "which image of several platforms (default: this host's)"},
      [](PullCommand& c, std::string_view v) -> Result<void> {
        c.platform = TRY(oci::parse_platform(v));
@@ -96,10 +96,10 @@ Result<void> run_skopeo(const std::vector<std::string>& words) {
                      " and has said why; skopeo login gives it credentials");
 }
 
-int run(Context& context, Arguments args) {
+int run_pull(Context& context, Arguments args) {
   PullCommand command;
   std::vector<std::string> words;
-  if (auto status = read_arguments<PullCommand>(context, kOptions, args, command, words, {1, 1, "NAME"}))
+  if (auto status = read_arguments<PullCommand>(context, kPullOptions, args, command, words, {1, 1, "NAME"}))
     return *status;
   const auto source = parse_source(words[0]);
   if (!source) return context.misuse(source.error());
@@ -139,7 +139,7 @@ Examples:
   skink pull --platform linux/arm64 busybox
 )",
     1,
-    run,
+    run_pull,
 };
 
 }  // namespace skink::cli

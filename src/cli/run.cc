@@ -135,7 +135,7 @@ std::optional<int> read(Context& context, std::span<const Option<RunCommand>> ta
   return std::nullopt;
 }
 
-int run(Context& context, Arguments args) {
+int run_run(Context& context, Arguments args) {
   RunCommand command;
   if (auto status = read(context, run_options(), args, command)) return *status;
   const plan::RunOptions& options = command.request.run;
@@ -199,7 +199,7 @@ Examples:
   skink run --rm -v /srv/data:/data:ro --tmpfs /var/cache:size=16m debian ls /data
 )",
     kOwnFailure,
-    run,
+    run_run,
 };
 
 const Verb kCreateVerb{

@@ -24,7 +24,7 @@ struct SaveCommand {
   std::string output;
 };
 
-constexpr Option<SaveCommand> kOptions[] = {
+constexpr Option<SaveCommand> kSaveOptions[] = {
     {{"output", 'o', "FILE", "write here, not to standard output"}, set_text<&SaveCommand::output>},
 };
 
@@ -142,10 +142,10 @@ Result<void> save_to_file(const image::Store& store, const std::vector<image::Sa
   return saved;
 }
 
-int run(Context& context, Arguments args) {
+int run_save(Context& context, Arguments args) {
   SaveCommand command;
   std::vector<std::string> names;
-  if (auto status = read_arguments<SaveCommand>(context, kOptions, args, command, names, {1, kAnyNumber, "IMAGE"}))
+  if (auto status = read_arguments<SaveCommand>(context, kSaveOptions, args, command, names, {1, kAnyNumber, "IMAGE"}))
     return *status;
   const bool to_output = command.output.empty() || command.output == "-";
   if (to_output && ::isatty(STDOUT_FILENO) != 0)
@@ -180,7 +180,7 @@ Examples:
   skink save web | zstd >web.tar.zst
 )",
     1,
-    run,
+    run_save,
 };
 
 }  // namespace skink::cli

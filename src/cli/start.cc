@@ -15,7 +15,7 @@ struct StartCommand {
   bool notify = false;
 };
 
-constexpr Option<StartCommand> kOptions[] = {
+constexpr Option<StartCommand> kStartOptions[] = {
     {{"attach", 'a', nullptr, "stay attached to its output and exit with its status"},
      set_switch<&StartCommand::attach>},
     {{"interactive", 'i', nullptr, "pass standard input on; implies --attach"}, set_switch<&StartCommand::interactive>},
@@ -71,11 +71,11 @@ int start_attached(Context& context, const StartCommand& command, const std::str
   return run_in_foreground(context, *engine, foreground);
 }
 
-int run(Context& context, Arguments args) {
+int run_start(Context& context, Arguments args) {
   StartCommand command;
   std::vector<std::string> names;
   const Count count{1, kAnyNumber};
-  if (auto status = read_arguments<StartCommand>(context, kOptions, args, command, names, count)) return *status;
+  if (auto status = read_arguments<StartCommand>(context, kStartOptions, args, command, names, count)) return *status;
   if (!command.attach && !command.interactive && !command.notify)
     return for_each_container(context, names, [](Engine& engine, const std::string& id) { return engine.start(id); });
   if (names.size() > 1)
@@ -102,7 +102,7 @@ Examples:
   skink start -ai shell
 )",
     kOwnFailure,
-    run,
+    run_start,
 };
 
 }  // namespace skink::cli

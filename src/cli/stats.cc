@@ -32,7 +32,7 @@ struct StatsCommand {
   std::int64_t interval_ns = 1'000 * kMillion;
 };
 
-constexpr Option<StatsCommand> kOptions[] = {
+constexpr Option<StatsCommand> kStatsOptions[] = {
     {{"all", 'a', nullptr, "also containers that do not run"}, set_switch<&StatsCommand::all>},
     {{"format", 0, "FORMAT", "table, json, or a template such as '{{.Name}}\\t{{.CPUPerc}}'"},
      [](StatsCommand& c, std::string_view v) -> Result<void> {
@@ -171,10 +171,10 @@ int show(Context& context, const StatsCommand& command, Sampler& sampler, bool n
   }
 }
 
-int run(Context& context, Arguments args) {
+int run_stats(Context& context, Arguments args) {
   StatsCommand command;
   std::vector<std::string> names;
-  if (auto status = read_arguments<StatsCommand>(context, kOptions, args, command, names, {0, kAnyNumber}))
+  if (auto status = read_arguments<StatsCommand>(context, kStatsOptions, args, command, names, {0, kAnyNumber}))
     return *status;
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error());
@@ -217,7 +217,7 @@ Examples:
   skink stats --no-stream --format '{{.Name}} {{.memory.anon}}'
 )",
     1,
-    run,
+    run_stats,
 };
 
 }  // namespace skink::cli

@@ -32,7 +32,7 @@ Result<void> set_columns(TopCommand& command, std::string_view names) {
   return {};
 }
 
-constexpr Option<TopCommand> kOptions[] = {
+constexpr Option<TopCommand> kTopOptions[] = {
     {{"columns", 'o', "LIST", "what to show: columns with commas between them, see below"}, set_columns},
     {{"format", 0, "FORMAT", "table, json, or a template such as '{{.pid}} {{.comm}}'"},
      [](TopCommand& c, std::string_view v) -> Result<void> {
@@ -118,10 +118,10 @@ Result<std::string> render(const TopCommand& command, std::vector<Process> proce
   return render_list(command.format, top_heading(command.columns), items);
 }
 
-int run(Context& context, Arguments args) {
+int run_top(Context& context, Arguments args) {
   TopCommand command;
   std::vector<std::string> words;
-  if (auto status = read_arguments<TopCommand>(context, kOptions, args, command, words, {1, kAnyNumber}))
+  if (auto status = read_arguments<TopCommand>(context, kTopOptions, args, command, words, {1, kAnyNumber}))
     return *status;
   for (std::size_t i = 1; i < words.size(); ++i)
     if (auto taken = take_ps_word(command, words[i]); !taken) return context.misuse(taken.error());
@@ -162,7 +162,7 @@ Examples:
   skink top web aux
 )",
     1,
-    run,
+    run_top,
 };
 
 }  // namespace skink::cli

@@ -18,7 +18,7 @@ struct VerifyCommand {
   std::string repair;
 };
 
-constexpr Option<VerifyCommand> kOptions[] = {
+constexpr Option<VerifyCommand> kVerifyOptions[] = {
     {{"all", 'a', nullptr, "every image (as without a NAME)"}, set_switch<&VerifyCommand::all>},
     {{"format", 0, "json", "an array with an element for each image, for programs"},
      [](VerifyCommand& c, std::string_view v) -> Result<void> {
@@ -114,10 +114,11 @@ void tell(Context& context, const VerifyCommand& command, const Verified& verifi
   }
 }
 
-int run(Context& context, Arguments args) {
+int run_verify(Context& context, Arguments args) {
   VerifyCommand command;
   std::vector<std::string> names;
-  if (auto status = read_arguments<VerifyCommand>(context, kOptions, args, command, names, {0, kAnyNumber, "IMAGE"}))
+  if (auto status =
+          read_arguments<VerifyCommand>(context, kVerifyOptions, args, command, names, {0, kAnyNumber, "IMAGE"}))
     return *status;
   if (command.all && !names.empty())
     return context.misuse(Error::make(Code::invalid_config, "--all is every image: leave the names away"));
@@ -164,7 +165,7 @@ Examples:
   skink image verify web:1.1 --repair web.tar
 )",
     kOwnFailure,
-    run,
+    run_verify,
 };
 
 }  // namespace skink::cli

@@ -6,7 +6,7 @@ namespace skink::cli {
 
 namespace {
 
-int run(Context& context, Arguments args) {
+int run_wait(Context& context, Arguments args) {
   NoOptions none;
   std::vector<std::string> names;
   if (auto status = read_arguments<NoOptions>(context, {}, args, none, names, {1, kAnyNumber})) return *status;
@@ -39,7 +39,7 @@ Example:
   skink wait job
 )",
     1,
-    run,
+    run_wait,
 };
 
 }  // namespace skink::cli

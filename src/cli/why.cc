@@ -17,7 +17,7 @@ struct WhyCommand {
   bool json = false;
 };
 
-constexpr Option<WhyCommand> kOptions[] = {
+constexpr Option<WhyCommand> kWhyOptions[] = {
     {{"format", 'f', "json", "the same for programs"},
      [](WhyCommand& c, std::string_view v) -> Result<void> {
        if (v != "json") return Error::make(Code::invalid_config, quoted(v), ": only json is there");
@@ -130,10 +130,10 @@ std::string page_of(const ContainerInfo& info, const std::string& output, std::i
   return page.text();
 }
 
-int run(Context& context, Arguments args) {
+int run_why(Context& context, Arguments args) {
   WhyCommand command;
   std::vector<std::string> names;
-  if (auto status = read_arguments<WhyCommand>(context, kOptions, args, command, names, {1, kAnyNumber}))
+  if (auto status = read_arguments<WhyCommand>(context, kWhyOptions, args, command, names, {1, kAnyNumber}))
     return *status;
   bool first = true;
   return for_each_container(
@@ -173,7 +173,7 @@ Examples:
   skink why --format json web
 )",
     1,
-    run,
+    run_why,
 };
 
 }  // namespace skink::cli
