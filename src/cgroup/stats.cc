@@ -83,16 +83,22 @@ std::optional<Group::MemoryLimit> hit_limit(int dir_fd, const char* limit_file, 
 // v1 counts failures, v2 what it has killed for.
 std::optional<Group::MemoryLimit> hit_limit(int dir_fd, bool unified) {
   if (unified) return hit_limit(dir_fd, "memory.max", "memory.events.local", "oom");
-  // Memory and swap together are charged first: with both limits the same it is that one which is hit, and Linux 6.18
-  // does not count that any more.
-  auto hit = hit_limit(dir_fd, "memory.limit_in_bytes", "memory.failcnt");
-  if (!hit) hit = hit_limit(dir_fd, "memory.memsw.limit_in_bytes", "memory.memsw.failcnt");
-  return hit ? hit : hit_limit(dir_fd, "memory.memsw.limit_in_bytes", "memory.oom_control", "oom_kill");
+  const auto hit = hit_limit(dir_fd, "memory.limit_in_bytes", "memory.failcnt");
+  return hit ? hit : hit_limit(dir_fd, "memory.memsw.limit_in_bytes", "memory.memsw.failcnt");
+}
+
+// Memory and swap together are charged first: with both limits the same it is that one which is hit, and Linux 6.18
+// does not count that any more. What was killed there counts for the limit of a group above, too: so this is what is
+// left when no limit on the way up says that it was hit.
+std::optional<Group::MemoryLimit> uncounted_limit(int dir_fd, bool unified) {
+  if (unified) return std::nullopt;
+  return hit_limit(dir_fd, "memory.memsw.limit_in_bytes", "memory.oom_control", "oom_kill");
 }
 
 }  // namespace
 
 std::optional<Group::MemoryLimit> Group::memory_limit_hit() const {
+  std::optional<MemoryLimit> left;
   for (const Dir& dir : dirs_) {
     const bool unified = dir.place.hierarchy.unified;
     if (!unified && !has_word(dir.place.hierarchy.controllers, "memory")) continue;
@@ -103,9 +109,12 @@ std::optional<Group::MemoryLimit> Group::memory_limit_hit() const {
         hit->path = place.path;
         return hit;
       }
+      if (left) continue;
+      left = uncounted_limit(group->get(), unified);
+      if (left) left->path = place.path;
     }
   }
-  return std::nullopt;
+  return left;
 }
 
 std::uint64_t Group::oom_kills() const {
