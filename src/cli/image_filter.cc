@@ -71,7 +71,7 @@ Result<ImageChoice> ImageChoice::make(const std::vector<ImageFilter>& filters, c
                                       std::int64_t now_ns) {
   ImageChoice choice;
   const auto not_after = [&choice](std::int64_t ns) {
-    choice.before_ns_ = choice.before_ns_ == 0 ? ns : std::min(choice.before_ns_, ns);
+    choice.before_ns_ = std::min(choice.before_ns_.value_or(ns), ns);
   };
   for (const auto& [key, value] : filters) {
     switch (key) {
@@ -80,9 +80,11 @@ Result<ImageChoice> ImageChoice::make(const std::vector<ImageFilter>& filters, c
       case ImageKey::label: choice.labels_.push_back(value); break;
       case ImageKey::no_label: choice.no_labels_.push_back(value); break;
       case ImageKey::before: not_after(made_ns(TRY_CTX(store.find(value), "before"))); break;
-      case ImageKey::since:
-        choice.since_ns_ = std::max(choice.since_ns_, made_ns(TRY_CTX(store.find(value), "since")));
+      case ImageKey::since: {
+        const std::int64_t ns = made_ns(TRY_CTX(store.find(value), "since"));
+        choice.since_ns_ = std::max(choice.since_ns_.value_or(ns), ns);
         break;
+      }
       case ImageKey::until: not_after(TRY_CTX(parse_time(value, now_ns), "until")); break;
     }
   }
@@ -92,8 +94,8 @@ Result<ImageChoice> ImageChoice::make(const std::vector<ImageFilter>& filters, c
 bool ImageChoice::fits(const image::Image& image) const {
   const auto is_on = [&image](const std::string& label) { return label_fits(image, label); };
   if (dangling_ && *dangling_ != image.names.empty()) return false;
-  if (before_ns_ != 0 && made_ns(image) >= before_ns_) return false;
-  if (since_ns_ != 0 && made_ns(image) <= since_ns_) return false;
+  if (before_ns_ && made_ns(image) >= *before_ns_) return false;
+  if (since_ns_ && made_ns(image) <= *since_ns_) return false;
   return std::all_of(labels_.begin(), labels_.end(), is_on) &&
          std::none_of(no_labels_.begin(), no_labels_.end(), is_on);
 }

@@ -41,7 +41,7 @@ class ImageChoice {
  private:
   std::optional<bool> dangling_;
   std::vector<std::string> patterns_, labels_, no_labels_;
-  std::int64_t before_ns_ = 0, since_ns_ = 0;  // 0: no matter
+  std::optional<std::int64_t> before_ns_, since_ns_;
 };
 
 /// Whether `name` ("team/web:1") or its repository fits a shell pattern in which * does not go beyond a slash.

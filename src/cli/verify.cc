@@ -89,7 +89,11 @@ Result<Verified> verify(Engine& engine, const VerifyCommand& command, const std:
   if (const auto users = engine.image_users()()) verified.users = *users;
   const bool whole = std::all_of(verified.before.begin(), verified.before.end(), is_whole);
   if (command.repair.empty() || whole) return verified;
-  TRY(image::repair_images(engine.images(), verified.before, command.repair));
+  image::Running running;
+  for (const auto& container : TRY(engine.list()))
+    if (container.phase != Phase::created && container.phase != Phase::exited)
+      running[container.image_id].push_back(container.name);
+  TRY(image::repair_images(engine.images(), verified.before, command.repair, running));
   verified.after = TRY(image::verify_images(engine.images(), ids));
   return verified;
 }
@@ -155,7 +159,8 @@ was expected and what was found, and which containers use the image.
 
 --repair takes the archive that the image came from (or another one with the same layers),
 imports what is damaged or missing from it anew, verifies it by the same digests, and puts
-each piece in place whole. What runs goes on with what it has until it is started again.
+each piece in place whole. What runs goes on with what it has until it is started again;
+where layers are stored as directories, it has to be stopped first.
 
 Exit status: 0 when all is as it was stored, or was repaired; 1 when something is not; 125
 when skink could not look, for an image that is not there, and for a wrong option.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fs/dir.h"
+#include "sys/descriptors.h"
 #include "sys/file.h"
 
 namespace skink::fs {
@@ -46,7 +47,8 @@ struct Descent {
 
 Result<void> enter(std::vector<Descent>& levels, int dir_fd, const char* name) {
   auto opened = sys::open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-  if (!opened && is_gone(opened.error())) return {};
+  // A container may nest deeper than we may have files open: it is counted as far down as that.
+  if (!opened && (is_gone(opened.error()) || sys::is_want_of_descriptors(opened.error()))) return {};
   Descent level{.dir = TRY(std::move(opened)), .left = {}};
   level.left = TRY(list(level.dir.get()));
   levels.push_back(std::move(level));

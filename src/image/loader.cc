@@ -237,6 +237,8 @@ Result<void> Loader::publish(const LayerBlob& blob, const std::string& staged, c
   TRY(write_marks(blob, marks_dir.get()));
   const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
   const UniqueFd all_marks = TRY(open_part(store_fd_, kMarks));
+  // A repair replaces what images have already: it must not be less after a power cut than it was.
+  if (anew_) TRY(sync_file_system(store_fd_));
   // Only a layer of a crashed boot can be there, or one that is repaired: the write lock is ours. Marks without a layer
   // count as none, so they come first.
   if (is_file) TRY(put_in_place(session_.fd(), marks, all_marks.get(), hex));
@@ -475,6 +477,9 @@ Result<void> Loader::replace_image(const FoundImage& image, const Staged& staged
   const UniqueFd scaffolds = TRY(open_part(store_fd_, kScaffolds));
   const UniqueFd images = TRY(open_part(store_fd_, kImages));
   if (!TRY(exists(images.get(), hex))) return {};  // removed meanwhile
+  // Whoever makes a container of it holds the directory that is replaced, until he has written down that he needs it.
+  const auto unheld =
+      TRY(fs::Lock::take(TRY(open_part(store_fd_, str(kImages, '/', hex))), fs::Lock::Mode::exclusive, "image"));
   const UniqueFd staged_names = TRY(open_part(session_.fd(), str(staged.image, '/', std::string_view(kNames))));
   for (const auto& name : TRY(names_of_image(store_fd_, hex)))
     TRY(fs::write_file_atomic(staged_names.get(), encode_name(name).c_str(), "", 0600, fs::Durability::durable));

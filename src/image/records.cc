@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/sha256.h"
 #include "base/text.h"
@@ -45,8 +46,14 @@ Result<std::vector<std::string>> names_of(int store_fd, int image_fd, const std:
 
 Result<Image> read_image(int store_fd, const std::string& hex) {
   const UniqueFd dir = TRY(open_image(store_fd, hex));
-  const auto config = TRY_CTX(fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit), "image sha256:", hex);
-  const auto text = TRY_CTX(fs::read_file(dir.get(), kRecordFile, oci::kDocumentLimit), "image sha256:", hex);
+  const auto read = [&](const char* name) -> Result<std::string> {
+    auto text = fs::read_file(dir.get(), name, oci::kDocumentLimit);
+    // Its files go with it: it was removed meanwhile.
+    if (!text && text.error().errnum() == ENOENT) TRY(open_image(store_fd, hex));
+    return text;
+  };
+  const auto config = TRY_CTX(read(kConfigFile), "image sha256:", hex);
+  const auto text = TRY_CTX(read(kRecordFile), "image sha256:", hex);
   const auto record = TRY_CTX(oci::parse_json(text), "image sha256:", hex);
   Image image;
   image.id = TRY(oci::Digest::parse("sha256:" + hex));
@@ -179,9 +186,15 @@ Result<void> take_image(int store_fd, const std::string& hex, Session& session) 
 
 namespace {
 
+// Of a configuration that is not what its name says nobody knows which layers it needs.
 Result<std::string> read_config_text(int store_fd, const std::string& hex) {
   const UniqueFd dir = TRY(open_image(store_fd, hex));
-  return TRY_CTX(fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit), "image sha256:", hex);
+  auto text = TRY_CTX(fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit), "image sha256:", hex);
+  if (oci::Digest::of_bytes(Sha256::of(text)).hex() != hex)
+    return Error::make(Code::corrupt, "image sha256:", hex,
+                       ": its configuration is damaged, and with it which layers it needs; skink image verify --repair "
+                       "takes it out of its archive");
+  return text;
 }
 
 }  // namespace
@@ -201,9 +214,10 @@ Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& lay
   for (const auto& hex : TRY(list_images(store_fd))) {
     if (needless.empty()) return {};
     const auto text = TRY(read_config_text(store_fd, hex));
-    // Of thousands of images few have any of them: only those are parsed.
+    // Of thousands of images few have any of them: only those are parsed, and those whose digits may be escaped.
     const auto is_in_text = [&](const std::string& layer) { return text.find(layer) != text.npos; };
-    if (std::none_of(needless.begin(), needless.end(), is_in_text)) continue;
+    const bool is_plain = text.find('\\') == text.npos;
+    if (is_plain && std::none_of(needless.begin(), needless.end(), is_in_text)) continue;
     for (const auto& diff_id : TRY_CTX(oci::parse_image_config(text), "image sha256:", hex).diff_ids)
       std::erase(needless, diff_id.hex());
   }

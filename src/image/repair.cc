@@ -9,6 +9,7 @@
 #include "image/load_session.h"
 #include "image/loader.h"
 #include "image/records.h"
+#include "image/stored_layer.h"
 #include "image/verify.h"
 
 namespace skink::image {
@@ -56,12 +57,39 @@ Result<std::vector<FoundImage>> choose(const Catalog& catalog, const Wants& want
   return chosen;
 }
 
+Result<bool> is_tree(int store_fd, const char* part, const std::string& hex) {
+  const auto form = TRY(find_form(store_fd, part, hex));
+  return form && *form == Form::directory;
+}
+
+// A file that is mounted stays until nobody has it; the files of a tree are gone when it is.
+Result<void> refuse_trees_in_use(int store_fd, const Wants& wants, const Running& running) {
+  for (const auto& [id, names] : running) {
+    const auto image = oci::Digest::parse(id);
+    if (!image || names.empty()) continue;
+    bool is_in_use = wants.images.contains(image->hex()) && TRY(is_tree(store_fd, kScaffolds, image->hex()));
+    const auto read = read_image(store_fd, image->hex());
+    for (const auto& hex : wants.layers) {
+      const auto is_it = [&hex](const oci::Digest& diff_id) { return diff_id.hex() == hex; };
+      // Of a damaged image nobody knows which layers it has.
+      const bool has_it = !read || std::ranges::any_of(read->config.diff_ids, is_it);
+      is_in_use = is_in_use || (has_it && TRY(is_tree(store_fd, kLayers, hex)));
+    }
+    if (is_in_use)
+      return Error::make(Code::busy, "container ", printable(names.front()),
+                         " runs on what is damaged; stop it first (skink stop)");
+  }
+  return {};
+}
+
 }  // namespace
 
-Result<Repaired> repair_images(const Store& store, const std::vector<VerifiedImage>& images, const std::string& file) {
+Result<Repaired> repair_images(const Store& store, const std::vector<VerifiedImage>& images, const std::string& file,
+                               const Running& running) {
   const Wants wants = wants_of(images);
   Repaired repaired;
   if (wants.layers.empty() && wants.images.empty()) return repaired;
+  TRY(refuse_trees_in_use(store.dir_fd(), wants, running));
   const std::string words = str("repair from ", file == "-" ? "standard input" : printable(file));
   TRY(load_with_session(store.dir_fd(), words, [&](Session& session) -> Result<Loaded> {
     const Archive archive = TRY(Archive::open(file, session.fd()));

@@ -202,7 +202,8 @@ Result<std::optional<std::string>> enable_verity(int dir_fd, const std::string& 
   how.hash_algorithm = FS_VERITY_HASH_ALG_SHA256;
   how.block_size = kVerityBlock;
   for (int i = 0; ::ioctl(file.get(), FS_IOC_ENABLE_VERITY, &how) != 0; ++i) {
-    if (has_none(errno)) return std::optional<std::string>();
+    // Or not with such blocks or this hash: the file system's are smaller, the machine's pages larger.
+    if (has_none(errno) || errno == EINVAL || errno == ENOPKG) return std::optional<std::string>();
     if (errno == EEXIST) break;
     // A process that was forked just now may have the writer's descriptor still, until it has closed what it does not
     // need.

@@ -123,7 +123,10 @@ Result<std::string> id_of(int store_fd, std::string_view name) {
 Result<void> sweep(int store_fd, Session& session) {
   if (TRY(sweep_sessions(store_fd)).count == 0) return {};
   const auto lock = TRY(lock_store(store_fd));
-  return take_unreferenced(store_fd, TRY(list_layers(store_fd)), session);
+  auto taken = take_unreferenced(store_fd, TRY(list_layers(store_fd)), session);
+  // With a damaged image every layer may be needed. They are no hindrance: the next prune finds them.
+  if (!taken && taken.error().code() == Code::corrupt) return {};
+  return taken;
 }
 
 }  // namespace

@@ -9,8 +9,11 @@
 #include <vector>
 
 #include "base/unique_fd.h"
-#include "fs/dir.h"
 #include "oci/image.h"
+
+namespace skink::fs {
+class Lock;
+}  // namespace skink::fs
 
 namespace skink::image {
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -35,11 +36,15 @@ Result<std::vector<VerifiedImage>> verify_images(const Store& store, const std::
 
 /// Puts what is wrong with these images right: layers that are damaged or missing are imported again, their diffIDs
 /// verified, and records, documents and scaffolds written anew. Each piece is replaced whole or not at all. Errors:
-/// not_found when the archive does not have all that is needed; then nothing was changed.
+/// not_found when the archive does not have all that is needed; busy when what is damaged is a tree of files that runs
+/// (`running`: names of containers by "sha256:HEX" of their image), which would be drawn from under them. Then nothing
+/// was changed.
 struct Repaired {
   std::vector<std::string> layers;  ///< "sha256:HEX"
   std::vector<std::string> images;  ///< "sha256:HEX", whose documents or scaffolds were written anew
 };
-Result<Repaired> repair_images(const Store& store, const std::vector<VerifiedImage>& images, const std::string& file);
+using Running = std::map<std::string, std::vector<std::string>>;
+Result<Repaired> repair_images(const Store& store, const std::vector<VerifiedImage>& images, const std::string& file,
+                               const Running& running);
 
 }  // namespace skink::image

@@ -280,11 +280,15 @@ image::ImageUsers Engine::image_users() const {
       if (!is_id(entry.name) && !is_draft) continue;
       const auto dir = sys::open_at(containers, entry.name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
       // Removed meanwhile, or nothing of ours (skink doctor tells of that).
-      if (!dir) continue;
+      if (!dir && (dir.error().errnum() == ENOENT || dir.error().errnum() == ENOTDIR || dir.error().errnum() == ELOOP))
+        continue;
+      if (!dir) return Error(dir.error()).context("container ", entry.name.substr(0, 12));
       const auto text = fs::read_file(dir->get(), kContainerFile, kRecordLimit);
       if (!text && text.error().errnum() == ENOENT) continue;
       const auto container = text ? parse_container(*text) : Result<Container>(text.error());
       if (!container && is_draft) continue;  // half written, and its image is held
+      // A power cut came before its files were written, and it was not to outlive that.
+      if (!container && container.error().code() == Code::corrupt && is_passing(dir->get())) continue;
       if (!container)
         return Error(container.error())
             .context("container ", entry.name.substr(0, 12), ": nobody knows which image it needs; remove it first (",
