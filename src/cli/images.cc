@@ -223,7 +223,8 @@ const Verb kRmiVerb{
     "Remove names of images, and images with their last name",
     R"(IMAGE is a name, a digest, an id or the beginning of one. An image that a container uses, in
 whatever state it is, is kept, with all its layers, also with --force. Layers go with the last
-image that has them. What was removed is printed.
+image that has them; one whose documents are damaged goes by --force alone, and leaves them,
+as nobody knows which they are. What was removed is printed.
 
 Exit status: 0; 1 if any could not be removed (the others are).
 

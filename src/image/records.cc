@@ -209,10 +209,11 @@ Result<std::set<std::string>> referenced_layers(int store_fd) {
   return layers;
 }
 
-Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& layers, Session& session) {
-  std::vector<std::string> needless = layers;
+Result<std::vector<std::string>> unreferenced(int store_fd, std::vector<std::string> layers, const std::string& but) {
+  std::vector<std::string> needless = std::move(layers);
   for (const auto& hex : TRY(list_images(store_fd))) {
-    if (needless.empty()) return {};
+    if (needless.empty()) break;
+    if (hex == but) continue;
     const auto text = TRY(read_config_text(store_fd, hex));
     // Of thousands of images few have any of them: only those are parsed, and those whose digits may be escaped.
     const auto is_in_text = [&](const std::string& layer) { return text.find(layer) != text.npos; };
@@ -221,7 +222,11 @@ Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& lay
     for (const auto& diff_id : TRY_CTX(oci::parse_image_config(text), "image sha256:", hex).diff_ids)
       std::erase(needless, diff_id.hex());
   }
-  TRY(take_unneeded(store_fd, needless, session));
+  return needless;
+}
+
+Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& layers, Session& session) {
+  TRY(take_unneeded(store_fd, TRY(unreferenced(store_fd, layers, "")), session));
   return {};
 }
 

@@ -53,6 +53,9 @@ Result<void> take_image(int store_fd, const std::string& hex, Session& session);
 
 /// diffIDs (hex) of every image in the store.
 Result<std::set<std::string>> referenced_layers(int store_fd);
+/// Those of `layers` (hex) that no image needs but, it may be, the image `but`. Error (corrupt): a damaged image, of
+/// which nobody knows what it needs. Under the store's lock.
+Result<std::vector<std::string>> unreferenced(int store_fd, std::vector<std::string> layers, const std::string& but);
 /// Takes the layers among `layers` that no image needs and no load counts on into `session`. Under the store's lock.
 Result<void> take_unreferenced(int store_fd, const std::vector<std::string>& layers, Session& session);
 /// Takes layers that no image is known to need, but for those that a load counts on: how many. Under the store's lock.

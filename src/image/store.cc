@@ -228,6 +228,14 @@ Result<void> Store::tag(const Image& image, const Reference& name) {
 
 namespace {
 
+// Of an image with damaged documents: enough to remove it by.
+Result<Image> what_is_left(int store_fd, const std::string& hex) {
+  Image image;
+  image.id = TRY(oci::Digest::parse("sha256:" + hex));
+  if (auto names = names_of_image(store_fd, hex)) image.names = std::move(*names);
+  return image;
+}
+
 // Which names go: the one that was said, or all of an image that was named by its id.
 Result<std::vector<std::string>> names_to_drop(const Image& image, const std::optional<std::string>& said, bool force) {
   if (said) return std::vector<std::string>{*said};
@@ -249,23 +257,30 @@ Result<std::vector<std::string>> Store::remove(std::string_view name, const Remo
   const auto remove_it = [&]() -> Result<void> {
     const auto lock = TRY(lock_store(dir_.get()));
     const auto named = TRY(find_by_name(dir_.get(), name));
-    const Image image = TRY(read_image(dir_.get(), named ? named->second : TRY(id_of(dir_.get(), name))));
+    const std::string hex = named ? named->second : TRY(id_of(dir_.get(), name));
+    auto read = read_image(dir_.get(), hex);
+    const bool is_damaged = !read && read.error().errnum() == 0 && read.error().code() != Code::not_found;
+    if (is_damaged && options.force) read = TRY(what_is_left(dir_.get(), hex));
+    if (!read && is_damaged)
+      return Error(read.error()).context("damaged, see skink image verify; --force removes it and leaves its layers");
+    const Image image = TRY(std::move(read));
     const auto names =
         TRY(names_to_drop(image, named ? std::optional<std::string>(named->first) : std::nullopt, options.force));
     const bool last = names.size() >= image.names.size();
     std::optional<fs::Lock> unheld;
     if (last) unheld = TRY_CTX(lock_unused_image(dir_.get(), image, users), "image ", skink::quoted(name));
+    std::vector<std::string> needless;
+    if (last && !options.keep_layers && !is_damaged) {
+      for (const auto& diff_id : image.config.diff_ids) needless.push_back(diff_id.hex());
+      needless = TRY(unreferenced(dir_.get(), std::move(needless), image.id.hex()));
+    }
     for (const auto& each : names) {
       TRY(drop_name(dir_.get(), image.id.hex(), each));
       removed.push_back("Untagged: " + each);
     }
     if (!last) return {};
     TRY(take_image(dir_.get(), image.id.hex(), session));
-    if (!options.keep_layers) {
-      std::vector<std::string> layers;
-      for (const auto& diff_id : image.config.diff_ids) layers.push_back(diff_id.hex());
-      TRY(take_unreferenced(dir_.get(), layers, session));
-    }
+    TRY(take_unneeded(dir_.get(), needless, session));
     removed.push_back("Deleted: " + image.id.text());
     return {};
   };
