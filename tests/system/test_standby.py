@@ -22,7 +22,7 @@ def relaunched(sk, name, pid):
 def facts(sk, name):
     """What a program can see of itself that must not depend on how it came to run."""
     script = ("grep -vE '^(Pid|Tgid|Ngid|PPid|NSpid|NStgid|NSpgid|NSsid|FDSize|Vm|Rss|Hug|Threads|voluntary|nonvoluntary|SigQ|Name|State)' /proc/1/status;"
-              "cat /proc/1/limits /proc/1/oom_score_adj /proc/1/cgroup; cut -d' ' -f3- /proc/1/mountinfo | sed 's/^[0-9:]* //; s/upper[^,]*//; s/workdir=[^,]*//';"
+              "cat /proc/1/limits /proc/1/oom_score_adj /proc/1/cgroup; cut -d' ' -f3- /proc/1/mountinfo | sed 's/^[0-9:]* //; s/upper[^,]*//; s/workdir=[^,]*//; s/lowerdir=[0-9:]*,/lowerdir=,/';"
               "tr '\\0' '\\n' < /proc/1/environ; ls -l /proc/1/fd | wc -l; hostname; cat /proc/sys/kernel/ns_last_pid > /dev/null; ulimit -n; id; pwd")
     return sk.ok("exec", name, "sh", "-c", script)
 
