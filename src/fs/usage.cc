@@ -50,7 +50,9 @@ Result<void> enter(std::vector<Descent>& levels, int dir_fd, const char* name) {
   // A container may nest deeper than we may have files open: it is counted as far down as that.
   if (!opened && (is_gone(opened.error()) || sys::is_want_of_descriptors(opened.error()))) return {};
   Descent level{.dir = TRY(std::move(opened)), .left = {}};
-  level.left = TRY(list(level.dir.get()));
+  auto left = list(level.dir.get());
+  if (!left && sys::is_want_of_descriptors(left.error())) return {};
+  level.left = TRY(std::move(left));
   levels.push_back(std::move(level));
   return {};
 }

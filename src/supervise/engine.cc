@@ -288,7 +288,7 @@ image::ImageUsers Engine::image_users() const {
       const auto container = text ? parse_container(*text) : Result<Container>(text.error());
       if (!container && is_draft) continue;  // half written, and its image is held
       // A power cut came before its files were written, and it was not to outlive that.
-      if (!container && container.error().code() == Code::corrupt && is_passing(dir->get())) continue;
+      if (!container && text && is_passing(dir->get())) continue;
       if (!container)
         return Error(container.error())
             .context("container ", entry.name.substr(0, 12), ": nobody knows which image it needs; remove it first (",

@@ -140,6 +140,21 @@ def test_what_a_container_needs_is_never_removed(bare, world, state):
     assert stored(world) == []
 
 
+def test_a_passing_container_that_a_power_cut_left_empty_keeps_none(bare, world):
+    bare.load(made("one:1", "1"))
+    identity = bare.ok("create", "--rm", "--name", world.name(), "one:1")
+    os.truncate(os.path.join(world.store, "containers", identity, "container.json"), 0)
+    bare.ok("rmi", "one:1")
+    bare.ok("heal")
+    assert identity not in os.listdir(os.path.join(world.store, "containers")) and stored(world) == []
+
+
+def test_the_beginning_of_time_is_a_time(bare):
+    bare.load(made("one:1", "1"))
+    assert "Removed 0 images" in bare.ok("image", "prune", "--all", "--filter", "until=0")
+    assert names(bare) == ["one:1"]
+
+
 def test_a_container_whose_record_is_damaged_keeps_every_image(bare, world):
     bare.load(made("one:1", "1"))
     name = world.name()
@@ -202,6 +217,15 @@ def test_layers_that_are_kept_for_the_next_image(bare, world):
 def du(*paths):
     return sum(int(line.split()[0]) for line in subprocess.run(["du", "-s", "--block-size=1", *paths], check=True,
                                                                 capture_output=True, text=True).stdout.splitlines())
+
+
+def test_df_of_a_tree_deeper_than_files_may_be_open(sk):
+    """What a container does must not keep others' sizes from the administrator."""
+    deep = "i=0; while [ $i -lt 300 ]; do mkdir d && cd d && i=$((i+1)); done; echo deep; exec sleep 1000"
+    name = sk.running("--writable", command=["sh", "-c", deep])
+    wait_for(lambda: "deep" in sk.ok("logs", name))
+    told = json.loads(sk.ok("df", "--format", "json", before=["prlimit", "--nofile=128:128"]))
+    assert [row["total"] for row in told["totals"]][:2] == [1, 1]
 
 
 def test_df_counts_shared_layers_once(bare, world):
