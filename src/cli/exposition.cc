@@ -42,9 +42,9 @@ std::string Exposition::text() const {
 }
 
 std::string seconds_text(std::uint64_t ns) {
-  constexpr std::uint64_t kSecond = 1'000'000'000;
-  const std::string fraction = str(ns % kSecond);
-  std::string text = str(ns / kSecond, '.', std::string(9 - fraction.size(), '0'), fraction);
+  constexpr std::uint64_t kInSecond = 1'000'000'000;
+  const std::string fraction = str(ns % kInSecond);
+  std::string text = str(ns / kInSecond, '.', std::string(9 - fraction.size(), '0'), fraction);
   while (text.back() == '0') text.pop_back();
   if (text.back() == '.') text.pop_back();
   return text;

@@ -7,13 +7,12 @@
 #include <cstdio>
 #include <ctime>
 
+#include "base/durations.h"
 #include "base/text.h"
 
 namespace skink::cli {
 
 namespace {
-
-constexpr std::int64_t kSecond = 1'000'000'000;
 
 std::string fixed(double value, int digits, std::string_view unit) {
   std::array<char, 48> buffer{};

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/durations.h"
 #include "base/text.h"
 #include "cli/human.h"
 #include "fs/dir.h"
@@ -18,7 +19,6 @@ namespace {
 using State = image::LayerProgress::State;
 
 constexpr std::size_t kBar = 24;
-constexpr std::int64_t kSecondNs = 1'000'000'000;
 constexpr char kUp[] = "\x1b[A", kClearBelow[] = "\r\x1b[J";
 
 std::size_t terminal_width() {
@@ -44,7 +44,7 @@ std::string progress_line(const image::LayerProgress& layer, std::int64_t elapse
   line += str("  ", bytes_of(layer.bytes));
   if (known) line += str(" of ", bytes_of(layer.size));
   // Of the first moments a rate says nothing.
-  if (elapsed_ns >= kSecondNs / 2 && layer.bytes > 0) {
+  if (elapsed_ns >= kSecond / 2 && layer.bytes > 0) {
     const std::uint64_t rate = layer.bytes * 1000 / static_cast<std::uint64_t>(elapsed_ns / 1'000'000);
     line += str("  ", bytes_of(rate), "/s");
     if (known && rate > 0 && layer.bytes < layer.size)

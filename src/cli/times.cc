@@ -2,6 +2,7 @@
 // Reading points in time.
 #include "cli/times.h"
 
+#include "base/durations.h"
 #include "base/text.h"
 #include "fs/dir.h"
 
@@ -9,7 +10,6 @@ namespace skink::cli {
 
 namespace {
 
-constexpr std::int64_t kNanoseconds = 1'000'000'000;
 constexpr std::int64_t kMostSeconds = 9'000'000'000;  // the year 2255; more would not fit into nanoseconds
 
 // Seconds with up to nine digits behind the point.
@@ -17,13 +17,13 @@ std::optional<std::int64_t> unix_seconds(std::string_view text) {
   const auto pair = split_once(text, '.');
   const auto whole = parse_int<std::int64_t>(pair ? pair->first : text);
   if (!whole || *whole < 0 || *whole > kMostSeconds) return std::nullopt;
-  if (!pair) return *whole * kNanoseconds;
+  if (!pair) return *whole * kSecond;
   if (pair->second.empty() || pair->second.size() > 9) return std::nullopt;
   auto fraction = parse_int<std::uint32_t>(pair->second);
   if (!fraction) return std::nullopt;
   std::int64_t ns = *fraction;
   for (std::size_t i = pair->second.size(); i < 9; ++i) ns *= 10;
-  return *whole * kNanoseconds + ns;
+  return *whole * kSecond + ns;
 }
 
 }  // namespace

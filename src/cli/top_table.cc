@@ -7,6 +7,7 @@
 #include <ctime>
 #include <set>
 
+#include "base/durations.h"
 #include "base/table_text.h"
 #include "base/text.h"
 #include "cli/human.h"
@@ -16,8 +17,7 @@ namespace skink::cli {
 
 namespace {
 
-constexpr std::int64_t kOneSecond = 1'000'000'000;
-constexpr std::int64_t kDay = 24 * 3600 * kOneSecond;
+constexpr std::int64_t kDay = 24 * 3600 * kSecond;
 
 std::int64_t started_ns(const Process& process, const TopFacts& facts) {
   return facts.now_ns - facts.since_boot_ns + ticks_to_ns(process.start_ticks);
@@ -48,7 +48,7 @@ std::string user_name(const Process& process, const TopFacts& facts) {
 // As ps has it: the time of today's, the day of this year's.
 std::string start_text(const Process& process, const TopFacts& facts) {
   const std::int64_t start_ns = started_ns(process, facts);
-  const auto seconds = static_cast<std::time_t>(start_ns / kOneSecond);
+  const auto seconds = static_cast<std::time_t>(start_ns / kSecond);
   std::tm parts{};
   if (::localtime_r(&seconds, &parts) == nullptr) return "?";
   const std::int64_t age_ns = facts.now_ns - start_ns;
@@ -64,7 +64,7 @@ std::string two_digits(std::int64_t value) { return str(value < 10 ? "0" : "", v
 
 // "[DD-]hh:mm:ss".
 std::string clock_text(std::int64_t ns) {
-  const std::int64_t seconds = ns / kOneSecond, days = seconds / 86'400;
+  const std::int64_t seconds = ns / kSecond, days = seconds / 86'400;
   const std::string days_text = days > 0 ? str(days, '-') : std::string();
   return str(days_text, two_digits(seconds / 3600 % 24), ':', two_digits(seconds / 60 % 60), ':',
              two_digits(seconds % 60));

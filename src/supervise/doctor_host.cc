@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/durations.h"
 #include "base/text.h"
 #include "cgroup/cgroup.h"
 #include "fs/dir.h"
@@ -104,7 +105,7 @@ void check_disks(Ward& ward) {
 }
 
 void check_clock(Ward& ward) {
-  constexpr std::int64_t kSecond = 1'000'000'000, kTolerance = 60 * kSecond;
+  constexpr std::int64_t kTolerance = 60 * kSecond;
   const auto entries = fs::list(ward.roots().store_containers.get());
   if (!entries) return;
   std::int64_t latest = 0;

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <ctime>
 
+#include "base/durations.h"
 #include "base/text.h"
 #include "cgroup/cgroup.h"
 #include "fs/dir.h"
@@ -24,9 +25,6 @@
 namespace skink {
 namespace supervise {
 namespace {
-
-constexpr std::int64_t kMillisecond = 1'000'000;
-constexpr std::int64_t kSecond = 1'000'000'000;
 
 void pause_ms(long milliseconds) {
   const timespec time{.tv_sec = 0, .tv_nsec = milliseconds * kMillisecond};

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "base/durations.h"
 #include "base/text.h"
 #include "fs/dir.h"
 #include "sys/file.h"
@@ -17,8 +18,7 @@
 namespace skink::supervise {
 namespace {
 
-constexpr std::int64_t kMs = 1'000'000;
-constexpr std::int64_t kBusyPause = 50 * kMs, kAbsentPause = 1'000 * kMs;
+constexpr std::int64_t kBusyPause = 50 * kMillisecond, kAbsentPause = 1'000 * kMillisecond;
 // Of the spool at one time: the supervisor has other things to see to.
 constexpr std::uint64_t kMostAtOnce = 128U << 10;
 constexpr int kSendBuffer = 8 << 20;  // as sd-journal has it; only root gets that much

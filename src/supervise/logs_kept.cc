@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 
+#include "base/durations.h"
 #include "fs/dir.h"
 #include "supervise/helper.h"
 #include "supervise/packed_log.h"
@@ -17,8 +18,6 @@
 
 namespace skink::supervise {
 namespace {
-
-constexpr std::int64_t kSecondNs = 1'000'000'000;
 
 // Whether a part of so many bytes may fit when it is compressed: what is tried in vain reads and compresses all of it.
 Result<void> look_for_room(std::uint64_t bytes) {
@@ -35,7 +34,7 @@ Result<void> look_for_room(std::uint64_t bytes) {
 void Supervisor::open_logs() {
   const LogLimits& limits = container_.log_limits;
   // Whoever was attached to a predecessor finds the output whole when he comes back.
-  if (container_.log_driver == "none") keep_until_ns_ = fs::monotonic_ns() + 2 * kSecondNs;
+  if (container_.log_driver == "none") keep_until_ns_ = fs::monotonic_ns() + 2 * kSecond;
   if (limits.max_size == 0) return;
   const auto size = static_cast<std::uint64_t>(limits.max_size);
   if (!limits.compress) {
@@ -128,7 +127,7 @@ void Supervisor::pack_next(Stream stream) {
 void Supervisor::pack_later(const Error* error) {
   constexpr unsigned kMostDoublings = 8;
   if (error != nullptr && pack_failures_ == 0) complain(*error);
-  pack_again_ns_ = fs::monotonic_ns() + (kSecondNs << std::min(pack_failures_, kMostDoublings));
+  pack_again_ns_ = fs::monotonic_ns() + (kSecond << std::min(pack_failures_, kMostDoublings));
   ++pack_failures_;
 }
 

@@ -9,15 +9,14 @@
 #include <cerrno>
 #include <ctime>
 
+#include "base/durations.h"
 #include "base/text.h"
 #include "fs/dir.h"
 
 namespace skink::supervise {
 namespace {
 
-constexpr std::int64_t kMilli = 1'000'000;
-constexpr std::int64_t kWhole = 1'000'000'000;
-constexpr std::int64_t kBetweenLooksNs = 500 * kMilli;
+constexpr std::int64_t kBetweenLooksNs = 500 * kMillisecond;
 
 Error stopped_error(pid_t pid) {
   return Error::make(Code::busy, "process ", pid, " of the container's guard and supervisor is stopped; kill -CONT ",
@@ -113,7 +112,7 @@ Result<void> Patience::check() {
   const std::int64_t quiet = time - moved_at_ns_;
   if (last_.stopped != 0 && quiet >= limits_.stopped_ns) return stopped_error(last_.stopped);
   if (quiet >= limits_.quiet_ns)
-    return Error::make(Code::busy, "its supervisor has done nothing for ", quiet / kWhole, " s; skink rm -f ends it");
+    return Error::make(Code::busy, "its supervisor has done nothing for ", quiet / kSecond, " s; skink rm -f ends it");
   return {};
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/durations.h"
 #include "base/text.h"
 
 namespace skink {
@@ -143,8 +144,7 @@ Probe probe_of(const oci::Json* json) {
     for (const auto& word : *words)
       if (word.is_string()) probe.command.push_back(word.get<std::string>());
   // A file may be damaged; and no time is so long that it overflows a clock.
-  constexpr std::int64_t kMillisecond = 1'000'000, kLongest = 365LL * 24 * 3600 * 1'000'000'000,
-                         kMostCount = 1'000'000'000;
+  constexpr std::int64_t kLongest = 365LL * 24 * 3600 * 1'000'000'000, kMostCount = 1'000'000'000;
   const auto within = [json](std::string_view key, std::int64_t usual, std::int64_t least, std::int64_t most) {
     return std::clamp(oci::get_int(*json, key, usual), least, most);
   };
