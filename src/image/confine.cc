@@ -30,9 +30,10 @@ constexpr std::uint32_t kArch = AUDIT_ARCH_AARCH64;
 #endif
 
 constexpr std::array kCalls = {
-    __NR_read,      __NR_write,  __NR_pread64,      __NR_pwrite64,        __NR_ftruncate,    __NR_close,
-    __NR_munmap,    __NR_mremap, __NR_brk,          __NR_madvise,         __NR_exit,         __NR_exit_group,
-    __NR_getrandom, __NR_futex,  __NR_rt_sigreturn, __NR_restart_syscall, __NR_clock_gettime};
+    __NR_read,         __NR_write,           __NR_pread64,      __NR_pwrite64, __NR_ftruncate,
+    __NR_close,        __NR_munmap,          __NR_mremap,       __NR_brk,      __NR_madvise,
+    __NR_exit,         __NR_exit_group,      __NR_getrandom,    __NR_futex,    __NR_rt_sigaction,
+    __NR_rt_sigreturn, __NR_restart_syscall, __NR_clock_gettime};
 // Only without PROT_EXEC, which is in their third argument.
 constexpr std::array kMemoryCalls = {__NR_mmap, __NR_mprotect};
 

@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "base/sha256.h"
+#include "image/gunzip.h"
 #include "image/layer_check.h"
 #include "image/recipe.h"
 #include "image/worker.h"
@@ -67,21 +68,30 @@ Result<Pipe> make_pipe() {
   return Pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
+// gzip goes through libdeflate where it can.
+Result<void> inflate_into(const ImportRequest& request, ByteSource& packed, const ByteSink& sink) {
+  if (request.compression == oci::Compression::gzip && request.packed_size != 0) {
+    auto unpacked = gunzip(packed, request.packed_size, request.budget, sink);
+    if (unpacked || unpacked.error().code() != Code::unsupported) return unpacked;
+  }
+  const auto inflater =
+      TRY(request.compression ? make_inflater(*request.compression, packed) : detect_and_inflate(packed));
+  std::vector<char> piece(kPipePiece);
+  while (const std::size_t got = TRY(inflater->read(piece.data(), piece.size()))) TRY(sink({piece.data(), got}));
+  return {};
+}
+
 // Gives up without a word when nobody reads on: then another says why.
 Result<std::string> inflate(const ImportRequest& request, int out_fd) {
   CountingSource packed(request.packed);
-  const auto inflater =
-      TRY(request.compression ? make_inflater(*request.compression, packed) : detect_and_inflate(packed));
   const auto check = bomb_check([&packed] { return packed.count(); }, request.budget);
-  std::vector<char> piece(kPipePiece);
   std::uint64_t count = 0;
-  while (const std::size_t got = TRY(inflater->read(piece.data(), piece.size()))) {
-    TRY(check(count += got));
+  const auto inflated = inflate_into(request, packed, [&](std::string_view bytes) -> Result<void> {
+    TRY(check(count += bytes.size()));
     if (request.progress != nullptr) std::atomic_ref(*request.progress).store(packed.count());
-    const auto written = sys::write_all(out_fd, {piece.data(), got}, "unpacked bytes");
-    if (!written && written.error().errnum() == EPIPE) break;
-    TRY(written);
-  }
+    return sys::write_all(out_fd, bytes, "unpacked bytes");
+  });
+  if (!inflated && inflated.error().errnum() != EPIPE) return Error(inflated.error());
   return std::string();
 }
 
