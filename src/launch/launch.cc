@@ -581,7 +581,10 @@ Result<void> start_container(const StartRequest& request) {
       return {};
     }
     goes_on = goes_on || received->message.kind == static_cast<plan::U32>(plan::Kind::going);
-    if (received->message.kind == static_cast<plan::U32>(plan::Kind::going)) continue;
+    if (received->message.kind == static_cast<plan::U32>(plan::Kind::going)) {
+      if (request.aside_ms > 0) ::poll(nullptr, 0, request.aside_ms);
+      continue;
+    }
     const oci::Spec spec = TRY(request.spec());
     if (received->message.kind != static_cast<plan::U32>(plan::Kind::listener) || !spec.linux.seccomp) {
       plan::LaunchPlan words;

@@ -89,6 +89,7 @@ struct StartRequest {
   std::string id, bundle;
   sys::ProcessIdentity init;
   const cgroup::Location* location = nullptr;  ///< its control groups, if it has any
+  int aside_ms = 0;  ///< how long to leave the processor to the program when it goes on
   Trace trace;
 };
 

@@ -32,6 +32,9 @@ constexpr std::int64_t kPatienceNs = 1'000'000'000;
 // What one takes of the memory that the container may have, amply.
 constexpr std::uint64_t kRoom = 2U << 20;
 
+// What is left to do then is for later: woken by the execve the supervisor would often take the program's processor.
+constexpr int kAsideMs = 2;
+
 bool has_launch_hooks(const oci::Hooks& hooks) {
   return !hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty() ||
          !hooks.start_container.empty();
@@ -168,9 +171,9 @@ bool Supervisor::use_standby() {
   start.spec = [this]() -> Result<oci::Spec> { return spec_; };
   start.id = container_.id;
   start.init = status_.init;
-  Result<void> started;
-  if (spec_.linux.resources) started = group_->apply(*spec_.linux.resources);
-  if (started) started = launch::start_container(start);
+  start.aside_ms = kAsideMs;
+  // The group has had its limits since the standby was made, and each update of them since.
+  auto started = launch::start_container(start);
   // From here on it is this run, however short that is.
   if (started) {
     watches_.forget(standby_pidfd_.get());
