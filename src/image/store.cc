@@ -63,6 +63,8 @@ Error ambiguous(std::string_view name, const std::vector<std::string>& found) {
 Result<std::string> find_by_prefix(int store_fd, std::string_view name) {
   const auto prefix = id_prefix(name);
   if (!prefix) return Error(Code::not_found, missing(name));
+  // A whole id, as containers have it, is found by itself, however many images there are.
+  if (prefix->size() == kHexLength && TRY(exists(TRY(open_part(store_fd, kImages)).get(), *prefix))) return *prefix;
   std::vector<std::string> found;
   for (auto& hex : TRY(list_images(store_fd)))
     if (hex.starts_with(*prefix)) found.push_back(std::move(hex));

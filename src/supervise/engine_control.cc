@@ -115,9 +115,10 @@ Result<void> revive_guard(const Roots& roots, const Container& container, int ru
 
 Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container, int store_dir,
                                   const Greeting& greet) {
-  TRY(clean_leftovers(roots, container.id));
+  const Wish before = read_wish(store_dir);
+  // An order comes before all that is made: without one, and without a run directory, nothing can be left.
+  if (before.order != 0 || open_run_dir(roots, container.id)) TRY(clean_leftovers(roots, container.id));
   const UniqueFd run_dir = TRY(make_run_dir(roots, container, store_dir));
-  const std::string wish_before = read_wish(store_dir).text;
   TRY(record_wish(store_dir, true, container.durable));
   const auto begin = [&]() -> Result<UniqueFd> {
     const UniqueFd listener = TRY(listen_control(run_dir.get()));
@@ -129,7 +130,7 @@ Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container
     return socket;
   };
   auto begun = begin();
-  if (!begun) (void)restore_wish(store_dir, wish_before, container.durable);
+  if (!begun) (void)restore_wish(store_dir, before.text, container.durable);
   return begun;
 }
 
