@@ -35,6 +35,17 @@ std::string state_json(const HookState& state) {
   return oci::dump_json(json);
 }
 
+HookState state_of(const std::string& id, const std::string& bundle, const oci::Spec& spec, std::string_view status,
+                   pid_t pid) {
+  HookState state;
+  state.id = id;
+  state.status = status;
+  state.bundle = bundle;
+  state.pid = pid;
+  state.annotations = &spec.annotations;
+  return state;
+}
+
 StateText state_around_pid(const HookState& state) {
   HookState without = state;
   without.pid = 0;

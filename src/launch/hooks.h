@@ -3,7 +3,10 @@
 // config.md "POSIX-platform Hooks". Hooks in the container's namespaces are run by skink-init.
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -18,6 +21,10 @@ struct HookState {
   const oci::Annotations* annotations = nullptr;
   int process_pidfd = -1;  ///< a hook ends when this process does: while there is no container yet
 };
+
+/// Of the container whose `spec` it is, which must outlive it.
+HookState state_of(const std::string& id, const std::string& bundle, const oci::Spec& spec, std::string_view status,
+                   pid_t pid);
 
 /// The state for a hook that skink-init runs: it writes the process id between the two.
 struct StateText {

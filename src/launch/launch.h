@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/text.h"
 #include "base/unique_fd.h"
 #include "cgroup/cgroup.h"
 #include "oci/spec.h"
@@ -24,6 +25,11 @@ struct Stdio {
 
 /// Is told of each step that was taken, for people who look for a fault; empty: nobody wants to know.
 using Trace = std::function<void(const std::string&)>;
+/// Tells it, if anybody wants to know.
+template <typename... Pieces>
+void tell(const Trace& trace, const Pieces&... pieces) {
+  if (trace) trace(str(pieces...));
+}
 
 /// A container to be made. Everything borrowed stays valid until the call returns.
 struct ContainerRequest {
@@ -89,7 +95,7 @@ struct StartRequest {
   std::string id, bundle;
   sys::ProcessIdentity init;
   const cgroup::Location* location = nullptr;  ///< its control groups, if it has any
-  int aside_ms = 0;  ///< how long to leave the processor to the program when it goes on
+  int aside_ms = 0;                            ///< how long to leave the processor to the program when it goes on
   Trace trace;
 };
 
