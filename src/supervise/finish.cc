@@ -25,8 +25,9 @@ void Supervisor::give_up(const LastExit& last) {
   // records and come here again.
   Result<void> written;
   if (!container_.remove_at_end) {
-    save();
+    // Order: who reads that it has stopped, and then its record, finds this run in it.
     written = write_exit(last, true);
+    save();
   }
   group_.reset();
   const bool removed = remove_groups();

@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from skinktest import alive, group_lines, kill_quietly, listdir, read_text, sanitized, starttime, status_of, wait_for
+from skinktest import alive, group_lines, kill_quietly, listdir, read_text, sanitized, starttime, status_of, support, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -415,3 +415,12 @@ def test_keepers_take_little_memory(sk):
                    if line.startswith("Private_Dirty:"))
     for name in names:
         wait_for(lambda: sum(map(dirty, supervisors(sk, name))) <= 170)
+
+
+def test_who_sees_the_end_sees_the_run_too(sk, world):
+    """Under a supervisor that is slow to write down what has happened."""
+    name = world.name()
+    sk.start("run", "--name", name, "--restart", "no", "busybox", "sh", "-c", "exit 3", before=[support("dawdle"), "1", "others"])
+    wait_for(lambda: sk("inspect", name).status == 0)
+    facts = wait_for(lambda: (lambda facts: facts["state"] == "exited" and facts)(sk.inspect(name)), step=0)
+    assert [run["exit"]["status"] for run in facts["history"]] == [3]
