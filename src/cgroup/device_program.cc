@@ -186,7 +186,7 @@ Result<std::vector<DeviceMatch>> check_device_rules(const std::vector<oci::Devic
     if (match.type != 'a' && match.type != 'b' && match.type != 'c')
       return Error::make(Code::invalid_config, json, ".type: ", quoted(std::string_view(&rules[i].type, 1)),
                          " is not a, b or c");
-    match.access = TRY(access_bits(rules[i].access, json));
+    match.access = rules[i].denies_whatever_it_says() ? kAllAccess : TRY(access_bits(rules[i].access, json));
     match.major = TRY(device_number(rules[i].major, json + ".major"));
     match.minor = TRY(device_number(rules[i].minor, json + ".minor"));
     out.push_back(match);

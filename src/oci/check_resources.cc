@@ -29,7 +29,7 @@ void check_device_rules(const std::string& path, const std::vector<DeviceRule>& 
     return number.value_or(0) >= 0 && number.value_or(0) <= kMost;
   };
   for (std::size_t i = 0; i < rules.size(); ++i) {
-    if (rules[i].access.find_first_not_of("rwm") != std::string::npos)
+    if (rules[i].access.find_first_not_of("rwm") != std::string::npos && !rules[i].denies_whatever_it_says())
       findings.add(at(path, i) + ".access", brief(rules[i].access), " is not made of r, w and m");
     if (!is_number(rules[i].major)) findings.add(at(path, i) + ".major", *rules[i].major, " is no number of a device");
     if (!is_number(rules[i].minor)) findings.add(at(path, i) + ".minor", *rules[i].minor, " is no number of a device");

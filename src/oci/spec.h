@@ -150,6 +150,11 @@ struct DeviceRule {
   std::optional<std::int64_t> major;
   std::optional<std::int64_t> minor;
   std::string access;  ///< of r, w, m; empty: all
+
+  /// Of a rule that denies all devices, other runtimes do not look at `access`, and people write all kinds of letters.
+  [[nodiscard]] bool denies_whatever_it_says() const {
+    return !allow && type == 'a' && !major && !minor && access.find_first_not_of("rwm") != std::string::npos;
+  }
 };
 
 struct MemoryLimits {

@@ -563,6 +563,8 @@ void allow_making(oci::DeviceRule& rule) {
 }  // namespace
 
 std::vector<oci::DeviceRule> with_default_devices(std::vector<oci::DeviceRule> rules) {
+  for (auto& rule : rules)
+    if (rule.denies_whatever_it_says()) rule.access.clear();
   // As runc: what no rule speaks of is denied.
   if (rules.empty() || !is_for_everything(rules.front())) rules.insert(rules.begin(), oci::DeviceRule{});
   // Where everything is allowed, only what the configuration denies by name is denied, and that stays.

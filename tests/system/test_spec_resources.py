@@ -270,6 +270,8 @@ def test_device_rules(oci, bundle, world, before):
     assert "/dev/probe-b r" in got(deny, {"allow": True, "type": "b", "access": "r"})
     assert "/dev/probe-b r" in got(deny, {"allow": True, "type": "b", "major": -1, "minor": -1, "access": "r"})
     assert "/dev/probe-b r" not in got({"allow": True, "access": "rwm"}, deny)
+    # Nothing at all is allowed, whatever letters that is written with: others do not look at them.
+    assert "/dev/probe-b r" not in got({"allow": True, "access": "rwm"}, {"allow": False, "access": "rwa"})
     assert "/dev/probe-b r" in got(deny, {"allow": True, "access": "rwm"})
     assert "/dev/probe-b r" not in got({"allow": True}, {"allow": False, "type": "b", "major": major, "minor": minor, "access": "rwm"})
     assert "/dev/kmsg w" in got({"allow": True}, {"allow": False, "type": "b", "major": major, "minor": minor, "access": "rwm"})
@@ -278,6 +280,7 @@ def test_device_rules(oci, bundle, world, before):
 @pytest.mark.vm_more
 @pytest.mark.parametrize("rule, words", [
     ({}, "allow"), ({"allow": "yes"}, "allow"), ({"allow": True, "type": "x"}, "type"), ({"allow": True, "access": "rwx"}, "access"),
+    ({"allow": False, "type": "c", "access": "rwa"}, "access"),
     ({"allow": True, "type": "c", "major": -2}, "major"), ({"allow": True, "type": "c", "minor": "1"}, "minor")])
 def test_device_rules_that_make_no_sense(oci, bundle, world, rule, words):
     refuses(oci, world, bundle, {"devices": [rule]}, r"linux\.resources\.devices\[0\]\." + words)

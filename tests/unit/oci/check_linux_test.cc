@@ -165,7 +165,7 @@ TEST(CheckResources, ReadsPageSizesAndDeviceNames) {
 TEST(CheckResources, FindsLimitsThatContradictEachOther) {
   Spec spec = plain_spec();
   Resources& resources = spec.linux.resources.emplace();
-  resources.devices = {{.access = "rwm"}, {.access = "rx"}};
+  resources.devices = {{.access = "rwa"}, {.allow = true, .access = "rx"}};
   resources.memory.emplace();
   resources.memory->limit = 100;
   resources.memory->swap = 99;
