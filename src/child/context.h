@@ -46,6 +46,7 @@ class Context {
 
   /// Where the container's root is reached: the attached root tree before pivot_root, "/" afterwards and for exec.
   int root_fd = -1;
+  int covered_root_fd = -1;  // the first of those that a mount on "/" has covered: sources in the root are there
   /// True once the launcher has said that the process is in its groups and recorded.
   bool placed = false;
   /// True once the working directory has been entered.

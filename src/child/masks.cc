@@ -190,6 +190,8 @@ Fault enter_root(Context& context) {
   }
   CHILD_TRY(check(call(__NR_chdir, arg("/")), Step::pivot_root));
   close_fd(context.root_fd);
+  if (context.covered_root_fd >= 0) close_fd(context.covered_root_fd);
+  context.covered_root_fd = -1;
   const long root = open_at(kHere, "/", kOpenPath | kOpenDirectory);
   CHILD_TRY(check(root, Step::pivot_root));
   context.root_fd = static_cast<int>(root);

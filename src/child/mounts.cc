@@ -211,6 +211,14 @@ Fault make_mount(Context& context, unsigned index) {
   CHILD_TRY(check(move_mount(tree, target), Step::mount_attach, index));
   close_fd(target);
   CHILD_TRY(apply_propagation(mount, index, tree));
+  const char* place = context.text(mount.target);
+  if (place[0] == '/' && place[1] == '\0') {
+    // What is over "/" is the root from here on; by the old descriptor everybody would go on below it.
+    if (context.covered_root_fd < 0) context.covered_root_fd = context.root_fd;
+    else close_fd(context.root_fd);
+    context.root_fd = tree;
+    return {};
+  }
   close_fd(tree);
   return {};
 }

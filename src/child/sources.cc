@@ -83,7 +83,8 @@ Fault clone_host_sources(Context& context, unsigned first) {
 Fault clone_root_source(Context& context, unsigned index) {
   plan::Mount& mount = mounts_of(context)[index];
   const int nofollow = (mount.flags & plan::kMountSourceNofollow) != 0 ? kOpenNofollow : 0;
-  const long source = open_in_root(context.root_fd, context.text(mount.source), kOpenPath | nofollow);
+  const int root = context.covered_root_fd >= 0 ? context.covered_root_fd : context.root_fd;
+  const long source = open_in_root(root, context.text(mount.source), kOpenPath | nofollow);
   CHILD_TRY(check(source, Step::mount_source, index));
   FileStatus status;
   CHILD_TRY(check(stat_fd(static_cast<int>(source), status), Step::mount_source, index));

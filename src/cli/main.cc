@@ -107,6 +107,8 @@ int run_command_line(Arguments args) {
 }  // namespace skink::cli
 
 int main(int argc, char** argv) {
+  // A caller that ignores it hands that on, and the kernel would reap all children before anybody has waited for them.
+  ::signal(SIGCHLD, SIG_DFL);
   if (!skink::cli::open_standard_descriptors()) return skink::cli::kOwnFailure;
   if (const auto status = skink::run_internal_role(argc, argv)) return *status;
   // A reader that goes away is an EPIPE, which the writers here know how to take quietly (fault F23).

@@ -107,7 +107,8 @@ Result<oci::Process> change_process(oci::Process own, oci::Strings args, const E
                                     const OciLog& log) {
   own.args = std::move(args);
   own.terminal = options.tty;
-  own.console_size.reset();
+  // A terminal of the caller's has a size of its own.
+  if (options.console_socket.empty()) own.console_size.reset();
   if (!options.cwd.empty()) own.cwd = options.cwd;
   if (!options.apparmor.empty()) own.apparmor_profile = options.apparmor;
   if (!options.label.empty()) own.selinux_label = options.label;

@@ -45,20 +45,7 @@ Result<int> oci_create(const OciGlobals& globals, Arguments args) {
   return 0;
 }
 
-namespace {
-
-Result<void> run_poststart(const state::Container& container) {
-  const oci::Spec spec = TRY(container.spec());
-  launch::HookState state;
-  state.id = container.record().id;
-  state.status = "running";
-  state.bundle = container.record().bundle;
-  state.pid = container.record().init.pid;
-  state.annotations = &spec.annotations;
-  return launch::run_hooks(spec.hooks.poststart, "poststart", state);
-}
-
-}  // namespace
+namespace {}  // namespace
 
 namespace {
 
@@ -99,6 +86,26 @@ Result<void> start_opened(const state::Container& container, const OciLog& log) 
 
 }  // namespace
 
+Result<void> run_poststart(state::Root& root, state::Container container, const oci::Spec& spec, bool keep,
+                           sys::SpareDescriptors& spare, const OciGlobals& globals) {
+  if (spec.hooks.poststart.empty()) return {};
+  const state::Record record = container.record();
+  { const state::Container unlocked = std::move(container); }
+  auto ran = launch::run_hooks(spec.hooks.poststart, "poststart",
+                               launch::state_of(record.id, record.bundle, spec, "running", record.init.pid));
+  if (ran) return {};
+  spare.release();
+  (void)sys::take_interrupt();
+  auto found = root.find(TRY(state::ContainerId::parse(record.id)));
+  // Somebody may have deleted it meanwhile, and even have made another one.
+  const bool ours =
+      found && found->record().init.pid == record.init.pid && found->record().init.start_time == record.init.start_time;
+  if (ours && keep) end_init(*found);
+  auto undone = ours && !keep ? destroy_container(root, *std::move(found), globals) : Result<void>{};
+  if (!undone) ran.error().also(undone.error());
+  return ran;
+}
+
 Result<int> oci_start(const OciGlobals& globals, Arguments args) {
   const auto line = TRY(read_verb(args, "start ID"));
   if (line.help) return 0;
@@ -115,13 +122,9 @@ Result<int> oci_start(const OciGlobals& globals, Arguments args) {
     if (container.record().has_poststart) spare = TRY(hold_for_undoing(container.record()));
     if (notify) pidfd = TRY(container.open_init());
     TRY(start_opened(container, globals.log));
-    auto ran = container.record().has_poststart ? run_poststart(container) : Result<void>{};
-    if (!ran) {
-      spare.release();
-      // runtime.md "Lifecycle": a failing poststart hook stops the container, which is destroyed then.
-      auto undone = destroy_container(root, std::move(container), globals);
-      if (!undone) ran.error().also(undone.error());
-      return std::move(ran).error();
+    if (container.record().has_poststart) {
+      const oci::Spec spec = TRY(container.spec());
+      TRY(run_poststart(root, std::move(container), spec, false, spare, globals));
     }
   }
   // Order: without the lock, since a service may take as long as it likes, and then others must be able to end it.

@@ -255,6 +255,8 @@ void plug_preserved(int argc, char** argv) {
 }  // namespace skink::cli
 
 int main(int argc, char** argv) {
+  // A caller that ignores it hands that on, and the kernel would reap all children before anybody has waited for them.
+  ::signal(SIGCHLD, SIG_DFL);
   if (!skink::cli::open_standard_descriptors()) return 1;
   skink::cli::plug_preserved(argc, argv);
   ::signal(SIGPIPE, SIG_IGN);

@@ -24,21 +24,9 @@ constexpr Option<CreateOptions> kRunOptions[] = {
     {{"no-subreaper", 0, nullptr, "accepted; the container is a child of this process"}, set_nothing<CreateOptions>},
 };
 
-Result<void> run_poststart(const Made& made) {
-  launch::HookState state;
-  state.id = made.container.record().id;
-  state.status = "running";
-  state.bundle = made.container.record().bundle;
-  state.pid = made.container.record().init.pid;
-  state.annotations = &made.spec.annotations;
-  return launch::run_hooks(made.spec.hooks.poststart, "poststart", state);
-}
-
 // The lock is not held while the program runs, so that state, kill and exec work meanwhile.
-Result<int> wait_and_delete(state::Root& root, Made made, const CreateOptions& options, Foreground& foreground,
-                            const OciGlobals& globals) {
-  const auto id = TRY(state::ContainerId::parse(made.container.record().id));
-  { const state::Container unlocked = std::move(made.container); }
+Result<int> wait_and_delete(state::Root& root, const state::ContainerId& id, Made made, const CreateOptions& options,
+                            Foreground& foreground, const OciGlobals& globals) {
   UniqueFd console;
   if (options.console_socket.empty()) console = std::move(made.console);
   const sys::ExitStatus status =
@@ -51,9 +39,7 @@ Result<int> wait_and_delete(state::Root& root, Made made, const CreateOptions& o
 }
 
 // The container outlives us: the manager is to watch its process. The lock is not held while that is waited for.
-Result<int> wait_until_ready(Made made, const OciGlobals& globals) {
-  const pid_t pid = made.container.record().init.pid;
-  { const state::Container unlocked = std::move(made.container); }
+Result<int> wait_until_ready(Made made, pid_t pid, const OciGlobals& globals) {
   if (!made.notify) return 0;
   const auto waited = made.notify->wait(made.pidfd.get(), pid);
   if (!waited) globals.log.warning(waited.error().text());
@@ -75,22 +61,12 @@ Result<int> oci_run(const OciGlobals& globals, Arguments args) {
   std::optional<Foreground> foreground;
   if (!options.detach) TRY(foreground.emplace().check());
   Made made = TRY(make_container(root, globals, options, id, false));
-  auto hooked = run_poststart(made);
-  if (!hooked && options.keep) {
-    end_init(made.container);
-    return std::move(hooked).error();
-  }
-  if (!hooked) {
-    made.spare.release();
-    (void)sys::take_interrupt();
-    auto undone = destroy_container(root, std::move(made.container), globals);
-    if (!undone) hooked.error().also(undone.error());
-    return std::move(hooked).error();
-  }
+  const pid_t pid = made.container.record().init.pid;
+  TRY(run_poststart(root, std::move(made.container), made.spec, options.keep, made.spare, globals));
   made.spare.release();
   if (options.detach) interrupt.reset();
-  if (options.detach) return wait_until_ready(std::move(made), globals);
-  return wait_and_delete(root, std::move(made), options, *foreground, globals);
+  if (options.detach) return wait_until_ready(std::move(made), pid, globals);
+  return wait_and_delete(root, TRY(state::ContainerId::parse(id)), std::move(made), options, *foreground, globals);
 }
 
 }  // namespace skink::cli

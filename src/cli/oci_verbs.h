@@ -92,6 +92,11 @@ launch::Trace trace_to(const OciLog& log);
 Result<UniqueFd> found_init(const state::Container& container);
 /// Kills the init and waits until it has ended (bounded): what `state` says next is "stopped".
 void end_init(const state::Container& container);
+/// Runs the poststart hooks of a container that was started, and gives its lock up before: a hook may ask for what
+/// takes it (update, pause, delete), as one of runc's may. Where one fails the container is destroyed (runtime.md
+/// "Lifecycle"), or, with `keep`, ended.
+Result<void> run_poststart(state::Root& root, state::Container container, const oci::Spec& spec, bool keep,
+                           sys::SpareDescriptors& spare, const OciGlobals& globals);
 
 /// Ends whatever is left of a container, removes its groups and its directory, and runs its poststop hooks, of which a
 /// failing one is a warning.

@@ -6,7 +6,7 @@ import os
 import stat
 
 import pytest
-from skinktest import read_text, wait_for
+from skinktest import cgroup_dir, read_text, wait_for
 
 SLEEP = ["sleep", "1000"]
 
@@ -165,3 +165,63 @@ def test_delete_gets_a_process_out_of_anothers_freezer(oci, bundle, world):
         wait_for(lambda: read_text(foreign + "/tasks") == "")
         os.rmdir(foreign)
     assert world.leaks(3) == []
+
+
+@pytest.mark.parametrize("no_pivot", [[], ["--no-pivot"]], ids=["pivot", "no-pivot"])
+@pytest.mark.parametrize("kind", ["tmpcopyup", "tmpfs", "bind"])
+def test_a_mount_on_the_root_is_the_root(oci, bundle, world, kind, no_pivot):
+    """Nothing that is written there reaches what lies below."""
+    b = bundle(["/probe-dir/busybox", "sh", "-c", "echo text > /new; echo text > /tmp/new; busybox=/probe-dir/busybox; $busybox ls / /proc/self/exe; $busybox cat /new"])
+    b.config["root"]["readonly"] = False
+    tree = world.path("tree")
+    os.makedirs(tree + "/tmp")
+    mount = {"tmpcopyup": {"type": "tmpfs", "source": "t", "options": ["tmpcopyup"]}, "tmpfs": {"type": "tmpfs", "source": "t"},
+             "bind": bind(tree, "/")}[kind]
+    b.config["mounts"].insert(0, dict(mount, destination="/"))
+    b.config["mounts"] += [bind(os.path.join(b.rootfs, "bin"), "/probe-dir"), {"destination": "/tmp", "type": "tmpfs", "source": "t"}]
+    result = oci("run", *no_pivot, "--bundle", b.save().dir, world.name())
+    names = result.out.split()
+    assert result.status == 0 and names[-1] == "text" and "new" in names and "proc" in names, result
+    assert ("etc" in names) == (kind == "tmpcopyup")
+    assert not os.path.exists(os.path.join(b.rootfs, "new")) and os.path.exists(tree + "/new") == (kind == "bind")
+
+
+IGNORES = ["python3", "-c", "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])"]
+
+
+def test_a_caller_that_ignores_its_children(oci, sk, bundle, world):
+    """It hands that on, and the kernel then reaps every child before anybody has waited for it."""
+    b, name = bundle(["sh", "-c", "exit 7"]), world.name()
+    assert oci("run", "--bundle", b.dir, name, before=IGNORES).status == 7
+    oci.fails("state", name, match="does not exist")
+    b.config["hooks"] = {"prestart": [{"path": "/bin/true"}], "poststop": [{"path": "/bin/true"}]}
+    b.config["process"]["args"] = SLEEP
+    oci.ok("create", "--bundle", b.save().dir, name, before=IGNORES)
+    oci.ok("start", name, before=IGNORES)
+    assert oci("exec", name, "sh", "-c", "exit 9", before=IGNORES).status == 9
+    assert "sleep" in oci.ok("ps", name, before=IGNORES)
+    oci.ok("delete", "-f", name, before=IGNORES)
+    assert sk("run", "--rm", "busybox", "sh", "-c", "exit 5", before=IGNORES).status == 5
+
+
+@pytest.mark.parametrize("verb", ["start", "run"])
+def test_a_poststart_hook_may_work_on_its_container(oci, bundle, world, verb):
+    b, name = bundle(SLEEP), world.name()
+    script = " ".join(oci.command("update", "--pids-limit", "40", name)) + " && " + " ".join(oci.command("pause", name))
+    b.config["hooks"] = {"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 20}]}
+    b.save()
+    if verb == "run":
+        oci.ok("run", "-d", "--bundle", b.dir, name)
+    else:
+        oci.ok("create", "--bundle", b.dir, name)
+        oci.ok("start", name)
+    facts = json.loads(oci.ok("state", name))
+    directory, _ = cgroup_dir(facts["pid"], "pids")
+    assert facts["status"] == "paused" and read_text(directory + "/pids.max").strip() == "40"
+    oci.ok("resume", name)
+    # One that deletes it and fails has nothing left to be ended.
+    other = world.name()
+    b.config["hooks"]["poststart"][0]["args"][2] = " ".join(oci.command("delete", "-f", other)) + "; exit 3"
+    b.save()
+    oci.fails("run", "-d", "--bundle", b.dir, other, match="poststart")
+    oci.fails("state", other, match="does not exist")

@@ -244,6 +244,18 @@ def test_console_size_of_the_document(oci, running, world):
     os.close(master)
 
 
+def test_console_size_of_the_container(oci, bundle, world):
+    """Where no terminal of the caller has one of its own."""
+    b, name = bundle(["sleep", "1000"]), world.name()
+    b.config["process"]["consoleSize"] = {"width": 66, "height": 33}
+    oci.ok("run", "-d", "--bundle", b.save().dir, name)
+    server, path = listener(world)
+    oci.ok("exec", "--detach", "--tty", "--console-socket", path, name, "busybox", "stty", "size")
+    master = take_descriptor(server)
+    assert os.read(master, 100) == b"33 66\r\n"
+    os.close(master)
+
+
 def test_terminals_that_nobody_reads(oci, running, world):
     name = running()
     oci.fails("exec", "-d", "-t", name, "true", status=255, match="--console-socket")
