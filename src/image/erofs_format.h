@@ -45,7 +45,7 @@ static_assert(sizeof(SuperBlock) == 128);
 
 enum class Layout : std::uint16_t { plain = 0, inline_tail = 2 };
 constexpr std::uint16_t format_of(Layout layout) {
-  return static_cast<std::uint16_t>(1U | (std::uint16_t(layout) << 1));
+  return static_cast<std::uint16_t>(1U | (std::uint32_t(layout) << 1));
 }
 
 /// The 64-byte form, the only one with nanoseconds and 32-bit owners.
