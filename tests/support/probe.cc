@@ -315,21 +315,26 @@ bool notify(const char* text, int fd) {
   return sendmsg(sender, &header, 0) >= 0;
 }
 
-// One datagram of the lines given, and the barrier: it is over when the other end has heard it.
+// The barrier: over when the other end has heard all before it. What has ended before is not heard.
+int notify_barrier() {
+  int ends[2];
+  if (pipe(ends) != 0) return 1;
+  answer("barrier", notify("BARRIER=1", ends[1]) ? 0 : -1);
+  close(ends[1]);
+  pollfd released{ends[0], 0, 0};
+  printf("released: %d\n", poll(&released, 1, 30000));
+  return 0;
+}
+
+// One datagram of the lines given, and the barrier.
 int notify_lines(char** lines) {
   char text[8192] = "";
   for (; *lines != nullptr; ++lines) {
     strncat(text, *lines, sizeof text - strlen(text) - 2);
     strcat(text, "\n");
   }
-  int ends[2];
-  if (pipe(ends) != 0) return 1;
   answer("notify", notify(text, -1) ? 0 : -1);
-  answer("barrier", notify("BARRIER=1", ends[1]) ? 0 : -1);
-  close(ends[1]);
-  pollfd released{ends[0], 0, 0};
-  printf("released: %d\n", poll(&released, 1, 30000));
-  return 0;
+  return notify_barrier();
 }
 
 int notify_flood(int fd) {
@@ -348,7 +353,7 @@ int notify_swing(char** args) {
     if (!notify(left % 2 == 0 ? "WATCHDOG=1" : "WATCHDOG=trigger", -1)) return 1;
     usleep(10000);
   }
-  return 0;
+  return notify_barrier();
 }
 
 // A socket whose last close takes an hour: what it has sent is never read.

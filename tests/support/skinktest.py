@@ -5,7 +5,10 @@ Every test gets a skink of its own: own --root and --run, own prefix for names, 
 (first by skink, then by hand) and fails the test for what skink had left behind.
 """
 
+import contextlib
+import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -35,6 +38,7 @@ IN_VM = bool(os.environ.get("SKINK_TEST_VM"))
 SLOWER = float(os.environ.get("SKINK_TEST_SLOWER") or 1)
 SUPPORT = os.path.join(BUILD, "tests", "support")
 PREFIX = "/var/tmp/skink-test-"
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def find_program(name):
@@ -94,6 +98,17 @@ def listdir(path):
 
 def read_text(path, default=None):
     return read(path, None if default is None else default.encode()).decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def systemd_held(how):
+    """Who has systemd exec itself anew takes this fcntl.LOCK_EX, who fails while it does fcntl.LOCK_SH: whatever runs beside."""
+    place = os.open("/run/systemd", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(place, how)
+        yield
+    finally:
+        os.close(place)
 
 
 def alive(pid):
@@ -206,6 +221,11 @@ class Skink(Program):
     def inspect(self, name):
         document = json.loads(self.ok("inspect", "--format", "json", name))
         return document[0] if isinstance(document, list) else document
+
+    def history(self, name, count=1):
+        """Its runs that are over, once there are so many: a relaunch or an end is told a moment before its record is written."""
+        return wait_for(lambda: len(self.inspect(name)["history"]) >= count and self.inspect(name)["history"],
+                        message="%d runs of %s" % (count, name))
 
     def pid(self, name):
         return self.inspect(name)["pid"]
@@ -614,6 +634,21 @@ def oci(world):
 @pytest.fixture
 def bundle(world):
     return lambda args=("true",), **process: Bundle(world, args, **process)
+
+
+@pytest.fixture
+def subreaper():
+    """Orphans become children of this process, which reaps them only when the test says so."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    pids = []
+    yield pids
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    for pid in pids:
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            pass
 
 
 @pytest.fixture

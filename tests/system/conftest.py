@@ -5,4 +5,4 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from skinktest import bare, bundle, canary, oci, sk, world  # noqa: E402,F401
+from skinktest import bare, bundle, canary, oci, sk, subreaper, world  # noqa: E402,F401

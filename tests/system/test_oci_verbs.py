@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """skink-oci: every verb but create, run and exec; texts, statuses and documents that engines look for."""
 
-import ctypes
 import json
 import os
 import re
@@ -13,7 +12,6 @@ import time
 import pytest
 from skinktest import alive, cgroup_dir, cgroup_value, read_text, wait_for
 
-PR_SET_CHILD_SUBREAPER = 36
 SLEEP = ["sleep", "1000"]
 
 
@@ -42,21 +40,6 @@ def host_pids(bundle):
     bundle.config["linux"]["namespaces"] = [one for one in bundle.config["linux"]["namespaces"] if one["type"] != "pid"]
     bundle.save()
     return bundle
-
-
-@pytest.fixture
-def subreaper():
-    """Orphans become children of this process, which reaps them only when the test says so."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-    pids = []
-    yield pids
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-    for pid in pids:
-        try:
-            os.waitpid(pid, 0)
-        except ChildProcessError:
-            pass
 
 
 # state

@@ -8,10 +8,6 @@ import pytest
 from skinktest import cgroup_value, kill_quietly, read_text, wait_for
 
 
-def history(sk, name):
-    return sk.inspect(name)["history"]
-
-
 def counted(world, script):
     """A program that knows how often it was run: RUN is 1 at first."""
     return ["sh", "-c", "echo x >>/count/runs; RUN=$(wc -l </count/runs); " + script]
@@ -31,7 +27,7 @@ def test_a_status_that_is_never_relaunched(sk, world):
     name = running_counted(sk, world, "[ $RUN = 3 ] && exit 78; exit 1", "--restart", "always", "--restart-delay", "1ms", "--restart-never-on", "64-78")
     sk.wait_state(name, "exited")
     assert runs(world) == 3 and sk.ok("wait", name) == "78"
-    last = history(sk, name)[-1]
+    last = sk.history(name, 3)[-1]
     assert last["outcome"] == "not relaunched: status 78 is final for it" and last["exit"]["status"] == 78
     assert "status 78 is final" in sk.ok("why", name)
 
@@ -42,14 +38,14 @@ def test_a_status_that_is_relaunched_at_once(sk, world):
                            "--restart-now-on", "75,100-110")
     wait_for(lambda: runs(world) == 8)
     sk.wait_state(name, "running")
-    assert [run["outcome"] for run in history(sk, name)] == ["relaunched at once"] * 7
+    assert [run["outcome"] for run in sk.history(name, 7)] == ["relaunched at once"] * 7
 
 
 def test_a_budget(sk, world):
     name = running_counted(sk, world, "exit 1", "--restart", "always", "--restart-delay", "1ms", "--restart-budget", "4/1h")
     sk.wait_state(name, "exited")
     assert runs(world) == 4
-    assert history(sk, name)[-1]["outcome"] == "given up: it has ended 4 times within 1h"
+    assert sk.history(name, 4)[-1]["outcome"] == "given up: it has ended 4 times within 1h"
     assert "given up: it has ended 4 times within 1h" in sk.ok("why", name)
     # A new order to start is a new budget.
     sk.ok("start", name)
@@ -61,14 +57,15 @@ def test_the_history_is_bounded_and_outlives_the_supervisor(sk, world):
     name = running_counted(sk, world, "[ $RUN -lt 30 ] && exit $RUN; exec sleep 1000", "--restart", "always", "--restart-delay", "1ms", "--restart-max-delay", "1ms")
     wait_for(lambda: runs(world) == 30)
     sk.wait_state(name, "running")
-    assert [run["exit"]["status"] for run in history(sk, name)] == list(range(10, 30))
+    told = lambda: [run["exit"]["status"] for run in sk.inspect(name)["history"]]
+    wait_for(lambda: told() == list(range(10, 30)))
     supervisor = sk.inspect(name)["supervisor_pid"]
     kill_quietly(supervisor)
     wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, supervisor))
     sk("kill", "-s", "KILL", name)
     sk.wait_state(name, "exited")
-    assert [run["exit"]["status"] for run in history(sk, name)] == list(range(11, 30)) + [137]
-    assert history(sk, name)[-1]["outcome"] == "stopped, as it was told"
+    wait_for(lambda: told() == list(range(11, 30)) + [137])
+    assert sk.history(name)[-1]["outcome"] == "stopped, as it was told"
 
 
 @pytest.mark.parametrize("option,match", [(["--restart-now-on", "x"], "exit statuses"), (["--restart-never-on", "300"], "exit statuses"),

@@ -53,7 +53,7 @@ def test_a_bad_status_ends_and_relaunches(sk):
     sk.ok("exec", name, "rm", "/tmp/www/ok")
     wait_for(lambda: sk.pid(name) not in (0, first))
     wait_for(lambda: health(sk, name) == "healthy")
-    exit_ = sk.inspect(name)["history"][-1]["exit"]
+    exit_ = sk.history(name)[-1]["exit"]
     assert exit_["cause"].startswith("its liveness probe (http://127.0.0.1:8080/ok) failed 2 times in a row") and "HTTP 404" in exit_["cause"], exit_
     assert "its liveness probe" in sk.ok("why", name)
 
@@ -65,7 +65,7 @@ def test_one_that_ends_well_when_a_probe_ends_it_is_a_failure_still(sk):
     first = sk.pid(name)
     sk.ok("exec", name, "touch", "/tmp/bad")
     wait_for(lambda: sk.pid(name) not in (0, first))
-    run = sk.inspect(name)["history"][-1]
+    run = sk.history(name)[-1]
     assert run["exit"]["status"] == 0 and run["outcome"] == "relaunched at once"
 
 
@@ -99,7 +99,7 @@ def test_a_startup_probe_comes_first(sk):
 def test_a_startup_probe_that_fails_ends_it(sk):
     name = sk.running("--startup", "exec:exit 1,interval=20ms,failures=3", "--restart", "on-failure:1", "--restart-delay", "1ms", "--stop-timeout", "0")
     sk.wait_state(name, "exited")
-    history = sk.inspect(name)["history"]
+    history = sk.history(name, 2)
     assert len(history) == 2 and all("startup probe" in run["exit"]["cause"] for run in history), history
 
 
@@ -246,7 +246,7 @@ def test_what_a_probe_has_ended_is_a_failure_for_a_successor_too(sk):
     wait_for(lambda: health(sk, name) == "unhealthy")
     kill_quietly(supervisor)
     wait_for(lambda: sk.pid(name) not in (0, first))
-    run = sk.inspect(name)["history"][-1]
+    run = sk.history(name)[-1]
     assert run["exit"]["status"] == 0 and "liveness probe" in run["exit"]["cause"] and run["outcome"] == "relaunched at once"
 
 
@@ -254,8 +254,7 @@ def test_an_end_is_no_failure_of_the_probe_that_met_it(sk):
     names = [sk.running("--liveness", "exec:true,interval=1ms,failures=1", "--restart", "on-failure", command=["sleep", "0.3"]) for _ in range(6)]
     for name in names:
         sk.wait_state(name, "exited")
-        # Its state is told a moment before its record is written.
-        history = wait_for(lambda: sk.inspect(name)["history"])
+        history = sk.history(name)
         assert [run["outcome"] for run in history] == ["not relaunched: it has ended well"], history
 
 
@@ -263,7 +262,7 @@ def test_a_long_probe_does_not_outgrow_the_record(sk):
     name = sk.running("--liveness", "exec:false #" + "x" * 60000 + ",interval=1ms,failures=1", "--restart", "always", "--restart-delay", "1ms",
                       "--restart-max-delay", "1ms", "--restart-budget", "25/1h", "--stop-timeout", "0")
     sk.wait_state(name, "exited")
-    assert len(sk.inspect(name)["history"]) == 20 and "given up" in sk.ok("why", name)
+    assert len(sk.history(name, 20)) == 20 and "given up" in sk.ok("why", name)
 
 
 def test_a_supervisor_that_waits_for_a_stop_is_idle(sk):

@@ -123,7 +123,7 @@ def test_a_watchdog_missed_under_a_killed_supervisor_ends_the_run(sk):
         json.dump(written, out)
     os.kill(one["guard_pid"], signal.SIGCONT)
     wait_for(lambda: sk.inspect(name)["restarts"] == 1)
-    assert "its watchdog" in sk.inspect(name)["history"][0]["exit"]["cause"] and sk.pid(name) != one["pid"]
+    assert "its watchdog" in sk.history(name)[0]["exit"]["cause"] and sk.pid(name) != one["pid"]
 
 
 def test_the_watchdog_ends_and_relaunches(sk):
@@ -131,7 +131,7 @@ def test_the_watchdog_ends_and_relaunches(sk):
                       command=["sh", "-c", "echo $WATCHDOG_USEC; [ -e /tmp/x ] || probe notify WATCHDOG=1; exec sleep 1000"])
     first = sk.pid(name)
     wait_for(lambda: sk.inspect(name)["restarts"] >= 1)
-    exit_ = sk.inspect(name)["history"][0]["exit"]
+    exit_ = sk.history(name)[0]["exit"]
     assert exit_["cause"] == "its watchdog: no WATCHDOG=1 within 700ms" and sk.pid(name) != first
     assert {"health": "unhealthy"} in actions(sk, name, "health_status")
     assert "its watchdog" in sk.ok("why", name) and sk.ok("logs", name).splitlines()[0] == "700000"

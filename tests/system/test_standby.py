@@ -147,7 +147,7 @@ def test_killed_together_it_is_one_end(sk):
         os.kill(supervisor, signal.SIGCONT)
         now = relaunched(sk, name, pid)
         assert now != waits and sk.row(name)["restarts"] == number + 1
-    assert len(sk.inspect(name)["history"]) == 6
+    assert len(sk.history(name, 6)) == 6
 
 
 def test_each_run_counts_however_short(sk, world):
@@ -157,7 +157,7 @@ def test_each_run_counts_however_short(sk, world):
                       "--restart-never-on", "9", command=["sh", "-c", "echo run >> /out/runs; [ $(wc -l < /out/runs) -gt 8 ] && exit 9; [ $(($(wc -l < /out/runs) % 2)) = 1 ] && sleep 0.3; exit 1"])
     sk.wait_state(name, "exited")
     facts = sk.inspect(name)
-    assert len(read_text(world.path("out") + "/runs").split()) == 9 == len(facts["history"]) and facts["exit"]["status"] == 9
+    assert len(read_text(world.path("out") + "/runs").split()) == 9 == len(sk.history(name, 9)) and facts["exit"]["status"] == 9
     assert facts["restarts"] == 8
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """skink-oci --systemd-cgroup with a real systemd: what `systemctl show` says and what the kernel's files say."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -9,18 +11,19 @@ import subprocess
 
 import pytest
 import skinktest
-from skinktest import listdir, read_text, support, wait_for
+from skinktest import listdir, read_text, support, systemd_held, wait_for
 
 pytestmark = [pytest.mark.vm_only, pytest.mark.timeout(300)]
 TOP = "/sys/fs/cgroup"
 SLEEP = ["sleep", "1000"]
 MIB = 1 << 20
-# For a moment systemd answers nobody: not beside other tests.
 REEXEC = [["daemon-reexec"]] if skinktest.ALL else []
 
 
 def systemctl(*words, check=True):
-    done = subprocess.run(["systemctl", "--no-pager", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    # While it is executed anew systemd answers nobody: not beside tests that cannot stand that.
+    with systemd_held(fcntl.LOCK_EX) if words in [tuple(step) for step in REEXEC] else contextlib.nullcontext():
+        done = subprocess.run(["systemctl", "--no-pager", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert not check or done.returncode == 0, done
     return done.stdout
 

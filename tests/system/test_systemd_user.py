@@ -2,12 +2,13 @@
 """skink-oci --systemd-cgroup for a plain user, with the systemd of the user's session: directly, and as root of a user
 namespace of the user's, as podman calls it. In the virtual machine only, whose /etc may be written."""
 
+import fcntl
 import json
 import os
 import subprocess
 
 import pytest
-from skinktest import listdir, read_text, wait_for
+from skinktest import listdir, read_text, systemd_held, wait_for
 from test_rootless import OWN, USER, User
 
 pytestmark = [pytest.mark.vm_only, pytest.mark.timeout(300)]
@@ -66,10 +67,12 @@ def user(request, session, namespace, oci, world):
     one.namespace = "namespace" in request.param
     plain = world.environment
     world.environment = lambda more=None: dict(plain(ENVIRONMENT), **(more or {}))
-    yield one
-    for name in listdir(one.world.path("home/run/oci")):
-        if not name.startswith("."):
-            one.ok("delete", "--force", name)
+    # The user's manager needs the host's to move processes, and systemd-run says nothing when that is away.
+    with systemd_held(fcntl.LOCK_SH):
+        yield one
+        for name in listdir(one.world.path("home/run/oci")):
+            if not name.startswith("."):
+                one.ok("delete", "--force", name)
     wait_for(lambda: not units(world), 10, message="units are left: %s" % units(world))
 
 
