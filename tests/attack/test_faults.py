@@ -321,9 +321,10 @@ def test_f07_removals_and_repairs_are_killed(bare, world, verb):
         kill_at(n, "all", *words)
         if verb == "repair":
             bare.ok("image", "verify", "--repair", path)
-        if bare.ok("images", "-q"):
-            assert bare.ok("image", "verify") == "one:latest: ok"
-            assert bare.ok("run", "--rm", "one", "head", "-c", "1", "/a") == "a"
+        # It may have lost its name and nothing else yet.
+        for one in bare.ok("images", "-q").split():
+            assert bare.ok("image", "verify").endswith(": ok")
+            assert bare.ok("run", "--rm", one, "head", "-c", "1", "/a") == "a"
         bare.ok("image", "prune", "-a")
         left = [name for part in ("layers", "marks", "images", "scaffolds", "names", "tmp")
                 for _, _, files in os.walk(os.path.join(world.store, part)) for name in files]

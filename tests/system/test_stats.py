@@ -40,7 +40,7 @@ def stop(process, number=signal.SIGINT):
 def test_a_busy_container_is_told_from_an_idle_one(sk):
     busy, idle = sk.running(command=BURN), sk.running()
     # On a machine that others use too it has less than a processor, but never next to nothing.
-    rows = wait_for(lambda: (lambda rows: rows[busy]["cpu"]["percent"] > 20 and rows)(once(sk)))
+    rows = wait_for(lambda: (lambda rows: rows[busy]["cpu"]["percent"] > 5 and rows)(once(sk)))
     assert rows[idle]["cpu"]["percent"] < rows[busy]["cpu"]["percent"]
     used = rows[busy]["cpu"]["usage_ns"]
     later = once(sk, busy)[busy]["cpu"]
@@ -137,7 +137,8 @@ def test_block_io_is_the_kernels(sk, world):
     before = kernel_written(sk.pid(name))
     one = once(sk, name)[name]["block_io"]
     assert before <= one["written_bytes"] <= kernel_written(sk.pid(name))
-    assert (one["writes"] > 0) == (one["written_bytes"] > 0)
+    # The other way round a disk that was told to write its cache back counts too.
+    assert one["writes"] > 0 or one["written_bytes"] == 0
     assert table(sk.ok("stats", "--no-stream", name))[0]["BLOCK I/O"].count("B") == 2
 
 

@@ -4,7 +4,6 @@
 import re
 import signal
 import termios
-import time
 
 from skinktest import wait_for
 from terminal import terminal  # noqa: F401
@@ -18,8 +17,9 @@ def test_a_terminal_of_its_own(sk, terminal):
 
 
 def test_input_echo_and_line_editing(sk, terminal):
-    t = terminal("run", "--rm", "-it", "busybox", "sh", "-c", "read x; echo \"got [$x]\"")
-    time.sleep(0.5)
+    t = terminal("run", "--rm", "-it", "busybox", "sh", "-c", "echo ready; read x; echo \"got [$x]\"")
+    # What is typed before our terminal is raw is echoed by that as well.
+    t.expect(rb"ready")
     t.type("hello\r")
     t.expect(rb"got \[hello\]")
     assert t.end() == 0
