@@ -52,6 +52,7 @@ class Attachment {
   bool launched_ = false, over_ = false, has_input_ = false;
   int polite_requests_ = 0;
   std::optional<LastExit> last_;
+  oci::Json said_last_;  // with the end, or why nothing was started
 };
 
 Result<void> Attachment::open_log(int store_dir) {
@@ -125,6 +126,7 @@ Result<bool> Attachment::on_control() {
   if (!message) return over_ = TRY(reconnect());
   if (message->json.contains("error")) {
     if (launched_) return false;  // the answer to a signal that came too late
+    said_last_ = message->json;
     return error_of(message->json);
   }
   if (message->json.contains("ok")) {
@@ -140,6 +142,7 @@ void Attachment::take_event(Message& message) {
   if (event == "done") {
     if (auto last = parse_last_exit(oci::get_string(message.json, "exit", "{}"))) last_ = std::move(*last);
     if (last_ && options_.stopped_is_success && oci::get_bool(message.json, "stopped")) last_->status = 0;
+    said_last_ = message.json;
     over_ = true;
   }
   if (event == "started" && options_.on_running) options_.on_running();
@@ -188,6 +191,7 @@ Result<int> Attachment::run() {
   raw_.reset();
   if (done && front_.detached()) return 0;
   // Only so that it can be removed or started at once; how it ended is known.
+  patience.heard(said_last_);
   if (done || !launched_) (void)await_no_supervisor(supervised_.alive.get(), patience);
   if (!done) return std::move(done).error();
   if (!last_) return Error::make(Code::not_found, "container ", id_.substr(0, 12), ": nobody saw how it ended");

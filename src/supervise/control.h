@@ -14,6 +14,8 @@
 //   {"event":"exec-done"}
 //   {"op":"exec-wait","pid":N,"from":N}         {"event":"exec-done","exit":LastExit}
 //   {"op":"exec-signal","pid":N,"signal":N}     {"ok"} or {"error"}
+//
+// Each answer says by which supervisor it is: "by":[PID,START TIME].
 #pragma once
 
 #include <cstdint>
@@ -33,6 +35,8 @@ inline constexpr std::size_t kMostMessageFds = 4;
 
 /// The text of the not_found error when the other end of a connection has died.
 inline constexpr std::string_view kHangUp = "the other end is gone";
+
+inline constexpr std::string_view kSpeaker = "by";
 
 struct Message {
   oci::Json json;

@@ -363,12 +363,16 @@ Error not_running(const std::string& id) {
 }
 
 // The verbs that need a running container.
-Result<void> steer(const Roots& roots, const std::string& id, const oci::Json& request) {
-  const UniqueFd exists = TRY(open_container(roots, id));
-  Patience patience(roots, id);
+Result<void> steer(const Roots& roots, const std::string& id, const oci::Json& request, Patience& patience) {
   auto done = ask_supervisor(roots, id, request, patience);
   if (!done && done.error().code() == Code::not_found && done.error().text() == "no supervisor") return not_running(id);
   return done;
+}
+
+Result<void> steer(const Roots& roots, const std::string& id, const oci::Json& request) {
+  const UniqueFd exists = TRY(open_container(roots, id));
+  Patience patience(roots, id);
+  return steer(roots, id, request, patience);
 }
 
 }  // namespace
@@ -438,7 +442,7 @@ Result<void> Engine::kill(const std::string& id, int signal) {
     const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
     const UniqueFd alive = TRY(open_alive(store_dir.get()));
     Patience patience(impl_->roots, id);
-    TRY(steer(impl_->roots, id, {{"op", "stop"}, {"timeout_ns", 0}}));
+    TRY(steer(impl_->roots, id, {{"op", "stop"}, {"timeout_ns", 0}}, patience));
     return await_no_supervisor(alive.get(), patience);
   }
   return steer(impl_->roots, id, {{"op", "kill"}, {"signal", signal}});
@@ -458,6 +462,7 @@ Result<int> Engine::wait(const std::string& id) {
     if (!send_message(socket->get(), {{"op", "wait"}})) continue;
     const auto message = await_message(socket->get(), 0);
     if (!message) continue;  // killed: its successor knows
+    patience.heard(message->json);
     const LastExit last = TRY(parse_last_exit(oci::get_string(message->json, "exit", "{}")));
     // Only so that it can be removed or started at once; what was asked for is known.
     (void)await_no_supervisor(alive.get(), patience);

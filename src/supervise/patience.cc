@@ -74,6 +74,23 @@ Patience::Look Patience::look() const {
   return now;
 }
 
+void Patience::heard(const oci::Json& message) {
+  const oci::Json* const speaker = oci::find(message, kSpeaker);
+  if (speaker != nullptr && speaker->is_array() && speaker->size() == 2 && (*speaker)[0].is_number_integer() &&
+      (*speaker)[1].is_number_integer())
+    speaker_ = {(*speaker)[0].get<pid_t>(), (*speaker)[1].get<std::uint64_t>()};
+}
+
+// A successor that finishes what it has begun is the same life still, and does that with this step.
+bool Patience::is_next_life() const {
+  if (!speaker_) return false;
+  const auto run_dir = open_run_dir(roots_, id_);
+  const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
+  if (!status || status->step == Step::stopped) return false;
+  const sys::ProcessIdentity& now = status->supervisor;
+  return std::pair(now.pid, now.start_time) != *speaker_;
+}
+
 std::optional<Error> Patience::complaint() const {
   const auto run_dir = open_run_dir(roots_, id_);
   if (!run_dir) return std::nullopt;
@@ -119,6 +136,7 @@ Result<void> Patience::check() {
 Result<Message> await_answer(int socket_fd, Patience& patience) {
   for (;;) {
     auto message = await_message(socket_fd, fs::monotonic_ns() + kBetweenLooksNs);
+    if (message) patience.heard(message->json);
     if (message || message.error().code() != Code::busy) return message;
     TRY(patience.check());
   }
@@ -129,12 +147,14 @@ Result<void> await_no_supervisor(int alive_fd, Patience& patience) {
   // kernel makes each sleep 50 us longer.
   constexpr unsigned long kSlackNs = 1'000;
   ::prctl(PR_SET_TIMERSLACK, kSlackNs);
-  for (long wait_us = 40;; wait_us = std::min(wait_us * 3 / 2, 50'000L)) {
+  constexpr long kLongestUs = 50'000;
+  for (long wait_us = 40;; wait_us = std::min(wait_us * 3 / 2, kLongestUs)) {
     struct flock lock {};
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
     if (::fcntl(alive_fd, F_OFD_GETLK, &lock) != 0) return Error::from_errno(errno, "lock query");
     if (lock.l_type == F_UNLCK) return {};
+    if (wait_us == kLongestUs && patience.is_next_life()) return {};
     TRY(patience.check());
     const timespec time{.tv_sec = 0, .tv_nsec = wait_us * 1'000};
     ::nanosleep(&time, nullptr);

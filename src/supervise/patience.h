@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "base/result.h"
 #include "supervise/control.h"
@@ -28,6 +29,10 @@ class Patience {
   /// with the reason and the way out, when a limit was reached or each supervisor fails as soon as it starts. A launch
   /// may take as long as it likes (hooks).
   Result<void> check();
+  /// Notes by which supervisor a message of the control socket was sent.
+  void heard(const oci::Json& message);
+  /// Whether it is gone and another command has started the container since: its end is not what is to be waited for.
+  [[nodiscard]] bool is_next_life() const;
   /// What a supervisor has said that ended by itself since this was made, as an error with the way out.
   [[nodiscard]] std::optional<Error> complaint() const;
 
@@ -44,6 +49,7 @@ class Patience {
   const Roots& roots_;
   std::string id_;
   Limits limits_;
+  std::optional<std::pair<pid_t, std::uint64_t>> speaker_;  // number and start time
   Status status_;  // the last that was there: at its end a supervisor removes it
   Look last_;
   std::int64_t next_look_ns_ = 0, moved_at_ns_ = 0;
@@ -54,8 +60,9 @@ class Patience {
 /// Waits for one message. Errors as receive_message, and busy when patience is at its end.
 Result<Message> await_answer(int socket_fd, Patience& patience);
 
-/// Blocks until no guard and no supervisor of the container lives; busy when patience is at its end. `alive_fd` is an
-/// open STORE/containers/ID/alive: it works when the container's files are gone already.
+/// Blocks until no guard and no supervisor of the container lives, or of the life that was heard of (Patience::heard);
+/// busy when patience is at its end. `alive_fd` is an open STORE/containers/ID/alive: it works when the container's
+/// files are gone already.
 Result<void> await_no_supervisor(int alive_fd, Patience& patience);
 
 }  // namespace skink::supervise

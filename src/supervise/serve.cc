@@ -57,7 +57,8 @@ void Supervisor::serve(int fd) {
   answer(client->second, std::move(*message));
 }
 
-void Supervisor::reply(Client& client, const oci::Json& json, std::span<const int> fds) {
+void Supervisor::reply(Client& client, oci::Json json, std::span<const int> fds) {
+  json[std::string(kSpeaker)] = {status_.supervisor.pid, status_.supervisor.start_time};
   // Not erased here, as callers walk over all clients: the hang-up brings it back through epoll.
   if (!send_message(client.socket.get(), json, fds)) ::shutdown(client.socket.get(), SHUT_RDWR);
 }

@@ -177,7 +177,7 @@ class Supervisor {
   void accept_clients();
   void serve(int fd);
   void answer(Client& client, Message message);
-  void reply(Client& client, const oci::Json& json, std::span<const int> fds = {});
+  void reply(Client& client, oci::Json json, std::span<const int> fds = {});
   void reply_result(Client& client, const Result<void>& result);
   void drop(int fd);
   void tell_started(Client& client);

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from skinktest import alive, busybox_image, read_text, wait_for
+from skinktest import alive, busybox_image, listdir, read_text, wait_for
 
 TRAP = "trap 'echo got %s; exit 7' %s; echo ready; while :; do sleep 0.05; done"
 
@@ -237,3 +237,24 @@ def test_a_list_does_not_sweep_away_what_is_being_created(sk, world, pace):
             sk.ok("rm", names.pop(0))
     for name in names:
         sk.ok("rm", name)
+
+
+POLLS = ("7", "271", "47", "232", "281")  # poll, ppoll, recvmsg, epoll_wait, epoll_pwait
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("words", [["wait"], ["stop", "-t", "1000"], ["attach"]], ids=lambda words: words[0])
+def test_who_hears_of_the_end_late_does_not_wait_for_the_next_life(sk, words):
+    """Another command has started the container again before this one could look whether its keepers are gone."""
+    name = sk.running("--restart", "no", command=["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"])
+    ready(sk, name)
+    late = sk.start(*words, name)
+    sockets = lambda: [fd for fd in listdir("/proc/%d/fd" % late.pid) if "socket:" in os.readlink("/proc/%d/fd/%s" % (late.pid, fd))]
+    wait_for(lambda: read_text("/proc/%d/syscall" % late.pid).split()[0] in POLLS and sockets())
+    late.send_signal(signal.SIGSTOP)
+    sk.ok("kill", name)
+    sk.ok("start", name)
+    late.send_signal(signal.SIGCONT)
+    out, _ = late.communicate(timeout=30)
+    assert late.returncode == (137 if words[0] == "attach" else 0) and sk.state(name) == "running"
+    assert words[0] != "wait" or out == b"137\n"
