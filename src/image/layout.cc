@@ -73,7 +73,7 @@ namespace {
 // The lock of a session that nobody needs any more. A process that a killed command had just forked holds it for a
 // moment, until it has closed what it does not need: that is waited for.
 Result<fs::Lock> take_over(int all_fd, const std::string& name) {
-  constexpr int kTries = 200;
+  constexpr int kTries = 2000;
   constexpr useconds_t kPause = 1000;
   const auto point = name.rfind('.');
   const auto owner = point == name.npos ? std::nullopt : parse_int<pid_t>(std::string_view(name).substr(point + 1));
