@@ -44,7 +44,8 @@ def wanted(item):
 
 
 def allow_more_time(config, items):
-    default = float(config.getini("timeout") or 180)
+    """A whole sweep takes as long as it takes, unless the test says it by itself."""
+    default = float(config.getini("timeout") or 180) * (10 if skinktest.ALL else 1)
     for item in items:
         marker = item.get_closest_marker("timeout")
         seconds = float(marker.args[0] if marker and marker.args else default)
@@ -55,7 +56,7 @@ def pytest_collection_modifyitems(config, items):
     """Long tests first, spread so that no worker gets all of them in its first share."""
     config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
     items[:] = [item for item in items if wanted(item)]
-    if skinktest.SLOWER != 1:
+    if skinktest.SLOWER != 1 or skinktest.ALL:
         allow_more_time(config, items)
     slow = [item for item in items if item.name.startswith(SLOW)]
     fast = [item for item in items if not item.name.startswith(SLOW)]
