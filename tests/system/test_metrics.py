@@ -134,7 +134,7 @@ def test_containers_in_every_state(sk, world):
 
 
 def test_numbers_are_the_kernels(sk):
-    name = sk.running("-m", "64m", "--pids-limit", "30", "--cpus", "0.5", command=("sh", "-c", "while :; do :; done"))
+    name = sk.running("-m", "64m", "--pids-limit", "30", "--cpus", "0.05", command=("sh", "-c", "while :; do :; done"))
     pid = sk.pid(name)
     wait_for(lambda: (value(metrics(sk), "skink_container_cpu_throttled_periods", name=name) or 0) > 2)
     before = int(cgroup_value(pid, "cpuacct", "cpuacct.usage", "cpu.stat")) / 1e9 if os.path.isdir("/sys/fs/cgroup/cpuacct") else \
