@@ -287,7 +287,8 @@ def test_messages_that_are_none(oci, systemd, prepared, world, raw):
     b, name = prepared()
     process = oci.start("--systemd-cgroup", "create", "--bundle", b.dir, name)
     # One that says it is longer than what comes is waited for: then the other side goes.
-    time.sleep(0.5)
+    wait_for(lambda: systemd.named("StartTransientUnit"))
+    time.sleep(0.1)
     systemd.end()
     assert process.wait(20) == 1
     said = process.stderr.read().decode()
