@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <optional>
@@ -14,8 +15,10 @@
 
 #include "base/text.h"
 #include "image/importer.h"
+#include "image/layout.h"
 #include "image/path.h"
 #include "image/tar_reader.h"
+#include "image/window_room.h"
 #include "image/worker.h"
 #include "sys/file.h"
 
@@ -53,29 +56,40 @@ Result<std::uint64_t> spool_space(int spool_fd) {
   return static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize / 20 * 19;
 }
 
-// Writes what `input` unpacks to into `file_fd`: how many bytes.
-Result<std::uint64_t> spool(ByteSource& input, int file_fd, std::uint64_t most) {
-  CountingSource packed(input);
-  const auto inflater = TRY(detect_and_inflate(packed));
-  const auto check = bomb_check([&packed] { return packed.count(); }, most);
+// What is read, and into what it is unpacked first, if it has to be.
+struct Input {
+  int fd = -1;
+  std::uint64_t size = 0;
+  bool is_stream = false;
+  int spool_fd = -1;
+  std::uint64_t spool_most = 0;
+  std::optional<WindowRoom> room = {};
+};
+
+// Writes what `source` unpacks to into the spool file: how many bytes.
+Result<std::uint64_t> spool(ByteSource& source, Input& input) {
+  CountingSource packed(source);
+  const auto inflater = TRY(detect_and_inflate(packed, input.room ? &*input.room : nullptr));
+  const auto check = bomb_check([&packed] { return packed.count(); }, input.spool_most);
   std::vector<char> buffer(kPiece);
   for (std::uint64_t total = 0;;) {
     const std::size_t got = TRY(inflater->read(buffer.data(), buffer.size()));
     if (got == 0) return total;
     total += got;
     TRY_CTX(check(total), "spool the archive to the store");
-    TRY(sys::write_all(file_fd, {buffer.data(), got}, "spool file"));
+    TRY(sys::write_all(input.spool_fd, {buffer.data(), got}, "spool file"));
   }
 }
 
-Result<std::string> walk(int input_fd, int spool_fd, std::uint64_t size, bool is_stream, std::uint64_t most) {
-  Spooled spooled{size};
-  if (spool_fd >= 0) {
-    StreamSource stream(input_fd);
-    FileSource file(input_fd, 0, size);
-    spooled.size = TRY(spool(is_stream ? static_cast<ByteSource&>(stream) : file, spool_fd, most));
+Result<std::string> walk(Input& input) {
+  Spooled spooled{input.size};
+  const bool spools = input.spool_fd >= 0;
+  if (spools) {
+    StreamSource stream(input.fd);
+    FileSource file(input.fd, 0, input.size);
+    spooled.size = TRY(spool(input.is_stream ? static_cast<ByteSource&>(stream) : file, input));
   }
-  FileSource tar(spool_fd >= 0 ? spool_fd : input_fd, 0, spooled.size);
+  FileSource tar(spools ? input.spool_fd : input.fd, 0, spooled.size);
   std::string answer(reinterpret_cast<const char*>(&spooled), sizeof spooled);
   if (spooled.size == 0) return Error::make(Code::corrupt, "the file is empty");
   return answer + TRY(describe_members(tar));
@@ -155,18 +169,21 @@ Result<IndexedArchive> index_archive(UniqueFd input, int spool_fd) {
   const bool is_stream = !S_ISREG(status.st_mode);
   const auto size = is_stream ? 0 : static_cast<std::uint64_t>(status.st_size);
   input = TRY(read_only(std::move(input)));
-  UniqueFd spool_file;
-  std::uint64_t most = 0;
-  if (is_stream || TRY(peek(input.get())) != oci::Compression::none) {
-    spool_file = TRY(sys::open_at(spool_fd, ".", O_RDWR | O_TMPFILE, 0600));
-    most = TRY(spool_space(spool_fd));
-  }
+  UniqueFd spool_file, window_file;
+  Input read{.fd = input.get(), .size = size, .is_stream = is_stream};
   WorkerTerms terms{.name = "archive reader", .keep = {input.get()}, .limits = {}, .answer_most = kDescriptionMost * 2};
-  if (spool_file) terms.keep.push_back(spool_file.get());
+  if (is_stream || TRY(peek(input.get())) != oci::Compression::none) {
+    spool_file = TRY(make_unnamed_file(spool_fd));
+    window_file = TRY(make_unnamed_file(spool_fd));
+    read.spool_fd = spool_file.get();
+    read.spool_most = TRY(spool_space(spool_fd));
+    read.room.emplace(TRY(WindowRoom::map(window_file.get())));
+    terms.keep.insert(terms.keep.end(), {spool_file.get(), window_file.get()});
+  }
   // What a pipe will bring nobody knows, but no more than there is room for.
-  terms.limits = {.memory = kWorkerMemory, .seconds = seconds_for(is_stream ? most : size), .file_size = most};
-  const std::string answer =
-      TRY(run_worker(terms, [&] { return walk(input.get(), spool_file.get(), size, is_stream, most); }));
+  terms.limits = worker_limits(kWorkerMemory, is_stream ? read.spool_most : size, WindowRoom::kSize);
+  terms.limits.file_size = spool_file ? std::max<std::uint64_t>(read.spool_most, WindowRoom::kSize) : 0;
+  const std::string answer = TRY(run_worker(terms, [&] { return walk(read); }));
   Spooled spooled;
   if (answer.size() < sizeof spooled) return Error::make(Code::corrupt, "index of the archive: it ends early");
   std::memcpy(&spooled, answer.data(), sizeof spooled);

@@ -34,8 +34,23 @@ constexpr std::array kCalls = {
     __NR_close,        __NR_munmap,          __NR_mremap,       __NR_brk,      __NR_madvise,
     __NR_exit,         __NR_exit_group,      __NR_getrandom,    __NR_futex,    __NR_rt_sigaction,
     __NR_rt_sigreturn, __NR_restart_syscall, __NR_clock_gettime};
-// Only without PROT_EXEC, which is in their third argument.
-constexpr std::array kMemoryCalls = {__NR_mmap, __NR_mprotect};
+struct Never {
+  std::size_t argument;
+  std::uint32_t bits;
+  std::uint32_t answer = SECCOMP_RET_KILL_PROCESS;
+};
+struct MemoryCall {
+  long number;
+  std::vector<Never> never;
+};
+
+// No memory that runs; and none that RLIMIT_DATA does not count: what is shared, what grows as a stack does
+// (is_data_mapping() of the kernel's mm), and what is made writable later, which mprotect(2) lets pass once the address
+// space is full. malloc() does that where the heap cannot grow any more, and takes no for an answer.
+std::vector<MemoryCall> memory_calls() {
+  return {{__NR_mmap, {{2, PROT_EXEC}, {3, MAP_SHARED | MAP_GROWSDOWN}}},
+          {__NR_mprotect, {{2, PROT_EXEC}, {2, PROT_WRITE, SECCOMP_RET_ERRNO | ENOMEM}}}};
+}
 
 Result<void> close_others(std::vector<int> keep) {
   std::sort(keep.begin(), keep.end());
@@ -55,7 +70,8 @@ static_assert(RLIM_INFINITY == ConfineLimits::kUnlimited);
 
 // Lower limits stay: raising one takes a privilege that root in a container may not have.
 Result<void> limit(const ConfineLimits& limits) {
-  const std::pair<__rlimit_resource_t, rlim_t> all[] = {{RLIMIT_AS, limits.memory},
+  const std::pair<__rlimit_resource_t, rlim_t> all[] = {{RLIMIT_DATA, limits.memory},
+                                                        {RLIMIT_AS, limits.mapped},
                                                         {RLIMIT_CPU, limits.seconds},
                                                         {RLIMIT_FSIZE, limits.file_size},
                                                         {RLIMIT_NOFILE, 0},
@@ -96,12 +112,16 @@ std::vector<sock_filter> make_filter() {
     filter.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(call), 0, 1));
     filter.push_back(kAllow);
   }
-  for (const long call : kMemoryCalls) {
-    filter.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(call), 0, 4));
-    filter.push_back(load(offsetof(seccomp_data, args) + 2 * sizeof(std::uint64_t)));
-    filter.push_back(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 1, 0));
+  for (const MemoryCall& call : memory_calls()) {
+    constexpr std::size_t kOfEach = 3;
+    const auto past = static_cast<std::uint8_t>(kOfEach * call.never.size() + 1);
+    filter.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(call.number), 0, past));
+    for (const Never& never : call.never) {
+      filter.push_back(load(offsetof(seccomp_data, args) + never.argument * sizeof(std::uint64_t)));
+      filter.push_back(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, never.bits, 0, 1));
+      filter.push_back(BPF_STMT(BPF_RET | BPF_K, never.answer));
+    }
     filter.push_back(kAllow);
-    filter.push_back(kKill);
   }
   filter.push_back(kKill);
   return filter;

@@ -19,7 +19,8 @@ inline constexpr bool kIsWatched = false;
 
 struct ConfineLimits {
   static constexpr std::uint64_t kUnlimited = ~std::uint64_t{0};
-  std::uint64_t memory = kUnlimited;     ///< bytes of address space
+  std::uint64_t memory = kUnlimited;     ///< bytes of private memory that can be written
+  std::uint64_t mapped = kUnlimited;     ///< bytes of address space
   std::uint64_t seconds = kUnlimited;    ///< of a processor; then SIGXCPU ends it
   std::uint64_t file_size = kUnlimited;  ///< bytes of a file that it writes; more is EFBIG, or SIGXFSZ ends it
 };

@@ -16,6 +16,7 @@
 #include "image/gunzip.h"
 #include "image/layer_check.h"
 #include "image/recipe.h"
+#include "image/window_room.h"
 #include "image/worker.h"
 #include "oci/json.h"
 #include "sys/file.h"
@@ -30,9 +31,8 @@ constexpr std::uint64_t kBombRatio = 500;
 constexpr std::size_t kPipePiece = 256U << 10;
 constexpr int kPipe = 1 << 20;
 
-ConfineLimits limits_of(const ImportRequest& request) {
-  const std::uint64_t bytes = request.packed_size != 0 ? request.packed_size : request.budget;
-  return {.memory = kWorkerMemory, .seconds = seconds_for(bytes)};
+std::uint64_t work_of(const ImportRequest& request) {
+  return request.packed_size != 0 ? request.packed_size : request.budget;
 }
 
 // Tar headers of 512 bytes out of larger pieces.
@@ -69,24 +69,24 @@ Result<Pipe> make_pipe() {
 }
 
 // gzip goes through libdeflate where it can.
-Result<void> inflate_into(const ImportRequest& request, ByteSource& packed, const ByteSink& sink) {
+Result<void> inflate_into(const ImportRequest& request, WindowRoom* room, ByteSource& packed, const ByteSink& sink) {
   if (request.compression == oci::Compression::gzip && request.packed_size != 0) {
     auto unpacked = gunzip(packed, request.packed_size, request.budget, sink);
     if (unpacked || unpacked.error().code() != Code::unsupported) return unpacked;
   }
   const auto inflater =
-      TRY(request.compression ? make_inflater(*request.compression, packed) : detect_and_inflate(packed));
+      TRY(request.compression ? make_inflater(*request.compression, packed, room) : detect_and_inflate(packed, room));
   std::vector<char> piece(kPipePiece);
   while (const std::size_t got = TRY(inflater->read(piece.data(), piece.size()))) TRY(sink({piece.data(), got}));
   return {};
 }
 
 // Gives up without a word when nobody reads on: then another says why.
-Result<std::string> inflate(const ImportRequest& request, int out_fd) {
+Result<std::string> inflate(const ImportRequest& request, WindowRoom* room, int out_fd) {
   CountingSource packed(request.packed);
   const auto check = bomb_check([&packed] { return packed.count(); }, request.budget);
   std::uint64_t count = 0;
-  const auto inflated = inflate_into(request, packed, [&](std::string_view bytes) -> Result<void> {
+  const auto inflated = inflate_into(request, room, packed, [&](std::string_view bytes) -> Result<void> {
     TRY(check(count += bytes.size()));
     if (request.progress != nullptr) std::atomic_ref(*request.progress).store(packed.count());
     return sys::write_all(out_fd, bytes, "unpacked bytes");
@@ -155,8 +155,7 @@ class Relay {
 // The builder gets memory as it gets entries, of which each takes a block of the tar at least.
 void Relay::grant_memory(std::uint64_t count) const {
   constexpr std::uint64_t kTarBlock = 512;
-  if (builder_ != nullptr)
-    builder_->limit_memory(kWorkerProgram + kWorkerBase + count / kTarBlock * kWorkerBytesPerEntry);
+  if (builder_ != nullptr) builder_->limit_memory(kWorkerBase + count / kTarBlock * kWorkerBytesPerEntry);
 }
 
 // Until the inflater or the builder ends.
@@ -214,7 +213,7 @@ HashingSource::Check bomb_check(std::function<std::uint64_t()> packed_count, std
 namespace {
 
 Result<Worker> start_builder(const ImportRequest& request, int in_fd) {
-  WorkerTerms terms{.keep = {in_fd, request.layer_fd}, .limits = limits_of(request)};
+  WorkerTerms terms{.keep = {in_fd, request.layer_fd}, .limits = worker_limits(kWorkerMemory, work_of(request))};
   terms.limits.file_size = request.budget;
   if (request.recipe_fd >= 0) terms.keep.push_back(request.recipe_fd);
   return Worker::start(
@@ -222,9 +221,16 @@ Result<Worker> start_builder(const ImportRequest& request, int in_fd) {
 }
 
 Result<Worker> start_inflater(const ImportRequest& request, int out_fd) {
-  WorkerTerms terms{.keep = {request.packed_fd, out_fd}, .limits = limits_of(request)};
+  WorkerTerms terms{.keep = {request.packed_fd, out_fd},
+                    .limits = worker_limits(kWorkerBase, work_of(request), WindowRoom::kSize)};
   terms.limits.file_size = 0;  // it writes to a pipe
-  return Worker::start(terms, [&] { return inflate(request, out_fd); });
+  std::optional<WindowRoom> room;
+  if (request.window_fd >= 0) {
+    room.emplace(TRY(WindowRoom::map(request.window_fd)));
+    terms.keep.push_back(request.window_fd);
+    terms.limits.file_size = WindowRoom::kSize;
+  }
+  return Worker::start(terms, [&] { return inflate(request, room ? &*room : nullptr, out_fd); });
 }
 
 Result<UnpackNotes> read_notes(const std::string& answer) {

@@ -22,9 +22,10 @@ struct ImportRequest {
   int packed_fd = -1;             ///< the only descriptor that `packed` reads
   std::uint64_t packed_size = 0;  ///< bytes of `packed`; of a pipe, of which nobody knows, 0
   std::optional<oci::Compression> compression = oci::Compression::none;  ///< nothing: what the bytes look like
-  std::uint64_t budget = 0;                                              ///< unpacked bytes at most
-  int layer_fd = -1;   ///< an empty file for the layer; -1 only to hash what is unpacked
-  int recipe_fd = -1;  ///< an empty file for its recipe; -1 for none
+  int window_fd = -1;        ///< where a large zstd window may be kept (window_room.h); -1: in memory, if at all
+  std::uint64_t budget = 0;  ///< unpacked bytes at most
+  int layer_fd = -1;         ///< an empty file for the layer; -1 only to hash what is unpacked
+  int recipe_fd = -1;        ///< an empty file for its recipe; -1 for none
   LayerUuid uuid{};
   bool seals = false;  ///< whether the seal of what was written is wanted
   /// Shared with other processes, for those who show it: how many packed bytes were read. Any value can stand in it.

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inflaters: gzip by zlib and zstd, streaming, in this process (no helper programs: attack A07).
 #include <zlib.h>
+// For the contexts with an allocator of ours.
+#define ZSTD_STATIC_LINKING_ONLY
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <limits>
 
 #include "image/source.h"
+#include "image/window_room.h"
 
 namespace skink::image {
 namespace {
 
 constexpr std::size_t kInput = 128U << 10;
-// 128 MiB, what every decoder must support at most by default; a frame may ask for 2 GiB (attack A70).
-constexpr int kWindowLogMax = 27;
 
 class GzipSource final : public ByteSource {
  public:
@@ -83,12 +86,14 @@ class GzipSource final : public ByteSource {
 
 class ZstdSource final : public ByteSource {
  public:
-  static Result<std::unique_ptr<ByteSource>> create(ByteSource& packed) {
+  static Result<std::unique_ptr<ByteSource>> create(ByteSource& packed, WindowRoom* room) {
     std::unique_ptr<ZstdSource> source(new ZstdSource(packed));
-    source->context_.reset(::ZSTD_createDCtx());
+    const ZSTD_customMem in_room{allocate_in_room, free_in_room, room};
+    source->context_.reset(::ZSTD_createDCtx_advanced(room != nullptr ? in_room : ZSTD_defaultCMem));
     if (!source->context_) return Error::make(Code::os, "zstd is out of memory");
-    if (::ZSTD_isError(::ZSTD_DCtx_setParameter(source->context_.get(), ZSTD_d_windowLogMax, kWindowLogMax)) != 0)
-      return Error::make(Code::internal, "zstd refused the window limit");
+    const std::size_t set =
+        ::ZSTD_DCtx_setParameter(source->context_.get(), ZSTD_d_windowLogMax, WindowRoom::kWindowLogMost);
+    if (::ZSTD_isError(set) != 0) return Error::make(Code::internal, "zstd refused the window limit");
     return std::unique_ptr<ByteSource>(std::move(source));
   }
 
@@ -100,9 +105,7 @@ class ZstdSource final : public ByteSource {
       if (frame_done_ && in_.pos == in_.size) return std::size_t{0};
       const std::size_t before = in_.pos;
       const std::size_t answer = ::ZSTD_decompressStream(context_.get(), &out, &in_);
-      if (::ZSTD_isError(answer) != 0)
-        return Error::make(Code::corrupt, "zstd data is corrupt at byte ", consumed_ - (in_.size - in_.pos), ": ",
-                           std::string_view(::ZSTD_getErrorName(answer)));
+      if (::ZSTD_isError(answer) != 0) return describe(answer);
       frame_done_ = answer == 0;
       if (input_ended_ && out.pos == 0 && in_.pos == before && !frame_done_)
         return Error::make(Code::corrupt, "zstd data ends early, at byte ", consumed_);
@@ -115,6 +118,23 @@ class ZstdSource final : public ByteSource {
     void operator()(ZSTD_DCtx* context) const { ::ZSTD_freeDCtx(context); }
   };
   explicit ZstdSource(ByteSource& packed) : packed_(packed) {}
+  static void* allocate_in_room(void* room, std::size_t size) { return static_cast<WindowRoom*>(room)->allocate(size); }
+  static void free_in_room(void* room, void* memory) { static_cast<WindowRoom*>(room)->free(memory); }
+
+  [[nodiscard]] Error describe(std::size_t answer) const {
+    const std::uint64_t at = consumed_ - (in_.size - in_.pos);
+    switch (::ZSTD_getErrorCode(answer)) {
+      case ZSTD_error_frameParameter_windowTooLarge:
+        return Error::make(Code::unsupported, "the zstd data at byte ", at, " wants a window of more than ",
+                           std::size_t{1} << (WindowRoom::kWindowLogMost - 20),
+                           " MiB, the most that skink reads; pack it with a smaller one (zstd --long=",
+                           WindowRoom::kWindowLogMost, ")");
+      case ZSTD_error_memory_allocation: return Error::from_errno(ENOMEM, "zstd data at byte ", at);
+      default:
+        return Error::make(Code::corrupt, "zstd data is corrupt at byte ", at, ": ",
+                           std::string_view(::ZSTD_getErrorName(answer)));
+    }
+  }
 
   Result<void> refill() {
     const std::size_t got = TRY(packed_.read(input_.data(), input_.size()));
@@ -145,11 +165,11 @@ class PlainSource final : public ByteSource {
 // Gives back the bytes that were looked at, then unpacks all of them.
 class DetectedSource final : public ByteSource {
  public:
-  static Result<std::unique_ptr<ByteSource>> create(ByteSource& packed) {
+  static Result<std::unique_ptr<ByteSource>> create(ByteSource& packed, WindowRoom* room) {
     std::unique_ptr<DetectedSource> source(new DetectedSource(packed));
     source->front_.resize(4);
     source->front_.resize(TRY(read_full(packed, source->front_.data(), source->front_.size())));
-    source->inflater_ = TRY(make_inflater(detect_compression(source->front_), source->whole_));
+    source->inflater_ = TRY(make_inflater(detect_compression(source->front_), source->whole_, room));
     return std::unique_ptr<ByteSource>(std::move(source));
   }
   Result<std::size_t> read(char* into, std::size_t most) override { return inflater_->read(into, most); }
@@ -175,12 +195,14 @@ class DetectedSource final : public ByteSource {
 
 }  // namespace
 
-Result<std::unique_ptr<ByteSource>> detect_and_inflate(ByteSource& packed) { return DetectedSource::create(packed); }
+Result<std::unique_ptr<ByteSource>> detect_and_inflate(ByteSource& packed, WindowRoom* room) {
+  return DetectedSource::create(packed, room);
+}
 
-Result<std::unique_ptr<ByteSource>> make_inflater(oci::Compression compression, ByteSource& packed) {
+Result<std::unique_ptr<ByteSource>> make_inflater(oci::Compression compression, ByteSource& packed, WindowRoom* room) {
   switch (compression) {
     case oci::Compression::gzip: return GzipSource::create(packed);
-    case oci::Compression::zstd: return ZstdSource::create(packed);
+    case oci::Compression::zstd: return ZstdSource::create(packed, room);
     case oci::Compression::none: break;
   }
   return std::unique_ptr<ByteSource>(std::make_unique<PlainSource>(packed));

@@ -330,9 +330,8 @@ Result<void> walk_layer_file(int layer_fd, std::uint64_t size) { return LayerWal
 Result<void> check_layer_file(int layer_fd) {
   const auto status = TRY(sys::stat_fd(layer_fd, "layer"));
   const auto size = static_cast<std::uint64_t>(status.st_size);
-  const WorkerTerms terms{.name = "layer check",
-                          .keep = {layer_fd},
-                          .limits = {.memory = kWorkerMemory, .seconds = seconds_for(size), .file_size = 0}};
+  WorkerTerms terms{.name = "layer check", .keep = {layer_fd}, .limits = worker_limits(kWorkerMemory, size)};
+  terms.limits.file_size = 0;
   TRY(run_worker(terms, [&]() -> Result<std::string> {
     TRY(walk_layer_file(layer_fd, size));
     return std::string();

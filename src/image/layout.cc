@@ -68,6 +68,15 @@ Result<void> Session::end() {
   return fs::remove_tree(all.get(), name_.c_str());
 }
 
+Result<UniqueFd> make_unnamed_file(int dir_fd) {
+  auto unnamed = sys::open_at(dir_fd, ".", O_RDWR | O_TMPFILE, 0600);
+  if (unnamed || unnamed.error().errnum() != EOPNOTSUPP) return unnamed;
+  const std::string name = "unnamed-" + fs::random_hex(8);
+  UniqueFd file = TRY(sys::open_beneath(dir_fd, name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600));
+  TRY(sys::unlink_at(dir_fd, name.c_str()));
+  return file;
+}
+
 namespace {
 
 // The lock of a session that nobody needs any more. A process that a killed command had just forked holds it for a

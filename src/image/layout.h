@@ -67,6 +67,9 @@ class Session {
   fs::Lock lock_;
 };
 
+/// An empty file below `dir_fd` without a name: it goes with its last descriptor.
+Result<UniqueFd> make_unnamed_file(int dir_fd);
+
 /// What sweep_sessions() has removed.
 struct Swept {
   std::size_t count = 0;

@@ -23,6 +23,7 @@
 #include "image/source.h"
 #include "image/stored_layer.h"
 #include "image/unpack.h"
+#include "image/window_room.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -186,11 +187,13 @@ Result<void> Loader::begin_write(Task& task) {
 Result<void> Loader::start_job(Task& task, std::uint64_t budget) {
   task.packed = TRY(archive_->open_member(task.blob.member));
   FileSource packed = task.packed.source(), again = task.packed.source();
+  task.window = TRY(window_for(task.blob.compression));
   task.job.emplace(TRY(LayerJob::start({.packed = packed,
                                         .hashed = task.blob.digest ? &again : nullptr,
                                         .packed_fd = task.packed.fd,
                                         .packed_size = task.packed.size,
                                         .compression = task.blob.compression,
+                                        .window_fd = task.window.get(),
                                         .budget = budget,
                                         .layer_fd = task.file.get(),
                                         .recipe_fd = task.recipe.get(),
@@ -199,6 +202,7 @@ Result<void> Loader::start_job(Task& task, std::uint64_t budget) {
   // The job has them; fs-verity wants no writer beside it, and the next job would inherit them.
   task.file.reset();
   task.recipe.reset();
+  task.window.reset();
   task.progress.size = task.packed.size;
   if (task.writes) task.progress.state = LayerProgress::State::running;
   return {};
@@ -281,6 +285,12 @@ Result<void> Loader::write_marks(const LayerBlob& blob, int marks_fd) {
   return fs::write_file_atomic(marks_fd, str(kBlobMark, blob.digest->hex()).c_str(), "", 0600);
 }
 
+// Where the inflater may keep what is more than it has memory for: only zstd has such windows.
+Result<UniqueFd> Loader::window_for(std::optional<oci::Compression> compression) const {
+  const bool may_want_one = !compression || *compression == oci::Compression::zstd;
+  return may_want_one ? make_unnamed_file(session_.fd()) : UniqueFd();
+}
+
 // Into a directory of the session. `blob` says what it must be; without one it is what it is. The whole tar is its
 // recipe: files of a directory do not say where in it they were.
 Result<Loader::Unpacked> Loader::unpack_directory(ByteSource& bytes, const LayerBlob* blob, const std::string& staged) {
@@ -288,7 +298,10 @@ Result<Loader::Unpacked> Loader::unpack_directory(ByteSource& bytes, const Layer
   const UniqueFd recipe_file = TRY(make_layer_file(TRY(open_part(session_.fd(), staged)).get(), kRecipeFile));
   const auto recipe = TRY(RecipeWriter::create(recipe_file.get()));
   HashingSource packed(bytes);
-  const auto inflated = TRY(blob != nullptr ? make_inflater(blob->compression, packed) : detect_and_inflate(packed));
+  const UniqueFd window = TRY(make_unnamed_file(session_.fd()));
+  WindowRoom room = TRY(WindowRoom::map(window.get()));
+  const auto inflated =
+      TRY(blob != nullptr ? make_inflater(blob->compression, packed, &room) : detect_and_inflate(packed, &room));
   HashingSource tar(*inflated, bomb_check([&packed] { return packed.count(); }, TRY(free_space(store_fd_))));
   RecordingSource recording(tar, *recipe);
   auto notes = unpack_layer(recording, *writer, UnpackLimits{});
@@ -314,6 +327,7 @@ Result<Loader::Unpacked> Loader::import_file(int tar_fd, const std::string& stag
   const UniqueFd file = TRY(make_layer_file(session_.fd(), staged));
   TRY(sys::mkdir_at(session_.fd(), marks.c_str(), 0700));
   const UniqueFd recipe = TRY(make_layer_file(TRY(open_part(session_.fd(), marks)).get(), kRecipeFile));
+  const UniqueFd window = TRY(window_for(std::nullopt));
   const auto status = TRY(sys::stat_fd(tar_fd, "tar"));
   StreamSource packed(tar_fd);
   Task task{.blob = {}, .progress = {.state = LayerProgress::State::running, .label = "tar"}};
@@ -324,6 +338,7 @@ Result<Loader::Unpacked> Loader::import_file(int tar_fd, const std::string& stag
                                                  .packed_fd = tar_fd,
                                                  .packed_size = tasks.front().progress.size,
                                                  .compression = std::nullopt,
+                                                 .window_fd = window.get(),
                                                  .budget = TRY(free_space(store_fd_)),
                                                  .layer_fd = file.get(),
                                                  .recipe_fd = recipe.get()})));

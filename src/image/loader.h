@@ -57,7 +57,7 @@ class Loader {
     std::optional<fs::Lock> write_lock = {};
     bool writes = false;
     Part packed = {};
-    UniqueFd file = {}, recipe = {};
+    UniqueFd file = {}, recipe = {}, window = {};
     std::optional<LayerJob> job = {};
     [[nodiscard]] std::string staged() const { return "layer-" + blob.diff_id.hex(); }
     [[nodiscard]] std::string staged_marks() const { return "marks-" + blob.diff_id.hex(); }
@@ -82,6 +82,7 @@ class Loader {
     oci::Digest diff_id;
     std::uint64_t tar_size = 0;
   };
+  Result<UniqueFd> window_for(std::optional<oci::Compression> compression) const;
   Result<Unpacked> unpack_directory(ByteSource& packed, const LayerBlob* blob, const std::string& staged);
   Result<Unpacked> import_file(int tar_fd, const std::string& staged, const std::string& marks);
   void note(const UnpackNotes& notes, std::size_t number);

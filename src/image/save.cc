@@ -96,7 +96,8 @@ Result<void> write_layer(const LayerFiles& files, const oci::Digest& diff_id, Ta
   WidePipe pipe = TRY(make_wide_pipe());
   WorkerTerms terms{.name = "recipe reader", .keep = {files.recipe.get(), pipe.write.get()}, .limits = {}};
   if (files.layer) terms.keep.push_back(files.layer.get());
-  terms.limits = {.memory = kWorkerMemory, .seconds = seconds_for(files.size), .file_size = 0};
+  terms.limits = worker_limits(kWorkerMemory, files.size);
+  terms.limits.file_size = 0;
   Worker worker = TRY(Worker::start(terms, [&]() -> Result<std::string> {
     TRY(replay_recipe(files.recipe.get(), files.recipe_size, files.layer.get(),
                       [&](std::string_view bytes) { return sys::write_all(pipe.write.get(), bytes, "tar"); }));

@@ -87,12 +87,16 @@ class CountingSource final : public ByteSource {
   std::uint64_t count_ = 0;
 };
 
+class WindowRoom;
+
 /// Unpacks `packed`: any number of gzip members or zstd frames one after the other (as their specifications have it),
-/// anything else behind them is an error. For Compression::none it passes the bytes on.
-Result<std::unique_ptr<ByteSource>> make_inflater(oci::Compression compression, ByteSource& packed);
+/// anything else behind them is an error. For Compression::none it passes the bytes on. `room` is for large windows; without
+/// one they are memory as everything else.
+Result<std::unique_ptr<ByteSource>> make_inflater(oci::Compression compression, ByteSource& packed,
+                                                  WindowRoom* room = nullptr);
 
 /// The same, where the first bytes say how they are packed.
-Result<std::unique_ptr<ByteSource>> detect_and_inflate(ByteSource& packed);
+Result<std::unique_ptr<ByteSource>> detect_and_inflate(ByteSource& packed, WindowRoom* room = nullptr);
 
 /// How bytes are packed, from the first few of them.
 oci::Compression detect_compression(std::string_view start);

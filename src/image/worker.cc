@@ -37,7 +37,7 @@ std::string describe(const Error& error) {
 // end in abort(), whose calls the filter forbids.
 struct LastWords {
   int fd = -1;
-  std::string text;
+  std::string no_memory, no_disk;
 };
 LastWords& last_words() {
   static LastWords words;
@@ -45,15 +45,24 @@ LastWords& last_words() {
 }
 
 [[noreturn]] void say_out_of_memory() {
-  (void)sys::write_all(last_words().fd, last_words().text, "answer");
+  (void)sys::write_all(last_words().fd, last_words().no_memory, "answer");
+  ::_exit(0);
+}
+
+// Where a file is mapped and the disk has no room for what is written there.
+[[noreturn]] void say_out_of_disk(int /*signal*/) {
+  (void)sys::write_all(last_words().fd, last_words().no_disk, "answer");
   ::_exit(0);
 }
 
 [[noreturn]] void work_confined(const WorkerTerms& terms, int answer_fd, const Worker::Work& work) {
   for (const int signal : {SIGPIPE, SIGXFSZ}) (void)::signal(signal, SIG_IGN);
   (void)::signal(SIGXCPU, SIG_DFL);
-  last_words() = {answer_fd, describe(Error::from_errno(ENOMEM, "out of memory: the ", std::string_view(terms.name),
-                                                        " may use at most ", terms.limits.memory >> 20, " MiB"))};
+  (void)::signal(SIGBUS, say_out_of_disk);
+  last_words() = {answer_fd,
+                  describe(Error::from_errno(ENOMEM, "out of memory: the ", std::string_view(terms.name),
+                                             " may use at most ", terms.limits.memory >> 20, " MiB")),
+                  describe(Error::from_errno(ENOSPC, "the large window of its zstd data is kept in the store"))};
   std::set_new_handler(say_out_of_memory);
   std::vector<int> keep = terms.keep;
   keep.push_back(answer_fd);
@@ -84,6 +93,10 @@ int wait_for(pid_t pid) {
 
 std::uint64_t seconds_for(std::uint64_t bytes) { return kSecondsFloor + bytes / kBytesPerSecond; }
 
+ConfineLimits worker_limits(std::uint64_t memory, std::uint64_t work, std::uint64_t mapped) {
+  return {.memory = memory, .mapped = memory + kWorkerProgram + mapped, .seconds = seconds_for(work)};
+}
+
 Result<Worker> Worker::start(const WorkerTerms& terms, const Work& work) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return Error::from_errno(errno, "pipe");
@@ -113,10 +126,10 @@ void Worker::limit_memory(std::uint64_t bytes) const {
   // Only the soft limit, as the hard one cannot be raised again without a privilege. The worker sets its own once: to
   // this one, if it is lower already.
   rlimit ours{};
-  if (kIsWatched || pid_ < 0 || !may_change_limits() || ::getrlimit(RLIMIT_AS, &ours) != 0) return;
+  if (kIsWatched || pid_ < 0 || !may_change_limits() || ::getrlimit(RLIMIT_DATA, &ours) != 0) return;
   const rlimit both{std::min({rlim_t{bytes}, rlim_t{kWorkerMemory}, ours.rlim_cur}),
                     std::min(rlim_t{kWorkerMemory}, ours.rlim_max)};
-  (void)::prlimit(pid_, RLIMIT_AS, &both, nullptr);
+  (void)::prlimit(pid_, RLIMIT_DATA, &both, nullptr);
 }
 
 Result<std::string> Worker::end() {

@@ -24,12 +24,16 @@ struct WorkerTerms {
   std::size_t answer_most = 64U << 10;  ///< bytes of its answer at most; a longer one is an error
 };
 
-/// Bytes of address space of a worker: the program and its stack, what any work takes, and 128 for each of at most a
-/// million entries of a tar; zstd's window of 128 MiB is no more than that.
-inline constexpr std::uint64_t kWorkerProgram = 16U << 20;
+/// Bytes of memory of a worker: what any work takes, and 128 for each of at most a million entries of a tar.
 inline constexpr std::uint64_t kWorkerBase = 64U << 20;
 inline constexpr std::uint64_t kWorkerBytesPerEntry = 128;
-inline constexpr std::uint64_t kWorkerMemory = kWorkerProgram + kWorkerBase + 1'000'000 * kWorkerBytesPerEntry;
+inline constexpr std::uint64_t kWorkerMemory = kWorkerBase + 1'000'000 * kWorkerBytesPerEntry;
+/// And of address space beside it, for the program, its stack and what it has of its parent's.
+inline constexpr std::uint64_t kWorkerProgram = 16U << 20;
+
+/// The limits of a worker with this much memory, whose `work` is on so many bytes, and which has `mapped` bytes of
+/// files mapped.
+ConfineLimits worker_limits(std::uint64_t memory, std::uint64_t work, std::uint64_t mapped = 0);
 /// Seconds of a processor for work on `bytes` packed bytes: far more than a slow host takes.
 std::uint64_t seconds_for(std::uint64_t bytes);
 
@@ -38,7 +42,7 @@ class Worker {
   using Work = std::function<Result<std::string>()>;
   /// The calling process must have one thread. `work` runs in the confined process; what it returns is the answer.
   static Result<Worker> start(const WorkerTerms& terms, const Work& work);
-  /// Lowers the limit of its address space, or raises it again as far as it was: for work that is given more the more
+  /// Lowers the limit of its memory, or raises it again as far as it was: for work that is given more the more
   /// it has got to do. Nothing where this process may not
   /// (CAP_SYS_RESOURCE).
   void limit_memory(std::uint64_t bytes) const;

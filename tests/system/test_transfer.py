@@ -110,6 +110,46 @@ def test_a_terminal_shows_each_layer_and_a_pipe_nothing_of_it(bare, world):
     assert (result.out, result.err) == ("Loaded image: one:latest\n", ""), result
 
 
+def zstd(data, *options):
+    return subprocess.run(["zstd", "-qc", *options], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+def test_a70_a_large_window_of_zstd_takes_no_memory(bare, world):
+    """The window is page cache: with 64 MiB for each process of the load, layers and archives of 128 MiB windows come in."""
+    noise = os.urandom(1 << 20)
+    tar = Tar().file("far", noise + bytes(121 << 20) + noise).bytes()
+    layer = Layer(tar, blob=zstd(tar, "-1", "--long=27"), media_type=mkimg.LAYER + "+zstd")
+    path = mkimg.oci_archive(world.path("x.tar"), Image([base_layer(), layer], {"Env": ["PATH=/bin"]}, "far"))
+    little = ("prlimit", "--data=%d" % (64 << 20))
+    bare.ok("load", path, before=little)
+    assert bare.ok("run", "--rm", "far", "md5sum", "/far").split()[0] == hashlib.md5(noise + bytes(121 << 20) + noise).hexdigest()
+    assert bare.ok("image", "verify") == "far:latest: ok"
+    bare.ok("rmi", "far")
+    world.write("packed", zstd(read(path), "-1", "--long=27"))
+    with open(world.path("packed"), "rb") as packed:
+        bare.ok("load", "-", stdin=packed, before=little)
+    bare.ok("import", "-", "bare:1", input=layer.blob, before=little)
+    wide = Layer(tar, blob=zstd(tar, "-1", "--long=28"), media_type=mkimg.LAYER + "+zstd")
+    refused = mkimg.oci_archive(world.path("wide.tar"), Image([wide], {}, "wide"))
+    bare.fails("load", refused, match=[wide.digest, "window of more than 128 MiB", "--long=27"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+def test_a70_a_large_window_on_a_full_disk(bare, world):
+    tar = Tar().file("far", os.urandom(1 << 20) * 60).bytes()
+    layer = Layer(tar, blob=zstd(tar, "-1", "--long=27"), media_type=mkimg.LAYER + "+zstd")
+    path = mkimg.oci_archive(world.path("x.tar"), Image([layer], {}, "far"))
+    os.makedirs(world.path("small"))
+    # The layer has its room there, and the window has not.
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "small", world.path("small")], check=True)
+    try:
+        bare.options[1] = world.path("small/store")
+        bare.fails("load", path, match=["window", "No space left"])
+        assert os.listdir(world.path("small/store/tmp")) == []
+    finally:
+        subprocess.run(["umount", world.path("small")], check=True)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("count,name", [(100_000, "%d"), (100_000, "usr/share/a-directory-%d/and/a-long-name-in-it"), (900_000, "d/%d")])
 def test_many_entries_within_the_memory_that_a_tar_of_them_gives(bare, world, count, name):
