@@ -87,14 +87,17 @@ int run_images(Context& context, Arguments args) {
     return *status;
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error());
-  auto images = engine->images().list();
+  std::vector<Error> damaged;
+  auto images = engine->images().list(&damaged);
   if (!images) return context.fail(images.error());
   auto choice = ImageChoice::make(command.filters, engine->images(), fs::now_ns());
   if (!choice) return context.fail(choice.error().context("--filter"));
   const auto lines = lines_of(*images, names.empty() ? std::string() : names[0], *choice);
+  int status = 0;
+  for (const auto& error : damaged) status = context.fail(error);
   if (command.quiet) {
     context.out().print(ids_of(lines, command.whole));
-    return 0;
+    return status;
   }
   std::vector<Item> items;
   for (const Line& line : lines) items.push_back(describe(line, command, fs::now_ns()));
@@ -103,7 +106,7 @@ int run_images(Context& context, Arguments args) {
   auto text = render_list(command.format, heading, items);
   if (!text) return context.fail(text.error().context("--format"));
   context.out().print(*text);
-  return 0;
+  return status;
 }
 
 // ---- tag ----

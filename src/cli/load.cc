@@ -61,6 +61,7 @@ oci::Json json_of(const std::string& file, const Result<image::Loaded>& loaded) 
   }
   json["layers_written"] = loaded->layers_written;
   json["layers_reused"] = loaded->layers_reused;
+  json["mended"] = loaded->mended;
   json["notes"] = loaded->notes;
   return json;
 }

@@ -5,7 +5,9 @@
 
 #include "base/text.h"
 #include "image/layout.h"
+#include "image/recipe.h"
 #include "image/records.h"
+#include "image/seal.h"
 #include "image/stored_layer.h"
 #include "sys/file.h"
 
@@ -69,15 +71,20 @@ Result<void> check_names(int store_fd, Flaws& flaws) {
   return {};
 }
 
+// A layer or scaffold, in whichever form it is; `verity` is of a file.
+Result<void> glance_at_stored(int store_fd, const char* part, const std::string& hex, const std::string& verity) {
+  const auto form = TRY(find_form(store_fd, part, hex));
+  if (!form) return Error::make(Code::corrupt, "it is missing");
+  TRY(open_stored(store_fd, part, hex));
+  if (verity.empty() || *form != Form::file) return {};
+  const std::string path = str(std::string_view(part), '/', stored_name(hex, Form::file));
+  return check_verity(TRY(sys::open_beneath(store_fd, path.c_str(), O_RDONLY | O_NOFOLLOW)).get(), verity);
+}
+
 Result<void> check_image(int store_fd, const std::string& hex) {
-  const Image image = TRY(read_image(store_fd, hex));
-  if (!TRY(find_form(store_fd, kScaffolds, hex))) return Error::make(Code::corrupt, "its scaffold is missing");
-  TRY_CTX(open_stored(store_fd, kScaffolds, hex), "its scaffold");
-  for (const auto& layer : image.lowers) {
-    if (!TRY(find_form(store_fd, kLayers, layer.hex())))
-      return Error::make(Code::corrupt, "its layer ", layer.text(), " is missing");
-    TRY_CTX(open_stored(store_fd, kLayers, layer.hex()), "its layer ", layer.text());
-  }
+  TRY(glance_at_image(store_fd, hex));
+  for (const auto& layer : TRY(read_image(store_fd, hex)).lowers)
+    TRY_CTX(glance_at_layer(store_fd, layer.hex()), "its layer ", layer.text());
   return {};
 }
 
@@ -117,6 +124,22 @@ Result<void> drop_lost_name(int store_fd, const std::string& file) {
 }
 
 }  // namespace
+
+Result<void> glance_at_layer(int store_fd, const std::string& hex) {
+  TRY(glance_at_stored(store_fd, kLayers, hex, TRY(recorded_verity(store_fd, hex)).value_or("")));
+  const UniqueFd marks = TRY(open_marks(store_fd, hex));
+  const auto seal = TRY(read_seal(marks.get()));
+  if (seal && seal->recipe && !TRY(exists(marks.get(), kRecipeFile)))
+    return Error::make(Code::corrupt, "its recipe is missing");
+  return {};
+}
+
+Result<void> glance_at_image(int store_fd, const std::string& hex) {
+  const Image image = TRY(read_image(store_fd, hex));
+  TRY(read_manifest_text(store_fd, image));
+  TRY_CTX(glance_at_stored(store_fd, kScaffolds, hex, image.scaffold.verity), "its scaffold");
+  return {};
+}
 
 Result<std::vector<StoreFlaw>> check_store(int store_fd) {
   Flaws flaws;

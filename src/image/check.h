@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Check: what dead commands have left in an image store and what of it is damaged, for `skink doctor`.
+// Check: what dead commands have left in an image store and what of it is damaged, as far as a glance tells.
 #pragma once
 
 #include <string>
@@ -24,6 +24,12 @@ struct StoreFlaw {
 
 /// Looks, and changes nothing. What a load is making just now may be among it: ask twice, with some time in between.
 Result<std::vector<StoreFlaw>> check_store(int store_fd);
+
+/// What can be seen of damage to a stored layer without reading all of it: that it and its seal are there, the front of
+/// its file, its size, its lists, and its fs-verity digest (seal.h). Corrupt: that is damaged.
+Result<void> glance_at_layer(int store_fd, const std::string& hex);
+/// The same of an image's documents and scaffold, not of its layers.
+Result<void> glance_at_image(int store_fd, const std::string& hex);
 
 /// Those of them that take room and nobody needs: sessions, layers and scaffolds.
 Result<std::vector<StoreFlaw>> find_orphans(int store_fd);

@@ -12,6 +12,7 @@
 #include <numeric>
 
 #include "base/text.h"
+#include "image/check.h"
 #include "image/erofs_format.h"
 #include "image/importer.h"
 #include "image/layer_files.h"
@@ -29,6 +30,8 @@
 
 namespace skink::image {
 namespace {
+
+constexpr unsigned kExchange = 2;  // RENAME_EXCHANGE
 
 Result<std::uint64_t> free_space(int store_fd) {
   struct statvfs space {};
@@ -140,12 +143,12 @@ Result<void> Loader::wait_for_any(std::vector<Task>& tasks) {
 Result<Loader::Begun> Loader::begin(Task& task, May may) {
   const std::string& hex = task.blob.diff_id.hex();
   if (seen_.insert(hex).second) uses_.push_back(TRY(lock_layer(store_fd_, hex, LayerLock::use)));
-  if (anew_ || !TRY(is_stored(hex))) {
+  if (anew_ || !TRY(is_whole(hex))) {
     // Another load may be writing it: then this waits, and finds it written (F44).
     auto lock = lock_layer(store_fd_, hex, may == May::wait ? LayerLock::write : LayerLock::try_write);
     if (!lock && lock.error().code() == Code::busy) return Begun::no;
     task.write_lock = TRY(std::move(lock));
-    if (anew_ || !TRY(is_stored(hex))) {
+    if (anew_ || !TRY(is_whole(hex))) {
       TRY(begin_write(task));
       return Begun::yes;
     }
@@ -238,11 +241,16 @@ Result<void> Loader::publish(const LayerBlob& blob, const std::string& staged, c
   if (is_file)
     if (const auto verity = TRY(enable_verity(session_.fd(), staged)))
       TRY(fs::write_file_atomic(marks_dir.get(), kVerityFile, *verity, 0600));
-  TRY(write_marks(blob, marks_dir.get()));
   const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
   const UniqueFd all_marks = TRY(open_part(store_fd_, kMarks));
-  // A repair replaces what images have already: it must not be less after a power cut than it was.
-  if (anew_) TRY(sync_file_system(store_fd_));
+  // Images have it already: it must not be less after a power cut than it was.
+  const bool was_there = TRY(find_form(store_fd_, kLayers, hex)).has_value();
+  if (was_there && !anew_ && TRY(is_stored(hex))) {
+    ++mended_;
+    notes_.push_back(str("layer sha256:", hex, " was stored, but damaged; it was written anew"));
+  }
+  TRY(write_marks(blob, marks_dir.get(), was_there ? Synced::yes : Synced::no));
+  if (was_there) TRY(sync_file_system(store_fd_));
   // Only a layer of a crashed boot can be there, or one that is repaired: the write lock is ours. Marks without a layer
   // count as none, so they come first.
   if (is_file) TRY(put_in_place(session_.fd(), marks, all_marks.get(), hex));
@@ -253,11 +261,17 @@ Result<void> Loader::publish(const LayerBlob& blob, const std::string& staged, c
   return {};
 }
 
-// In one step, so that there is always one of the two; the old one goes with the session.
+// In one step, so that there is always one of the two; the old one goes with the session. A file system without
+// RENAME_EXCHANGE (EINVAL, man 2 rename) can do that with files; of directories there is none for a moment, which is
+// what a repair, or a load, finds and mends again.
 Result<void> Loader::put_in_place(int from_fd, const std::string& from, int to_fd, const std::string& to) {
-  constexpr unsigned kExchange = 2;  // RENAME_EXCHANGE
   auto exchanged = sys::rename_at(from_fd, from.c_str(), to_fd, to.c_str(), kExchange);
-  if (exchanged || exchanged.error().errnum() != ENOENT) return exchanged;
+  if (exchanged) return exchanged;
+  const int error = exchanged.error().errnum();
+  if (error != ENOENT && error != EINVAL) return exchanged;
+  auto renamed = sys::rename_at(from_fd, from.c_str(), to_fd, to.c_str());
+  if (error != EINVAL || renamed) return renamed;
+  TRY(session_.take(to_fd, to));
   return sys::rename_at(from_fd, from.c_str(), to_fd, to.c_str());
 }
 
@@ -273,14 +287,40 @@ Result<bool> Loader::is_stored(const std::string& hex) {
   return mark && *mark == TRY(sys::boot_id());
 }
 
+// Stored, and not damaged as far as a glance tells. A tree of files is not replaced here: it may be in use, and would
+// be drawn from under its container.
+Result<bool> Loader::is_whole(const std::string& hex) {
+  if (!TRY(is_stored(hex))) return false;
+  const auto glance = glance_at_layer(store_fd_, hex);
+  if (glance) return true;
+  if (TRY(find_form(store_fd_, kLayers, hex)) != Form::directory) return false;
+  return Error(glance.error())
+      .context("layer sha256:", hex, " is stored, but damaged (skink image verify --repair mends it)");
+}
+
+Result<Loader::Lack> Loader::find_lack(const FoundImage& image) {
+  const UniqueFd stored = TRY(open_part(store_fd_, kImages));
+  Lack lack{.is_new = !TRY(exists(stored.get(), image.id.hex()))};
+  if (lack.is_new) return lack;
+  const auto glance = glance_at_image(store_fd_, image.id.hex());
+  lack.is_new = !glance && glance.error().code() == Code::not_found;  // removed meanwhile
+  // The manifest is one of those that an image can have: another archive's would be another one.
+  const auto manifest = recorded_manifest(store_fd_, image.id.hex());
+  const bool fits = !manifest || *manifest == image.manifest;
+  lack.documents = !glance && !lack.is_new && fits;
+  if (!glance && !lack.is_new && !fits) notes_.push_back(str(printable(glance.error().text())));
+  for (const auto& layer : image.layers) lack.layers = lack.layers || !TRY(is_whole(layer.diff_id.hex()));
+  return lack;
+}
+
 // How layers are stored here; found out when the first one is to be written.
 Result<Form> Loader::form() {
   if (!form_) form_ = TRY(can_mount_layers(session_.fd())) ? Form::file : Form::directory;
   return *form_;
 }
 
-Result<void> Loader::write_marks(const LayerBlob& blob, int marks_fd) {
-  TRY(fs::write_file_atomic(marks_fd, kUnsyncedFile, TRY(sys::boot_id()), 0600));
+Result<void> Loader::write_marks(const LayerBlob& blob, int marks_fd, Synced synced) {
+  if (synced == Synced::no) TRY(fs::write_file_atomic(marks_fd, kUnsyncedFile, TRY(sys::boot_id()), 0600));
   if (!blob.digest) return {};
   return fs::write_file_atomic(marks_fd, str(kBlobMark, blob.digest->hex()).c_str(), "", 0600);
 }
@@ -464,25 +504,46 @@ Result<void> Loader::give_names(const FoundImage& image) {
 Result<bool> Loader::run(const std::vector<FoundImage>& images) {
   const UniqueFd stored = TRY(open_part(store_fd_, kImages));
   std::vector<std::optional<Staged>> staged(images.size());
-  std::vector<bool> wanted(images.size());
-  for (std::size_t i = 0; i < images.size(); ++i) wanted[i] = !TRY(exists(stored.get(), images[i].id.hex()));
+  std::vector<Lack> lacks;
+  for (const auto& image : images) lacks.push_back(TRY(find_lack(image)));
+  std::vector<bool> wanted;
+  for (const Lack& lack : lacks) wanted.push_back(lack.is_new || lack.documents || lack.layers);
   std::vector<Task> tasks = tasks_of(images, wanted);
   TRY(work_off(tasks));
-  for (std::size_t i = 0; i < images.size(); ++i) {
-    if (!wanted[i]) continue;
-    staged[i] = TRY_CTX(stage(images[i]), "image ", images[i].id.text());
-  }
-  const bool any = std::any_of(staged.begin(), staged.end(), [](const auto& one) { return one.has_value(); });
-  if (any) TRY(sync());
+  for (std::size_t i = 0; i < images.size(); ++i)
+    if (lacks[i].is_new || lacks[i].documents) staged[i] = TRY_CTX(stage(images[i]), "image ", images[i].id.text());
+  if (std::find(wanted.begin(), wanted.end(), true) != wanted.end()) TRY(sync());
   const auto lock = TRY(lock_store(store_fd_));
   for (std::size_t i = 0; i < images.size(); ++i) {
     if (!TRY(exists(stored.get(), images[i].id.hex()))) {
       if (!staged[i]) return false;
       TRY(reveal(images[i], *staged[i]));
+    } else if (lacks[i].documents) {
+      TRY(replace_image(images[i], *staged[i]));
+      ++mended_;
+      notes_.push_back(str("image ", images[i].id.text(), " was stored, but damaged; its documents were written anew"));
     }
     TRY(give_names(images[i]));
   }
   return true;
+}
+
+// As put_in_place(), where that would leave no image for a moment, and names that lead nowhere: its files one by one,
+// the record, which says what the manifest is, last.
+Result<void> Loader::put_image_in_place(const Staged& staged, int images_fd, const std::string& hex) {
+  auto exchanged = sys::rename_at(session_.fd(), staged.image.c_str(), images_fd, hex.c_str(), kExchange);
+  if (exchanged || exchanged.error().errnum() != EINVAL) return exchanged;
+  const UniqueFd from = TRY(open_part(session_.fd(), staged.image)), to = TRY(open_part(images_fd, hex));
+  TRY(sync_file_system(store_fd_));
+  for (const char* name : {kConfigFile, kManifestFile, kRecordFile}) {
+    TRY(sys::rename_at(from.get(), name, to.get(), name));
+    TRY(sync_directory(to.get(), "an image"));
+  }
+  // Those that are noted stay; a list that cannot be read is replaced.
+  if (check_noted_names(store_fd_, hex)) return {};
+  TRY(session_.take(to.get(), kNames));
+  TRY(sys::rename_at(from.get(), kNames, to.get(), kNames));
+  return sync_directory(to.get(), "an image");
 }
 
 // The names that it has stay; its scaffold comes first, as it is made of layers alone and any record of the image takes
@@ -491,6 +552,8 @@ Result<void> Loader::replace_image(const FoundImage& image, const Staged& staged
   const std::string& hex = image.id.hex();
   const UniqueFd scaffolds = TRY(open_part(store_fd_, kScaffolds));
   const UniqueFd images = TRY(open_part(store_fd_, kImages));
+  // Without what names lead to, nobody knows which it has.
+  TRY(open_part(store_fd_, kNames));
   if (!TRY(exists(images.get(), hex))) return {};  // removed meanwhile
   // Whoever makes a container of it holds the directory that is replaced, until he has written down that he needs it.
   const auto unheld =
@@ -502,7 +565,7 @@ Result<void> Loader::replace_image(const FoundImage& image, const Staged& staged
   TRY(session_.take(scaffolds.get(), stored_name(hex, form == Form::file ? Form::directory : Form::file)));
   TRY(put_in_place(session_.fd(), staged.scaffold, scaffolds.get(), stored_name(hex, form)));
   TRY(sync_directory(scaffolds.get(), kScaffolds));
-  TRY(put_in_place(session_.fd(), staged.image, images.get(), hex));
+  TRY(put_image_in_place(staged, images.get(), hex));
   return sync_directory(images.get(), kImages);
 }
 

@@ -32,8 +32,9 @@ class Loader {
   /// Stores the tar of a root file system that `tar_fd` reads from its start (or as a pipe), packed or not, as a layer.
   Result<Tree> import_tree(int tar_fd);
 
-  /// Stores what is not stored yet, and makes all images visible after all of their data is on disk. False when an
-  /// image that was stored already was removed meanwhile: then again.
+  /// Stores what is not stored yet, and what is damaged as far as a glance tells (check.h), and makes all images
+  /// visible after all of their data is on disk. False when an image that was stored already was removed meanwhile:
+  /// then again.
   Result<bool> run(const std::vector<FoundImage>& images);
   /// Writes the layers of `layers` anew, whatever is stored of them, and then the records and scaffolds of `images`,
   /// which are stored. Each takes the place of what was there in one step.
@@ -43,6 +44,8 @@ class Loader {
 
   [[nodiscard]] std::uint64_t written() const { return written_.size(); }
   [[nodiscard]] std::uint64_t reused() const { return reused_.size(); }
+  /// Layers and images that were stored, but damaged.
+  [[nodiscard]] std::uint64_t mended() const { return mended_; }
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
 
  private:
@@ -76,7 +79,15 @@ class Loader {
                        const std::optional<Seal>& seal = {});
   void tell(const std::vector<Task>& tasks) const;
   Result<bool> is_stored(const std::string& hex);
-  static Result<void> write_marks(const LayerBlob& blob, int marks_fd);
+  Result<bool> is_whole(const std::string& hex);
+  struct Lack {
+    bool is_new = false;     // the image
+    bool documents = false;  // its documents or its scaffold
+    bool layers = false;     // some of its layers
+  };
+  Result<Lack> find_lack(const FoundImage& image);
+  enum class Synced { no, yes };
+  static Result<void> write_marks(const LayerBlob& blob, int marks_fd, Synced synced);
   struct Unpacked {
     UnpackNotes notes;
     oci::Digest diff_id;
@@ -94,6 +105,7 @@ class Loader {
   Result<void> give_names(const FoundImage& image);
 
   Result<void> put_in_place(int from_fd, const std::string& from, int to_fd, const std::string& to);
+  Result<void> put_image_in_place(const Staged& staged, int images_fd, const std::string& hex);
   Result<void> replace_image(const FoundImage& image, const Staged& staged);
 
   int store_fd_;
@@ -106,6 +118,7 @@ class Loader {
   std::vector<std::string> written_;
   std::set<std::string> reused_;
   std::vector<std::string> notes_;
+  std::uint64_t mended_ = 0;
   std::optional<Form> form_;
   bool anew_ = false;  // layers are written though they are stored
 };

@@ -19,6 +19,10 @@ namespace {
 constexpr std::size_t kNameFileMost = 256;
 constexpr auto kSafely = fs::Durability::durable;
 
+Result<std::vector<fs::Entry>> list_noted_names(int image_fd) {
+  return fs::list(TRY(open_part(image_fd, kNames)).get());
+}
+
 bool is_hidden(const fs::Entry& entry) { return entry.name.starts_with('.'); }
 
 Result<UniqueFd> open_image(int store_fd, const std::string& hex) {
@@ -28,11 +32,13 @@ Result<UniqueFd> open_image(int store_fd, const std::string& hex) {
   return opened;
 }
 
-// The names that were noted with an image and still lead to it.
+// The names that were noted with an image and still lead to it. Where what was noted cannot be read, all names are
+// asked.
 Result<std::vector<std::string>> names_of(int store_fd, int image_fd, const std::string& hex) {
-  const UniqueFd noted = TRY(open_part(image_fd, kNames));
+  auto noted = list_noted_names(image_fd);
+  if (!noted) noted = fs::list(TRY(open_part(store_fd, kNames)).get());
   std::vector<std::string> names;
-  for (const auto& entry : TRY(fs::list(noted.get()))) {
+  for (const auto& entry : TRY(std::move(noted))) {
     if (is_hidden(entry)) continue;
     std::string reference = decode_name(entry.name);
     const auto target = read_name(store_fd, reference);
@@ -42,41 +48,100 @@ Result<std::vector<std::string>> names_of(int store_fd, int image_fd, const std:
   return names;
 }
 
+Error damaged_record(const std::string& hex, std::string_view why) {
+  return Error::make(Code::corrupt, "image sha256:", hex, ": its record is damaged: ", why,
+                     "; skink image verify --repair writes it anew, from the archive that it came from");
+}
+
+// Of a configuration that is not what its name says nobody knows which layers it needs.
+Result<std::string> read_config_of(int image_fd, const std::string& hex) {
+  const auto text = fs::read_file(image_fd, kConfigFile, oci::kDocumentLimit);
+  if (!text && text.error().errnum() != ENOENT) return Error(text.error()).context("image sha256:", hex);
+  if (text && oci::Digest::of_bytes(Sha256::of(*text)).hex() == hex) return *text;
+  return Error::make(Code::corrupt, "image sha256:", hex, ": its configuration is ", text ? "damaged" : "gone",
+                     ", and with it which layers it needs; skink image verify --repair takes it out of its archive");
+}
+
+Result<void> read_record_of(int image_fd, Image& image) {
+  const std::string hex = image.id.hex();
+  const auto text = fs::read_file(image_fd, kRecordFile, oci::kDocumentLimit);
+  if (!text && text.error().errnum() != ENOENT) return Error(text.error()).context("image sha256:", hex);
+  if (!text) return damaged_record(hex, "it is gone");
+  const auto read = [&]() -> Result<void> {
+    const auto record = TRY(oci::parse_json(*text));
+    image.manifest = TRY(oci::Digest::parse(oci::get_string(record, "manifest")));
+    const oci::Json* lowers = oci::find(record, "lowers");
+    if (lowers == nullptr || !lowers->is_array()) return Error::make(Code::corrupt, "no lowers");
+    for (const auto& lower : *lowers) {
+      const auto* text_of = lower.get_ptr<const std::string*>();
+      image.lowers.push_back(TRY(oci::Digest::parse(text_of != nullptr ? *text_of : "")));
+    }
+    if (const oci::Json* scaffold = oci::find(record, "scaffold"); scaffold != nullptr) {
+      image.scaffold.digest = TRY(oci::Digest::parse(oci::get_string(*scaffold, "seal")));
+      image.scaffold.verity = oci::get_string(*scaffold, "verity");
+    }
+    image.size = oci::get_int(record, "size");
+    image.loaded = oci::get_string(record, "loaded");
+    return {};
+  }();
+  return read ? read : damaged_record(hex, read.error().text());
+}
+
+Result<Image> read_image_from(int store_fd, int image_fd, const std::string& hex) {
+  Image image;
+  image.id = TRY(oci::Digest::parse("sha256:" + hex));
+  image.config = TRY_CTX(oci::parse_image_config(TRY(read_config_of(image_fd, hex))), "image sha256:", hex);
+  TRY(read_record_of(image_fd, image));
+  image.names = TRY(names_of(store_fd, image_fd, hex));
+  return image;
+}
+
+// What `read` makes of an image's directory; again, when it was removed or replaced meanwhile, and its files with it.
+template <typename Read>
+auto read_while_there(int store_fd, const std::string& hex, const Read& read) -> decltype(read(0)) {
+  const UniqueFd images = TRY(open_part(store_fd, kImages));
+  for (;;) {
+    const UniqueFd dir = TRY(open_image(store_fd, hex));
+    auto done = read(dir.get());
+    if (done || TRY(is_still(dir.get(), images.get(), hex))) return done;
+  }
+}
+
 }  // namespace
 
 Result<Image> read_image(int store_fd, const std::string& hex) {
+  return read_while_there(store_fd, hex, [&](int dir) { return read_image_from(store_fd, dir, hex); });
+}
+
+Result<std::string> read_config_text(int store_fd, const std::string& hex) {
+  return read_while_there(store_fd, hex, [&](int dir) { return read_config_of(dir, hex); });
+}
+
+Result<oci::Digest> recorded_manifest(int store_fd, const std::string& hex) {
   const UniqueFd dir = TRY(open_image(store_fd, hex));
-  const auto read = [&](const char* name) -> Result<std::string> {
-    auto text = fs::read_file(dir.get(), name, oci::kDocumentLimit);
-    // Its files go with it: it was removed meanwhile.
-    if (!text && text.error().errnum() == ENOENT) TRY(open_image(store_fd, hex));
-    return text;
-  };
-  const auto config = TRY_CTX(read(kConfigFile), "image sha256:", hex);
-  const auto text = TRY_CTX(read(kRecordFile), "image sha256:", hex);
-  const auto record = TRY_CTX(oci::parse_json(text), "image sha256:", hex);
-  Image image;
-  image.id = TRY(oci::Digest::parse("sha256:" + hex));
-  image.manifest = TRY_CTX(oci::Digest::parse(oci::get_string(record, "manifest")), "image sha256:", hex);
-  image.config = TRY_CTX(oci::parse_image_config(config), "image sha256:", hex);
-  const oci::Json* lowers = oci::find(record, "lowers");
-  if (lowers == nullptr || !lowers->is_array()) return Error::make(Code::corrupt, "image sha256:", hex, ": no lowers");
-  for (const auto& lower : *lowers) {
-    const auto* text_of = lower.get_ptr<const std::string*>();
-    image.lowers.push_back(TRY_CTX(oci::Digest::parse(text_of != nullptr ? *text_of : ""), "image sha256:", hex));
-  }
-  if (const oci::Json* scaffold = oci::find(record, "scaffold"); scaffold != nullptr) {
-    image.scaffold.digest = TRY_CTX(oci::Digest::parse(oci::get_string(*scaffold, "seal")), "image sha256:", hex);
-    image.scaffold.verity = oci::get_string(*scaffold, "verity");
-  }
-  image.size = oci::get_int(record, "size");
-  image.loaded = oci::get_string(record, "loaded");
-  image.names = TRY(names_of(store_fd, dir.get(), hex));
-  return image;
+  const auto record = TRY(oci::parse_json(TRY(fs::read_file(dir.get(), kRecordFile, oci::kDocumentLimit))));
+  const std::string sealed = oci::get_string(record, "seal");
+  if (!sealed.empty() && sealed != seal_of_record(record).text()) return damaged_record(hex, "its seal is another");
+  return oci::Digest::parse(oci::get_string(record, "manifest"));
+}
+
+Result<std::string> read_manifest_text(int store_fd, const Image& image) {
+  return read_while_there(store_fd, image.id.hex(), [&](int dir) -> Result<std::string> {
+    const auto text = fs::read_file(dir, kManifestFile, oci::kDocumentLimit);
+    if (!text && text.error().errnum() != ENOENT) return Error(text.error()).context("image ", image.id.text());
+    if (text && oci::Digest::of_bytes(Sha256::of(*text)) == image.manifest) return *text;
+    return Error::make(Code::corrupt, "image ", image.id.text(), ": its manifest is ", text ? "damaged" : "gone",
+                       "; skink image verify --repair takes it out of its archive");
+  });
 }
 
 Result<std::vector<std::string>> names_of_image(int store_fd, const std::string& hex) {
   return names_of(store_fd, TRY(open_image(store_fd, hex)).get(), hex);
+}
+
+Result<void> check_noted_names(int store_fd, const std::string& hex) {
+  TRY(list_noted_names(TRY(open_image(store_fd, hex)).get()));
+  return {};
 }
 
 Result<std::vector<std::string>> list_images(int store_fd) {
@@ -183,21 +248,6 @@ Result<void> take_image(int store_fd, const std::string& hex, Session& session) 
   for (const Form form : {Form::file, Form::directory}) TRY(session.take(scaffolds.get(), stored_name(hex, form)));
   return {};
 }
-
-namespace {
-
-// Of a configuration that is not what its name says nobody knows which layers it needs.
-Result<std::string> read_config_text(int store_fd, const std::string& hex) {
-  const UniqueFd dir = TRY(open_image(store_fd, hex));
-  auto text = TRY_CTX(fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit), "image sha256:", hex);
-  if (oci::Digest::of_bytes(Sha256::of(text)).hex() != hex)
-    return Error::make(Code::corrupt, "image sha256:", hex,
-                       ": its configuration is damaged, and with it which layers it needs; skink image verify --repair "
-                       "takes it out of its archive");
-  return text;
-}
-
-}  // namespace
 
 Result<std::set<std::string>> referenced_layers(int store_fd) {
   std::set<std::string> layers;

@@ -15,10 +15,19 @@
 
 namespace skink::image {
 
-/// The image with this id (64 hex digits); not_found when there is none.
+/// The image with this id (64 hex digits); not_found when there is none; corrupt when its configuration is not what its
+/// digest says.
 Result<Image> read_image(int store_fd, const std::string& hex);
+/// Its configuration alone, likewise.
+Result<std::string> read_config_text(int store_fd, const std::string& hex);
 /// The names that lead to an image, whatever else of it is damaged.
 Result<std::vector<std::string>> names_of_image(int store_fd, const std::string& hex);
+/// The digest of its manifest by its record, whatever else of it is damaged; an error when the record is.
+Result<oci::Digest> recorded_manifest(int store_fd, const std::string& hex);
+/// Its manifest; corrupt when it is not what the record says.
+Result<std::string> read_manifest_text(int store_fd, const Image& image);
+/// Whether the list of names that is kept with an image can be read; without it, all names are asked which lead there.
+Result<void> check_noted_names(int store_fd, const std::string& hex);
 /// Hex ids of all images.
 Result<std::vector<std::string>> list_images(int store_fd);
 /// SHA-256 of a record but for its own seal.

@@ -82,6 +82,42 @@ Result<void> refuse_trees_in_use(int store_fd, const Wants& wants, const Running
   return {};
 }
 
+// The manifest that an image has stays: an archive may have another one for the same configuration. One that is damaged
+// is taken from an archive that has just that one.
+Result<void> keep_manifest(int store_fd, FoundImage& found, const std::string& file) {
+  Image stored;
+  stored.id = found.id;
+  const auto recorded = recorded_manifest(store_fd, found.id.hex());
+  if (!recorded || *recorded == found.manifest) return {};
+  stored.manifest = *recorded;
+  auto text = read_manifest_text(store_fd, stored);
+  if (!text)
+    return Error::make(Code::not_found, printable(file), " has the image ", found.id.text(), " with another manifest (",
+                       found.manifest.text(), ") than it had (", recorded->text(),
+                       "); give the archive that it came from");
+  found.manifest = *recorded;
+  found.manifest_text = std::move(*text);
+  return {};
+}
+
+// Of several in the archive with the same configuration, the one with the manifest that the image has.
+Result<std::vector<FoundImage>> choose_images(int store_fd, const Catalog& catalog, const Wants& wants,
+                                              const std::string& file) {
+  std::vector<FoundImage> chosen;
+  for (const auto& hex : wants.images) {
+    const auto recorded = recorded_manifest(store_fd, hex);
+    const FoundImage* best = nullptr;
+    for (const auto& found : catalog.images) {
+      if (found.id.hex() != hex) continue;
+      if (best == nullptr || (recorded && found.manifest == *recorded)) best = &found;
+    }
+    if (best == nullptr) continue;
+    chosen.push_back(*best);
+    TRY(keep_manifest(store_fd, chosen.back(), file));
+  }
+  return chosen;
+}
+
 }  // namespace
 
 Result<Repaired> repair_images(const Store& store, const std::vector<VerifiedImage>& images, const std::string& file,
@@ -95,12 +131,7 @@ Result<Repaired> repair_images(const Store& store, const std::vector<VerifiedIma
     const Archive archive = TRY(Archive::open(file, session.fd()));
     const Catalog catalog = TRY(read_catalog(archive, {.platform = {}, .all_platforms = true}, ""));
     const auto layers = TRY(choose(catalog, wants, file));
-    std::vector<FoundImage> broken;
-    for (const auto& found : catalog.images) {
-      const auto is_same = [&](const FoundImage& one) { return one.id == found.id; };
-      if (wants.images.contains(found.id.hex()) && std::none_of(broken.begin(), broken.end(), is_same))
-        broken.push_back(found);
-    }
+    const auto broken = TRY(choose_images(store.dir_fd(), catalog, wants, file));
     Loader loader(store.dir_fd(), session, &archive);
     TRY(loader.repair(layers, broken));
     return Loaded{};

@@ -144,6 +144,7 @@ Result<Loaded> load_images(int store_fd, Loader& loader, const std::function<Res
     for (const auto& image : catalog.images) loaded.images.push_back(TRY(read_image(store_fd, image.id.hex())));
     loaded.layers_written = loader.written();
     loaded.layers_reused = loader.reused();
+    loaded.mended = loader.mended();
     loaded.notes = catalog.notes;
     loaded.notes.insert(loaded.notes.end(), loader.notes().begin(), loader.notes().end());
     return loaded;
@@ -190,8 +191,11 @@ Result<Store> Store::open(const std::string& path, const std::string& run) {
 
 Result<Loaded> Store::load(const std::string& file, const LoadOptions& options) {
   const std::string words = str("load ", file == "-" ? "standard input" : printable(file));
-  return load_with_session(dir_.get(), words,
-                           [&](Session& session) { return load_archive(dir_.get(), session, file, options); });
+  auto loaded = load_with_session(dir_.get(), words,
+                                  [&](Session& session) { return load_archive(dir_.get(), session, file, options); });
+  // What took the place of a damaged layer is another file.
+  if (loaded && loaded->mended > 0) TRY(sweep_mounts());
+  return loaded;
 }
 
 Result<Image> Store::find(std::string_view name) const { return read_image(dir_.get(), TRY(find_id(name))); }
@@ -200,13 +204,14 @@ Result<std::string> Store::find_id(std::string_view name) const { return id_of(d
 
 Result<std::vector<std::string>> Store::list_ids() const { return list_images(dir_.get()); }
 
-Result<std::vector<Image>> Store::list() const {
+Result<std::vector<Image>> Store::list(std::vector<Error>* damaged) const {
   std::vector<Image> images;
   for (const auto& hex : TRY(list_images(dir_.get()))) {
     auto image = read_image(dir_.get(), hex);
     if (!image && image.error().code() == Code::not_found) continue;  // removed meanwhile
-    if (!image) return std::move(image).error();
-    images.push_back(std::move(image).value());
+    if (!image && damaged == nullptr) return std::move(image).error();
+    if (image) images.push_back(std::move(image).value());
+    else damaged->push_back(std::move(image).error());
   }
   std::sort(images.begin(), images.end(), [](const Image& a, const Image& b) { return a.loaded > b.loaded; });
   return images;
@@ -300,15 +305,9 @@ Result<fs::Lock> Store::hold(const Image& image) const { return hold_image(dir_.
 
 Result<std::size_t> Store::sweep_mounts() const { return sweep_layer_mounts(dir_.get(), run_); }
 
-Result<std::string> Store::read_config(const oci::Digest& id) const {
-  const UniqueFd dir = TRY_CTX(open_part(dir_.get(), str(kImages, '/', id.hex())), "image ", id.text());
-  return fs::read_file(dir.get(), kConfigFile, oci::kDocumentLimit);
-}
+Result<std::string> Store::read_config(const oci::Digest& id) const { return read_config_text(dir_.get(), id.hex()); }
 
-Result<std::string> Store::read_manifest(const Image& image) const {
-  const UniqueFd dir = TRY_CTX(open_part(dir_.get(), str(kImages, '/', image.id.hex())), "image ", image.id.text());
-  return fs::read_file(dir.get(), kManifestFile, oci::kDocumentLimit);
-}
+Result<std::string> Store::read_manifest(const Image& image) const { return read_manifest_text(dir_.get(), image); }
 
 Result<std::int64_t> Store::size_of_layer(const oci::Digest& diff_id) const {
   const auto reader = TRY_CTX(open_stored(dir_.get(), kLayers, diff_id.hex()), "layer ", diff_id.text());

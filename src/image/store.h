@@ -67,6 +67,7 @@ struct Loaded {
   std::vector<Image> images;
   std::uint64_t layers_written = 0;
   std::uint64_t layers_reused = 0;
+  std::uint64_t mended = 0;        ///< layers and images that were stored, but damaged; among those written
   std::vector<std::string> notes;  ///< what was left out and why, for people; already printable
 };
 
@@ -106,8 +107,8 @@ class Store {
   Result<std::string> find_id(std::string_view name) const;
   /// Such digits of every image.
   Result<std::vector<std::string>> list_ids() const;
-  /// Newest first.
-  Result<std::vector<Image>> list() const;
+  /// Newest first. What is wrong with those that cannot be read is put into `damaged`; with none, it is the error.
+  Result<std::vector<Image>> list(std::vector<Error>* damaged = nullptr) const;
   /// Gives the image another name, taking it from an image that had it.
   Result<void> tag(const Image& image, const Reference& name);
   /// Removes the name; with the last name the image, and layers that no image needs. An image that a container uses, or

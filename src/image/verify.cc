@@ -72,6 +72,12 @@ Result<void> Verifier::look_at_documents(const std::string& hex, VerifiedImage& 
       read_document(dir.get(), kConfigFile, image.id, fault(FaultKind::config, kConfigFile), image.faults);
   if (config)
     if (const auto parsed = oci::parse_image_config(*config)) wanted_ = parsed->diff_ids;
+  if (const auto names = check_noted_names(store_fd_, hex); !names) {
+    Fault bad = fault(FaultKind::record, kNames);
+    bad.expected = "the list of its names";
+    bad.found = names.error().text();
+    image.faults.push_back(std::move(bad));
+  }
   const auto text = fs::read_file(dir.get(), kRecordFile, oci::kDocumentLimit);
   const auto record = text ? oci::parse_json(*text) : Result<oci::Json>(text.error());
   const auto manifest = record ? oci::Digest::parse(oci::get_string(*record, "manifest")) : record.error();
@@ -207,7 +213,8 @@ Result<const LayerState*> Verifier::look_at_layer(const oci::Digest& diff_id) {
 Result<VerifiedImage> Verifier::verify(const std::string& hex) {
   VerifiedImage image;
   image.id = TRY(oci::Digest::parse("sha256:" + hex));
-  image.names = TRY(names_of_image(store_fd_, hex));
+  // Without any that can be read it is looked at by its id.
+  if (auto names = names_of_image(store_fd_, hex)) image.names = std::move(*names);
   TRY(look_at_documents(hex, image));
   TRY(look_at_scaffold(hex, image));
   for (const auto& diff_id : std::vector<oci::Digest>(wanted_)) {

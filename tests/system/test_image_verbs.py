@@ -8,7 +8,7 @@ import subprocess
 import mkimg
 import pytest
 from mktar import Tar
-from skinktest import ALL, Image, Layer, Layout, base_layer, busybox_image, listdir, wait_for
+from skinktest import ALL, Image, Layer, Layout, base_layer, busybox_image, listdir, read, wait_for
 
 
 def made(name, text, created="2026-01-01T00:00:00Z", labels=None):
@@ -192,13 +192,26 @@ def test_prune_takes_what_nothing_needs(bare, world):
 
 
 def test_prune_removes_nothing_while_an_image_is_damaged(bare, world):
-    bare.load(made("one:1", "1"))
+    bare.load(made("one:1", "1"), made("two:1", "2"), made("three:1", "3"))
     dangle(bare, "one:1")
-    before = stored(world)
-    identity = bare.inspect("one:1")["id"]
-    world.write("store/images/sha256/%s/config" % identity[7:], "{")
-    bare.fails("image", "prune", "--all", match=identity)
-    assert stored(world) == before
+    identity = bare.inspect("two:1")["id"]
+    place = world.path("store/images/sha256/%s/config" % identity[7:])
+    good = read(place)
+    # No JSON, another date, nothing: one bit is enough.
+    for bad in (b"{", good.replace(b"2026", b"2027", 1), None):
+        os.unlink(place) if bad is None else world.write(place, bad)
+        before = stored(world)
+        bare.fails("image", "prune", "--all", match=[identity, "image verify --repair"])
+        assert stored(world) == before
+        for words in (["run", "--rm", "two:1"], ["inspect", "two:1"], ["history", "two:1"], ["save", "-o", world.path("x"), "two:1"],
+                      ["df"], ["tag", "two:1", "four"]):
+            bare.fails(*words, match=[identity, "configuration is (damaged|gone)", "image verify --repair"])
+        # The others are told nevertheless.
+        listed = bare("images", "--format", "{{.Repository}}")
+        assert listed.status == 1 and identity in listed.err and sorted(listed.out.split()) == ["<none>", "one", "three"]
+        world.write(place, good)
+    os.truncate(world.path("store/images/sha256/%s/image.json" % identity[7:]), 10)
+    bare.fails("image", "prune", "--all", match=[identity, "record is damaged", "image verify --repair"])
 
 
 def test_layers_that_are_kept_for_the_next_image(bare, world):

@@ -3,12 +3,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import mkimg
 import pytest
 from mktar import Tar
-from skinktest import ALL, Image, base_layer, busybox_image, needs, read
+from skinktest import ALL, Image, base_layer, busybox_image, needs, read, support
 
 
 @pytest.fixture(autouse=True, params=["files"] + ["directories"] * ALL)
@@ -161,6 +162,100 @@ def test_f43_a_damaged_configuration_frees_no_layer(bare, world):
     assert bare.ok("images", "--format", "{{.Repository}}") == "two" and all(os.path.exists(name) for name in there)
     bare.ok("load", path)
     assert bare.ok("run", "--rm", "one:1", "head", "-c", "3", "/d/own") == "own"
+
+
+def test_f43_a_load_mends_what_a_glance_shows(bare, world, form):
+    """What is damaged is not taken over for another image, and the archive that has it is at hand."""
+    path, image = archive(world)
+    bare.ok("load", path)
+    other = mkimg.oci_archive(world.path("other.tar"), Image(image.layers, {"Cmd": ["sleep", "1"], "Env": ["PATH=/bin"]}, "other:1"))
+    places = {what: world.path("store/" + place) for what, (place, _, _) in pieces(world, image).items()}
+    if form == "directories":  # which may be in use: that is told
+        os.truncate(os.path.dirname(places["recipe"]) + "/layer.json", 1)
+        bare.fails("load", other, match=[image.layers[1].diff_id, "image verify --repair"])
+        return
+    name = bare.running(image="one:1")
+    damages = {"front": ("contents", lambda place: flip(place, 1024)), "short": ("contents", lambda place: os.truncate(place, 4096)),
+               "gone": ("contents", os.unlink), "seal": ("seal", lambda place: os.truncate(place, 3)), "recipe": ("recipe", os.unlink)}
+    for what, (piece, damage) in damages.items():
+        os.chmod(places[piece], 0o600)
+        damage(places[piece])
+        told = json.loads(bare.ok("load", "--format", "json", other))
+        assert told["mended"] == (what != "gone") and told["layers_written"] == 1, (what, told)
+        assert told["mended"] == 0 or image.layers[1].diff_id in told["notes"][0]
+        assert all(one["faults"] == [] for one in verify(bare)), what
+        assert bare.ok("run", "--rm", "one:1", "head", "-c", "3", "/d/own") == "own"
+        bare.ok("rmi", "other:1")
+    for what in ("config", "manifest", "record", "scaffold"):
+        os.chmod(places[what], 0o600)
+        os.truncate(places[what], 100)
+        told = json.loads(bare.ok("load", "--format", "json", path))
+        assert told["mended"] == 1 and image.names[0] in told["images"][0]["names"], (what, told)
+        assert verify(bare)[0]["faults"] == [], what
+    assert json.loads(bare.ok("load", "--format", "json", path))["mended"] == 0
+    bare.ok("restart", "-t", "0", name)
+    assert bare.ok("exec", name, "head", "-c", "3", "/d/link") == "own"
+    assert os.listdir(world.store + "/tmp") == []
+
+
+def test_f43_names_that_cannot_be_read(bare, world):
+    """They are told, the others are looked at too, and a repair finds them where they lead from."""
+    path, image = archive(world, ["one:1", "one:2"])
+    bare.ok("load", path)
+    bare.load(busybox_image("two"))
+    names = world.path("store/" + os.path.dirname(pieces(world, image)["config"][0])) + "/names"
+    shutil.rmtree(names)
+    world.write(names, "no directory")
+    told = {one["names"][0]: one["faults"] for one in verify(bare, status=1)}
+    assert told["two:latest"] == [] and [fault["path"] for fault in told["one:1"]] == [names[len(world.store) + 1:]]
+    assert "two" in bare.ok("images") and bare.ok("run", "--rm", "one:2", "head", "-c", "3", "/d/own") == "own"
+    assert "one:1: repaired" in bare.ok("image", "verify", "--repair", path)
+    assert verify(bare, "one:2")[0]["names"] == ["one:1", "one:2"] and len(os.listdir(names)) == 2
+
+
+def test_f43_a_repair_keeps_the_manifest(bare, world):
+    """Of two archives with one configuration only that with the manifest that was stored can give it back."""
+    path, image = archive(world)
+    bare.ok("load", path)
+    manifest = world.path("store/" + pieces(world, image)["manifest"][0])
+    config = world.path("store/" + pieces(world, image)["config"][0])
+    good = read(manifest)
+    docker = mkimg.docker_archive(world.path("docker.tar"), image)
+    flip(manifest)
+    bare.fails("image", "verify", "--repair", docker, status=125, match=["another manifest", mkimg.sha256(good)])
+    assert "repaired" in bare.ok("image", "verify", "--repair", path) and read(manifest) == good
+    flip(config)
+    assert "repaired" in bare.ok("image", "verify", "--repair", docker) and read(manifest) == good
+    assert bare.ok("run", "--rm", "one@" + mkimg.sha256(good), "head", "-c", "3", "/d/own") == "own"
+
+
+def test_f43_a_repair_where_names_cannot_be_exchanged(bare, world, form):
+    path, image = archive(world)
+    bare.ok("load", path)
+    lacking = [support("lacking"), "renameat2:4=2:EINVAL", "--"]
+    for what, (place, _, _) in sample(pieces(world, image), "contents", "config", "scaffold"):
+        flip(world.path("store/" + place), 3 if what in ("seal", "record") else None)
+        assert "one:1: repaired" in bare.ok("image", "verify", "--repair", path, before=lacking), what
+        assert verify(bare)[0]["faults"] == [] and os.listdir(world.store + "/tmp") == []
+        assert bare.ok("run", "--rm", "one:1", "head", "-c", "3", "/d/own") == "own", what
+
+
+def test_f43_a_repair_that_fails_leaves_whole_layers(bare, world):
+    """What came before the failure is stored for good: after a power cut it counts as any other layer."""
+    path, image = archive(world)
+    bare.ok("load", path)
+    places = {what: world.path("store/" + place) for what, (place, _, _) in pieces(world, image).items()}
+    flip(places["contents"])
+    flip(places["config"])
+    # Its turn comes after the layers.
+    images = world.path("store/images/sha256")
+    os.rename(world.path("store/names"), world.path("names-away"))
+    bare.fails("image", "verify", "--repair", path, os.path.basename(os.path.dirname(places["config"])), status=125)
+    os.rename(world.path("names-away"), world.path("store/names"))
+    assert [top for top, _, files in os.walk(world.store) if "unsynced" in files] == []
+    told = verify(bare, status=1)[0]["faults"]
+    assert [fault["kind"] for fault in told] == ["config"] and os.listdir(images)
+    assert "one:1: repaired" in bare.ok("image", "verify", "--repair", path)
 
 
 def test_f43_a_record_that_says_something_else(bare, world):
