@@ -122,7 +122,7 @@ class DirectoryWriter {
     std::uint64_t offset = 0;
     std::uint64_t length = 0;
   };
-  Result<List> write_list(bool LayerTree::Directory::*is_in);
+  Result<List> write_list(ImpliedCount::Kind kind);
   Result<void> write_lists();
   Result<void> place_directory(std::uint32_t number);
   Result<void> write_directory(std::uint32_t number);
@@ -156,22 +156,24 @@ Result<void> DirectoryWriter::count_links() {
 }
 
 // Where the paths of some directories are in the file.
-Result<DirectoryWriter::List> DirectoryWriter::write_list(bool LayerTree::Directory::*is_in) {
+Result<DirectoryWriter::List> DirectoryWriter::write_list(ImpliedCount::Kind kind) {
+  bool LayerTree::Directory::*is_in =
+      kind == ImpliedCount::Kind::implied ? &LayerTree::Directory::implied : &LayerTree::Directory::covering;
   std::vector<std::string> paths;
-  ImpliedCount count;
+  ImpliedCount count(kind);
   const auto wanted = [&](std::uint32_t number) { return reached_[number] && tree_.directories[number].*is_in; };
   for (std::uint32_t number = 0; number < reached_.size(); ++number)
     if (wanted(number)) TRY(count.add(1, std::max<std::size_t>(tree_.directories[number].length, 1), "one layer"));
   for (std::uint32_t number = 0; number < reached_.size(); ++number)
     if (wanted(number)) paths.push_back(tree_.path_of(number));
-  const std::string list = TRY(format_implied(paths));
+  const std::string list = TRY(format_implied(paths, kind));
   if (list.empty()) return List{};
   return List{.offset = std::uint64_t{TRY(file_.append(list))} * kBlock, .length = list.size()};
 }
 
 Result<void> DirectoryWriter::write_lists() {
-  const List implied = TRY(write_list(&LayerTree::Directory::implied));
-  const List covering = TRY(write_list(&LayerTree::Directory::covering));
+  const List implied = TRY(write_list(ImpliedCount::Kind::implied));
+  const List covering = TRY(write_list(ImpliedCount::Kind::covering));
   header_.implied_offset = implied.offset;
   header_.implied_length = implied.length;
   header_.covering_offset = covering.offset;

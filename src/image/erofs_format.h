@@ -108,10 +108,13 @@ inline constexpr std::size_t kXattrsOfInodeMost = 0xfffeU * 4;
 /// Extended attributes as they lie behind the header, one after the other; the later of two with one name wins.
 /// Names that EROFS has no prefix for, and what is too long, are errors.
 Result<std::string> pack_xattrs(const Xattrs& xattrs);
+using ReadAt = std::function<Result<void>(std::uint64_t offset, void* into, std::size_t count)>;
+/// Reads the one at `at`, which ends at `end` at the latest: where the next one begins. Adds it to `into` when its name
+/// is user.*.
+Result<std::uint64_t> read_user_xattr(const ReadAt& read_at, std::uint64_t at, std::uint64_t end, Xattrs& into);
 /// Size of the header and of `xattrs` behind it as they follow an inode.
 constexpr std::size_t xattr_room(std::size_t packed) { return packed == 0 ? 0 : sizeof(XattrHeader) + packed; }
 
-using ReadAt = std::function<Result<void>(std::uint64_t offset, void* into, std::size_t count)>;
 Result<Inode> read_inode(const ReadAt& read_at, std::uint64_t nid);
 /// `count` bytes of an inode's data; beyond its end is an error.
 Result<std::string> read_data(const ReadAt& read_at, std::uint64_t nid, const Inode& inode, std::uint64_t from,

@@ -54,6 +54,7 @@ class ErofsReader final : public LayerReader {
   Result<std::optional<LayerNode>> lookup(const std::string& path) const override;
   Result<std::optional<LayerNode>> lookup_below(ino_t parent, const std::string& path) const override;
   Result<std::string> read_link(const std::string& path) const override;
+  Result<Xattrs> user_xattrs(const std::string& path) const override;
   const std::vector<std::string>& implied() const override { return implied_; }
   const std::vector<std::string>& covering() const override { return covering_; }
   bool hides_all_below() const override { return opaque_; }
@@ -234,6 +235,25 @@ Result<std::string> ErofsReader::read_link(const std::string& path) const {
   if (!S_ISLNK(found->inode.mode)) return Error::from_errno(EINVAL, "readlink ", printable(path));
   if (found->inode.size > kLinkMost) return damaged("a symbolic link is too long");
   return read_data(reader(), found->nid, found->inode, 0, found->inode.size);
+}
+
+Result<Xattrs> ErofsReader::user_xattrs(const std::string& path) const {
+  Xattrs xattrs;
+  const auto found = TRY(find(path));
+  if (!found || found->inode.xattr_count == 0) return xattrs;
+  std::uint64_t at = found->nid * kSlot + sizeof(Inode);
+  const std::uint64_t end = at + xattr_size(found->inode);
+  XattrHeader header;
+  TRY(read_at(at, &header, sizeof header));
+  at += sizeof header;
+  while (header.shared_count == 0 && at < end) at = TRY(erofs::read_user_xattr(reader(), at, end, xattrs));
+  for (std::uint32_t i = 0; i < header.shared_count; ++i) {
+    std::uint32_t place = 0;
+    TRY(read_at(at + i * sizeof place, &place, sizeof place));
+    const std::uint64_t there = std::uint64_t{super_.xattr_block} * kBlock + std::uint64_t{place} * 4;
+    TRY(erofs::read_user_xattr(reader(), there, std::uint64_t{super_.blocks} * kBlock, xattrs));
+  }
+  return xattrs;
 }
 
 Result<void> ErofsReader::read_front() {

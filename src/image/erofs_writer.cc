@@ -289,7 +289,8 @@ Result<void> ErofsWriter::hardlink(const std::string& path, const std::string& t
 
 Result<void> ErofsWriter::defer(std::vector<std::string>& list, const std::string& path) {
   deferred_ += path.size() + sizeof(std::string);
-  if (deferred_ > kDeferredMost) return Error::make(Code::corrupt, "too many whiteouts in one layer");
+  if (deferred_ > kDeferredMost)
+    return Error::make(Code::corrupt, "whiteouts with names of more than ", kDeferredMost >> 20, " MiB in one layer");
   list.push_back(path);
   return {};
 }

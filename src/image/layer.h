@@ -21,12 +21,14 @@
 
 namespace skink::image {
 
+using Xattrs = std::vector<std::pair<std::string, std::string>>;
+
 struct Attributes {
   mode_t mode = 0;  ///< permission bits with set-id and sticky
   uid_t uid = 0;
   gid_t gid = 0;
   timespec mtime{};
-  std::vector<std::pair<std::string, std::string>> xattrs;  ///< already filtered (attacks A61, A63)
+  Xattrs xattrs;  ///< already filtered (attacks A61, A63)
 };
 
 /// Where a writer put a file's contents: whole blocks of 4096 bytes from `data` on, the rest at `tail`; offsets in the
@@ -86,6 +88,8 @@ class LayerReader {
     return lookup(path);
   }
   virtual Result<std::string> read_link(const std::string& path) const = 0;
+  /// The extended attributes of directory `path` that the image's programs see, which are those named user.*.
+  virtual Result<Xattrs> user_xattrs(const std::string& path) const = 0;
   /// Directories without an entry of their own, in no order; "" is the root.
   [[nodiscard]] virtual const std::vector<std::string>& implied() const = 0;
   /// Directories in which whiteouts stand, sorted. Where no other layer has such a directory, overlayfs shows it as it

@@ -28,19 +28,21 @@ bool is_path(std::string_view path) {
 Result<void> ImpliedCount::add(std::size_t paths, std::size_t bytes, std::string_view of_what) {
   paths_ += paths;
   bytes_ += bytes;
-  if (paths_ > kImpliedMost)
-    return Error::make(Code::unsupported, "more than ", kImpliedMost, " directories without an entry of their own in ",
-                       of_what, "; pack it with entries for its directories");
-  if (bytes_ > kImpliedBytesMost)
-    return Error::make(Code::unsupported, "more than ", kImpliedBytesMost >> 20,
-                       " MiB of names of directories without an entry of their own in ", of_what,
-                       "; pack it with entries for its directories");
-  return {};
+  if (paths_ <= kImpliedMost && bytes_ <= kImpliedBytesMost) return {};
+  const std::string too_many = paths_ > kImpliedMost
+                                   ? str("more than ", kImpliedMost)
+                                   : str("more than ", kImpliedBytesMost >> 20, " MiB of names and attributes of");
+  const std::string_view which = kind_ == Kind::implied    ? " directories without an entry of their own in "
+                                 : kind_ == Kind::covering ? " directories with whiteouts in "
+                                                           : " directories without an entry or with whiteouts in ";
+  return Error::make(Code::unsupported, too_many, which, of_what,
+                     kind_ == Kind::implied ? "; pack it with entries for its directories"
+                                            : "; make one layer of those that it hides and itself");
 }
 
-Result<std::string> format_implied(std::vector<std::string>& paths) {
+Result<std::string> format_implied(std::vector<std::string>& paths, ImpliedCount::Kind kind) {
   std::sort(paths.begin(), paths.end());
-  ImpliedCount count;
+  ImpliedCount count(kind);
   std::string list;
   for (const auto& path : paths) {
     TRY(count.add(1, path.size() + 1, "one layer"));

@@ -29,6 +29,7 @@ class TreeReader final : public LayerReader {
 
   Result<std::optional<LayerNode>> lookup(const std::string& path) const override;
   Result<std::string> read_link(const std::string& path) const override;
+  Result<Xattrs> user_xattrs(const std::string& path) const override;
   const std::vector<std::string>& implied() const override { return implied_; }
   const std::vector<std::string>& covering() const override { return covering_; }
   bool hides_all_below() const override { return opaque_; }
@@ -64,6 +65,23 @@ Result<std::string> TreeReader::read_link(const std::string& path) const {
   const UniqueFd parent =
       TRY(sys::open_beneath(root_.get(), parent_path.empty() ? "." : parent_path.c_str(), O_PATH | O_DIRECTORY));
   return sys::readlink_at(parent.get(), name.c_str());
+}
+
+Result<Xattrs> TreeReader::user_xattrs(const std::string& path) const {
+  constexpr std::size_t kMost = 64U << 10;  // XATTR_LIST_MAX and XATTR_SIZE_MAX of the kernel
+  const UniqueFd dir = TRY(sys::open_beneath(root_.get(), path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY));
+  std::string list(kMost, '\0'), value(kMost, '\0');
+  const ssize_t size = ::flistxattr(dir.get(), list.data(), list.size());
+  if (size < 0 && errno != ENOTSUP) return Error::from_errno(errno, "extended attributes of ", printable(path));
+  list.resize(size < 0 ? 0 : static_cast<std::size_t>(size));
+  Xattrs xattrs;
+  for (const auto name : split(list, '\0')) {
+    if (!name.starts_with("user.")) continue;
+    const ssize_t got = ::fgetxattr(dir.get(), std::string(name).c_str(), value.data(), value.size());
+    if (got < 0) return Error::from_errno(errno, "extended attribute ", printable(name), " of ", printable(path));
+    xattrs.emplace_back(name, value.substr(0, static_cast<std::size_t>(got)));
+  }
+  return xattrs;
 }
 
 }  // namespace

@@ -324,7 +324,8 @@ Result<void> TreeWriter::hardlink(const std::string& path, const std::string& ta
 
 Result<void> TreeWriter::defer(std::vector<std::string>& list, const std::string& path) {
   deferred_ += path.size() + sizeof(std::string);
-  if (deferred_ > kWhiteoutsMost) return Error::make(Code::corrupt, "too many whiteouts in one layer");
+  if (deferred_ > kWhiteoutsMost)
+    return Error::make(Code::corrupt, "whiteouts with names of more than ", kWhiteoutsMost >> 20, " MiB in one layer");
   list.push_back(path);
   return {};
 }
@@ -400,7 +401,8 @@ Result<void> TreeWriter::finish_directories() {
 
 Result<void> TreeWriter::write_description() {
   TRY(fs::write_file_atomic(layer_.get(), kImpliedName, TRY(format_implied(implied_)), 0600));
-  TRY(fs::write_file_atomic(layer_.get(), kCoveringName, TRY(format_implied(covering_)), 0600));
+  TRY(fs::write_file_atomic(layer_.get(), kCoveringName, TRY(format_implied(covering_, ImpliedCount::Kind::covering)),
+                            0600));
   oci::Json json;
   json["size"] = bytes_;
   json["opaque"] = directories_[root_inode_].opaque;

@@ -431,7 +431,7 @@ Result<Loader::Staged> Loader::stage(const FoundImage& image) {
   std::vector<std::unique_ptr<LayerReader>> readers;
   std::vector<const LayerReader*> topmost_first;
   std::set<std::string> distinct;
-  ImpliedCount implied;
+  ImpliedCount implied(ImpliedCount::Kind::implied);
   ImageFacts facts;
   bool hidden = false;
   for (auto layer = image.layers.rbegin(); layer != image.layers.rend(); ++layer) {

@@ -165,6 +165,7 @@ class Scaffold {
   Result<void> write();
 
  private:
+  Result<Attributes> attributes_at(const std::string& path, mode_t otherwise);
   Result<void> add_directory(const std::string& path, mode_t mode);
   Result<void> add_implied();
   Result<void> add_covering();
@@ -176,16 +177,26 @@ class Scaffold {
   MergedView view_;
   LayerWriter& writer_;
   std::map<std::string, Attributes> directories_;  // in the order of names: parents first
-  ImpliedCount count_;                             // of them
+  ImpliedCount count_{ImpliedCount::Kind::any};    // of them
 };
 
-// `path`, which no link is part of, and its ancestors. A directory of the image keeps the image's attributes, since the
-// scaffold is topmost and its are seen.
+// A directory of the image keeps the image's attributes, since the scaffold is topmost and its are seen.
+Result<Attributes> Scaffold::attributes_at(const std::string& path, mode_t otherwise) {
+  const auto node = TRY(view_.lookup(path));
+  if (!node || !node->node.is_directory()) return plain(otherwise);
+  Attributes attributes = attributes_of(node->node);
+  attributes.xattrs = TRY(layers_[node->described_by]->user_xattrs(path));
+  return attributes;
+}
+
+// `path`, which no link is part of, and its ancestors.
 Result<void> Scaffold::add_directory(const std::string& path, mode_t mode) {
   for (std::string at = path; !directories_.contains(at); at = split_path(at).first) {
-    TRY(count_.add(1, at.size() + 1, "the layers of an image"));
-    const auto node = TRY(view_.lookup(at));
-    directories_[at] = node && node->node.is_directory() ? attributes_of(node->node) : plain(at == path ? mode : 0755);
+    Attributes attributes = TRY(attributes_at(at, at == path ? mode : 0755));
+    std::size_t bytes = at.size() + 1;
+    for (const auto& [name, value] : attributes.xattrs) bytes += name.size() + value.size();
+    TRY(count_.add(1, bytes, "the layers of an image"));
+    directories_.emplace(at, std::move(attributes));
   }
   return {};
 }

@@ -52,6 +52,23 @@ def test_a60_a_whiteout_of_nothing_leaves_no_name(bare, world, kind):
     assert bare.shell("stat -c '%a %u %Y' /x/new; ls -a /x/new/sub | wc -l", image="made").split() == ["750", "7", "1000", "2"]
 
 
+def test_a61_a63_attributes_of_directories_that_the_scaffold_shows(bare, world, form):
+    """Those that only lower layers describe, or whose whiteouts have to vanish: they keep user.*, and get nothing of the host's."""
+    long = "v" * 2000
+    pax = {"SCHILY.xattr.user.kept": "1", "SCHILY.xattr.user.long": long, "SCHILY.xattr.user.overlay.opaque": "y",
+           "SCHILY.xattr.trusted.overlay.redirect": "/", "SCHILY.xattr.trusted.other": "1", "SCHILY.xattr.security.selinux": "1"}
+    bare.load(Image([base_layer(), Tar().dir("x").dir("x/below", 0o750, pax=pax).file("x/below/a", "1"),
+                     Tar().dir("./", 0o755, pax={"SCHILY.xattr.user.root": "r"}).file("x/below/sub/b", "2").file("x/one/.wh.ghost")
+                     .dir("x/one", 0o710, pax=pax)], {"Env": ["PATH=/bin"]}, "made"))
+    top = "/proc/%d/root" % bare.pid(bare.running(image="made"))
+    assert os.listdir(top + "/x/one") == []
+    for path, mode in (("/x/below", 0o750), ("/x/one", 0o710)):
+        assert os.stat(top + path).st_mode & 0o7777 == mode
+        assert sorted(os.listxattr(top + path)) == ["user.kept", "user.long"], path
+        assert os.getxattr(top + path, "user.long") == long.encode()
+    assert os.getxattr(top, "user.root") == b"r"
+
+
 def test_a60_the_order_within_a_layer_has_no_meaning(bare, world, form):
     parts = [lambda t: t.dir("x"), lambda t: t.dir("x/d"), lambda t: t.file("x/d/" + OPAQUE), lambda t: t.file("x/d/new", "new"),
              lambda t: t.file("x/d/.wh.a"), lambda t: t.file("x/.wh.f"), lambda t: t.file("x/f", "again"),

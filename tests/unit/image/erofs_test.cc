@@ -186,6 +186,8 @@ TEST(Implied, TheListIsTakenOnlyAsItIsWritten) {
   std::vector<std::string> paths = components(many);
   EXPECT_THAT(format_implied(paths).error().text(),
               HasSubstr("more than 100000 directories without an entry of their own in one layer"));
+  EXPECT_THAT(format_implied(paths, ImpliedCount::Kind::covering).error().text(),
+              HasSubstr("more than 100000 directories with whiteouts in one layer"));
 }
 
 TEST_F(Erofs, AnImpliedListOutOfOrderIsRefused) {
