@@ -4,6 +4,7 @@
 import os
 
 import pytest
+import transfers
 from cell import Cell, Terminal, checked, documented, kept
 
 # Limits that this machine allows, and our name in the path of cgroups.
@@ -86,3 +87,20 @@ def test_bud(buildah):
     buildah.world.write("context/Containerfile", "FROM localhost/busybox\nRUN exit 7\n")
     buildah.fails("bud", *RUNTIME, directory, match="exit status 7")
     buildah.ok("rm", box)
+
+
+@pytest.mark.parametrize("kind", ["docker-archive", "oci-archive"])
+def test_layers_with_whiteouts_for_skink(buildah, kind):
+    """Several layers: files that go, and a directory that goes and comes again."""
+    steps = ["mkdir -p /x/a/b /x/c && echo 1 > /x/a/one && echo 2 > /x/a/b/two && echo 3 > /x/c/three && ln -s a /x/link",
+             "rm -r /x/a && mkdir -m 0750 /x/a && echo 4 > /x/a/four", "rm /x/c/three && echo 5 > /x/five"]
+    base = "localhost/busybox"
+    for number, step in enumerate(steps):
+        box = buildah.ok("from", "--cgroup-parent", "/" + buildah.cell.parent, base)
+        buildah.ok("run", *RUNTIME, box, "--", "sh", "-c", step)
+        base = "localhost/step-%d" % number
+        buildah.ok("commit", "-q", box, base)
+    files = buildah.ok("run", *RUNTIME, box, "--", *transfers.LIST)
+    archive = buildah.world.path("made.tar")
+    buildah.ok("push", "-q", base, "%s:%s:localhost/made:1" % (kind, archive))
+    assert "four" in files and "three" not in files and transfers.receive(buildah.world, archive) == files

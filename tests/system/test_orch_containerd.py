@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """containerd with skink-oci: by ctr, and by the interface that Kubernetes uses, configured as docs/orchestrators.md says."""
 
+import json
 import os
 import re
 
 import pytest
+import transfers
 from cell import Cell, Terminal, checked, documented, kept
 from cri import Cri, CriError, fields
 from skinktest import read_text, wait_for
@@ -247,3 +249,17 @@ def test_pods_with_namespaces_of_the_host_or_shared(containerd, namespaces):
     assert cri.state(box)[:2] == ("exited", 4)
     cri.remove(box)
     cri.stop_pod(sandbox)
+
+
+def test_an_image_of_skink_and_back(containerd):
+    path, diff_ids, files = transfers.send(containerd.world)
+    containerd.ok("images", "import", path)
+    configs = [line.split()[0] for line in containerd.ok("content", "ls").splitlines()[1:]
+               if "containerd.io/gc.ref.snapshot" in line]
+    assert diff_ids in [json.loads(containerd.ok("content", "get", one))["rootfs"]["diff_ids"] for one in configs]
+    name = containerd.world.name()
+    assert containerd.ok(*containerd.run("--rm", transfers.NAME, name, *transfers.LIST)) == files
+    back = containerd.world.path("back.tar")
+    containerd.ok("images", "export", back, transfers.NAME)
+    assert transfers.receive(containerd.world, back, diff_ids) == files
+    containerd.ok("images", "rm", transfers.NAME)

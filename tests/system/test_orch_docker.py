@@ -6,6 +6,7 @@ import os
 import re
 
 import pytest
+import transfers
 from cell import Cell, Terminal, checked, documented, kept
 from skinktest import read_text, status_of, wait_for
 
@@ -243,3 +244,14 @@ def test_build(docker):
     docker.world.write("build/Dockerfile", "FROM localhost/busybox\nRUN grep -c . /proc/1/cmdline && id -u > /made\nCMD cat /made\n")
     docker.ok("build", "-q", "--network", "none", "-t", "localhost/kit", directory, env={"DOCKER_BUILDKIT": "1"})
     assert docker.ok("run", "--rm", "localhost/kit") == "0"
+
+
+def test_an_image_of_skink_and_back(docker):
+    path, diff_ids, files = transfers.send(docker.world)
+    docker.ok("load", "-q", "-i", path)
+    assert docker.inspect(transfers.NAME)["RootFS"]["Layers"] == diff_ids
+    assert docker.ok("run", "--rm", transfers.NAME, *transfers.LIST) == files
+    back = docker.world.path("back.tar")
+    docker.ok("save", "-o", back, transfers.NAME)
+    assert transfers.receive(docker.world, back, diff_ids) == files
+    docker.ok("rmi", transfers.NAME)

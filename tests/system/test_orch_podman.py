@@ -7,6 +7,7 @@ import re
 import signal
 
 import pytest
+import transfers
 from cell import Cell, Terminal, checked, documented, kept
 from skinktest import needs, read_text, v2_alone, wait_for
 
@@ -328,3 +329,15 @@ def test_stop_with(podman, options):
     podman.ok("stop", "-t", "20", name)
     assert podman.inspect(name)["State"]["ExitCode"] == 4
     podman.ok("rm", name)
+
+
+@pytest.mark.parametrize("kind", ["docker-archive", "oci-archive"])
+def test_an_image_of_skink_and_back(podman, kind):
+    path, diff_ids, files = transfers.send(podman.world)
+    podman.ok("load", "-q", "-i", path)
+    assert podman.inspect(transfers.NAME)["RootFS"]["Layers"] == diff_ids
+    assert podman.ok("run", "--rm", transfers.NAME, *transfers.LIST) == files
+    back = podman.world.path("back.tar")
+    podman.ok("save", "-q", "--format", kind, "-o", back, transfers.NAME)
+    assert transfers.receive(podman.world, back, diff_ids) == files
+    podman.ok("rmi", transfers.NAME)
