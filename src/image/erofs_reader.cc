@@ -54,7 +54,7 @@ class ErofsReader final : public LayerReader {
   Result<std::optional<LayerNode>> lookup(const std::string& path) const override;
   Result<std::optional<LayerNode>> lookup_below(ino_t parent, const std::string& path) const override;
   Result<std::string> read_link(const std::string& path) const override;
-  Result<Xattrs> user_xattrs(const std::string& path) const override;
+  Result<Xattrs> user_xattrs(ino_t inode, const std::string& path) const override;
   const std::vector<std::string>& implied() const override { return implied_; }
   const std::vector<std::string>& covering() const override { return covering_; }
   bool hides_all_below() const override { return opaque_; }
@@ -237,12 +237,12 @@ Result<std::string> ErofsReader::read_link(const std::string& path) const {
   return read_data(reader(), found->nid, found->inode, 0, found->inode.size);
 }
 
-Result<Xattrs> ErofsReader::user_xattrs(const std::string& path) const {
+Result<Xattrs> ErofsReader::user_xattrs(ino_t inode, const std::string& /*path*/) const {
   Xattrs xattrs;
-  const auto found = TRY(find(path));
-  if (!found || found->inode.xattr_count == 0) return xattrs;
-  std::uint64_t at = found->nid * kSlot + sizeof(Inode);
-  const std::uint64_t end = at + xattr_size(found->inode);
+  const Found found = TRY(inode_at(inode));
+  if (found.inode.xattr_count == 0) return xattrs;
+  std::uint64_t at = found.nid * kSlot + sizeof(Inode);
+  const std::uint64_t end = at + xattr_size(found.inode);
   XattrHeader header;
   TRY(read_at(at, &header, sizeof header));
   at += sizeof header;

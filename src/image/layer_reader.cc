@@ -29,7 +29,7 @@ class TreeReader final : public LayerReader {
 
   Result<std::optional<LayerNode>> lookup(const std::string& path) const override;
   Result<std::string> read_link(const std::string& path) const override;
-  Result<Xattrs> user_xattrs(const std::string& path) const override;
+  Result<Xattrs> user_xattrs(ino_t inode, const std::string& path) const override;
   const std::vector<std::string>& implied() const override { return implied_; }
   const std::vector<std::string>& covering() const override { return covering_; }
   bool hides_all_below() const override { return opaque_; }
@@ -67,7 +67,7 @@ Result<std::string> TreeReader::read_link(const std::string& path) const {
   return sys::readlink_at(parent.get(), name.c_str());
 }
 
-Result<Xattrs> TreeReader::user_xattrs(const std::string& path) const {
+Result<Xattrs> TreeReader::user_xattrs(ino_t /*inode*/, const std::string& path) const {
   constexpr std::size_t kMost = 64U << 10;  // XATTR_LIST_MAX and XATTR_SIZE_MAX of the kernel
   const UniqueFd dir = TRY(sys::open_beneath(root_.get(), path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY));
   std::string list(kMost, '\0'), value(kMost, '\0');

@@ -185,7 +185,9 @@ Result<Attributes> Scaffold::attributes_at(const std::string& path, mode_t other
   const auto node = TRY(view_.lookup(path));
   if (!node || !node->node.is_directory()) return plain(otherwise);
   Attributes attributes = attributes_of(node->node);
-  attributes.xattrs = TRY(layers_[node->described_by]->user_xattrs(path));
+  for (const auto& source : node->sources)
+    if (source.layer == node->described_by)
+      attributes.xattrs = TRY(layers_[source.layer]->user_xattrs(source.inode, path));
   return attributes;
 }
 
