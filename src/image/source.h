@@ -90,8 +90,8 @@ class CountingSource final : public ByteSource {
 class WindowRoom;
 
 /// Unpacks `packed`: any number of gzip members or zstd frames one after the other (as their specifications have it),
-/// anything else behind them is an error. For Compression::none it passes the bytes on. `room` is for large windows; without
-/// one they are memory as everything else.
+/// anything else behind them is an error. For Compression::none it passes the bytes on. `room` is for large windows;
+/// without one they are memory as everything else.
 Result<std::unique_ptr<ByteSource>> make_inflater(oci::Compression compression, ByteSource& packed,
                                                   WindowRoom* room = nullptr);
 
