@@ -135,7 +135,8 @@ const Verb kLoadVerb{
     R"(FILE is an oci-archive or a docker-archive as skopeo, umoci, buildah, podman and docker write
 them, plain or packed, or a directory with an OCI layout; - or no FILE is standard input. Every
 digest and size is verified before anything of it can be seen; layers that are stored already
-are not stored again. Of an image for several platforms the one that fits best is loaded, by
+are not stored again, unless a glance at them shows damage: then they are written anew, and the
+load says so. Of an image for several platforms the one that fits best is loaded, by
 containerd's rules: linux/arm/v6 does where linux/arm/v7 is asked for.
 
 Exit status: 0; 1 if any file could not be loaded (the others are).

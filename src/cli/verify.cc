@@ -159,7 +159,8 @@ was expected and what was found, and which containers use the image.
 
 --repair takes the archive that the image came from (or another one with the same layers),
 imports what is damaged or missing from it anew, verifies it by the same digests, and puts
-each piece in place whole. What runs goes on with what it has until it is started again;
+each piece in place whole. An image keeps the manifest that it had: with a damaged one the
+archive has to have just that. What runs goes on with what it has until it is started again;
 where layers are stored as directories, it has to be stopped first.
 
 Exit status: 0 when all is as it was stored, or was repaired; 1 when something is not; 125

@@ -99,11 +99,10 @@ Result<Image> read_image_from(int store_fd, int image_fd, const std::string& hex
 // What `read` makes of an image's directory; again, when it was removed or replaced meanwhile, and its files with it.
 template <typename Read>
 auto read_while_there(int store_fd, const std::string& hex, const Read& read) -> decltype(read(0)) {
-  const UniqueFd images = TRY(open_part(store_fd, kImages));
   for (;;) {
     const UniqueFd dir = TRY(open_image(store_fd, hex));
     auto done = read(dir.get());
-    if (done || TRY(is_still(dir.get(), images.get(), hex))) return done;
+    if (done || TRY(is_still(dir.get(), TRY(open_part(store_fd, kImages)).get(), hex))) return done;
   }
 }
 
