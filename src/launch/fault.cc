@@ -136,12 +136,20 @@ Error describe_indexed(const Message& fault, const LaunchPlan& plan) {
   }
 }
 
+Error describe_label(const Message& fault, const oci::Process& process) {
+  if (!process.selinux_label.empty())
+    return Error::from_errno(fault.err, "process.selinuxLabel: put ", quoted(process.selinux_label), " on");
+  const std::string words = str("process.apparmorProfile: put ", quoted(process.apparmor_profile), " on");
+  if (fault.err != ENOENT) return Error::from_errno(fault.err, words);
+  return Error::from_errno(fault.err, words, ": no such profile is loaded (apparmor_parser --add loads one)");
+}
+
 struct Words {
   Step step;
   TableText<104> text;
 };
 
-constexpr std::array<Words, 38> kWords{{
+constexpr std::array<Words, 37> kWords{{
     {Step::read_plan, "read the plan"},
     {Step::protect_self, "make the process undumpable"},
     {Step::set_death_signal, "set the parent death signal"},
@@ -169,7 +177,6 @@ constexpr std::array<Words, 38> kWords{{
     {Step::set_io_priority, "process.ioPriority"},
     {Step::set_memory_policy, "linux.memoryPolicy: set_mempolicy"},
     {Step::set_personality, "linux.personality"},
-    {Step::security_label, "write the security label"},
     {Step::set_groups, "process.user.additionalGids: setgroups"},
     {Step::set_gid, "process.user.gid: setresgid"},
     {Step::set_uid, "process.user.uid: setresuid"},
@@ -211,6 +218,7 @@ Error describe_fault(const Message& fault, const LaunchPlan& plan, int output_fd
       if (fault.err != ENOSPC) return error;
       return Error::make(Code::os, error.text(), "; as many as /proc/sys/user/max_net_namespaces allows are there");
     }
+    case Step::security_label: return describe_label(fault, plan.process);
     case Step::verify_ids: return Error::make(Code::denied, "process.user: the kernel did not take the user over");
     default: break;
   }

@@ -8,6 +8,7 @@ import resource
 import socket
 import stat
 import struct
+import subprocess
 import termios
 import fcntl
 
@@ -280,6 +281,47 @@ def test_no_label_and_unconfined_need_no_lsm(oci, bundle, world):
     assert output(oci, world, bundle(["echo", "in"], apparmorProfile="", selinuxLabel="")) == "in"
     if not read_text("/sys/module/apparmor/parameters/enabled", "").startswith("Y"):
         assert output(oci, world, bundle(["echo", "in"], apparmorProfile="unconfined")) == "in"
+
+
+PROFILE = """
+profile %s flags=(attach_disconnected,mediate_deleted) {
+  file,
+  capability,
+  network,
+  signal,
+  ptrace,
+  mount,
+  umount,
+  pivot_root,
+  unix,
+  deny /tmp/** w,
+}
+"""
+
+
+@pytest.mark.vm_only
+def test_an_apparmor_profile_is_put_on(oci, bundle, world):
+    name = "skink-test-" + world.name()
+    file = world.write("profile", PROFILE % name)
+    subprocess.run(["apparmor_parser", "--add", "--skip-cache", file], check=True)
+    try:
+        show = "cat /proc/self/attr/current; echo x > /tmp/new && echo written"
+        b = bundle(["sh", "-c", show + "; sleep 1000"], apparmorProfile=name)
+        b.config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmp"})
+        container = world.name()
+        oci.ok("create", "--bundle", b.save().dir, container)
+        pid = state(oci, container)["pid"]
+        oci.ok("start", container)
+        wait_for(lambda: read_text("/proc/%d/attr/current" % pid).strip() == name + " (enforce)")
+        # exec has the container's, or another one that is named.
+        result = oci("exec", container, "sh", "-c", show)
+        assert result.out.split() == [name, "(enforce)"] and "Permission denied" in result.err
+        result = oci("exec", "--apparmor", "unconfined", container, "sh", "-c", show)
+        assert result.out.split() == ["unconfined", "written"]
+        oci.fails("exec", "--apparmor", name + "-none", container, "true", status=255, match="apparmor")
+        oci.ok("delete", "--force", container)
+    finally:
+        subprocess.run(["apparmor_parser", "--remove", file], check=True)
 
 
 # oomScoreAdj

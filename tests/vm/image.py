@@ -20,7 +20,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GUEST = os.path.join(HERE, "guest")
 SUITE = "bookworm"
 PACKAGES = ("systemd systemd-sysv dbus linux-image-cloud-amd64 busybox-static iproute2 procps kmod util-linux mount "
-            "libpam-systemd dbus-user-session python3 python3-pytest python3-pytest-xdist python3-pytest-timeout").split()
+            "libpam-systemd dbus-user-session apparmor python3 python3-pytest python3-pytest-xdist python3-pytest-timeout").split()
 # Drivers of the disks and of the agent's port, in the order in which they need each other.
 MODULES = ("virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk virtio_console").split()
 # What nobody needs in a machine that lives for a minute.
@@ -33,7 +33,7 @@ MASKED = ("apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_
           "systemd-udevd.service systemd-udev-trigger.service systemd-udev-settle.service systemd-udevd-kernel.socket "
           "systemd-udevd-control.socket modprobe@dm_mod.service modprobe@efi_pstore.service modprobe@drm.service "
           "modprobe@configfs.service sys-kernel-config.mount sys-kernel-tracing.mount sys-kernel-debug.mount "
-          "proc-sys-fs-binfmt_misc.automount systemd-binfmt.service systemd-network-generator.service").split()
+          "apparmor.service proc-sys-fs-binfmt_misc.automount systemd-binfmt.service systemd-network-generator.service").split()
 DAEMONS = ("docker", "containerd", "podman", "buildah", "netavark")
 DISK_SIZE = "4G"
 # Images of older packages or scripts go when they have not been used for so long.
