@@ -171,9 +171,11 @@ class Group {
   void take_back(const std::vector<pid_t>& members);
   void strike_members();
   void wait_for_deaths(const Deadline& end) const;
+  [[nodiscard]] Error lacks(std::string_view what) const;
   Layout layout_ = Layout::v2;
   bool struck_ = false;
   std::vector<Dir> dirs_;
+  std::string gone_;  // one that open() did not find
 };
 
 /// Whether the group is frozen, by itself or by one above it; looks only where a freezer is. False for one that is

@@ -151,7 +151,7 @@ Result<void> Group::freeze() {
   for (const Dir& dir : dirs_)
     if (has_v1(dir.place, "freezer") || (dir.place.hierarchy.unified && freezer.fd < 0))
       freezer = {dir.fd.get(), &dir.place, dir.place.hierarchy.unified};
-  if (freezer.fd < 0) return Error::make(Code::unsupported, "this host has no freezer controller");
+  if (freezer.fd < 0) return lacks("freezer");
   return freezer.unified ? freeze_v2(freezer) : freeze_v1(freezer);
 }
 

@@ -210,10 +210,17 @@ Result<Group> Group::open(const Location& location) {
   for (const Place& place : location.places) {
     Result<UniqueFd> fd = open_place(place);
     if (fd) group.dirs_.push_back({place, std::move(*fd)});
-    else if (fd.error().code() != Code::not_found)
-      return std::move(fd).error().context("open control group ", show(place));
+    else if (fd.error().code() == Code::not_found) group.gone_ = show(place);
+    else return std::move(fd).error().context("open control group ", show(place));
   }
   return group;
+}
+
+// A host without a controller, or a container that is just being deleted?
+Error Group::lacks(std::string_view what) const {
+  if (gone_.empty()) return Error::make(Code::unsupported, "this host has no ", what, " controller");
+  return Error::make(Code::not_found, "control group ", gone_,
+                     " is not there any more: the container is being deleted, or somebody has removed it");
 }
 
 Result<void> Group::add(pid_t pid) {

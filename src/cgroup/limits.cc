@@ -192,7 +192,9 @@ Result<void> Group::apply(const oci::Resources& resources) {
   std::vector<Target> targets;
   targets.reserve(dirs_.size());
   for (const Dir& dir : dirs_) targets.push_back({dir.fd.get(), &dir.place});
-  return apply_resources(Targets(std::move(targets)), resources);
+  auto applied = apply_resources(Targets(std::move(targets)), resources);
+  const bool lacking = !applied && applied.error().code() == Code::unsupported && !gone_.empty();
+  return lacking ? Result<void>(lacks("")) : applied;
 }
 
 }  // namespace skink::cgroup

@@ -225,3 +225,15 @@ def test_a_poststart_hook_may_work_on_its_container(oci, bundle, world, verb):
     b.save()
     oci.fails("run", "-d", "--bundle", b.dir, other, match="poststart")
     oci.fails("state", other, match="does not exist")
+
+
+def test_a_group_that_is_gone_is_no_host_without_controllers(oci, bundle, world):
+    b, name = bundle(["true"]), world.name()
+    oci.ok("create", "--bundle", b.dir, name)
+    pid = json.loads(oci.ok("state", name))["pid"]
+    directory, _ = cgroup_dir(pid, "pids")
+    with open(os.path.dirname(directory) + "/cgroup.procs", "w") as file:
+        file.write(str(pid))
+    os.rmdir(directory)
+    oci.fails("update", "--pids-limit", "5", name, status=1, match=["control group", "not there any more"])
+    oci.ok("delete", "--force", name)
