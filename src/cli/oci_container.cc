@@ -222,18 +222,6 @@ Result<void> wait_for_end(int pidfd, pid_t pid) {
   return Error::make(Code::busy, "the container's process ", pid, " did not die within ", kKillDeadline.count(), " ms");
 }
 
-// In runc's words, which test suites know. Order: before the launch, which may fail for the want of them.
-void warn_of_unknown_capabilities(const oci::Process& process, std::string_view json, const OciLog& log) {
-  if (!process.capabilities) return;
-  const auto& sets = *process.capabilities;
-  const std::uint64_t asked = sets.bounding | sets.effective | sets.inheritable | sets.permitted | sets.ambient;
-  if ((asked & oci::kUnknownCapability) == 0) return;
-  std::string names;
-  for (const auto& name : oci::unknown_capabilities(json)) names += str(names.empty() ? "" : " ", printable(name));
-  log.warning(str("process.capabilities: ignoring unknown or unavailable capabilities: [", names,
-                  "]: one is called such as CAP_NET_BIND_SERVICE"));
-}
-
 // The service manager, where one has started us, learns from the program when it is ready. That it cannot be told is no
 // reason not to run it.
 Result<void> prepare_notify(Made& made, const OciGlobals& globals, bool wait_for_start) {
@@ -254,6 +242,17 @@ Result<void> prepare_notify(Made& made, const OciGlobals& globals, bool wait_for
 launch::Trace trace_to(const OciLog& log) {
   if (!log.debugs()) return {};
   return [&log](const std::string& text) { log.debug(text); };
+}
+
+void warn_of_unknown_capabilities(const oci::Process& process, std::string_view json, const OciLog& log) {
+  if (!process.capabilities) return;
+  const auto& sets = *process.capabilities;
+  const std::uint64_t asked = sets.bounding | sets.effective | sets.inheritable | sets.permitted | sets.ambient;
+  if ((asked & oci::kUnknownCapability) == 0) return;
+  std::string names;
+  for (const auto& name : oci::unknown_capabilities(json)) names += str(names.empty() ? "" : " ", printable(name));
+  log.warning(str("process.capabilities: ignoring unknown or unavailable capabilities: [", names,
+                  "]: one is called such as CAP_NET_BIND_SERVICE"));
 }
 
 void warn_of_capabilities(const launch::Launched& launched, const OciLog& log, bool for_engine) {

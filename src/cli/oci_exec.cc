@@ -122,7 +122,7 @@ Result<Target> open_target(const OciGlobals& globals, const Command& command) {
 Result<oci::Process> make_process(const Command& command, const Target& target, const OciLog& log) {
   const auto& own = *target.spec.process;
   auto process = command.options.process.empty() ? change_process(own, command.args, command.options, log)
-                                                 : read_process(command.options.process, own);
+                                                 : read_process(command.options.process, own, log);
   if (!process) return process;
   // Order: looked up in /proc/PID/root while a pidfd shows that the number still means the container.
   const UniqueFd init = TRY(sys::open_identified(target.init));

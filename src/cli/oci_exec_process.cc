@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/text.h"
+#include "cli/oci_verbs.h"
 #include "oci/json.h"
 #include "sys/file.h"
 
@@ -96,9 +97,10 @@ void add_capabilities(oci::Capabilities& sets, const oci::Strings& names, const 
 
 }  // namespace
 
-Result<oci::Process> read_process(const std::string& path, const oci::Process& own) {
+Result<oci::Process> read_process(const std::string& path, const oci::Process& own, const OciLog& log) {
   const std::string text = TRY_CTX(read_document(path), "--process");
   oci::Process process = TRY_CTX(oci::parse_process(text), "--process ", printable(path));
+  warn_of_unknown_capabilities(process, text, log);
   fill_in(TRY(oci::parse_json(text, oci::kConfigLimit)), process, own);
   return process;
 }

@@ -22,7 +22,7 @@ struct ExecOptions : Handover {
 
 /// A process document (`--process`). What it leaves out is as in the container's own process, so that exec is never
 /// weaker than run (attack A83).
-Result<oci::Process> read_process(const std::string& path, const oci::Process& own);
+Result<oci::Process> read_process(const std::string& path, const oci::Process& own, const OciLog& log);
 
 /// The container's own process with `args` and what the options change.
 Result<oci::Process> change_process(oci::Process own, oci::Strings args, const ExecOptions& options, const OciLog& log);

@@ -84,6 +84,9 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
 /// engine (`for_engine`: create, exec --detach) hears with --debug only: buildah asks for all of them each time, and
 /// our standard error is the container's then.
 void warn_of_capabilities(const launch::Launched& launched, const OciLog& log, bool for_engine);
+/// The same of names that are none, in runc's words, which test suites know. `json`: the document that `process` is
+/// from. To be called before the launch, which may fail for the want of them.
+void warn_of_unknown_capabilities(const oci::Process& process, std::string_view json, const OciLog& log);
 
 /// What launch tells of its steps, as debug messages; empty when nobody wants them. `log` outlives it.
 launch::Trace trace_to(const OciLog& log);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """process.capabilities that cannot be granted: a warning and no failure (config.md "Linux Process")."""
 
+import json
 import re
 
 from skinktest import read_text
@@ -19,6 +20,13 @@ def test_an_unknown_capability_is_a_warning(oci, bundle, world):
     result = oci("run", "--bundle", b.dir, world.name())
     assert result.status == 0 and "warning" in result.err and "ignoring unknown or unavailable capabilities: [CAP_TEST]" in result.err
     assert sets_of(result.out)["Bnd"] == sets_of(result.out)["Eff"] == 1 << 5
+    # exec says it as run does.
+    b.config["process"]["args"] = ["sleep", "1000"]
+    name = world.name()
+    oci("run", "-d", "--bundle", b.save().dir, name)
+    process = dict(b.config["process"], args=["cat", "/proc/self/status"])
+    result = oci("exec", "--process", world.write("process.json", json.dumps(process)), name)
+    assert "ignoring unknown or unavailable capabilities: [CAP_TEST]" in result.err and sets_of(result.out)["Eff"] == 1 << 5
 
 
 def test_what_the_runtime_has_not_is_a_warning(oci, bundle, world):
