@@ -142,6 +142,8 @@ Result<void> Loader::wait_for_any(std::vector<Task>& tasks) {
 // A layer that is to be written, or only looked at, or not even that.
 Result<Loader::Begun> Loader::begin(Task& task, May may) {
   const std::string& hex = task.blob.diff_id.hex();
+  if (archive_ == nullptr && !TRY(is_whole(hex)))
+    return Error::make(Code::corrupt, "it was damaged as soon as it was stored");
   if (seen_.insert(hex).second) uses_.push_back(TRY(lock_layer(store_fd_, hex, LayerLock::use)));
   if (anew_ || !TRY(is_whole(hex))) {
     // Another load may be writing it: then this waits, and finds it written (F44).
@@ -401,7 +403,7 @@ Result<Loader::Tree> Loader::import_tree(int tar_fd) {
   const std::string& hex = tree.diff_id.hex();
   if (seen_.insert(hex).second) uses_.push_back(TRY(lock_layer(store_fd_, hex, LayerLock::use)));
   const auto write_lock = TRY(lock_layer(store_fd_, hex, LayerLock::write));
-  if (!TRY(is_stored(hex))) {
+  if (!TRY(is_whole(hex))) {
     TRY(publish(blob, staged, form == Form::file ? marks : staged, form));
   } else {
     const UniqueFd there = TRY(open_marks(store_fd_, hex));

@@ -193,6 +193,10 @@ def test_f43_a_load_mends_what_a_glance_shows(bare, world, form):
         assert told["mended"] == 1 and image.names[0] in told["images"][0]["names"], (what, told)
         assert verify(bare)[0]["faults"] == [], what
     assert json.loads(bare.ok("load", "--format", "json", path))["mended"] == 0
+    tree = world.write("tree.tar", image.layers[1].tar)
+    os.truncate(places["contents"], 4096)
+    assert image.layers[1].diff_id in bare("import", tree, "tree:1").err
+    assert all(one["faults"] == [] for one in verify(bare))
     bare.ok("restart", "-t", "0", name)
     assert bare.ok("exec", name, "head", "-c", "3", "/d/link") == "own"
     assert os.listdir(world.store + "/tmp") == []
