@@ -5,7 +5,7 @@ its own where the host has v1 too."""
 import os
 
 import pytest
-from skinktest import listdir, read_text, v2_alone, wait_for
+from skinktest import listdir, read_text, unified_top, v2_alone, wait_for
 
 pytestmark = pytest.mark.vm
 V2_VIEW = [] if v2_alone() else ["unshare", "--mount", "--propagation", "private", "sh", "-c",
@@ -18,6 +18,8 @@ SCRIPT = """cd /sys/fs/cgroup; mkdir own && echo $$ >own/cgroup.procs && cat /pr
 
 @pytest.fixture
 def started(oci, world, bundle):
+    unified_top()  # or skips
+
     def start(uid=0, user=True, namespace=True, options=("rw",)):
         b, name = bundle(["sh", "-c", SCRIPT]), world.name()
         b.config["process"]["user"] = {"uid": uid, "gid": uid}
