@@ -24,7 +24,7 @@ LONG = {
     "a long mount target": lambda c: c["mounts"].append({"destination": "/tmp/" + deep(400), "type": "tmpfs", "source": "x"}),
     "a long source": lambda c: c["mounts"].append({"destination": "/tmp/x", "type": "bind", "source": "/" + deep(400), "options": ["bind"]}),
     "long mount data": lambda c: c["mounts"].append({"destination": "/tmp/x", "type": "tmpfs", "source": "x", "options": ["size=" + "1" * 70000]}),
-    "many mounts": lambda c: c["mounts"].extend({"destination": "/tmp", "type": "tmpfs", "source": "x"} for _ in range(100000 if ALL else 3000)),
+    "many mounts": lambda c: c["mounts"].extend({"destination": "/tmp", "type": "tmpfs", "source": "x"} for _ in range(10000 if ALL else 3000)),
     "many masks": lambda c: c["linux"]["maskedPaths"].extend("/proc/none%d" % number for number in range(30000)),
     "a long mask": lambda c: c["linux"]["maskedPaths"].append("/proc/" + deep(400)),
     "a long host name": lambda c: c.update(hostname="x" * 70000),
