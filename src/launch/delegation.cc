@@ -57,10 +57,11 @@ Result<void> delegate_group(const plan::LaunchPlan& plan, const cgroup::Group& g
   if (places.layout != cgroup::Layout::v2) return {};
   const auto uid = TRY(owner_outside(plan));
   if (!uid || *uid == ::geteuid()) return {};
+  const std::string files = delegated_files();
   Result<void> given;
   group.each([&](const cgroup::Place&, int dir_fd) {
     given = give(dir_fd, "", *uid);
-    for (const std::string_view name : split(delegated_files(), '\n'))
+    for (const std::string_view name : split(files, '\n'))
       if (given && !name.empty()) given = give(dir_fd, std::string(name), *uid);
   });
   return given;
