@@ -156,6 +156,8 @@ class Group {
     std::string_view counter;  ///< by which file
   };
   [[nodiscard]] std::optional<MemoryLimit> memory_limit_hit() const;
+  /// In words for people: the nearest group, likewise, that may have hardly any process more; empty when there is none.
+  [[nodiscard]] std::string pids_limit_reached() const;
 
  private:
   struct Dir {

@@ -117,6 +117,25 @@ std::optional<Group::MemoryLimit> Group::memory_limit_hit() const {
   return left;
 }
 
+// Of two stages the first one is gone by now, so one is left as it were.
+std::string Group::pids_limit_reached() const {
+  for (const Dir& dir : dirs_) {
+    if (!dir.place.hierarchy.unified && !has_word(dir.place.hierarchy.controllers, "pids")) continue;
+    for (Place place = dir.place; place.path.size() > 1; place.path.resize(place.path.rfind('/'))) {
+      const auto group = open_place(place);
+      std::string limit, count;
+      if (!group || read_control(group->get(), "pids.max", limit) != 0) break;
+      if (read_control(group->get(), "pids.current", count) != 0) break;
+      const auto most = number_in(chomp(limit)), now = number_in(chomp(count));
+      if (most && now && *now + 1 >= *most)
+        return str("control group ", printable(place.path), " may have ", *most,
+                   *most == 1 ? " process or thread" : " processes and threads", " (pids.max)",
+                   "; raise that, by --pids-limit or linux.resources.pids.limit");
+    }
+  }
+  return {};
+}
+
 std::uint64_t Group::oom_kills() const {
   std::uint64_t most = 0;
   for (const Dir& dir : dirs_) {

@@ -48,7 +48,7 @@ Result<void> send(int socket_fd, plan::Kind kind, const std::vector<UniqueFd>& f
     put = ::sendmsg(socket_fd, &header, MSG_NOSIGNAL);
   } while (put < 0 && sys::must_retry());
   if (put < 0 && (errno == EPIPE || errno == ECONNRESET))
-    return Error::make(Code::not_found, "the container's process is gone");
+    return Error::make(Code::not_found, "the container's process is gone").numbered(kKilledNumber);
   if (put < 0) return Error::from_errno(errno, "send to the container's process");
   return {};
 }

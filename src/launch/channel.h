@@ -2,6 +2,7 @@
 // Channel: the launcher's end of the SEQPACKET protocol of plan/child_plan.h.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -23,8 +24,11 @@ struct SocketPair {
 };
 Result<SocketPair> make_socket_pair();
 
+/// The number of an error that says that the process was killed before it could say anything: no call of ours gives it.
+inline constexpr int kKilledNumber = EOWNERDEAD;
+
 /// Sends one message with `arg`, and with these descriptors beside it. A peer that is gone is an error of kind
-/// not_found.
+/// not_found, with that number.
 Result<void> send(int socket_fd, plan::Kind kind, const std::vector<UniqueFd>& files = {}, int arg = 0);
 
 /// Waits until there is something to receive. busy when that is not before `end_ns` (CLOCK_BOOTTIME).

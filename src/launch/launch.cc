@@ -34,6 +34,13 @@
 namespace skink::launch {
 namespace {
 
+// No process more: that is a limit far more often than the host.
+Error with_pids_limit(Error error, const cgroup::Group* group) {
+  const std::string limit = group != nullptr ? group->pids_limit_reached() : std::string();
+  if (limit.empty()) return error;
+  return Error::make(error.code(), error.text(), "; ", limit).numbered(error.errnum());
+}
+
 // The group knows the names of its hierarchies, the plan everything else.
 Error fault_error(const plan::Message& fault, const plan::LaunchPlan& plan, const cgroup::Group* group, int output_fd) {
   if (fault.step == static_cast<plan::U32>(plan::Step::join_group) && group != nullptr)
@@ -41,6 +48,8 @@ Error fault_error(const plan::Message& fault, const plan::LaunchPlan& plan, cons
   const bool refused = fault.err == EBUSY || fault.err == EOPNOTSUPP;
   if (fault.step == static_cast<plan::U32>(plan::Step::clone_inner) && refused && group != nullptr)
     return group->join_failure(fault.err, std::nullopt);
+  if (fault.step == static_cast<plan::U32>(plan::Step::clone_inner) && fault.err == EAGAIN)
+    return with_pids_limit(describe_fault(fault, plan, output_fd), group);
   return describe_fault(fault, plan, output_fd);
 }
 
@@ -161,6 +170,7 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
   // For want of memory in its group, execve has no place even for a few arguments.
   if (!spawned && request.cgroup_fd >= 0 && (spawned.error().errnum() == E2BIG || spawned.error().errnum() == ENOMEM))
     return with_limit(Error::from_errno(ENOMEM, "execute skink-init"));
+  if (!spawned && spawned.error().errnum() == EAGAIN) return with_pids_limit(std::move(spawned).error(), group);
   process_ = TRY(std::move(spawned));
   // Order: our copy of the child's end is closed at once, so that end of file means its death or its execve.
   sockets_.theirs.reset();
@@ -175,7 +185,9 @@ Result<void> Launch::start(Descriptors& fds, const EncodeOptions& encoding, cons
 Result<void> Launch::place() {
   auto placed = place_living();
   pollfd ended{process_.pidfd.get(), POLLIN, 0};
-  if (placed || ::poll(&ended, 1, 0) <= 0) return placed;
+  // Its socket is closed a little before it has ended.
+  const int patience_ms = !placed && was_killed(placed.error()) ? 1000 : 0;
+  if (placed || ::poll(&ended, 1, patience_ms) <= 0) return placed;
   // Order: what it has said itself comes first, see better_reason().
   return died_early().as(Code::not_found);
 }
@@ -285,7 +297,7 @@ Error Launch::with_limit(Error error) const {
 Error Launch::died_early() {
   constexpr std::string_view kKilled = "the container's process was killed while it was being set up";
   if (oom_.has_killed()) return Error::make(Code::internal, kKilled, ": ", oom_.words());
-  return Error::make(Code::internal, kKilled);
+  return Error::make(Code::internal, kKilled).numbered(kKilledNumber);
 }
 
 Result<void> Launch::follow() {
@@ -529,6 +541,8 @@ int exit_status_of(const Error& error) {
   if (error.code() == Code::no_program) return kNotFound;
   return error.code() == Code::not_executable ? kNotExecutable : kOwnFailure;
 }
+
+bool was_killed(const Error& error) { return error.errnum() == kKilledNumber; }
 
 Result<void> check_launch(const oci::Spec& spec) {
   TRY(plan::make_plan(spec, TRY(host_facts(nullptr))));

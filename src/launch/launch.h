@@ -135,6 +135,10 @@ Result<Launched> exec_in_container(const ExecRequest& request);
 /// Whether a failure is the program's (docker's exit codes): 127 not found, 126 not executable, 125 anything else.
 int exit_status_of(const Error& error);
 
+/// Whether a launch came to nothing because somebody killed the process while it was being set up, and not for want of
+/// memory: that says nothing of the container.
+bool was_killed(const Error& error);
+
 /// What launch_container would refuse for the configuration's sake, before anything is made.
 Result<void> check_launch(const oci::Spec& spec);
 

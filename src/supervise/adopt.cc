@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adoption: what a supervisor does first, when another one was killed before it; and what it does when its guard dies.
 #include <sys/epoll.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "fs/dir.h"
@@ -29,6 +31,7 @@ Result<void> Supervisor::adopt(const Status& before) {
       if (auto process = sys::open_identified(status_.init)) (void)sys::signal_pidfd(process->get(), SIGKILL);
       open_group();
       clear_group();
+      remember_last_run();
       --status_.incarnation;
       return begin();
     case Step::running: return adopt_running();
@@ -39,6 +42,18 @@ Result<void> Supervisor::adopt(const Status& before) {
     case Step::stopped: give_up(status_.last_exit.value_or(unknown_exit())); return {};
   }
   return {};
+}
+
+// Who was killed while it relaunched at once had not written the run before down yet, see relaunch_or_give_up().
+void Supervisor::remember_last_run() {
+  if (status_.incarnation < 2 || !status_.last_exit || !status_.last_exit->error.empty()) return;
+  const std::uint64_t before = status_.incarnation - 1;
+  const auto is_it = [&](const PastRun& run) {
+    return run.incarnation == before && run.started_ns == status_.started_ns;
+  };
+  if (std::ranges::any_of(history_, is_it)) return;
+  add_past_run(history_, {before, status_.started_ns, *status_.last_exit, "relaunched at once"});
+  relaunched_after_ = status_.last_exit;
 }
 
 void Supervisor::take_parked() {
@@ -91,7 +106,7 @@ Result<void> Supervisor::adopt_running() {
     if (auto opened = sys::open_identified(status_.init)) init_pidfd_ = std::move(*opened);
   if (terminal_) TRY(watch(terminal_.get(), Source::terminal, EPOLLIN));
   if (init_pidfd_) TRY(watch(init_pidfd_.get(), Source::init, EPOLLIN));
-  if (!init_pidfd_) {
+  if (!init_pidfd_ || init_is_over(0)) {
     // It ended while nobody looked: what is known of that is known now, and it is not said to run until then.
     init_gone_ = true;
     init_gone_ns_ = fs::monotonic_ns();
@@ -122,6 +137,9 @@ void Supervisor::park_all() {
   for (const auto& [pid, exec] : execs_) add(Parked::Kind::exec_pidfd, exec.pidfd, pid);
   (void)park(kFdParkIn, kFdParkOut, parked);
 }
+
+// Order: not by its pidfd, which tells that after its children have died with it.
+bool Supervisor::guard_is_gone() const { return guard_pidfd_ && ::getppid() != status_.guard.pid; }
 
 // Everything that matters is in files and parked descriptors, so the shortest way to a whole pair again is a new guard,
 // whose new supervisor adopts the container from us. We leave without touching anything.

@@ -247,6 +247,9 @@ Result<int> ExecSession::run() {
     (void)send_message(socket_.get(), {{"op", "exec-signal"}, {"pid", pid_}, {"signal", signal}});
   };
   TRY(front_.run(signals));
+  if (!last_.known)
+    return Error::make(Code::internal,
+                       "exec: the program has ended, but nobody saw how: the container's guard was killed meanwhile");
   return last_.status;
 }
 

@@ -50,6 +50,9 @@ Result<pid_t> Supervisor::start_process(ExecStart& start) {
     return {};
   };
   auto made = launch::exec_in_container(request);
+  // Order: that it died with its guard is no reason that its user could do anything about.
+  if (!made && guard_is_gone())
+    made = Error::make(Code::busy, "exec: the container's guard was killed while it started the process; try again");
   std::erase_if(status_.execs, [](const ExecProcess& process) { return process.half_made; });
   auto launched = TRY(std::move(made));
   exec.process.identity = launched.identity;
@@ -110,15 +113,18 @@ void Supervisor::end_all_half_made() const {
 bool Supervisor::is_relaunching() const {
   if (status_.stop_wanted) return false;
   if (status_.step == Step::waiting) return relaunched_after_.has_value();
+  return status_.step == Step::running && init_is_over(0);
+}
+
+bool Supervisor::init_is_over(int patience_ms) const {
   pollfd ended{init_pidfd_.get(), POLLIN, 0};
-  return status_.step == Step::running && init_pidfd_ && ::poll(&ended, 1, 0) > 0;
+  return init_pidfd_ && ::poll(&ended, 1, patience_ms) > 0;
 }
 
 // Whoever was killed is there until the kernel has taken it apart, and cannot be joined meanwhile.
 bool Supervisor::is_dying() const {
   constexpr int kMostMs = 200;
-  pollfd ended{init_pidfd_.get(), POLLIN, 0};
-  return init_pidfd_ && ::poll(&ended, 1, kMostMs) > 0;
+  return init_is_over(kMostMs);
 }
 
 // The relaunch that they wait for is done, or there is to be none.
@@ -173,9 +179,8 @@ void Supervisor::check_execs() {
     const auto record = find_record(pid, exec.process.exits_from);
     if (record && *record) {
       ended.emplace_back(pid, last_exit_of(**record));
-    } else if (auto own = exec.ended_ns != 0 ? reap_own(exec.pidfd) : std::nullopt) {
-      own->pid = pid;
-      ended.emplace_back(pid, last_exit_of(*own));
+    } else if (const auto own = exec.ended_ns != 0 ? reap_own(pid, exec.pidfd) : std::nullopt) {
+      ended.emplace_back(pid, note_end(*own));
     } else if (exec.ended_ns != 0) {
       if (const auto last = end_of(exec.process.identity, exec.pidfd, exec.process.exits_from, exec.ended_ns))
         ended.emplace_back(pid, *last);

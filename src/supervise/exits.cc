@@ -53,6 +53,8 @@ Result<std::optional<ExitRecord>> find_exit(int exits_fd, pid_t pid, std::int64_
   }
 }
 
+void add_exit(int exits_fd, const ExitRecord& record) { (void)!::write(exits_fd, &record, sizeof record); }
+
 LastExit last_exit_of(const ExitRecord& record) {
   LastExit last;
   last.signal = record.code == CLD_EXITED ? 0 : record.status;

@@ -19,6 +19,9 @@ Result<std::optional<ExitRecord>> find_exit(int exits_fd, pid_t pid, std::int64_
 /// Where the next record will be.
 Result<std::int64_t> exits_end(int exits_fd);
 
+/// Adds one that the guard could not write, as it was killed first; best effort.
+void add_exit(int exits_fd, const ExitRecord& record);
+
 /// How a process ended, in the words of LastExit.
 LastExit last_exit_of(const ExitRecord& record);
 /// An end that nobody saw.

@@ -2,7 +2,6 @@
 // The probes of a run: when they are asked (how: probe_ask.cc), and what their answers mean. Every answer comes through
 // the loop; what waits, for a moment, is the look whether the container is about to end (is_ending), and without a
 // guard the start of a probe's process.
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -114,8 +113,7 @@ void Supervisor::probe_done(ProbeState& state, const ProbeResult& result) {
 // A process that ends closes what it has and takes its namespace along before it can be seen to have ended.
 bool Supervisor::is_ending() const {
   constexpr int kMomentMs = 20;
-  pollfd ended{init_pidfd_.get(), POLLIN, 0};
-  if (init_gone_ || (init_pidfd_ && ::poll(&ended, 1, kMomentMs) > 0)) return true;
+  if (init_gone_ || init_is_over(kMomentMs)) return true;
   const auto now = sys::activity(status_.init);
   return now ? now->exiting : now.error().code() == Code::not_found;
 }

@@ -48,7 +48,39 @@ void Supervisor::run_hooks(const std::vector<oci::Hook>& hooks, std::string_view
     if (auto ran = launch::run_hooks({hook}, kind, document); !ran) complain(ran.error());
 }
 
-// Launches. A failure of the very first launch is for whoever gave the order; later ones are the policy's.
+// Of a launch that has failed: what is left of it.
+void Supervisor::undo_launch() {
+  close_watched(init_pidfd_);
+  close_watched(terminal_);
+  mounts_.reset();
+  clear_group();
+}
+
+// Launches; once more where a process was killed that did nothing wrong: in a group that was struck, by a predecessor
+// of ours or from outside (Group::was_struck).
+Result<void> Supervisor::launch_or_again() {
+  auto launched = use_standby() ? Result<void>{} : launch();
+  if (launched || !launch::was_killed(launched.error()) || group_is_new_ || guard_is_gone()) return launched;
+  undo_launch();
+  TRY(drop_group());
+  return launch();
+}
+
+// The process that is being made dies with its parent, the guard. That is no failure of the container: whoever comes
+// with the next guard, or we without one, make the same incarnation again.
+Result<void> Supervisor::begin_again() {
+  undo_launch();
+  if (relaunched_after_) {
+    (void)write_exit(*relaunched_after_, false);
+    save();
+  }
+  guard_died();
+  if (exit_code_ >= 0) return {};
+  --status_.incarnation;
+  return begin();
+}
+
+// A failure of the very first launch is for whoever gave the order; later ones are the policy's.
 Result<void> Supervisor::begin() {
   status_.step = Step::launching;
   status_.incarnation++;
@@ -57,18 +89,14 @@ Result<void> Supervisor::begin() {
   status_.probe_failure.clear();
   status_.init = {};
   status_.next_try_ns = status_.next_try_mono_ns = 0;
-  auto launched = use_standby() ? Result<void>{} : launch();
+  auto launched = launch_or_again();
   if (launched) {
     started();
     run_hooks(spec_.hooks.poststart, "poststart", "running");
     return {};
   }
-  close_watched(init_pidfd_);
-  close_watched(terminal_);
-  mounts_.reset();
-  clear_group();
-  // A predecessor may have struck it, see Group::was_struck().
-  if (status_.incarnation > 1) (void)drop_group();
+  if (guard_is_gone()) return begin_again();
+  undo_launch();
   tell_failed(launched.error());
   if (status_.incarnation == 1) {
     first_launch_failed(launched.error());
@@ -138,7 +166,8 @@ Result<void> Supervisor::drop_group() {
 
 Result<void> Supervisor::prepare_group() {
   if (group_ && group_->was_struck()) TRY(drop_group());
-  if (!group_) group_ = TRY(cgroup::Group::create(location_));
+  group_is_new_ = !group_;
+  if (group_is_new_) group_ = TRY(cgroup::Group::create(location_));
   if (spec_.linux.resources) TRY(group_->apply(*spec_.linux.resources));
   status_.oom_base = group_->oom_kills();
   return {};
@@ -273,8 +302,8 @@ void Supervisor::check_init() {
     return;
   }
   if (!init_gone_) return;
-  if (const auto own = reap_own(init_pidfd_)) {
-    init_ended(last_exit_of(*own));
+  if (const auto own = reap_own(status_.init.pid, init_pidfd_)) {
+    init_ended(note_end(*own));
     return;
   }
   if (auto last = end_of(status_.init, init_pidfd_, status_.exits_from, init_gone_ns_)) init_ended(std::move(*last));
@@ -369,7 +398,10 @@ void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) 
                       .now_ns = fs::monotonic_ns(),
                       .chance = chance()};
   const Decision decision = decide(container_.restart, run, status_.streak);
-  add_past_run(history_, {status_.incarnation, status_.started_ns, last, decision.outcome});
+  // One that was never launched has no start; told by a predecessor too, it is told once.
+  const bool failed = !last.error.empty();
+  if (failed && !history_.empty() && history_.back().incarnation == status_.incarnation) history_.pop_back();
+  add_past_run(history_, {status_.incarnation, failed ? last.at_ns : status_.started_ns, last, decision.outcome});
   if (!decision.relaunch) {
     mounts_.reset();
     give_up(last);

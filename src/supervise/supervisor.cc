@@ -275,10 +275,10 @@ Result<std::optional<ExitRecord>> Supervisor::find_record(pid_t pid, std::int64_
 }
 
 // Of one that was made while there was no guard to be had: it is our own child, and nobody else's to reap.
-std::optional<ExitRecord> Supervisor::reap_own(const UniqueFd& pidfd) const {
+std::optional<ExitRecord> Supervisor::reap_own(pid_t pid, const UniqueFd& pidfd) const {
   sys::ExitStatus ended;
   if (guard_pidfd_ || !pidfd || !sys::wait_pidfd(pidfd.get(), ended, false).value_or(false)) return std::nullopt;
-  return ExitRecord{0, ended.code, ended.status, kExitMagic, fs::now_ns(), fs::monotonic_ns()};
+  return ExitRecord{pid, ended.code, ended.status, kExitMagic, fs::now_ns(), fs::monotonic_ns()};
 }
 
 // How a process that is over ended; nothing while its record is still to come, however slow the guard is.
@@ -290,11 +290,17 @@ std::optional<LastExit> Supervisor::end_of(const sys::ProcessIdentity& process, 
   if (const auto record = find_record(process.pid, from); record && *record) return last_exit_of(**record);
   // Not our guard's child, or the guard was killed between its end and its record.
   if (pidfd)
-    if (const auto told = ask_kernel(pidfd.get(), process.pid)) return last_exit_of(*told);
+    if (const auto told = ask_kernel(pidfd.get(), process.pid)) return note_end(*told);
   if (!zombie) return unknown_exit();
   // The host's init reaps it whenever it gets to that and writes nothing; a guard that is stopped may never.
   const bool may_come = !status_.orphaned && fs::monotonic_ns() - ended_ns < kMostAwaitedNs;
-  return may_come ? std::optional<LastExit>{} : last_exit_of(*zombie);
+  return may_come ? std::optional<LastExit>{} : note_end(*zombie);
+}
+
+// Nobody can learn that once more: a client may ask later, and a successor of ours.
+LastExit Supervisor::note_end(const ExitRecord& record) {
+  add_exit(kFdExits, record);
+  return last_exit_of(record);
 }
 
 }  // namespace skink::supervise

@@ -117,18 +117,24 @@ class Supervisor {
   Result<std::optional<ExitRecord>> find_record(pid_t pid, std::int64_t from) const;
   [[nodiscard]] std::optional<LastExit> end_of(const sys::ProcessIdentity& process, const UniqueFd& pidfd,
                                                std::int64_t from, std::int64_t ended_ns) const;
+  static LastExit note_end(const ExitRecord& record);
 
   // adopt.cc: a successor's first steps, and what happens when the guard dies
   Result<void> adopt(const Status& before);
+  void remember_last_run();
   void take_parked();
   void adopt_execs();
   void open_group();
   Result<void> adopt_running();
+  [[nodiscard]] bool guard_is_gone() const;
   void guard_died();
 
   // incarnation.cc: from launch to the end of one run
   Result<void> begin();
+  Result<void> begin_again();
+  Result<void> launch_or_again();
   Result<void> launch();
+  void undo_launch();
   Result<UniqueFd> make_incarnation_root(std::uint64_t incarnation);
   [[nodiscard]] UniqueFd root_again(const std::string& key) const;
   void keep_root(int root_fd, std::string key);
@@ -259,11 +265,12 @@ class Supervisor {
   Result<void> take_exec(Exec exec);
   [[nodiscard]] bool is_relaunching() const;
   [[nodiscard]] bool is_dying() const;
+  [[nodiscard]] bool init_is_over(int patience_ms) const;
   void serve_waiting_execs();
   void handle_exec_cancel(Client& client, const oci::Json& json);
   void end_half_made(const char* name) const;
   void end_all_half_made() const;
-  [[nodiscard]] std::optional<ExitRecord> reap_own(const UniqueFd& pidfd) const;
+  [[nodiscard]] std::optional<ExitRecord> reap_own(pid_t pid, const UniqueFd& pidfd) const;
   static void end_exec(const Exec& exec);
   Result<void> handle_exec(Client& client, Message& message);
   void handle_exec_wait(Client& client, const oci::Json& json);
@@ -291,6 +298,7 @@ class Supervisor {
   Status status_;
   cgroup::Location location_;
   std::optional<cgroup::Group> group_;
+  bool group_is_new_ = false;  // made for the launch that is under way
   std::optional<Spool> spool_;
   std::optional<JournalForwarder> journal_;
   Watches watches_;

@@ -169,11 +169,20 @@ class HeldUp:
         pytest.fail("none was caught on its way")
 
 
-def test_one_that_is_half_made_ends_with_its_supervisor_and_the_client_is_told(sk, world):
+@pytest.mark.parametrize("which", ["supervisor", "guard"])
+def test_one_that_is_half_made_ends_with_its_keeper_and_the_client_is_told(sk, world, which):
     held = HeldUp(sk, world)
     client, pid = held.start()
-    kill_quietly(json.loads(read_text(held.file))["supervisor"][0])
+    kill_quietly(json.loads(read_text(held.file))[which][0])
     out, err = client.communicate(timeout=90)
-    assert client.returncode == 125 and out == b"" and b"supervisor was killed while it started the process" in err, (client.returncode, err)
+    assert client.returncode == 125 and out == b"", (client.returncode, out)
+    assert which.encode() + b" was killed while it started the process" in err and b"try again" in err, err
     wait_for(lambda: not alive(pid) and held.execs() == [])
     assert sk.pid(held.name) == held.pid
+
+
+def test_at_the_limit_of_processes_it_names_that(sk):
+    name = sk.running("--pids-limit", "1")
+    sk.fails("exec", name, "true", status=125, match=[r"control group \S*%s" % sk.inspect(name)["id"], r"may have 1 process", "--pids-limit"])
+    sk.ok("update", "--pids-limit", "20", name)
+    assert sk.ok("exec", name, "echo", "in") == "in"

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose keepers are killed has no ends but its own: none is made up, counted or lost."""
+
+import json
+import os
+import signal
+
+import pytest
+from skinktest import alive, kill_quietly, read_text, starttime, unified_top, wait_for
+
+BACK_OFF = ["--restart", "always", "--restart-delay", "1s", "--restart-factor", "1", "--restart-jitter", "0"]
+
+
+def status_file(world, ident):
+    return os.path.join(world.run_dir, "containers", ident, "status.json")
+
+
+def status(world, ident):
+    return json.loads(wait_for(lambda: read_text(status_file(world, ident), ""), step=0.005))
+
+
+def ends(sk, name):
+    return [(run["exit"]["status"], run["exit"]["error"]) for run in sk.inspect(name)["history"]]
+
+
+def restarts_reach(sk, name, count):
+    wait_for(lambda: sk.row(name)["restarts"] >= count, step=0.1, message=sk.row(name))
+
+
+def test_a_group_that_a_killed_supervisor_has_killed_in(sk, world):
+    """What is left of a run without a pid namespace is killed by its group, and some kernels kill newcomers in that."""
+    ident = sk.ok("run", "-d", *BACK_OFF, "--pid", "host", "busybox", "sh", "-c", "sleep 1000 & exit 4")
+    killed = 0
+    while killed < 2:
+        now = wait_for(lambda: (lambda s: s["step"] == "waiting" and s["restarts"] > killed + 1 and s)(status(world, ident)), step=0.01)
+        kill_quietly(now["supervisor"][0])
+        killed = now["restarts"] - 1
+    restarts_reach(sk, ident, killed + 2)
+    assert set(ends(sk, ident)) == {(4, "")}, ends(sk, ident)
+
+
+def test_a_group_that_somebody_has_killed_in(sk, world):
+    ident = sk.ok("run", "-d", *BACK_OFF, "busybox", "sh", "-c", "exit 4")
+    group = next((path for path in world.cgroups([ident]) if path.startswith(unified_top()) and os.path.exists(path + "/cgroup.kill")),
+                 None)
+    if group is None:
+        pytest.skip("no cgroup.kill on this host")
+    wait_for(lambda: status(world, ident)["step"] == "waiting", step=0.01)
+    with open(group + "/cgroup.kill", "w") as file:
+        file.write("1")
+    restarts_reach(sk, ident, 3)
+    assert set(ends(sk, ident)) == {(4, "")}, ends(sk, ident)
+
+
+@pytest.mark.parametrize("run", [1, 2])
+def test_a_guard_that_dies_in_a_launch(bare, bundle, world, run):
+    """The half-made process dies with it, and is made again: no run has failed, and who waits for the first is told so."""
+    b = bundle(["sh", "-c", "exit 7"])
+    script = "echo x >>{0}/tries; [ $(wc -l <{0}/tries) -ne {1} ] || while [ ! -e {0}/go ]; do sleep 0.02; done".format(world.base, run)
+    b.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}]}
+    b.save()
+    name = world.name()
+    client = bare.start("run", "-d", "--name", name, "--restart", "always", "--restart-budget", "4/1h", "--bundle", b.dir)
+    tries = world.path("tries")
+    wait_for(lambda: len(read_text(tries, "").split()) == run, step=0.01)
+    ident = bare.inspect(name)["id"]
+    now = status(world, ident)
+    assert now["step"] == "launching" and now["incarnation"] == run
+    os.kill(now["guard"][0], signal.SIGKILL)
+    wait_for(lambda: not alive(now["guard"][0]))
+    world.write("go", "")
+    out, err = client.communicate(timeout=90)
+    assert client.returncode == 0, err
+    bare.wait_state(name, "exited")
+    assert len(read_text(tries).split()) == 5, "the launch that was cut off, and four that were not"
+    assert ends(bare, name) == [(7, "")] * 4
+    assert bare.row(name)["restarts"] == 3
+
+
+class Exec:
+    """A client that is stopped, and the process that it has in the container."""
+
+    def __init__(self, sk, world):
+        self.name = sk.running("--restart", "no")
+        self.id = sk.inspect(self.name)["id"]
+        self.client = sk.start("exec", self.name, "sh", "-c", "trap 'exit 33' TERM; echo ready; while :; do sleep 0.02; done")
+        assert self.client.stdout.readline() == b"ready\n"
+        self.client.send_signal(signal.SIGSTOP)
+        self.before = status(world, self.id)
+        self.pid = self.before["execs"][0][0]
+        self.born = starttime(self.pid)
+
+    def end(self):
+        os.kill(self.pid, signal.SIGTERM)
+        wait_for(lambda: starttime(self.pid) != self.born, step=0.01, message="nobody reaps it")
+
+    def told(self):
+        self.client.send_signal(signal.SIGCONT)
+        out, err = self.client.communicate(timeout=90)
+        return self.client.returncode, out, err
+
+
+def exec_ends(sk, name):
+    lines = sk.ok("events", "--since", "1h", "--until", "0s", "--format", "json", "--filter", "container=" + name).splitlines()
+    return [line for line in lines if "exec_die" in line]
+
+
+def test_an_exec_that_ends_after_its_guard(sk, world):
+    """The next supervisor has heard how before the client comes back to it."""
+    exec_ = Exec(sk, world)
+    os.kill(exec_.before["guard"][0], signal.SIGKILL)
+    wait_for(lambda: status(world, exec_.id)["guard"] != exec_.before["guard"], step=0.01)
+    exec_.end()
+    told = wait_for(lambda: exec_ends(sk, exec_.name))
+    code, out, err = exec_.told()
+    if "33" in told[0]:
+        assert (code, err) == (33, b""), (told, code, err)
+    else:  # before Linux 6.15 nobody can know
+        assert code == 125 and b"nobody saw how" in err, (told, code, err)
+
+
+def test_an_exec_whose_end_nobody_saw(sk, world):
+    exec_ = Exec(sk, world)
+    for which in ("guard", "supervisor"):
+        os.kill(exec_.before[which][0], signal.SIGSTOP)
+    os.kill(exec_.pid, signal.SIGTERM)
+    for which in ("guard", "supervisor"):
+        kill_quietly(exec_.before[which][0])
+    wait_for(lambda: starttime(exec_.pid) != exec_.born, step=0.01, message="nobody reaps it")
+    sk.ok("heal")
+    code, out, err = exec_.told()
+    assert code == 125 and err.startswith(b"skink:") and b"nobody saw how" in err and err.count(b"\n") == 1, (code, err)
+
+
+def test_who_asks_while_the_next_supervisor_comes(sk, world):
+    """The run ends with its supervisor: the answer is how it ended, not that nobody knows."""
+    for _ in range(3):
+        name = sk.running("--restart", "no", command=["sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.02; done"])
+        wait_for(lambda: sk.ok("logs", name) == "ready")
+        now = status(world, sk.inspect(name)["id"])
+        os.kill(now["supervisor"][0], signal.SIGSTOP)
+        os.kill(now["init"][0], signal.SIGTERM)
+        wait_for(lambda: not alive(now["init"][0]), step=0.001)
+        os.kill(now["supervisor"][0], signal.SIGKILL)
+        wait_for(lambda: not alive(now["supervisor"][0]), step=0)
+        row = sk.row(name)
+        assert row["state"] == "exited" and row["exit"]["known"] and row["exit"]["status"] == 3, row
