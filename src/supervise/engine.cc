@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
 
 #include "base/text.h"
 #include "fs/dir.h"
@@ -136,17 +137,38 @@ void fill_abandoned(ContainerInfo& info, const Status& status) {
   }
 }
 
-void fill_state(const Roots& roots, ContainerInfo& info, int store_dir_fd) {
-  bool alive = is_alive(store_dir_fd);
+// What a dead supervisor wrote holds only as far as it can be seen: its successor has not looked yet.
+bool is_stale(const Status& status) {
+  return status.step == Step::running && !sys::open_identified(status.supervisor) && !sys::open_identified(status.init);
+}
+
+Result<Status> status_in(const Result<UniqueFd>& run_dir) {
+  return run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
+}
+
+// A successor knows within some milliseconds how the run has ended: who asks just then hears it too. `until_ns` is that
+// of the whole question, however many containers it is about.
+void await_successor(const UniqueFd& run_dir, int store_dir_fd, Result<Status>& status, std::int64_t until_ns) {
+  while (status && is_stale(*status) && is_alive(store_dir_fd) && fs::monotonic_ns() < until_ns) {
+    const auto guard = sys::activity(status->guard);
+    if (guard && guard->state == 'T') return;  // it starts nobody
+    const timespec pause{.tv_sec = 0, .tv_nsec = 2'000'000};
+    ::nanosleep(&pause, nullptr);
+    status = read_status(run_dir.get());
+  }
+}
+
+void fill_state(const Roots& roots, ContainerInfo& info, int store_dir_fd, std::int64_t until_ns) {
   const auto run_dir = open_run_dir(roots, info.id);
-  const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
+  bool alive = is_alive(store_dir_fd);
+  auto status = status_in(run_dir);
   // Whoever looks at a container that lost both its keepers gives it new ones.
   if (!alive && status && is_abandoned(*status)) alive = revive(roots, info.id).has_value();
+  if (alive && run_dir) await_successor(*run_dir, store_dir_fd, status, until_ns);
+  // It may have ended for good meanwhile.
+  alive = alive && is_alive(store_dir_fd);
   if (alive && status) {
-    // What a dead supervisor wrote holds only as far as it can be seen: its successor has not looked yet.
-    const bool stale = status->step == Step::running && !sys::open_identified(status->supervisor) &&
-                       !sys::open_identified(status->init);
-    if (stale) fill_abandoned(info, *status);
+    if (is_stale(*status)) fill_abandoned(info, *status);
     else fill_from_status(info, *status);
     return;
   }
@@ -159,7 +181,10 @@ void fill_state(const Roots& roots, ContainerInfo& info, int store_dir_fd) {
     fill_abandoned(info, *status);
 }
 
-ContainerInfo info_of(const Roots& roots, const std::string& id, int store_dir_fd) {
+// Until when a question may wait for successors of supervisors that were killed just now.
+std::int64_t patience_of_question() { return fs::monotonic_ns() + 2'000'000'000; }
+
+ContainerInfo info_of(const Roots& roots, const std::string& id, int store_dir_fd, std::int64_t until_ns) {
   ContainerInfo info;
   info.id = id;
   auto container = read_container(store_dir_fd, id);
@@ -180,7 +205,7 @@ ContainerInfo info_of(const Roots& roots, const std::string& id, int store_dir_f
     info.tty = container->tty;
     info.standby = container->standby;
   }
-  fill_state(roots, info, store_dir_fd);
+  fill_state(roots, info, store_dir_fd, until_ns);
   // The record's damage is what counts: without it nothing else of the container can be trusted.
   if (!container) info.problem = container.error().text();
   return info;
@@ -226,7 +251,7 @@ Result<std::string> Engine::resolve(std::string_view text) const {
 
 Result<ContainerInfo> Engine::info(const std::string& id) const {
   const UniqueFd dir = TRY(open_container(impl_->roots, id));
-  ContainerInfo info = info_of(impl_->roots, id, dir.get());
+  ContainerInfo info = info_of(impl_->roots, id, dir.get(), patience_of_question());
   if (auto record = read_run_record(dir.get())) info.history = std::move(record->history);
   const auto run_dir = open_run_dir(impl_->roots, id);
   if (auto texts = run_dir ? fs::read_file(run_dir->get(), kHealthFile, kRecordLimit) : Result<std::string>(""))
@@ -236,6 +261,7 @@ Result<ContainerInfo> Engine::info(const std::string& id) const {
 
 Result<std::vector<ContainerInfo>> Engine::list() const {
   const int containers = impl_->roots.store_containers.get();
+  const std::int64_t until_ns = patience_of_question();
   std::vector<ContainerInfo> all;
   for (const auto& entry : TRY(fs::list(containers))) {
     if (!is_id(entry.name)) {
@@ -244,7 +270,7 @@ Result<std::vector<ContainerInfo>> Engine::list() const {
     }
     const auto dir = open_container(impl_->roots, entry.name);
     if (dir) {
-      ContainerInfo info = info_of(impl_->roots, entry.name, dir->get());
+      ContainerInfo info = info_of(impl_->roots, entry.name, dir->get(), until_ns);
       const bool swept = info.remove_at_end && info.phase == Phase::created && remove_orphan(impl_->roots, entry.name);
       if (!swept) all.push_back(std::move(info));
     } else if (dir.error().code() != Code::not_found) {  // not a directory
