@@ -128,6 +128,11 @@ std::string status_text(const ContainerInfo& container, std::int64_t now_ns) {
   return "Unknown";
 }
 
+std::string relaunches_text(std::uint64_t relaunches) {
+  if (relaunches == 0) return {};
+  return relaunches == 1 ? ", relaunched once" : str(", relaunched ", relaunches, " times");
+}
+
 std::string command_text(const std::vector<std::string>& command, std::size_t most) {
   std::string joined;
   for (const auto& word : command) {

@@ -31,6 +31,9 @@ std::string human_date(std::int64_t unix_ns);
 /// The STATUS column: "Up 3 minutes", "Exited (137) 5 seconds ago, out of memory", "Restarting (1), next try in 12 s".
 std::string status_text(const ContainerInfo& container, std::int64_t now_ns);
 
+/// Behind "process 12": ", relaunched once", ", relaunched 3 times"; empty for 0.
+std::string relaunches_text(std::uint64_t relaunches);
+
 /// The COMMAND column: the words with blanks between, in double quotes, cut to `most` characters (0: whole).
 std::string command_text(const std::vector<std::string>& command, std::size_t most);
 

@@ -2,6 +2,7 @@
 // skink start: containers that were created or have stopped.
 #include "base/text.h"
 #include "cli/attach.h"
+#include "cli/human.h"
 #include "cli/notify.h"
 #include "cli/verbs.h"
 
@@ -35,11 +36,8 @@ bool is_ready(const ContainerInfo& info) {
 
 // READY once it is, and what systemctl status shows as Status.
 std::string state_for_service(const ContainerInfo& info) {
-  const std::string times = info.restarts == 0   ? ""
-                            : info.restarts == 1 ? ", relaunched once"
-                                                 : str(", relaunched ", info.restarts, " times");
-  return str(is_ready(info) ? "READY=1\n" : "", "STATUS=", printable(info.image), " as process ", info.pid, times,
-             info.said.empty() ? "" : ": ", printable(info.said));
+  return str(is_ready(info) ? "READY=1\n" : "", "STATUS=", printable(info.image), " as process ", info.pid,
+             relaunches_text(info.restarts), info.said.empty() ? "" : ": ", printable(info.said));
 }
 
 // What comes after READY=1 of an earlier run changes nothing for systemd but the text.

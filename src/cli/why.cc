@@ -76,8 +76,9 @@ void add_history(const ContainerInfo& info, std::int64_t now, Page& page) {
   for (auto run = info.history.rbegin(); run != info.history.rend(); ++run) {
     const std::int64_t ran = run->exit.at_ns > run->started_ns ? run->exit.at_ns - run->started_ns : 0;
     const std::string status = run->exit.known ? str(run->exit.status) : std::string("?");
+    const std::string length = run->exit.error.empty() ? str(" after ", duration_text(ran)) : ", it was not launched";
     page.raw(str("  ", human_ago(run->exit.at_ns, now), ": status ", status, run->exit.oom ? " (out of memory)" : "",
-                 " after ", duration_text(ran), "; ", printable(run->outcome), '\n'));
+                 length, "; ", printable(run->outcome), '\n'));
   }
 }
 
@@ -111,7 +112,7 @@ std::string page_of(const ContainerInfo& info, const std::string& output, std::i
   page.line("Container:", str(printable(info.name), " (", short_id(info.id), "), image ", printable(info.image)));
   page.line("State:", status_text(info, now));
   if (info.phase == Phase::running || info.phase == Phase::paused)
-    page.line("Process:", str(info.pid, info.restarts != 0 ? str(", relaunched ", info.restarts, " times") : ""));
+    page.line("Process:", str(info.pid, relaunches_text(info.restarts)));
   if (!info.said.empty()) page.line("It says:", printable(info.said));
   for (const auto line : split(info.probe_texts, '\n'))
     if (!line.empty()) page.line("Probe:", printable(line));

@@ -127,6 +127,11 @@ void check_unkept(Ward& ward, const Chart& chart) {
   if (is_of_other_boot(status)) {
     ward.problem("former-boot", chart.title, "its state is that of a former boot, whose processes are gone",
                  "skink heal clears it, and starts the container if its policy says so");
+  } else if (status && status->step == Step::stopped) {
+    // Its supervisor has left that to whoever looks next, see give_up().
+    ward.problem("unwritten-end", chart.title,
+                 "it has ended, but its record or its control groups could not be seen to: the disk may be full",
+                 "make room where STORE is (df); skink heal then does the rest");
   } else if (status && is_abandoned(*status)) {
     const bool runs = status->step == Step::running && sys::open_identified(status->init);
     ward.problem("unsupervised", chart.title,

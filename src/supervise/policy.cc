@@ -155,7 +155,8 @@ Decision decide(const RestartPolicy& policy, const RunResult& run, Streak& strea
   if (policy.kind == Kind::on_failure && run.success) return stay("not relaunched: it has ended well");
   if (run.ran_ns >= policy.reset_after_ns) streak.failures_in_row = 0;
   if (policy.kind == Kind::on_failure && policy.most != 0 && streak.failures_in_row >= policy.most)
-    return stay(str("given up after ", policy.most, " relaunches in a row"));
+    return stay(policy.most == 1 ? "given up after one relaunch"
+                                 : str("given up after ", policy.most, " relaunches in a row"));
   const std::int64_t delay = delay_of(policy, streak.failures_in_row, run.chance);
   ++streak.failures_in_row;
   return relaunch(delay);

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A full disk below the store, the run directory or a writable layer."""
 
+import json
 import os
 import signal
 import subprocess
 
 import mkimg
 import pytest
-from skinktest import Skink, busybox_image, wait_for
+from skinktest import Skink, alive, busybox_image, wait_for
 
 
 @pytest.fixture
@@ -103,6 +104,7 @@ def test_how_it_ended_is_known_with_a_full_store(small, world):
     sk = small("5m")
     sk.load(busybox_image())
     name = sk.running(command=["sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done"])
+    wait_for(lambda: sk.ok("logs", name) == "ready")
     fill = os.path.join(world.store, "..", "fill")
     with open(fill, "wb", buffering=0) as file:
         try:
@@ -144,3 +146,29 @@ def test_how_it_ended_is_known_with_everything_on_a_full_disk(small, world):
     wait_for(lambda: sk.state(name) == "exited" and not os.path.exists(
         os.path.join(world.run_dir, "containers", sk.inspect(name)["id"])))
     assert sk.inspect(name)["exit"]["status"] == 7
+
+
+def test_an_end_for_which_there_is_no_room(small, world):
+    """It is no container that lost its keepers, and heal alone is no way out."""
+    sk = small("8m")
+    sk.load(busybox_image())
+    name = sk.running("--restart", "no", command=["sh", "-c", "while ! [ -e /tmp/go ]; do sleep 0.05; done; exit 5"])
+    sk.ok("exec", name, "touch", "/tmp/ready")
+    supervisor = sk.inspect(name)["supervisor_pid"]
+    sk.start("exec", name, "sh", "-c", "sleep 1; touch /tmp/go")
+    filler = os.path.join(world.store, "..", "filler")
+    size = 1 << 16
+    with open(filler, "ab", 0) as file:
+        while size:
+            try:
+                file.write(b"x" * size)
+            except OSError:
+                size //= 2
+    wait_for(lambda: not alive(supervisor))
+    found = [one for one in json.loads(sk("doctor", "--format", "json").out) if one["where"].endswith(name)]
+    assert [one["kind"] for one in found] == ["unwritten-end"] and "full" in found[0]["what"] and "make room" in found[0]["advice"], found
+    os.unlink(filler)
+    sk.ok("heal")
+    sk.wait_state(name, "exited")
+    assert sk.row(name)["exit"]["status"] == 5
+    assert not [one for one in json.loads(sk("doctor", "--format", "json").out) if one["where"].endswith(name)]

@@ -22,6 +22,7 @@ def test_a_killed_container_comes_back(sk):
     os.kill(pid, signal.SIGKILL)
     relaunched(sk, name, pid)
     assert sk.row(name)["restarts"] == 1
+    assert "relaunched once\n" in sk.ok("why", name)
     assert sk.ok("exec", name, "echo", "back") == "back"
 
 
