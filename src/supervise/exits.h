@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exits: reading the guard's records of how its children ended.
+// Exits: the records of how processes ended: of the guard of its children, and of a supervisor what it had to find out.
 #pragma once
 
 #include <sys/types.h>
