@@ -42,12 +42,15 @@ LastOutput LastOutput::of_new(const Engine& engine, const std::string& id) {
 
 std::string LastOutput::read() {
   std::string text;
-  if (!reader_ || !reader_->skip_to_tail(kLastLines, true, true)) return text;
+  if (!reader_ || !reader_->skip_to_tail(kLastLines, true, true, true)) return text;
   for (;;) {
     auto piece = reader_->next();
     if (piece && !*piece) piece = reader_->rest();
     if (!piece || !*piece || text.size() > kMostOutput) return text;
     text += (*piece)->bytes;
+    if ((*piece)->missing == 0 || text.empty()) continue;
+    if (!text.ends_with('\n')) text += '\n';
+    text += str("(", supervise::gap_text(**piece), ")\n");
   }
 }
 

@@ -79,7 +79,10 @@ const Verb kLogsVerb{
     "[OPTIONS] CONTAINER",
     "Print what a container wrote",
     R"(Its standard output goes to standard output and its standard error to standard error, all
-runs of the container in order. For one that failed on the read-only root, the way out is told
+runs of the container in order. Where output is missing, as the disk was full or older output
+is no longer kept, standard error says how much, a line that is cut ends, and the next whole
+line follows; in JSON that is an object with "missing" (bytes) and "reason" instead of "log",
+and the line before it has "partial". For one that failed on the read-only root, the way out is told
 on standard error.
 
 Exit status: 0; 1 on failure.

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <utility>
 
 #include "fs/dir.h"
 #include "supervise/engine_impl.h"
@@ -49,6 +50,8 @@ class Attachment {
   UniqueFd output_event_;  // the supervisor writes to it when there is more to read
   std::optional<RawTerminal> raw_;
   Front front_;
+  std::array<bool, 2> mid_line_{};  // what was shown last of each stream
+  std::optional<Output> gap_;       // to be told next
   bool launched_ = false, over_ = false, has_input_ = false;
   int polite_requests_ = 0;
   std::optional<LastExit> last_;
@@ -163,17 +166,24 @@ void Attachment::on_signal(int signal) {
 }
 
 Result<std::optional<Output>> Attachment::next_output() {
+  if (gap_) return std::exchange(gap_, std::nullopt);
   // Order: the event is read away before the look at the files, so that none is missed.
   std::uint64_t count = 0;
   (void)!::read(output_event_.get(), &count, sizeof count);
   auto piece = TRY(reader_->next());
   if (!piece && over_) piece = TRY(reader_->rest());
   if (!piece) return std::optional<Output>{};
-  Output output{.fd = piece->stream == Stream::out ? 1 : 2, .bytes = std::string(piece->bytes)};
-  if (piece->missing != 0 && piece->bytes.empty())
-    output = {.fd = 2,
-              .bytes = str("skink: ", piece->missing, " bytes of output are missing here: the disk was full\n")};
-  return std::optional(std::move(output));
+  const int fd = piece->stream == Stream::out ? 1 : 2;
+  bool& mid_line = mid_line_[static_cast<std::size_t>(piece->stream)];
+  if (piece->missing == 0) {
+    mid_line = !piece->bytes.ends_with('\n');
+    return std::optional(Output{.fd = fd, .bytes = std::string(piece->bytes)});
+  }
+  const std::string_view end_of_line = raw_ ? "\r\n" : "\n";
+  Output gap{.fd = 2, .bytes = str("skink: ", gap_text(*piece), end_of_line)};
+  if (!std::exchange(mid_line, false)) return std::optional(std::move(gap));
+  gap_ = std::move(gap);
+  return std::optional(Output{.fd = fd, .bytes = std::string(end_of_line)});
 }
 
 Result<int> Attachment::run() {

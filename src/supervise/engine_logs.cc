@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <utility>
 
 #include "base/text.h"
 #include "fs/dir.h"
@@ -30,11 +31,11 @@ class LogPrinter {
     if (options_.since_ns && piece.time_ns < *options_.since_ns) return true;
     if (options_.until_ns && piece.time_ns > *options_.until_ns) return true;
     if (options_.json) return print_json(piece, stream);
+    if (piece.missing != 0) return print_gap(piece, stream);
     const int fd = piece.stream == Stream::out ? 1 : 2;
     if (!TRY(write(fd, options_.timestamps ? stamped(piece, stream) : std::string(piece.bytes)))) return false;
-    if (piece.missing == 0) return true;
-    at_line_start_[stream] = true;
-    return write(2, str("skink: ", piece.missing, " bytes of output are missing here: the disk was full\n"));
+    at_line_start_[stream] = piece.bytes.ends_with('\n');
+    return true;
   }
 
   /// What is left of lines without an end.
@@ -50,6 +51,13 @@ class LogPrinter {
     std::int64_t time_ns = 0;  ///< of its beginning
   };
 
+  // What comes behind it must not look like the rest of the line that it cuts.
+  Result<bool> print_gap(const LogPiece& gap, std::size_t stream) {
+    const int fd = gap.stream == Stream::out ? 1 : 2;
+    if (!std::exchange(at_line_start_[stream], true) && !TRY(write(fd, "\n"))) return false;
+    return write(2, str("skink: ", gap_text(gap), '\n'));
+  }
+
   Result<bool> print_json(const LogPiece& piece, std::size_t stream) {
     constexpr std::size_t kLongest = 64U << 10;
     Line& line = lines_[stream];
@@ -59,15 +67,23 @@ class LogPrinter {
       line.text += byte;
       if (byte == '\n' || line.text.size() >= kLongest) documents += document(stream, byte != '\n');
     }
-    if (piece.missing != 0)
-      documents += oci::dump_json({{"time", fs::rfc3339(piece.time_ns)}, {"missing", piece.missing}}) + "\n";
+    if (piece.missing != 0) {
+      if (!line.text.empty()) documents += document(stream, true);
+      documents += oci::dump_json({{"time", fs::rfc3339(piece.time_ns)},
+                                   {"stream", name_of(stream)},
+                                   {"missing", piece.missing},
+                                   {"reason", gap_reason(piece.loss)}}) +
+                   "\n";
+    }
     return write(1, documents);
   }
+
+  static const char* name_of(std::size_t stream) { return stream == 0 ? "stdout" : "stderr"; }
 
   std::string document(std::size_t stream, bool partial) {
     Line& line = lines_[stream];
     if (!partial) line.text.pop_back();
-    oci::Json json{{"time", fs::rfc3339(line.time_ns)}, {"stream", stream == 0 ? "stdout" : "stderr"}};
+    oci::Json json{{"time", fs::rfc3339(line.time_ns)}, {"stream", name_of(stream)}};
     // JSON has no bytes: what is no text comes as hexadecimal digits.
     if (is_utf8(line.text)) json["log"] = line.text;
     else json["bytes"] = to_hex(reinterpret_cast<const std::uint8_t*>(line.text.data()), line.text.size());
@@ -159,7 +175,7 @@ Result<void> Engine::logs(const std::string& id, const LogOptions& options) {
   auto opened = LogReader::open(store_dir.get());
   if (!opened && opened.error().errnum() == ENOENT) return {};  // it never ran
   LogReader reader = TRY(std::move(opened));
-  if (options.tail) TRY(reader.skip_to_tail(*options.tail, options.out, options.err));
+  if (options.tail) TRY(reader.skip_to_tail(*options.tail, options.out, options.err, !is_alive(store_dir.get())));
   const WithoutSigpipe guard;
   LogPrinter printer(options);
   if (!TRY(print_present(reader, printer))) return {};

@@ -98,10 +98,11 @@ void JournalForwarder::go_back() {
   reader_->seek(cursor_.position);
 }
 
-void JournalForwarder::save() {
-  cursor_.position.index = reader_->position().index;
+// `here`: how far the reader had come with what is sent or in a line.
+void JournalForwarder::save(const LogPosition& here) {
+  cursor_.position.index = here.index;
   for (std::size_t i = 0; i < lines_.size(); ++i) {
-    cursor_.position.at[i] = reader_->position().at[i] - lines_[i].text.size();
+    cursor_.position.at[i] = here.at[i] - lines_[i].text.size();
     if (!lines_[i].text.empty()) cursor_.position.index = std::min(cursor_.position.index, lines_[i].index);
   }
   (void)!::pwrite(file_.get(), &cursor_, sizeof cursor_, 0);
@@ -118,10 +119,6 @@ bool JournalForwarder::send(Stream stream, std::string_view text, std::int64_t t
   if (outcome == JournalSocket::Outcome::sent) return true;
   again_at_ns_ = fs::monotonic_ns() + (outcome == JournalSocket::Outcome::busy ? kBusyPause : kAbsentPause);
   return false;
-}
-
-bool JournalForwarder::send_gap(Stream stream, std::uint64_t bytes, std::int64_t time_ns) {
-  return send(stream, str("skink: ", bytes, " bytes of output are missing here"), time_ns, false);
 }
 
 // A line, or with `partial` what there is of it.
@@ -156,42 +153,39 @@ bool JournalForwarder::take(const LogPiece& piece, std::uint64_t index) {
     LogPosition here = behind;
     here.at[static_cast<std::size_t>(piece.stream)] -= rest.size();
     if (!rest.empty()) here.index = std::min(here.index, index);
-    reader_->seek(here);
-    save();
-    reader_->seek(behind);
+    save(here);
   }
-  if (piece.missing == 0) return true;
-  if (!line.text.empty() && !finish(piece.stream, false)) return false;
-  return send_gap(piece.stream, piece.missing, piece.time_ns);
+  return true;
+}
+
+// The line that a gap cuts ends there.
+bool JournalForwarder::take_gap(const LogPiece& gap, const LogPosition& before) {
+  const auto i = static_cast<std::size_t>(gap.stream);
+  if (!lines_[i].text.empty()) {
+    if (!finish(gap.stream, false)) return false;
+    save(before);
+  }
+  continues_[i] = false;
+  return send(gap.stream, str("skink: ", gap_text(gap)), gap.time_ns, false);
 }
 
 // One piece of the spool: how many bytes it had; nothing when there is none, or the journal did not take it.
 std::optional<std::uint64_t> JournalForwarder::step() {
-  const std::uint64_t index = reader_->position().index;
+  const LogPosition before = reader_->position();
   auto piece = reader_->next();
   if (!piece || !*piece) return std::nullopt;
   const std::uint64_t bytes = (*piece)->bytes.size() + 1;
-  if (!take(**piece, index)) {
+  if (!((*piece)->missing != 0 ? take_gap(**piece, before) : take(**piece, before.index))) {
     go_back();
     return std::nullopt;
   }
-  save();
+  save(reader_->position());
   return bytes;
 }
 
 void JournalForwarder::forward() {
   if (again_at_ns_ != 0 && fs::monotonic_ns() < again_at_ns_) return;
   again_at_ns_ = 0;
-  // So far behind that the spool has given bytes back: that is a gap.
-  for (const Stream stream : {Stream::out, Stream::err})
-    if (const std::uint64_t lost = reader_->skip_given_back(stream); lost > 0) {
-      lines_[static_cast<std::size_t>(stream)] = Line{};
-      if (!send_gap(stream, lost, fs::now_ns())) {
-        go_back();
-        return;
-      }
-      save();
-    }
   for (std::uint64_t moved = 0; moved < kMostAtOnce;) {
     const auto bytes = step();
     if (!bytes) return;
@@ -203,7 +197,7 @@ void JournalForwarder::forward() {
 void JournalForwarder::end_line() {
   for (const Stream stream : {Stream::out, Stream::err}) {
     const bool open = !lines_[static_cast<std::size_t>(stream)].text.empty();
-    if (open && again_at_ns_ == 0 && finish(stream, false)) save();
+    if (open && again_at_ns_ == 0 && finish(stream, false)) save(reader_->position());
     continues_[static_cast<std::size_t>(stream)] = false;
   }
 }

@@ -73,10 +73,10 @@ class JournalForwarder {
   };
   std::optional<std::uint64_t> step();
   bool take(const LogPiece& piece, std::uint64_t index);
+  bool take_gap(const LogPiece& gap, const LogPosition& before);
   bool finish(Stream stream, bool partial);
   bool send(Stream stream, std::string_view text, std::int64_t time_ns, bool partial);
-  bool send_gap(Stream stream, std::uint64_t bytes, std::int64_t time_ns);
-  void save();
+  void save(const LogPosition& here);
   void go_back();
 
   JournalFields fields_;

@@ -38,6 +38,12 @@ Result<std::uint64_t> size_of(int fd, const char* name) {
 
 }  // namespace
 
+std::string gap_reason(Loss loss) { return loss == Loss::disk_full ? "the disk was full" : "no longer kept"; }
+
+std::string gap_text(const LogPiece& gap) {
+  return str(gap.missing, " bytes of output are missing here: ", gap_reason(gap.loss));
+}
+
 Result<LogReader> LogReader::open(int dir_fd) {
   LogReader reader;
   for (std::size_t i = 0; i < kStreamFiles.size(); ++i)
@@ -46,12 +52,8 @@ Result<LogReader> LogReader::open(int dir_fd) {
   reader.dir_ = TRY(sys::open_at(dir_fd, ".", O_RDONLY | O_DIRECTORY));
   const std::uint64_t first = first_data(reader.index_.get(), 0);
   reader.position_.index = first - first % sizeof(IndexEntry);
-  for (std::size_t i = 0; i < kStreamFiles.size(); ++i) {
-    // Order: parts that are packed meanwhile are in both for a moment, never in neither.
-    const std::uint64_t spooled = first_data(reader.files_[i].get(), 0);
-    reader.packed_[i] = list_packed(dir_fd, static_cast<Stream>(i));
-    reader.position_.at[i] = reader.packed_[i].empty() ? spooled : std::min(spooled, reader.packed_[i].front().from);
-  }
+  // The streams are read from their very beginning on: what of that is no longer kept is a gap.
+  reader.look_for_packed();
   return reader;
 }
 
@@ -67,17 +69,44 @@ Result<void> LogReader::skip_to_end() {
   return {};
 }
 
-std::uint64_t LogReader::skip_given_back(Stream stream) {
-  const auto i = static_cast<std::size_t>(stream);
-  auto first = first_data(files_[i].get(), position_.at[i]);
-  if (first == position_.at[i]) return 0;
+// Where the first byte from `from` on is that is spooled or packed.
+std::uint64_t LogReader::first_kept(std::size_t stream, std::uint64_t from) {
+  // Order: parts that are packed meanwhile are in both for a moment, never in neither.
+  auto first = first_data(files_[stream].get(), from);
+  if (first == from) return first;
   look_for_packed();
-  for (const auto& part : packed_[i])
-    if (part.to > position_.at[i]) first = std::min(first, std::max(part.from, position_.at[i]));
-  const std::uint64_t skipped = first - position_.at[i];
-  position_.at[i] = first;
-  // Entries that were given back too are zeros, which next() passes over.
-  return skipped;
+  for (const auto& part : packed_[stream])
+    if (part.to > from) first = std::min(first, std::max(part.from, from));
+  return first;
+}
+
+// Goes on behind what the spool has given back (its oldest bytes) since: how many bytes that were. Entries that were
+// given back too are zeros, which next() passes over.
+std::uint64_t LogReader::skip_given_back(std::size_t stream) {
+  const std::uint64_t from = position_.at[stream];
+  const std::uint64_t first = first_kept(stream, from);
+  if (first == from) return 0;
+  position_.at[stream] = first;
+  return first - from + skip_cut_line(stream, Loss::outrun);
+}
+
+// The rest of a line whose beginning is missing would look like a line that nobody wrote. Where it has no end it is
+// shown, as the output may have no lines at all.
+std::uint64_t LogReader::skip_cut_line(std::size_t stream, Loss loss) {
+  std::uint64_t& at = position_.at[stream];
+  const auto bytes = read_range(stream, at, at + kPiece);
+  if (!bytes || bytes->empty()) cut_[stream] = loss;
+  const auto newline = bytes ? bytes->find('\n') : std::string::npos;
+  if (newline == std::string::npos) return 0;
+  at += newline + 1;
+  return newline + 1;
+}
+
+LogPiece LogReader::without_cut_line(LogPiece piece) {
+  const Loss loss = std::exchange(cut_[static_cast<std::size_t>(piece.stream)], Loss::none);
+  const auto newline = loss == Loss::none ? std::string_view::npos : piece.bytes.find('\n');
+  if (newline == std::string_view::npos) return piece;
+  return {piece.stream, piece.time_ns, {}, newline + 1, loss};
 }
 
 Result<bool> LogReader::read_entry(std::uint64_t offset, IndexEntry& entry) {
@@ -124,6 +153,25 @@ Result<std::string> LogReader::read_range(std::size_t stream, std::uint64_t from
   return bytes;
 }
 
+// The gap that stands at the end of an entry whose bytes are all read. While a disk is full there is one entry after
+// another, all of them one gap.
+Result<std::optional<LogPiece>> LogReader::gap_at(const IndexEntry& entry) {
+  const std::uint64_t at = position_.at[entry.stream];
+  const auto is_gap = [&](const IndexEntry& one) {
+    return one.magic == IndexEntry::kMagic && one.stream == entry.stream && one.missing != 0 && one.end == at &&
+           (one.flags & IndexEntry::kPadding) == 0;
+  };
+  if (!is_gap(entry)) return std::optional<LogPiece>{};
+  LogPiece gap{static_cast<Stream>(entry.stream), entry.time_ns, {}, entry.missing, Loss::disk_full};
+  IndexEntry last = entry, more{};
+  for (; TRY(read_entry(position_.index, more)) && is_gap(more); position_.index += sizeof more) {
+    gap.missing += more.missing;
+    last = more;
+  }
+  if ((last.flags & IndexEntry::kCutsLine) != 0) gap.missing += skip_cut_line(entry.stream, Loss::disk_full);
+  return std::optional(gap);
+}
+
 Result<std::optional<LogPiece>> LogReader::next() {
   for (;;) {
     IndexEntry entry{};
@@ -133,20 +181,29 @@ Result<std::optional<LogPiece>> LogReader::next() {
     // Damaged entries, and those of bytes that were skipped or given back, have nothing to show.
     if (!ours || entry.end <= at) {
       position_.index += sizeof entry;
-      if (ours && entry.missing > 0 && entry.end == at)
-        return std::optional(LogPiece{static_cast<Stream>(entry.stream), entry.time_ns, {}, entry.missing});
+      if (!ours) continue;
+      if (const auto gap = TRY(gap_at(entry))) return gap;
       continue;
     }
-    const std::string_view bytes = TRY(read_bytes(entry.stream, at, entry.end));
-    if (bytes.empty()) {
-      // Given back since, or the file is shorter than its index: damaged.
-      if (skip_given_back(static_cast<Stream>(entry.stream)) == 0) at = entry.end;
-      continue;
+    LogPiece piece{static_cast<Stream>(entry.stream), entry.time_ns, {}};
+    if ((entry.flags & IndexEntry::kPadding) != 0) {
+      const std::uint64_t ahead = entry.end - std::exchange(at, entry.end);
+      if (ahead > entry.missing) piece.missing = ahead - entry.missing;
+    } else {
+      piece.bytes = TRY(read_bytes(entry.stream, at, entry.end));
+      if (piece.bytes.empty()) piece.missing = skip_given_back(entry.stream);
+      if (piece.bytes.empty() && piece.missing == 0) at = entry.end;  // the file is shorter than its index: damaged
     }
-    at += bytes.size();
-    const bool whole = at == entry.end;
-    if (whole) position_.index += sizeof entry;
-    return std::optional(LogPiece{static_cast<Stream>(entry.stream), entry.time_ns, bytes, whole ? entry.missing : 0});
+    if (piece.missing > 0) {
+      piece.loss = Loss::outrun;
+      return std::optional(piece);
+    }
+    if (piece.bytes.empty()) continue;
+    piece = without_cut_line(piece);
+    at += piece.bytes.size() + piece.missing;
+    // A gap is the next piece.
+    if (at == entry.end && entry.missing == 0) position_.index += sizeof entry;
+    return std::optional(piece);
   }
 }
 
@@ -155,30 +212,45 @@ Result<std::optional<LogPiece>> LogReader::rest() {
     const auto status = TRY(sys::stat_fd(files_[i].get(), kStreamFiles[i]));
     const auto size = static_cast<std::uint64_t>(status.st_size);
     if (size <= position_.at[i]) continue;
-    const std::string_view bytes = TRY(read_bytes(i, position_.at[i], size));
-    if (bytes.empty()) continue;
-    position_.at[i] += bytes.size();
     const std::int64_t time = status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
-    return std::optional(LogPiece{static_cast<Stream>(i), time, bytes, 0});
+    LogPiece piece{static_cast<Stream>(i), time, TRY(read_bytes(i, position_.at[i], size))};
+    if (piece.bytes.empty()) {
+      piece.missing = skip_given_back(i);
+      if (piece.missing == 0) continue;
+      piece.loss = Loss::outrun;
+    } else {
+      piece = without_cut_line(piece);
+      position_.at[i] += piece.bytes.size() + piece.missing;
+    }
+    return std::optional(piece);
   }
   return std::optional<LogPiece>{};
 }
 
-Result<void> LogReader::skip_to_tail(std::uint64_t lines, bool out, bool err) {
-  struct Part {
-    std::size_t stream;
-    std::uint64_t index, from, to;
-    std::array<std::uint64_t, 2> before;  // where both streams stood
-  };
-  if (lines == 0) return skip_to_end();
+Result<std::vector<LogReader::Part>> LogReader::list_parts(bool out, bool err, bool with_rest) {
   std::vector<Part> parts;
-  auto at = position_.at;
+  std::array<std::uint64_t, 2> at{};
+  for (std::size_t i = 0; i < at.size(); ++i) at[i] = first_kept(i, position_.at[i]);
+  const auto add = [&](std::size_t stream, std::uint64_t index, std::uint64_t end) {
+    if (stream == 0 ? out : err) parts.push_back({stream, index, at[stream], end, at});
+    at[stream] = end;
+  };
   IndexEntry entry{};
-  for (std::uint64_t offset = position_.index; TRY(read_entry(offset, entry)); offset += sizeof entry) {
-    if (entry.magic != IndexEntry::kMagic || entry.stream > 1 || entry.end <= at[entry.stream]) continue;
-    if (entry.stream == 0 ? out : err) parts.push_back({entry.stream, offset, at[entry.stream], entry.end, at});
-    at[entry.stream] = entry.end;
+  std::uint64_t offset = position_.index;
+  for (; TRY(read_entry(offset, entry)); offset += sizeof entry) {
+    const bool ours = entry.magic == IndexEntry::kMagic && entry.stream < at.size();
+    if (ours && entry.end > at[entry.stream]) add(entry.stream, offset, entry.end);
   }
+  for (std::size_t i = 0; with_rest && i < at.size(); ++i) {
+    const std::uint64_t size = TRY(size_of(files_[i].get(), kStreamFiles[i]));
+    if (size > at[i]) add(i, offset, size);
+  }
+  return parts;
+}
+
+Result<void> LogReader::skip_to_tail(std::uint64_t lines, bool out, bool err, bool with_rest) {
+  if (lines == 0) return skip_to_end();
+  const auto parts = TRY(list_parts(out, err, with_rest));
   // Backwards: the last byte of a stream begins a line to count, and so does each newline before it, as it ends an
   // earlier line. The first one too many is where the tail begins.
   std::uint64_t found = 0;

@@ -2,6 +2,7 @@
 #include "supervise/spool.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "fs/dir.h"
 #include "sys/file.h"
@@ -108,6 +110,8 @@ Result<std::uint64_t> Spool::move_once(Channel& channel, int from_fd, bool is_pi
     if (wrote < 0 && errno == EINTR) continue;
     if (wrote <= 0) {
       channel.missing += static_cast<std::size_t>(got) - put;
+      channel.cuts_line = bytes[static_cast<std::size_t>(got) - 1] != '\n';
+      full = true;
       break;
     }
     put += static_cast<std::size_t>(wrote);
@@ -115,12 +119,15 @@ Result<std::uint64_t> Spool::move_once(Channel& channel, int from_fd, bool is_pi
   return static_cast<std::uint64_t>(put);
 }
 
-std::uint64_t Spool::drop(Channel& channel, int from_fd) {
+void Spool::drop(Channel& channel, int from_fd) {
+  // The pipe is one that waits, and may be empty by now.
+  pollfd ready{.fd = from_fd, .events = POLLIN, .revents = 0};
+  if (::poll(&ready, 1, 0) <= 0) return;
   std::array<char, 16384> bytes;  // NOLINT: filled by read
   const ssize_t got = ::read(from_fd, bytes.data(), bytes.size());
-  if (got <= 0) return 0;
+  if (got <= 0) return;
   channel.missing += static_cast<std::uint64_t>(got);
-  return static_cast<std::uint64_t>(got);
+  channel.cuts_line = bytes[static_cast<std::size_t>(got) - 1] != '\n';
 }
 
 Result<std::uint64_t> Spool::pump(Stream stream, int from_fd, bool is_pipe) {
@@ -128,16 +135,19 @@ Result<std::uint64_t> Spool::pump(Stream stream, int from_fd, bool is_pipe) {
   Channel& channel = at(stream);
   std::uint64_t left_pipe = 0;
   bool moved_any = false;
+  // Order: a gap is written down before anything comes behind it. While it cannot be, the disk is as good as full; and
+  // once full it stays so to the end of this call, or the gap would stand behind what came after it.
+  bool full = channel.missing > 0 && !note(stream);
   for (int i = 0; i < kChunksAtOnce; ++i) {
-    bool full = false;
     const std::uint64_t missing_before = channel.missing;
-    std::uint64_t moved = TRY(move_once(channel, from_fd, is_pipe, full));
+    const std::uint64_t moved = full ? 0 : TRY(move_once(channel, from_fd, is_pipe, full));
     channel.end += moved;
     moved_any = moved_any || moved > 0;
-    // The disk is full: the container must not be stopped by that, so its output is counted and thrown away.
-    if (full) moved = drop(channel, from_fd);
-    left_pipe += moved + (full ? 0 : channel.missing - missing_before);
-    if (moved == 0) break;
+    // The container must not be stopped by a full disk, so its output is counted and thrown away.
+    if (full && channel.missing == missing_before) drop(channel, from_fd);
+    const std::uint64_t left = moved + channel.missing - missing_before;
+    left_pipe += left;
+    if (left == 0) break;
   }
   if (moved_any || channel.missing > 0) note(stream);
   if (moved_any) bound(channel);
@@ -165,7 +175,7 @@ Result<void> Spool::keep(bool wanted) {
   if (wanted) {
     nowhere_.reset();
     // In a page of its own: before it there are holes alone.
-    for (Channel& channel : channels_) channel.end = round_up(channel.end);
+    for (const Stream stream : {Stream::out, Stream::err}) pad(stream);
     return {};
   }
   nowhere_ = TRY(sys::open_at(AT_FDCWD, "/dev/null", O_WRONLY));
@@ -176,17 +186,37 @@ Result<void> Spool::keep(bool wanted) {
 
 void Spool::set_index_limit(std::uint64_t bytes) { index_limit_ = std::clamp(bytes / 2, kLeastIndex, kMostIndex); }
 
-void Spool::note(Stream stream) {
+// What is written next begins a page. Who reads stands before or behind the hole that this makes, never in it.
+void Spool::pad(Stream stream) {
   Channel& channel = at(stream);
-  const IndexEntry entry{.magic = IndexEntry::kMagic,
-                         .stream = static_cast<std::uint32_t>(stream),
+  const std::uint64_t to = round_up(channel.end);
+  const std::uint64_t hole = to - std::exchange(channel.end, to);
+  // Order: the size first, as a reader looks at the index first (LogReader::skip_to_end).
+  if (hole == 0 || ::ftruncate(channel.file.get(), static_cast<off_t>(to)) != 0) return;
+  (void)write_entry({.stream = static_cast<std::uint16_t>(stream),
+                     .flags = IndexEntry::kPadding,
+                     .time_ns = fs::now_ns(),
+                     .end = to,
+                     .missing = hole});
+}
+
+bool Spool::write_entry(const IndexEntry& entry) {
+  if (::pwrite(index_.get(), &entry, sizeof entry, static_cast<off_t>(index_end_)) != sizeof entry) return false;
+  index_end_ += sizeof entry;
+  return true;
+}
+
+// On a full disk a gap stays pending until an entry fits.
+bool Spool::note(Stream stream) {
+  Channel& channel = at(stream);
+  const IndexEntry entry{.stream = static_cast<std::uint16_t>(stream),
+                         .flags = channel.missing > 0 && channel.cuts_line ? IndexEntry::kCutsLine : std::uint16_t{0},
                          .time_ns = fs::now_ns(),
                          .end = channel.end,
                          .missing = channel.missing};
-  // On a full disk the gap stays pending and is written with the next entry that fits.
-  if (::pwrite(index_.get(), &entry, sizeof entry, static_cast<off_t>(index_end_)) != sizeof entry) return;
-  index_end_ += sizeof entry;
+  if (!write_entry(entry)) return false;
   channel.missing = 0;
+  return true;
 }
 
 void Spool::bound(Channel& channel) {

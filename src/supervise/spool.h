@@ -18,8 +18,13 @@ enum class Stream : std::uint32_t { out = 0, err = 1 };
 /// One entry of the index: the bytes of `stream` up to `end` (from the end of its entry before) came at `time_ns`.
 struct IndexEntry {
   static constexpr std::uint32_t kMagic = 0x676f6c73;
+  /// The gap ends within a line: what comes first after it is no whole one.
+  static constexpr std::uint16_t kCutsLine = 1;
+  /// Of the bytes up to `end` the last `missing` are a hole in which nothing ever was.
+  static constexpr std::uint16_t kPadding = 2;
   std::uint32_t magic = kMagic;
-  std::uint32_t stream = 0;
+  std::uint16_t stream = 0;
+  std::uint16_t flags = 0;
   std::int64_t time_ns = 0;   ///< Unix time
   std::uint64_t end = 0;      ///< offset in the stream's file
   std::uint64_t missing = 0;  ///< bytes dropped after `end` because the disk was full: a gap (fault F15)
@@ -59,13 +64,16 @@ class Spool {
     std::uint64_t end = 0;
     std::uint64_t punched = 0;
     std::uint64_t missing = 0;  // dropped and not yet written down
+    bool cuts_line = false;     // the last of them ended no line
   };
   Channel& at(Stream stream) { return channels_[static_cast<std::size_t>(stream)]; }
   [[nodiscard]] const Channel& at(Stream stream) const { return channels_[static_cast<std::size_t>(stream)]; }
   Result<std::uint64_t> move_once(Channel& channel, int from_fd, bool is_pipe, bool& full);
-  std::uint64_t drop(Channel& channel, int from_fd);
+  void drop(Channel& channel, int from_fd);
   Result<std::uint64_t> discard(int from_fd, bool is_pipe);
-  void note(Stream stream);
+  bool note(Stream stream);
+  bool write_entry(const IndexEntry& entry);
+  void pad(Stream stream);
   void bound(Channel& channel);
 
   std::array<Channel, 2> channels_;

@@ -94,6 +94,98 @@ def test_a_full_log_does_not_stop_the_container(small, world):
     sk.ok("rm", "-f", name)
 
 
+def fill_up(path):
+    size = 1 << 16
+    with open(path, "wb", buffering=0) as file:
+        while size:
+            try:
+                file.write(b"x" * size)
+            except OSError:
+                size //= 2
+
+
+def test_f15_a_gap_of_a_full_disk_is_marked_and_no_line_is_invented(small, world):
+    """F15: half a line before the gap and half a line after it never become one, whoever reads; `why` keeps to its last lines."""
+    sk = small("6m")
+    sk.load(busybox_image())
+    until = "until [ -e /tmp/%s ]; do sleep 0.05; done; "
+    name = sk.running("--restart", "no", command=["sh", "-c", "printf 'one\ntwo'; " + until % "a" + "seq 1 20000; printf lost; " +
+                                                  until % "b" + "printf 'rest\nlast\n'; exec sleep 1000"])
+    wait_for(lambda: sk.ok("logs", name) == "one\ntwo")
+    readers = [sk.start("logs", "-f", name), sk.start("logs", "-f", "--tail", "1", name)]
+    fill = os.path.join(world.store, "..", "fill")
+    fill_up(fill)
+    sk.ok("exec", name, "touch", "/tmp/a")
+    dropped = "".join("%d\n" % n for n in range(1, 20001)) + "lost"
+
+    def records(*options):
+        return [json.loads(line) for line in sk.ok("logs", "--format", "json", *options, name).splitlines()]
+
+    def counted():
+        return sum(one.get("missing", 0) or len(one["log"]) + (not one.get("partial")) for one in records())
+    wait_for(lambda: counted() == len("one\ntwo" + dropped), message="not all is kept or marked")
+    assert len([one for one in records() if "missing" in one]) == 1, "one gap is told more than once"
+    os.unlink(fill)
+    sk.ok("exec", name, "touch", "/tmp/b")
+    wait_for(lambda: "last" in sk.ok("logs", name))
+    page = sk.inspect(name) and json.loads(sk.ok("why", "--format", "json", name))["output"]
+    sk.ok("stop", "-t", "0", name)
+    whole = ("one\ntwo" + dropped).split("\n")
+
+    def check(lines, whole=whole):
+        *before, half, last = lines
+        assert last == "last" and before == whole[:len(before)] and whole[len(before)].startswith(half), lines[-5:]
+    result = sk("logs", name)
+    check(result.out.splitlines())
+    assert result.err.count("\n") == 1 and "bytes of output are missing here: the disk was full" in result.err
+    check([line.split(" ", 1)[1] for line in sk.ok("logs", "-t", name).splitlines()])
+    found = records()
+    check([one["log"] for one in found if "log" in one])
+    assert [one["reason"] for one in found if "missing" in one] == ["the disk was full"] and found[-1]["log"] == "last"
+    assert len(page.splitlines()) <= 21 and page.endswith("last\n") and "missing here" in page
+    for reader, expected in zip(readers, (whole, ["two1"] + whole[2:])):
+        out, err = reader.communicate(timeout=60)
+        check(out.decode().splitlines(), expected)
+        assert b"the disk was full" in err
+
+
+def test_f15_who_is_attached_sees_the_gap(small, world):
+    """F15, with attach: it ends the line that the gap cuts."""
+    sk = small("6m")
+    sk.load(busybox_image())
+    name = sk.running("--restart", "no", command=["sh", "-c", "until [ -e /tmp/a ]; do echo tick; sleep 0.05; done; seq 1 20000; printf lost; "
+                                                  "until [ -e /tmp/b ]; do sleep 0.05; done; printf 'rest\nlast\n'; exec sleep 1000"])
+    front = sk.start("attach", "--no-stdin", name)
+    assert os.read(front.stdout.fileno(), 5) == b"tick\n"
+    fill = os.path.join(world.store, "..", "fill")
+    fill_up(fill)
+    sk.ok("exec", name, "touch", "/tmp/a")
+    told = lambda: [one["missing"] for one in map(json.loads, sk.ok("logs", "--format", "json", name).splitlines()) if "missing" in one]
+    wait_for(lambda: sum(told()) > 100000)
+    os.unlink(fill)
+    sk.ok("exec", name, "touch", "/tmp/b")
+    wait_for(lambda: "last" in sk.ok("logs", name))
+    sk.ok("stop", "-t", "0", name)
+    out, err = front.communicate(timeout=60)
+    lines = [line for line in out.decode().splitlines() if line != "tick"]
+    *before, half, last = lines
+    assert last == "last" and "rest" not in lines and before == [str(n) for n in range(1, len(before) + 1)], lines[-5:]
+    assert str(len(before) + 1).startswith(half) or half == "", lines[-5:]
+    assert b"bytes of output are missing here: the disk was full\n" in err
+
+
+def test_why_keeps_to_the_last_lines_on_a_full_disk(small, world):
+    """What has no entry in the index, as there was no room for one, is no more than the last lines either."""
+    sk = small("6m")
+    sk.load(busybox_image())
+    name = sk.running("--restart", "no", command=["seq", "1", "500"])
+    sk.wait_state(name, "exited")
+    index = os.path.join(world.store, "containers", sk.inspect(name)["id"], "log.index")
+    os.truncate(index, 0)
+    assert json.loads(sk.ok("why", "--format", "json", name))["output"].split() == [str(n) for n in range(481, 501)]
+    assert sk.ok("logs", "--tail", "3", name).split() == ["498", "499", "500"]
+
+
 def test_a_full_writable_layer(sk):
     result = sk("run", "--rm", "--writable", "--storage-opt", "size=4m", "busybox", "sh", "-c",
                 "dd if=/dev/zero of=/fill bs=1M count=64 2>&1; echo status $?")

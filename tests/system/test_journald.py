@@ -145,6 +145,20 @@ def test_a_journal_that_is_away_for_a_while(sk, journal):
 
 
 @pytest.mark.vm_more
+def test_what_the_log_gives_back_before_the_journal_takes_it_is_a_gap_between_whole_lines(sk, journal):
+    name = run(sk, journal, "printf half; until [ -e /tmp/go ]; do sleep 0.05; done; seq 100000 140000; echo done >&2; sleep 1000",
+               "--log-opt", "max-size=16k", "--log-opt", "max-file=2")
+    journal.close()
+    sk.ok("exec", name, "touch", "/tmp/go")
+    wait_for(lambda: "done" in sk("logs", name).err)
+    journal.listen()
+    wait_for(lambda: "140000" in journal.messages("6"))
+    gap, *lines = [line for line in journal.messages("6") if line != "half"]
+    assert gap.startswith("skink: ") and gap.endswith(" bytes of output are missing here: no longer kept")
+    assert lines == [str(n) for n in range(140001 - len(lines), 140001)] and len(lines) > 1000
+
+
+@pytest.mark.vm_more
 def test_killed_supervisors_lose_no_line_and_double_at_most_one_each(sk, journal):
     name = run(sk, journal, "i=0; while :; do i=$((i+1)); echo $i; sleep 0.005; done", restart="always")
     kills = 4

@@ -4,6 +4,8 @@
 import gzip
 import json
 import os
+import re
+import signal
 import subprocess
 import time
 
@@ -53,11 +55,48 @@ def test_compressed_files_are_read_with_every_filter(sk):
 def test_no_more_is_kept_than_was_asked_for(sk, compress):
     name = sk.running("--log-opt", "max-size=16k", "--log-opt", "max-file=3", "--log-opt", "compress=" + compress, command=["sh", "-c", COUNT % 30000])
     wait_for(lambda: "line 30000" in sk.ok("logs", "--tail", "1", "--stream", "stdout", name))
-    text = sk("logs", name).out
-    lines = text.splitlines()[1:]  # the first may be cut
+    result = sk("logs", name)
+    text, lines = result.out, result.out.splitlines()
+    missing = re.match(r"skink: (\d+) bytes of output are missing here: no longer kept\n", result.err)
+    assert missing and int(missing.group(1)) + len(text) == len("\n".join(expected(30000))) + 1
     assert lines == expected(30000, 30001 - len(lines)) and 2 * 16384 < len(text) <= 4 * 16384 + 4096
     wait_for(lambda: len(parts(sk, name)) == (2 if compress == "true" else 0))
     assert os.stat(store(sk, name) + "/log.stdout").st_blocks * 512 <= 6 * 16384
+
+
+@pytest.mark.parametrize("compress", ["true", "false"])
+def test_who_is_outrun_by_rotation_sees_a_gap_and_whole_lines(sk, compress):
+    script = "until [ -e /tmp/a ]; do echo tick; sleep 0.05; done; echo begin; printf half; until [ -e /tmp/b ]; do sleep 0.05; done; "
+    name = sk.running("--log-opt", "max-size=16k", "--log-opt", "max-file=2", "--log-opt", "compress=" + compress,
+                      command=["sh", "-c", script + COUNT % 30000])
+    verbs = [("attach", "--no-stdin"), ("logs", "-f"), ("logs", "-f", "--tail", "1", "-t"), ("logs", "-f", "--format", "json")]
+    readers = [sk.start(*verb, name) for verb in verbs]
+    shown = {reader: os.read(reader.stdout.fileno(), 1) for reader in readers}  # all of them are there
+    sk.ok("exec", name, "touch", "/tmp/a")
+    wait_for(lambda: sk.ok("logs", "--tail", "1", name) == "half")
+    time.sleep(0.5)  # and have read that
+    for reader in readers:
+        os.kill(reader.pid, signal.SIGSTOP)
+    sk.ok("exec", name, "touch", "/tmp/b")
+    wait_for(lambda: "line 30000" in sk.ok("logs", "--tail", "1", "--stream", "stdout", name))
+    for reader in readers:
+        os.kill(reader.pid, signal.SIGCONT)
+    sk.ok("stop", "-t", "0", name)
+    for verb, reader in zip(verbs, readers):
+        out, err = reader.communicate(timeout=60)
+        lines = (shown[reader] + out).decode().splitlines()
+        if "json" in verb:
+            records = [json.loads(line) for line in lines]
+            gaps = [one for one in records if "missing" in one]
+            assert [(one["stream"], one["reason"]) for one in gaps] == [("stdout", "no longer kept")]
+            assert [one["log"] for one in records if one.get("partial")] == ["half"]
+            err, lines = b"no longer kept", [one["log"] for one in records if one.get("log") and one["stream"] == "stdout"]
+        if "-t" in verb:
+            lines = [line.split(" ", 1)[1] for line in lines]
+        lines = [line for line in lines if line != "tick"]
+        rest = lines[lines.index("half") + 1:]
+        assert lines[:lines.index("half")] == ["begin"] and 100 < len(rest) < 10000, (verb, lines[:5])
+        assert rest == expected(30000, 30001 - len(rest)) and b"no longer kept" in err, (verb, err)
 
 
 def test_what_cannot_be_compressed_is_told_once_and_tried_less_and_less(sk):

@@ -64,7 +64,7 @@ TEST_F(PackedLogTest, TheTailMayBeginInAPackedPart) {
   pack(0, 4096 * 150);
 
   auto reader = LogReader::open(dir_.fd()).value();
-  ASSERT_TRUE(reader.skip_to_tail(30'000, true, true));
+  ASSERT_TRUE(reader.skip_to_tail(30'000, true, true, false));
   EXPECT_EQ(all_of(reader), written_.substr(10'000 * 16));
 }
 
@@ -84,9 +84,11 @@ TEST_F(PackedLogTest, PartsThatAreGoneAreSkippedToTheNextByteThatIsThere) {
   auto reader = LogReader::open(dir_.fd()).value();
   ASSERT_EQ(::unlinkat(dir_.fd(), list_packed(dir_.fd(), Stream::out).front().name.c_str(), 0), 0);
 
-  EXPECT_EQ(all_of(reader), written_.substr(4096));
+  // Whether a line begins right there cannot be known any more.
+  const std::string rest = written_.substr(written_.find('\n', 4096) + 1);
+  EXPECT_TRUE(all_of(reader) == rest);
   auto later = LogReader::open(dir_.fd()).value();
-  EXPECT_EQ(all_of(later), written_.substr(4096));
+  EXPECT_TRUE(all_of(later) == rest);
 }
 
 TEST_F(PackedLogTest, BytesThatDoNotGetSmallerComeBackToo) {
@@ -132,7 +134,8 @@ TEST_F(PackedLogTest, NothingIsKeptOfWhatNobodyWants) {
   say(10);
 
   auto reader = LogReader::open(dir_.fd()).value();
-  EXPECT_EQ(all_of(reader), written_.substr(before));
+  // Whether a line begins there cannot be known any more.
+  EXPECT_EQ(all_of(reader), written_.substr(written_.find('\n', before) + 1));
 }
 
 }  // namespace

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <string>
+#include <vector>
 
 #include "supervise/log_reader.h"
 #include "temp_dir.h"
@@ -18,7 +20,7 @@ class SpoolTest : public ::testing::Test {
  protected:
   void SetUp() override {
     int ends[2];
-    ASSERT_EQ(::pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+    ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);  // it waits, as a container's does
     read_ = UniqueFd(ends[0]);
     write_ = UniqueFd(ends[1]);
   }
@@ -38,12 +40,34 @@ class SpoolTest : public ::testing::Test {
   }
   std::string tail(std::uint64_t lines) {
     auto reader = LogReader::open(dir_.fd()).value();
-    EXPECT_TRUE(reader.skip_to_tail(lines, true, true));
+    EXPECT_TRUE(reader.skip_to_tail(lines, true, true, false));
     return all_of(reader);
+  }
+  // Says something while no file may grow beyond `limit`, which stands for a disk that is full: both are an error of
+  // the write.
+  void say_in_vain(Spool& spool, rlim_t limit, std::string_view text) {
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+    const auto ignored = ::signal(SIGXFSZ, SIG_IGN);
+    rlimit tight = before;
+    tight.rlim_cur = limit;
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &tight), 0);
+    say(spool, Stream::out, text);
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+    ::signal(SIGXFSZ, ignored);
+  }
+  // Pieces, a gap as <BYTES>.
+  static std::vector<std::string> pieces_of(LogReader& reader) {
+    std::vector<std::string> pieces;
+    while (const auto piece = reader.next().value())
+      pieces.push_back(piece->missing == 0 ? std::string(piece->bytes) : str('<', piece->missing, '>'));
+    return pieces;
   }
   TempDir dir_;
   UniqueFd read_, write_;
 };
+
+using Pieces = std::vector<std::string>;
 
 TEST_F(SpoolTest, BothStreamsComeBackInTheOrderInWhichTheyCame) {
   auto spool = Spool::open(dir_.fd()).value();
@@ -191,17 +215,7 @@ TEST_F(SpoolTest, WhoWantsToReadMakesTheFilesAndWritesNothing) {
 TEST_F(SpoolTest, AFullDiskDropsBytesMarksTheGapAndGoesOn) {
   auto spool = Spool::open(dir_.fd()).value();
   say(spool, Stream::out, "kept\n");
-  // The file size limit stands for a disk that is full: both are an error of the write.
-  rlimit before{};
-  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
-  const auto ignored = ::signal(SIGXFSZ, SIG_IGN);
-  rlimit tight = before;
-  tight.rlim_cur = 5;
-  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &tight), 0);
-  ASSERT_TRUE(sys::write_all(write_.get(), "lost\n", "pipe"));
-  EXPECT_TRUE(spool.pump(Stream::out, read_.get(), true));
-  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
-  ::signal(SIGXFSZ, ignored);
+  say_in_vain(spool, 5, "lost\n");
 
   say(spool, Stream::out, "again\n");
 
@@ -214,6 +228,81 @@ TEST_F(SpoolTest, AFullDiskDropsBytesMarksTheGapAndGoesOn) {
   }
   EXPECT_EQ(missing, 5U);
   EXPECT_EQ(text, "kept\nagain\n");
+}
+
+TEST_F(SpoolTest, WhatComesBehindAGapBeginsALine) {
+  auto spool = Spool::open(dir_.fd()).value();
+  say(spool, Stream::out, "kept\nha");
+  say_in_vain(spool, 7, "lf\nlost");
+
+  say(spool, Stream::out, "rest\nagain\n");
+
+  auto reader = LogReader::open(dir_.fd()).value();
+  EXPECT_EQ(pieces_of(reader), (Pieces{"kept\nha", "<12>", "again\n"}));
+}
+
+TEST_F(SpoolTest, AGapStandsWhereItIsThoughItCouldNotBeWrittenDownAtOnce) {
+  auto spool = Spool::open(dir_.fd()).value();
+  say(spool, Stream::out, "12345678901234567890123456789012\n");
+  say_in_vain(spool, 33, "lost\n");  // there is no room in the index either
+  say_in_vain(spool, 60, "fits, but behind a gap\n");
+
+  say(spool, Stream::out, "again\n");
+
+  auto reader = LogReader::open(dir_.fd()).value();
+  EXPECT_EQ(pieces_of(reader), (Pieces{"12345678901234567890123456789012\n", "<28>", "again\n"}));
+}
+
+TEST_F(SpoolTest, WhoReadsAtTheEdgeOfAGapGetsTheNextWholeLineToo) {
+  auto spool = Spool::open(dir_.fd()).value();
+  const std::string kept(200, 'x');
+  say(spool, Stream::out, kept);
+  auto reader = LogReader::open(dir_.fd()).value();
+  say_in_vain(spool, 200, "lost");
+  say_in_vain(spool, 200, "more");
+
+  EXPECT_EQ(pieces_of(reader), (Pieces{kept, "<8>"}));
+
+  say(spool, Stream::out, "rest\nagain\n");
+  EXPECT_EQ(pieces_of(reader), (Pieces{"<5>", "again\n"}));
+}
+
+TEST_F(SpoolTest, WhoIsOutrunIsToldSoAndGoesOnWithAWholeLine) {
+  auto spool = Spool::open(dir_.fd()).value();
+  spool.set_limit(64 << 10);
+  auto reader = LogReader::open(dir_.fd()).value();
+  const std::string line(1000, 'x');
+  std::uint64_t said = 0, read = 0;
+  for (int i = 0; i < 500; ++i) {
+    say(spool, Stream::out, str(i, line, '\n'));
+    said += str(i, line, '\n').size();
+    if (i == 3) read += reader.next().value()->bytes.size();
+  }
+
+  auto gap = reader.next().value();
+
+  ASSERT_TRUE(gap.has_value());
+  EXPECT_GT(gap->missing, 0U);
+  EXPECT_EQ(gap->loss, Loss::outrun);
+  read += gap->missing;
+  std::string text;
+  while (const auto piece = reader.next().value()) text += piece->bytes;
+  EXPECT_EQ(read + text.size(), said);
+  EXPECT_EQ(text.substr(3, 1001), line + "\n") << "it begins in mid-line";
+}
+
+TEST_F(SpoolTest, TailCountsWhatHasNoEntryYetOnlyIfItIsToBeShown) {
+  auto spool = Spool::open(dir_.fd()).value();
+  say(spool, Stream::out, "1\n2\n");
+  const auto file = sys::open_at(dir_.fd(), kStreamFiles[0], O_WRONLY | O_APPEND).value();
+  ASSERT_TRUE(sys::write_all(file.get(), "3\n4\n", "stdout"));  // there was no room for the entry
+  auto reader = LogReader::open(dir_.fd()).value();
+
+  ASSERT_TRUE(reader.skip_to_tail(1, true, true, true));
+
+  EXPECT_EQ(pieces_of(reader), Pieces{});
+  EXPECT_EQ(reader.rest().value()->bytes, "4\n");
+  EXPECT_EQ(tail(1), "o:2\n");
 }
 
 }  // namespace
