@@ -189,6 +189,10 @@ directory of the host with -v.
 In the foreground (without -d) output goes to the caller and to skink logs, signals go to the
 program, and run ends when the restart policy gives up.
 
+A PROBE may end with options, as in http://:8080/health,interval=5s,timeout=1s,failures=2:
+interval, timeout, delay and grace are times, failures and successes numbers. Another word is
+refused; a comma of the path itself is written %2C.
+
 Exit status: the program's; 128 + N when signal N ended it; 125 when skink itself failed,
 126 when the program cannot be executed, 127 when it is not there. With -d: 0.
 

@@ -13,11 +13,51 @@ constexpr std::pair<std::string_view, Probe::Kind> kSchemes[] = {
     {"http", Probe::Kind::http},        {"https", Probe::Kind::https}, {"tcp", Probe::Kind::tcp},
     {"unix", Probe::Kind::unix_socket}, {"grpc", Probe::Kind::grpc},   {"exec", Probe::Kind::exec}};
 
+constexpr std::string_view kOptions = ",interval=T ,timeout=T ,delay=T ,grace=T ,failures=N ,successes=N";
+
 Error refuse(std::string_view text, std::string_view why) {
   return Error::make(Code::invalid_config, quoted(text), ": ", why,
                      "; expected http://:PORT/PATH, https://:PORT/PATH, tcp://:PORT, grpc://:PORT[/SERVICE], "
-                     "unix:///PATH or exec:COMMAND, "
-                     "and then ,interval=T ,timeout=T ,delay=T ,grace=T ,failures=N ,successes=N");
+                     "unix:///PATH or exec:COMMAND, and then ",
+                     kOptions);
+}
+
+bool is_word(std::string_view text) {
+  return !text.empty() && std::ranges::all_of(text, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+           c == ' ';
+  });
+}
+
+// A misspelt option must not become a part of the path, and all options before it with it.
+Result<void> refuse_unknown_options(std::string_view address, std::string_view whole) {
+  const auto words = split(address, ',');
+  const bool has_options = std::any_of(words.begin() + 1, words.end(), [](std::string_view word) {
+    const auto parts = split_once(word, '=');
+    return parts && is_word(parts->first);
+  });
+  if (!has_options) return {};
+  // Options are read from the end on, so that the last one was the first that is none.
+  const std::string_view name = words.back().substr(0, words.back().find('='));
+  constexpr std::pair<std::string_view, std::string_view> kDockers[] = {
+      {"retries", "failures"}, {"start-period", "grace"}, {"start_period", "grace"}};
+  std::string hint;
+  for (const auto& [theirs, ours] : kDockers)
+    if (name == theirs) hint = str(" (docker's ", theirs, " is ", ours, ')');
+  return Error::make(Code::invalid_config, quoted(whole), ": ", quoted(name), " is no option of a probe", hint,
+                     "; there are ", kOptions, "; a comma of the path itself is written %2C");
+}
+
+// Of a path in a URL that is not sent to anybody.
+std::string with_commas(std::string_view path) {
+  constexpr std::string_view kComma = "%2C";
+  std::string text;
+  while (!path.empty()) {
+    const bool escaped = path.starts_with(kComma) || path.starts_with("%2c");
+    text += escaped ? ',' : path.front();
+    path.remove_prefix(escaped ? kComma.size() : 1);
+  }
+  return text;
 }
 
 // One "key=value" of the options; false when it is none, and so a part of what stands before.
@@ -45,6 +85,13 @@ Result<bool> take_option(std::string_view word, Probe& probe) {
       return true;
     }
   return false;
+}
+
+// So that it can be given again.
+std::string without_commas(std::string_view path) {
+  std::string text;
+  for (const char c : path) text += c == ',' ? std::string("%2C") : std::string(1, c);
+  return text;
 }
 
 // [HOST]:PORT[/PATH]; only addresses, as nothing here looks names up.
@@ -86,9 +133,10 @@ Result<Probe> parse_probe(std::string_view whole) {
   } else {
     if (!rest.starts_with("//")) return refuse(whole, "// is missing");
     rest.remove_prefix(2);
+    TRY(refuse_unknown_options(rest, whole));
     if (probe.kind == Probe::Kind::unix_socket) {
       if (!rest.starts_with('/') || rest.size() > 4000) return refuse(whole, "an absolute path is missing");
-      probe.path = std::string(rest);
+      probe.path = with_commas(rest);
     } else {
       TRY(take_address(rest, probe, whole));
     }
@@ -107,7 +155,7 @@ std::string to_text(const Probe& probe) {
                  probe.path.empty() ? "/" : probe.path);
     case Probe::Kind::tcp: return str("tcp://", host, ':', probe.port);
     case Probe::Kind::grpc: return str("grpc://", host, ':', probe.port, probe.path);
-    case Probe::Kind::unix_socket: return str("unix://", probe.path);
+    case Probe::Kind::unix_socket: return str("unix://", without_commas(probe.path));
     case Probe::Kind::exec: break;
   }
   std::string words;

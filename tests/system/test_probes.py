@@ -202,6 +202,23 @@ def test_wrong_probes(sk, probe, match):
     sk.fails("run", "--liveness", probe, "busybox", "true", status=125, match=match)
 
 
+@pytest.mark.parametrize("probe,match", [
+    ("http://:80/,interval=200ms,timeout=1s,retries=2", ['"retries" is no option of a probe', "docker's retries is failures", ",failures=N", "%2C"]),
+    ("https://:80/x,timeout=1s,start-period=2s", ['"start-period" is no option', "is grace"]), ("tcp://:80,intervall=1s", '"intervall" is no option'),
+    ("unix:///run/s,interval=1s,fail=2", '"fail" is no option'), ("grpc://:80/a.B,retry=2", '"retry" is no option'),
+    ("http://:80/,interval=1s,oops", '"oops" is no option')])
+def test_a_misspelt_option_is_refused_and_not_a_part_of_the_path(sk, probe, match):
+    sk.fails("run", "--liveness", probe, "busybox", "true", status=125, match=match)
+
+
+def test_a_comma_of_the_path_is_written_as_2c(sk):
+    name = sk.ok("create", "--liveness", "http://:80/x%2Cy=1,interval=2s", "--readiness", "unix:///run/a%2Cb=c,failures=7", "busybox", "true")
+    probes = sk.inspect(name)["probes"]
+    assert (probes["liveness"]["probe"], probes["liveness"]["interval_ns"]) == ("http://127.0.0.1:80/x%2Cy=1", 2_000_000_000)
+    assert (probes["readiness"]["probe"], probes["readiness"]["failures"]) == ("unix:///run/a%2Cb=c", 7)
+    assert sk.inspect(sk.ok("create", "--liveness", "http://:80/a,b", "busybox", "true"))["probes"]["liveness"]["probe"].endswith("/a,b")
+
+
 def test_records_of_probes_do_not_grow_for_ever(sk, world):
     """The guard writes 32 bytes for each that ends; most of them are written here, which is quicker."""
     name = sk.running("--liveness", "exec:true,interval=1ms", "--restart", "no")
