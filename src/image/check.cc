@@ -2,6 +2,9 @@
 #include "image/check.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
+
+#include <functional>
 
 #include "base/text.h"
 #include "image/layout.h"
@@ -81,6 +84,32 @@ Result<void> glance_at_stored(int store_fd, const char* part, const std::string&
   return check_verity(TRY(sys::open_beneath(store_fd, path.c_str(), O_RDONLY | O_NOFOLLOW)).get(), verity);
 }
 
+// Entries of `path` that are nothing that skink makes there.
+Result<void> check_foreign(int store_fd, const std::string& path, const std::function<bool(int, const char*)>& is_ours,
+                           Flaws& flaws) {
+  const UniqueFd dir = TRY(open_part(store_fd, path));
+  for (const auto& entry : TRY(fs::list(dir.get())))
+    if (!is_ours(dir.get(), entry.name.c_str()) && sys::is_there(dir.get(), entry.name.c_str()))
+      flaws.push_back({Kind::foreign, str(path, '/', entry.name), ""});
+  return {};
+}
+
+bool is_directory(int dir_fd, const char* name) {
+  const auto status = sys::stat_at(dir_fd, name, AT_SYMLINK_NOFOLLOW);
+  return status && S_ISDIR(status->st_mode);
+}
+
+Result<void> check_foreigners(int store_fd, Flaws& flaws) {
+  const auto only_sha256 = [](int, const char* name) { return std::string_view(name) == "sha256"; };
+  TRY(check_foreign(store_fd, "images", only_sha256, flaws));
+  // What has an image's name is looked at as one, whatever it is.
+  TRY(check_foreign(
+      store_fd, kImages, [](int, const char* name) { return is_digest(name); }, flaws));
+  TRY(check_foreign(store_fd, kTemporary, is_directory, flaws));
+  const auto is_name = [store_fd](int, const char* name) { return read_name(store_fd, decode_name(name)).has_value(); };
+  return check_foreign(store_fd, kNames, is_name, flaws);
+}
+
 Result<void> check_image(int store_fd, const std::string& hex) {
   TRY(glance_at_image(store_fd, hex));
   for (const auto& layer : TRY(read_image(store_fd, hex)).lowers)
@@ -149,6 +178,7 @@ Result<std::vector<StoreFlaw>> check_store(int store_fd) {
   if (auto checked = check_layers(store_fd, flaws); !checked && flaws.empty()) return std::move(checked).error();
   TRY(check_scaffolds(store_fd, flaws));
   TRY(check_names(store_fd, flaws));
+  TRY(check_foreigners(store_fd, flaws));
   return flaws;
 }
 
@@ -168,7 +198,8 @@ Result<void> clear_flaw(int store_fd, const StoreFlaw& flaw) {
     case Kind::layer:
     case Kind::scaffold: return take_away(store_fd, flaw, name);
     case Kind::name: return drop_lost_name(store_fd, name);
-    case Kind::damaged: break;
+    case Kind::damaged:
+    case Kind::foreign: break;
   }
   return {};
 }

@@ -16,6 +16,7 @@ struct StoreFlaw {
     layer,     ///< no image needs it, and no load counts on it
     scaffold,  ///< the image that it belongs to is not there
     name,      ///< leads to no image
+    foreign,   ///< nothing that skink makes: nothing is done about it here
     damaged    ///< an image that cannot be used: nothing is done about it here
   } kind = Kind::damaged;
   std::string path;    ///< below the store
@@ -35,7 +36,7 @@ Result<void> glance_at_image(int store_fd, const std::string& hex);
 Result<std::vector<StoreFlaw>> find_orphans(int store_fd);
 
 /// Removes what such a flaw names, under the locks that loads and removals take, if it is still one. Nothing of
-/// `damaged`.
+/// `damaged` and `foreign`.
 Result<void> clear_flaw(int store_fd, const StoreFlaw& flaw);
 
 }  // namespace skink::image

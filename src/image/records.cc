@@ -147,7 +147,7 @@ Result<std::vector<std::string>> list_images(int store_fd) {
   const UniqueFd all = TRY(open_part(store_fd, kImages));
   std::vector<std::string> ids;
   for (auto& entry : TRY(fs::list(all.get())))
-    if (!is_hidden(entry)) ids.push_back(std::move(entry.name));
+    if (oci::Digest::parse("sha256:" + entry.name)) ids.push_back(std::move(entry.name));
   std::sort(ids.begin(), ids.end());
   return ids;
 }

@@ -28,7 +28,7 @@ Result<oci::Digest> recorded_manifest(int store_fd, const std::string& hex);
 Result<std::string> read_manifest_text(int store_fd, const Image& image);
 /// Whether the list of names that is kept with an image can be read; without it, all names are asked which lead there.
 Result<void> check_noted_names(int store_fd, const std::string& hex);
-/// Hex ids of all images.
+/// Hex ids of all images. What has another name is none.
 Result<std::vector<std::string>> list_images(int store_fd);
 /// SHA-256 of a record but for its own seal.
 oci::Digest seal_of_record(const oci::Json& record);

@@ -60,6 +60,7 @@ Words words_for(image::StoreFlaw::Kind kind) {
       return {"orphaned-layer", "the image that this scaffold belongs to is not there", "--fix removes it"};
     case Kind::name:
       return {"image-name", "this name leads to no image: a load or rmi was killed half-way", "--fix removes it"};
+    case Kind::foreign: return {"foreign", "it is nothing that skink makes", "move it away; skink never touches it"};
     case Kind::damaged: break;
   }
   return {"damaged-image", "this image cannot be used", ""};
@@ -130,6 +131,7 @@ void check_images(Ward& ward) {
     if (flaw.kind == image::StoreFlaw::Kind::damaged)
       ward.problem(words.kind, path, str(words.what, ": ", flaw.reason),
                    "move this directory away, then load the image again");
+    else if (flaw.kind == image::StoreFlaw::Kind::foreign) ward.problem(words.kind, path, words.what, words.advice);
     else
       ward.problem(words.kind, path, words.what, words.advice,
                    [store, flaw] { return image::clear_flaw(store, flaw); });

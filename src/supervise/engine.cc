@@ -42,6 +42,13 @@ Result<void> check_kernel() {
                      kOldestMinor, " or newer");
 }
 
+// Paths of descriptors and what is known of processes come from there.
+Result<void> check_proc() {
+  if (::access("/proc/self/fd", X_OK) == 0) return {};
+  return Error::make(Code::unsupported,
+                     "/proc is not mounted here, and skink cannot work without it: mount -t proc proc /proc");
+}
+
 struct Root {
   UniqueFd dir;
   std::string path;  // absolute
@@ -223,6 +230,7 @@ const EngineOptions& Engine::options() const { return impl_->options; }
 Result<Engine> Engine::open(const EngineOptions& given) {
   if (::geteuid() != 0) return Error::make(Code::denied, "skink must be run as root");
   TRY(check_kernel());
+  TRY(check_proc());
   EngineOptions options = given;
   Roots roots = TRY(open_roots(options));
   image::Store images = TRY(image::Store::open(options.store, options.run));

@@ -367,6 +367,30 @@ def test_foreign_files_in_our_directories_are_told_and_left(sk, world):
     os.rmdir(container_dir(world, "work"))
 
 
+def test_foreign_entries_of_the_image_store_are_told_and_left(sk, world):
+    mine = [os.path.join(world.store, one) for one in ("images/notes", "images/sha256/.notes", "images/sha256/notes", "tmp/x", "names/notes")]
+    for path in mine:
+        write(path, "mine")
+    links = [os.path.join(world.store, one) for one in ("images/link", "images/sha256/link", "names/etc", "names/nothing")]
+    for path, target in zip(links, ("/etc", "/etc", "/etc", "/no/such")):
+        os.symlink(target, path)
+    found = doctor(sk, "--fix")
+    assert kinds(found) == ["foreign"] * 9 and not any(one["fixed"] or one["fixable"] for one in found)
+    assert sorted(one["where"] for one in found) == sorted(mine + links)
+    for path in mine:
+        assert read_text(path) == "mine"
+        os.unlink(path)
+    for path in links:
+        os.unlink(path)
+
+
+def test_without_proc_it_is_said_what_is_missing(sk, world):
+    hidden = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    for verb in (["ps"], ["run", "busybox", "true"], ["images"], ["doctor"]):
+        result = sk(*verb, before=hidden)
+        assert result.status in (1, 2, 125) and "/proc is not mounted here" in result.err and "mount -t proc" in result.err, result
+
+
 def mount(place, source):
     os.makedirs(place, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", source, place], check=True)
