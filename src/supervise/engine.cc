@@ -186,6 +186,11 @@ void fill_state(const Roots& roots, ContainerInfo& info, int store_dir_fd, std::
   if (alive && info.phase == Phase::created) info.phase = Phase::unknown;
   if (!alive && status && (status->step == Step::running || status->step == Step::waiting))
     fill_abandoned(info, *status);
+  // There was no room to record its end (fault F13): until there is, its run directory tells how it was.
+  if (!alive && status && status->step == Step::stopped && status->started_ns != 0 && info.phase == Phase::created) {
+    fill_from_status(info, *status);
+    info.supervisor_pid = info.guard_pid = info.standby_pid = 0;
+  }
 }
 
 // Until when a question may wait for successors of supervisors that were killed just now.
