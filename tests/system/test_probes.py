@@ -216,6 +216,8 @@ def test_a_comma_of_the_path_is_written_as_2c(sk):
     probes = sk.inspect(name)["probes"]
     assert (probes["liveness"]["probe"], probes["liveness"]["interval_ns"]) == ("http://127.0.0.1:80/x%2Cy=1", 2_000_000_000)
     assert (probes["readiness"]["probe"], probes["readiness"]["failures"]) == ("unix:///run/a%2Cb=c", 7)
+    name = sk.running("--restart", "no", "--readiness", "unix:///tmp/a%2Cb=c,interval=50ms")
+    wait_for(lambda: "/tmp/a,b=c: No such file" in sk.inspect(name)["probe_texts"])
     assert sk.inspect(sk.ok("create", "--liveness", "http://:80/a,b", "busybox", "true"))["probes"]["liveness"]["probe"].endswith("/a,b")
 
 

@@ -11,6 +11,7 @@ from skinktest import ALL, alive, read_text, wait_for
 
 @pytest.mark.timeout(900)
 def test_a_hundred_containers_at_once(sk, world):
+    """F40: ten starts at a time, all of them run and are told apart."""
     count = 300 if ALL else 100
     names = [world.name() for _ in range(count)]
     starting = []

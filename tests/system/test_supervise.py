@@ -103,6 +103,7 @@ def supervisors(sk, name):
 
 @pytest.mark.parametrize("which", ["supervisor", "guard"])
 def test_a_killed_keeper_comes_back_and_the_container_lives_on(sk, which):
+    """F03: it is the container's program that counts; commands go on working on it, and its end is noticed."""
     name = sk.running("--restart", "always")
     pid = sk.pid(name)
     supervisor, guard = supervisors(sk, name)
