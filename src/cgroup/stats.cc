@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/text.h"
 #include "cgroup/cgroup.h"
 #include "cgroup/control_file.h"
 #include "cgroup/tree.h"
