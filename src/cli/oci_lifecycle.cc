@@ -119,13 +119,15 @@ Result<int> oci_start(const OciGlobals& globals, Arguments args) {
     init = container.record().init;
     // A poststart hook that fails ends the container.
     sys::SpareDescriptors spare;
-    if (container.record().has_poststart) spare = TRY(hold_for_undoing(container.record()));
+    std::optional<oci::Spec> hooked;
+    if (container.record().has_poststart) {
+      spare = TRY(hold_for_undoing(container.record()));
+      // Order: read before the program runs, as without it the hooks could not.
+      hooked = TRY(container.spec());
+    }
     if (notify) pidfd = TRY(container.open_init());
     TRY(start_opened(container, globals.log));
-    if (container.record().has_poststart) {
-      const oci::Spec spec = TRY(container.spec());
-      TRY(run_poststart(root, std::move(container), spec, false, spare, globals));
-    }
+    if (hooked) TRY(run_poststart(root, std::move(container), *hooked, false, spare, globals));
   }
   // Order: without the lock, since a service may take as long as it likes, and then others must be able to end it.
   if (!notify) return 0;

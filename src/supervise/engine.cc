@@ -159,8 +159,7 @@ void await_successor(const UniqueFd& run_dir, int store_dir_fd, Result<Status>& 
   while (status && is_stale(*status) && is_alive(store_dir_fd) && fs::monotonic_ns() < until_ns) {
     const auto guard = sys::activity(status->guard);
     if (guard && guard->state == 'T') return;  // it starts nobody
-    const timespec pause{.tv_sec = 0, .tv_nsec = 2'000'000};
-    ::nanosleep(&pause, nullptr);
+    pause_ms(2);
     status = read_status(run_dir.get());
   }
 }
@@ -272,6 +271,24 @@ Result<ContainerInfo> Engine::info(const std::string& id) const {
   return info;
 }
 
+namespace {
+
+// A container that goes at its end, and has no record of one: nobody starts it any more, or the supervisor that was
+// woken by our looking at it is just removing it.
+bool is_swept(const Roots& roots, const std::string& id, std::int64_t until_ns) {
+  for (;;) {
+    const auto dir = open_container(roots, id);
+    if (!dir) return dir.error().code() == Code::not_found;
+    const auto container = read_container(dir->get(), id);
+    if (!container || !container->starter || sys::open_identified(*container->starter)) return false;
+    if (remove_orphan(roots, id)) return true;
+    if (fs::monotonic_ns() > until_ns) return !sys::is_there(roots.store_containers.get(), id.c_str());
+    pause_ms(2);
+  }
+}
+
+}  // namespace
+
 Result<std::vector<ContainerInfo>> Engine::list() const {
   const int containers = impl_->roots.store_containers.get();
   const std::int64_t until_ns = patience_of_question();
@@ -284,8 +301,8 @@ Result<std::vector<ContainerInfo>> Engine::list() const {
     const auto dir = open_container(impl_->roots, entry.name);
     if (dir) {
       ContainerInfo info = info_of(impl_->roots, entry.name, dir->get(), until_ns);
-      const bool swept = info.remove_at_end && info.phase == Phase::created && remove_orphan(impl_->roots, entry.name);
-      if (!swept) all.push_back(std::move(info));
+      const bool goes = info.remove_at_end && info.phase == Phase::created;
+      if (!goes || !is_swept(impl_->roots, entry.name, until_ns)) all.push_back(std::move(info));
     } else if (dir.error().code() != Code::not_found) {  // not a directory
       ContainerInfo info;
       info.id = entry.name;

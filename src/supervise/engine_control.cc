@@ -24,12 +24,13 @@
 
 namespace skink {
 namespace supervise {
-namespace {
 
 void pause_ms(long milliseconds) {
   const timespec time{.tv_sec = 0, .tv_nsec = milliseconds * kMillisecond};
   ::nanosleep(&time, nullptr);
 }
+
+namespace {
 
 Result<void> write_run_files(int run_dir, const Container& container) {
   if (!container.bundle.empty()) return {};

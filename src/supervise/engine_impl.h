@@ -42,6 +42,8 @@ Result<void> revive(const Roots& roots, const std::string& id);
 /// when it is none or another command is at work on it.
 bool remove_orphan(const Roots& roots, const std::string& id);
 
+void pause_ms(long milliseconds);
+
 /// The event of a container that is gone; `container` as read_container() gave it before.
 void tell_destroyed(const Roots& roots, const std::string& id, const Result<Container>& container);
 
