@@ -197,6 +197,24 @@ std::string import_by(const std::function<Result<std::string>(int in_fd, int lay
   return !done ? done.error().text() : !done->diff_id ? done->diff_id.error().text() : "imported";
 }
 
+// zlib would name the byte and the reason; what is packed as something else still goes to it.
+TEST(Importer, GzipGoesThroughLibdeflate) {
+  std::string packed = gzip(tar({file("a", std::string(5000, 'a'))}));
+  packed[10] = static_cast<char>(packed[10] | 7);  // a block of a kind that there is not
+  const UniqueFd blob(::memfd_create("packed", MFD_CLOEXEC)), layer(::memfd_create("layer", MFD_CLOEXEC));
+  ASSERT_EQ(::write(blob.get(), packed.data(), packed.size()), static_cast<ssize_t>(packed.size()));
+  FileSource source(blob.get(), 0, packed.size());
+  const auto done = import_layer({.packed = source,
+                                  .packed_fd = blob.get(),
+                                  .packed_size = packed.size(),
+                                  .compression = oci::Compression::gzip,
+                                  .budget = 1U << 20,
+                                  .layer_fd = layer.get()});
+  ASSERT_TRUE(done) << done.error().text();
+  ASSERT_FALSE(done->diff_id);
+  EXPECT_THAT(done->diff_id.error().text(), HasSubstr("gzip data is corrupt or ends early, behind byte 10"));
+}
+
 TEST_F(Confined, ABuilderThatWasTakenOverGetsNowhere) {
   const auto works = [](const std::string& xattr, const std::string& value) {
     return import_by([&](int, int layer_fd) -> Result<std::string> {
