@@ -29,4 +29,11 @@ std::string get_string(const Json& json, std::string_view key, std::string_view 
 std::int64_t get_int(const Json& json, std::string_view key, std::int64_t otherwise = 0);
 bool get_bool(const Json& json, std::string_view key, bool otherwise = false);
 
+/// Adds a member to the object, but for one that a reader with the same default takes for granted: what is read once
+/// for each container of a list should be short.
+template <typename Value, typename Default = Value>
+void put(Json& json, const char* key, const Value& value, const Default& otherwise = Default{}) {
+  if (!(value == otherwise)) json[key] = value;
+}
+
 }  // namespace skink::oci

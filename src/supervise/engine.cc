@@ -107,7 +107,7 @@ void fill_from_status(ContainerInfo& info, const Status& status) {
   info.restarts = status.restarts;
   info.next_try_ns = status.step == Step::waiting ? status.next_try_ns : 0;
   info.last_exit = status.last_exit;
-  info.standby_pid = sys::open_identified(status.standby) ? status.standby.pid : 0;
+  info.standby_pid = sys::activity(status.standby) ? status.standby.pid : 0;
   if (lives) info.health = status.health;
   if (lives) info.ready = status.ready;
   if (lives) info.said = status.said.status;
@@ -166,8 +166,15 @@ void await_successor(const UniqueFd& run_dir, int store_dir_fd, Result<Status>& 
 
 void fill_state(const Roots& roots, ContainerInfo& info, int store_dir_fd, std::int64_t until_ns) {
   const auto run_dir = open_run_dir(roots, info.id);
-  bool alive = is_alive(store_dir_fd);
   auto status = status_in(run_dir);
+  // Nearly all of a long list. What a supervisor that lives has said needs no second look.
+  if (status && status->step == Step::running && sys::activity(status->supervisor)) {
+    fill_from_status(info, *status);
+    return;
+  }
+  bool alive = is_alive(store_dir_fd);
+  // Order: that it lives before what it says. It may have started since.
+  status = status_in(run_dir);
   // Whoever looks at a container that lost both its keepers gives it new ones.
   if (!alive && status && is_abandoned(*status)) alive = revive(roots, info.id).has_value();
   if (alive && run_dir) await_successor(*run_dir, store_dir_fd, status, until_ns);

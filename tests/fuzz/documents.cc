@@ -38,6 +38,11 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
       fuzz::demand(!manifest || !oci::parse_index(json), "a manifest is no index");
       break;
     }
+    case 'j': {
+      const auto json_value = oci::parse_json(json);
+      fuzz::demand(!json_value || *json_value == oci::Json::parse(json, nullptr, false), "nlohmann reads it otherwise");
+      break;
+    }
     case 'k': (void)oci::parse_image_config(json); break;
     case 'd': (void)oci::parse_docker_manifest(json); break;
     default: break;

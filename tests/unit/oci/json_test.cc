@@ -30,6 +30,56 @@ TEST(ParseJson, KeepsAll64Bits) {
   EXPECT_EQ((*json)[1].get<std::int64_t>(), INT64_MIN);
 }
 
+// Ordinary documents are read by a reader of our own, all others by nlohmann's lexer: no difference may show.
+TEST(ParseJson, ReadsOrdinaryDocumentsAsNlohmannDoes) {
+  for (const char* text :
+       {R"({"a":"x","b":[1,-2,0,-0],"c":{"d":null,"e":[true,false]},"f":{},"g":[]})", "  [ 1 , 2 ]\n", R"("")", "0",
+        "-1", R"(["\"\\\/\b\f\n\r\t", "a\tb"])", "9223372036854775807", "-9223372036854775807", "[1795964678367838438]",
+        "9223372036854775808", "18446744073709551615", "-9223372036854775808", "[1.5,1e3,-0.0]",
+        R"(["\u00e9\ud83d\ude00"])", "[\"\xc3\xa9\"]", R"({"":""})"}) {
+    const auto parsed = parse_json(text);
+    const Json expected = Json::parse(text);
+
+    ASSERT_TRUE(parsed) << text << ": " << parsed.error().text();
+    EXPECT_EQ(*parsed, expected) << text;
+    EXPECT_EQ(dump_json(*parsed), dump_json(expected)) << text;
+    EXPECT_EQ(parsed->type(), expected.type()) << text;
+  }
+}
+
+TEST(ParseJson, TakesNoMoreThanNlohmannDoes) {
+  for (const char* text : {"01",
+                           "-",
+                           "-01",
+                           "+1",
+                           "1.",
+                           "[1,]",
+                           "[,1]",
+                           "{\"a\":1,}",
+                           "{\"a\" 1}",
+                           "{a:1}",
+                           "{1:1}",
+                           "truex",
+                           "nul",
+                           "\"a",
+                           "\"\\",
+                           "\"\\x\"",
+                           "\"\t\"",
+                           "\"\x7f",
+                           "[1 2]",
+                           "1 2",
+                           "{\"a\":1}}",
+                           "[",
+                           "{",
+                           "",
+                           " ",
+                           "'a'",
+                           "\"\xff\"",
+                           "\"\\ud800\"",
+                           "99999999999999999999"})
+    EXPECT_FALSE(parse_json(text)) << text;
+}
+
 TEST(ParseJson, TakesAnyValueAsADocument) {
   for (const char* text : {"1", "\"x\"", "null", "[]", "{}", " \t\r\n{} \n"}) EXPECT_TRUE(parse_json(text)) << text;
 }
