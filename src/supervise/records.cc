@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 
 #include "base/text.h"
 #include "fs/dir.h"
@@ -21,20 +22,25 @@ namespace skink::supervise {
 namespace {
 
 using oci::Json;
+using oci::put;
 
 constexpr int kFormat = 1;
 
 Json policy_json(const RestartPolicy& policy) {
-  return Json{{"policy", to_text(policy)},
-              {"first_delay_ns", policy.first_delay_ns},
-              {"longest_delay_ns", policy.longest_delay_ns},
-              {"factor_percent", static_cast<std::int64_t>(policy.factor * 100)},
-              {"reset_after_ns", policy.reset_after_ns},
-              {"jitter_percent", static_cast<std::int64_t>(policy.jitter * 100)},
-              {"at_once", to_text(policy.at_once)},
-              {"never", to_text(policy.never)},
-              {"budget", policy.budget},
-              {"budget_ns", policy.budget_ns}};
+  const RestartPolicy usual;
+  const auto percent = [](double part) { return static_cast<std::int64_t>(part * 100); };
+  Json json = Json::object();
+  put(json, "policy", to_text(policy), "");
+  put(json, "first_delay_ns", policy.first_delay_ns, usual.first_delay_ns);
+  put(json, "longest_delay_ns", policy.longest_delay_ns, usual.longest_delay_ns);
+  put(json, "factor_percent", percent(policy.factor), percent(usual.factor));
+  put(json, "reset_after_ns", policy.reset_after_ns, usual.reset_after_ns);
+  put(json, "jitter_percent", percent(policy.jitter), percent(usual.jitter));
+  put(json, "at_once", to_text(policy.at_once));
+  put(json, "never", to_text(policy.never));
+  put(json, "budget", policy.budget);
+  put(json, "budget_ns", policy.budget_ns);
+  return json;
 }
 
 Result<RestartPolicy> parse_policy(const Json* json) {
@@ -68,34 +74,32 @@ std::vector<std::string> strings_of(const Json& json, std::string_view key) {
 }  // namespace
 
 std::string dump(const Container& c) {
-  Json json{{"format", kFormat},
-            {"id", c.id},
-            {"name", c.name},
-            {"image", c.image},
-            {"image_id", c.image_id},
-            {"bundle", c.bundle},
-            {"store", c.store},
-            {"run", c.run},
-            {"command", c.command},
-            {"created_ns", c.created_ns},
-            {"restart", policy_json(c.restart)},
-            {"stop_signal", c.stop_signal},
-            {"stop_timeout_ns", c.stop_timeout_ns},
-            {"remove_at_end", c.remove_at_end},
-            {"durable", c.durable},
-            {"tty", c.tty},
-            {"interactive", c.interactive},
-            {"writable", c.writable},
-            {"standby", c.standby},
-            {"hosts", c.hosts},
-            {"hostname", c.hostname},
-            {"dns", c.dns},
-            {"dns_search", c.dns_search},
-            {"host_network", c.host_network},
-            {"log_driver", c.log_driver},
-            {"default_seccomp", c.default_seccomp}};
-  json["labels"] = Json::object();
-  for (const auto& [key, value] : c.labels) json["labels"][key] = value;
+  const Container usual;
+  Json json{{"format", kFormat}, {"id", c.id}, {"name", c.name}};
+  put(json, "image", c.image);
+  put(json, "image_id", c.image_id);
+  put(json, "bundle", c.bundle);
+  put(json, "store", c.store);
+  put(json, "run", c.run);
+  put(json, "command", c.command);
+  put(json, "created_ns", c.created_ns);
+  json["restart"] = policy_json(c.restart);
+  put(json, "stop_signal", c.stop_signal, SIGTERM);
+  put(json, "stop_timeout_ns", c.stop_timeout_ns, usual.stop_timeout_ns);
+  put(json, "remove_at_end", c.remove_at_end);
+  put(json, "durable", c.durable, true);
+  put(json, "tty", c.tty);
+  put(json, "interactive", c.interactive);
+  put(json, "writable", c.writable);
+  put(json, "standby", c.standby);
+  put(json, "hosts", c.hosts);
+  put(json, "hostname", c.hostname);
+  put(json, "dns", c.dns);
+  put(json, "dns_search", c.dns_search);
+  put(json, "host_network", c.host_network);
+  put(json, "log_driver", c.log_driver);
+  put(json, "default_seccomp", c.default_seccomp);
+  if (!c.labels.empty()) json["labels"] = c.labels;
   if (c.storage_size) json["storage_size"] = *c.storage_size;
   for (const auto& [name, probe] : named_probes(c.probes))
     if (probe->kind != Probe::Kind::none) json[name] = probe_json(*probe);
@@ -123,7 +127,7 @@ Result<Container> parse_container(std::string_view text) {
   c.command = strings_of(json, "command");
   c.created_ns = oci::get_int(json, "created_ns");
   c.restart = TRY(parse_policy(oci::find(json, "restart")));
-  c.stop_signal = static_cast<int>(oci::get_int(json, "stop_signal", 15));
+  c.stop_signal = static_cast<int>(oci::get_int(json, "stop_signal", SIGTERM));
   c.stop_timeout_ns = oci::get_int(json, "stop_timeout_ns", c.stop_timeout_ns);
   c.remove_at_end = oci::get_bool(json, "remove_at_end");
   c.durable = oci::get_bool(json, "durable", true);

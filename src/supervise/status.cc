@@ -20,6 +20,7 @@ namespace {
 constexpr int kOfProbe = 1, kHalfMade = 2;
 
 using oci::Json;
+using oci::put;
 
 constexpr int kStatusFormat = 1;
 constexpr std::array<std::string_view, 5> kSteps = {"starting", "launching", "running", "waiting", "stopped"};
@@ -41,11 +42,11 @@ std::uint64_t get_count(const Json& json, std::string_view key) {
 
 Json said_json(const Said& said) {
   Json json = Json::object();
-  if (said.ready) json["ready"] = true;
-  if (said.stopping) json["stopping"] = true;
-  if (said.watched) json["watched"] = true;
-  if (said.missed) json["missed"] = true;
-  if (!said.status.empty()) json["status"] = said.status;
+  put(json, "ready", said.ready);
+  put(json, "stopping", said.stopping);
+  put(json, "watched", said.watched);
+  put(json, "missed", said.missed);
+  put(json, "status", said.status);
   if (said.watchdog_ns) json["watchdog_ns"] = *said.watchdog_ns;
   return json;
 }
@@ -65,43 +66,41 @@ Said said_of(const Json& json) {
 }  // namespace
 
 std::string dump(const Status& s) {
-  Json json{{"format", kStatusFormat},
-            {"boot", s.boot_id},
-            {"step", kSteps[static_cast<std::size_t>(s.step)]},
-            {"paused", s.paused},
-            {"orphaned", s.orphaned},
-            {"stop_wanted", s.stop_wanted},
-            {"kill_at_ns", s.kill_at_ns},
-            {"init", identity_json(s.init)},
-            {"supervisor", identity_json(s.supervisor)},
-            {"guard", identity_json(s.guard)},
-            {"order", s.order},
-            {"wish_before", s.wish_before},
-            {"incarnation", s.incarnation},
-            {"restarts", s.restarts},
-            {"failures_in_row", s.streak.failures_in_row},
-            {"started_ns", s.started_ns},
-            {"started_mono_ns", s.started_mono_ns},
-            {"finished_ns", s.finished_ns},
-            {"next_try_ns", s.next_try_ns},
-            {"next_try_mono_ns", s.next_try_mono_ns},
-            {"exits_from", s.exits_from},
-            {"oom_base", s.oom_base}};
+  Json json{{"format", kStatusFormat}, {"boot", s.boot_id}, {"step", kSteps[static_cast<std::size_t>(s.step)]}};
+  put(json, "paused", s.paused);
+  put(json, "orphaned", s.orphaned);
+  put(json, "stop_wanted", s.stop_wanted);
+  put(json, "kill_at_ns", s.kill_at_ns);
+  if (s.init.pid != 0) json["init"] = identity_json(s.init);
+  if (s.supervisor.pid != 0) json["supervisor"] = identity_json(s.supervisor);
+  if (s.guard.pid != 0) json["guard"] = identity_json(s.guard);
+  put(json, "order", s.order);
+  put(json, "wish_before", s.wish_before);
+  put(json, "incarnation", s.incarnation);
+  put(json, "restarts", s.restarts);
+  put(json, "failures_in_row", s.streak.failures_in_row);
+  put(json, "started_ns", s.started_ns);
+  put(json, "started_mono_ns", s.started_mono_ns);
+  put(json, "finished_ns", s.finished_ns);
+  put(json, "next_try_ns", s.next_try_ns);
+  put(json, "next_try_mono_ns", s.next_try_mono_ns);
+  put(json, "exits_from", s.exits_from);
+  put(json, "oom_base", s.oom_base);
   if (s.last_exit) json["last_exit"] = dump(*s.last_exit);
-  if (!s.health.empty()) json["health"] = s.health;
+  put(json, "health", s.health);
   if (s.ready) json["ready"] = *s.ready;
-  if (!s.probe_health.empty()) json["probe_health"] = s.probe_health;
-  if (s.probe_ready) json["probe_ready"] = true;
+  put(json, "probe_health", s.probe_health);
+  put(json, "probe_ready", s.probe_ready);
   if (Json said = said_json(s.said); !said.empty()) json["said"] = std::move(said);
-  if (s.startup_passed) json["startup_passed"] = true;
-  if (!s.probe_failure.empty()) json["probe_failure"] = s.probe_failure;
-  if (!s.sender.empty()) json["sender"] = s.sender;
-  if (s.sent_signal != 0) json["sent_signal"] = s.sent_signal;
+  put(json, "startup_passed", s.startup_passed);
+  put(json, "probe_failure", s.probe_failure);
+  put(json, "sender", s.sender);
+  put(json, "sent_signal", s.sent_signal);
   if (s.standby.pid != 0) {
     json["standby"] = identity_json(s.standby);
     json["standby_sources"] = s.standby_sources;
   }
-  if (!s.streak.ends_ns.empty()) json["ends_ns"] = s.streak.ends_ns;
+  put(json, "ends_ns", s.streak.ends_ns);
   Json execs = Json::array();
   for (const auto& exec : s.execs)
     execs.push_back(Json::array({exec.identity.pid, exec.identity.start_time, exec.exits_from,
