@@ -61,8 +61,9 @@ Result<std::vector<Entry>> list(int dir_fd) {
   return entries;
 }
 
-Result<std::string> read_file(int dir_fd, const char* name, std::size_t most) {
-  const UniqueFd file = TRY(sys::open_at(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+namespace {
+
+Result<std::string> read_opened(const UniqueFd& file, const char* name, std::size_t most) {
   const auto status = TRY(sys::stat_fd(file.get(), name));
   if (!S_ISREG(status.st_mode)) return Error::make(Code::corrupt, std::string_view(name), ": not a regular file");
   // A regular file's read is short at its end only, so the usual small record takes one. (One without a size is made as
@@ -78,6 +79,18 @@ Result<std::string> read_file(int dir_fd, const char* name, std::size_t most) {
     if (::lseek(file.get(), 0, SEEK_SET) != 0) return Error::from_errno(errno, "lseek ", std::string_view(name));
   }
   return sys::read_all(file.get(), most, name);
+}
+
+constexpr int kToRead = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+
+}  // namespace
+
+Result<std::string> read_file(int dir_fd, const char* name, std::size_t most) {
+  return read_opened(TRY(sys::open_at(dir_fd, name, kToRead)), name, most);
+}
+
+Result<std::string> read_file_beneath(int dir_fd, const char* path, std::size_t most) {
+  return read_opened(TRY(sys::open_beneath(dir_fd, path, kToRead)), path, most);
 }
 
 namespace {

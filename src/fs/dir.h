@@ -29,6 +29,8 @@ Result<std::vector<Entry>> list(int dir_fd);
 /// Reads the regular file `name` below `dir_fd` (O_NOFOLLOW, O_NONBLOCK; anything else is an error), at most `most`
 /// bytes.
 Result<std::string> read_file(int dir_fd, const char* name, std::size_t most);
+/// The same for a file in a directory below, by a path in which nothing may be a link (openat2, RESOLVE_BENEATH).
+Result<std::string> read_file_beneath(int dir_fd, const char* path, std::size_t most);
 
 /// The same of a file that nobody but us can have written: it and the directory are private (attack A36).
 Result<std::string> read_private_file(int dir_fd, const char* name, std::size_t most);

@@ -166,15 +166,8 @@ void await_successor(const UniqueFd& run_dir, int store_dir_fd, Result<Status>& 
 
 void fill_state(const Roots& roots, ContainerInfo& info, int store_dir_fd, std::int64_t until_ns) {
   const auto run_dir = open_run_dir(roots, info.id);
-  auto status = status_in(run_dir);
-  // Nearly all of a long list. What a supervisor that lives has said needs no second look.
-  if (status && status->step == Step::running && sys::activity(status->supervisor)) {
-    fill_from_status(info, *status);
-    return;
-  }
   bool alive = is_alive(store_dir_fd);
-  // Order: that it lives before what it says. It may have started since.
-  status = status_in(run_dir);
+  auto status = status_in(run_dir);
   // Whoever looks at a container that lost both its keepers gives it new ones.
   if (!alive && status && is_abandoned(*status)) alive = revive(roots, info.id).has_value();
   if (alive && run_dir) await_successor(*run_dir, store_dir_fd, status, until_ns);
@@ -202,30 +195,52 @@ void fill_state(const Roots& roots, ContainerInfo& info, int store_dir_fd, std::
 // Until when a question may wait for successors of supervisors that were killed just now.
 std::int64_t patience_of_question() { return fs::monotonic_ns() + 2'000'000'000; }
 
+void fill_from_container(ContainerInfo& info, Container&& container) {
+  info.name = std::move(container.name);
+  info.image = std::move(container.bundle.empty() ? container.image : container.bundle);
+  info.image_id = std::move(container.image_id);
+  info.command = std::move(container.command);
+  info.created_ns = container.created_ns;
+  info.restart = std::move(container.restart);
+  info.probes = std::move(container.probes);
+  info.ready_by = container.ready_by;
+  info.log_driver = std::move(container.log_driver);
+  info.log_limits = container.log_limits;
+  info.watchdog_ns = container.watchdog_ns;
+  info.labels = std::move(container.labels);
+  info.remove_at_end = container.remove_at_end;
+  info.tty = container.tty;
+  info.standby = container.standby;
+}
+
 ContainerInfo info_of(const Roots& roots, const std::string& id, int store_dir_fd, std::int64_t until_ns) {
   ContainerInfo info;
   info.id = id;
   auto container = read_container(store_dir_fd, id);
-  if (container) {
-    info.name = container->name;
-    info.image = container->bundle.empty() ? container->image : container->bundle;
-    info.image_id = container->image_id;
-    info.command = std::move(container->command);
-    info.created_ns = container->created_ns;
-    info.restart = container->restart;
-    info.probes = std::move(container->probes);
-    info.ready_by = container->ready_by;
-    info.log_driver = container->log_driver;
-    info.log_limits = container->log_limits;
-    info.watchdog_ns = container->watchdog_ns;
-    info.labels = std::move(container->labels);
-    info.remove_at_end = container->remove_at_end;
-    info.tty = container->tty;
-    info.standby = container->standby;
-  }
+  if (container) fill_from_container(info, std::move(*container));
   fill_state(roots, info, store_dir_fd, until_ns);
   // The record's damage is what counts: without it nothing else of the container can be trusted.
   if (!container) info.problem = container.error().text();
+  return info;
+}
+
+// Nearly all of a long list, by as little as two records: what a supervisor that lives has said needs no second look.
+// Nothing for a container of which there is more to be known, see info_of().
+std::optional<ContainerInfo> info_at_a_glance(const Roots& roots, const std::string& id) {
+  const auto read = [&id](const UniqueFd& containers, const char* name) {
+    return fs::read_file_beneath(containers.get(), str(id, '/', name).c_str(), kRecordLimit);
+  };
+  const auto status_text = read(roots.run_containers, kStatusFile);
+  const auto status = status_text ? parse_status(*status_text) : Result<Status>(status_text.error());
+  if (!status || (status->step != Step::running && status->step != Step::waiting) || !sys::activity(status->supervisor))
+    return std::nullopt;
+  const auto text = read(roots.store_containers, kContainerFile);
+  auto container = text ? parse_container(*text) : Result<Container>(text.error());
+  if (!container || container->id != id) return std::nullopt;
+  std::optional<ContainerInfo> info(std::in_place);
+  info->id = id;
+  fill_from_container(*info, std::move(*container));
+  fill_from_status(*info, *status);
   return info;
 }
 
@@ -303,6 +318,10 @@ Result<std::vector<ContainerInfo>> Engine::list() const {
   for (const auto& entry : TRY(fs::list(containers))) {
     if (!is_id(entry.name)) {
       sweep(containers, impl_->roots.names.get(), entry.name);
+      continue;
+    }
+    if (auto known = info_at_a_glance(impl_->roots, entry.name)) {
+      all.push_back(std::move(*known));
       continue;
     }
     const auto dir = open_container(impl_->roots, entry.name);
