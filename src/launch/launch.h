@@ -94,6 +94,7 @@ struct StartRequest {
   std::function<Result<oci::Spec>()> spec;  ///< asked only for a listener to hand over, or for the words of a failure
   std::string id, bundle;
   sys::ProcessIdentity init;
+  int init_pidfd = -1;                         ///< of that process, or -1: it is looked for
   const cgroup::Location* location = nullptr;  ///< its control groups, if it has any
   int aside_ms = 0;                            ///< how long to leave the processor to the program when it goes on
   Trace trace;

@@ -36,7 +36,9 @@ Result<UniqueFd> connect_below(int dir_fd, const char* name) {
 bool awaits_start(int dir_fd, const char* socket_name) { return connect_below(dir_fd, socket_name).has_value(); }
 
 Result<void> start_container(const StartRequest& request) {
-  const UniqueFd init = TRY(sys::open_identified(request.init));
+  UniqueFd found;
+  if (request.init_pidfd < 0) found = TRY(sys::open_identified(request.init));
+  const int init_pidfd = found ? found.get() : request.init_pidfd;
   const OomWatch oom = request.location != nullptr ? OomWatch(*request.location) : OomWatch();
   auto connected = connect_below(request.dir_fd, request.socket_name);
   if (!connected) return Error::make(Code::busy, "the container is not waiting to be started");
@@ -67,7 +69,7 @@ Result<void> start_container(const StartRequest& request) {
       return describe_fault(received->message, words, received->fd.get());
     }
     const HookState state = state_of(request.id, request.bundle, spec, "created", request.init.pid);
-    TRY(hand_listener_over(*spec.linux.seccomp, state, request.init.pid, init.get(), *received));
+    TRY(hand_listener_over(*spec.linux.seccomp, state, request.init.pid, init_pidfd, *received));
     TRY(send(connected->get(), plan::Kind::proceed));
   }
 }

@@ -93,6 +93,11 @@ std::optional<ExitRecord> ask_kernel(int pidfd, pid_t pid) {
   return record_of(pid, info.exit_code);
 }
 
+bool shows_group_status(int pidfd) {
+  PidfdInfo info{};
+  return ::ioctl(pidfd, kGetInfo, &info) == 0;
+}
+
 std::optional<ExitRecord> read_zombie(const sys::ProcessIdentity& identity) {
   const std::string path = str("/proc/", identity.pid, "/stat");
   const auto file = sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY);

@@ -29,7 +29,10 @@ LastExit unknown_exit();
 /// The exit status of a process that is not our child, by a pidfd that was opened while it lived
 /// (PIDFD_GET_INFO, 6.15); nothing when the kernel does not tell.
 std::optional<ExitRecord> ask_kernel(int pidfd, pid_t pid);
-/// The same of a process that has ended and that its parent has not reaped yet, out of /proc.
+/// Whether the kernel is one whose /proc/PID/stat has the status of a whole thread group, as wait(2) tells it, also
+/// when the first thread went before the others: 5.17. Asked is PIDFD_GET_INFO, 6.13.
+bool shows_group_status(int pidfd);
+/// How a process ended that its parent has not reaped yet, out of /proc.
 std::optional<ExitRecord> read_zombie(const sys::ProcessIdentity& identity);
 
 }  // namespace skink::supervise

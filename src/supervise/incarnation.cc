@@ -315,7 +315,10 @@ void Supervisor::init_ended(LastExit last) {
   if (status_.paused && group_) (void)group_->thaw();
   clear_group();
   drain_output();
-  if (group_) last.oom = group_->oom_kills() > status_.oom_base;
+  if (group_) {
+    const std::uint64_t kills = group_->oom_kills();
+    last.oom = kills > std::exchange(status_.oom_base, kills);
+  }
   last.cause = cause_of(last);
   end_probes();
   close_watched(init_pidfd_);

@@ -161,7 +161,6 @@ bool Supervisor::use_standby() {
   }
   (void)open_notify();
   status_.exits_from = *from;
-  status_.oom_base = group_->oom_kills();
   status_.init = std::exchange(status_.standby, {});
   // Order: on record before the program runs, as with any launch.
   save();
@@ -171,6 +170,7 @@ bool Supervisor::use_standby() {
   start.spec = [this]() -> Result<oci::Spec> { return spec_; };
   start.id = container_.id;
   start.init = status_.init;
+  start.init_pidfd = standby_pidfd_.get();
   start.aside_ms = kAsideMs;
   // The group has had its limits since the standby was made, and each update of them since.
   auto started = launch::start_container(start);

@@ -292,6 +292,10 @@ std::optional<LastExit> Supervisor::end_of(const sys::ProcessIdentity& process, 
   if (pidfd)
     if (const auto told = ask_kernel(pidfd.get(), process.pid)) return note_end(*told);
   if (!zombie) return unknown_exit();
+  // With a standby there is nothing else to wait for, and the guard may be behind a worker of the kernel that takes the
+  // dead one's namespaces apart: for a tick, or three. Its own record of the same comes later and does no harm.
+  if (standby_pidfd_ && process.pid == status_.init.pid && pidfd && shows_group_status(pidfd.get()))
+    return note_end(*zombie);
   // The host's init reaps it whenever it gets to that and writes nothing; a guard that is stopped may never.
   const bool may_come = !status_.orphaned && fs::monotonic_ns() - ended_ns < kMostAwaitedNs;
   return may_come ? std::optional<LastExit>{} : note_end(*zombie);
