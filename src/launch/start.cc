@@ -31,6 +31,12 @@ Result<UniqueFd> connect_below(int dir_fd, const char* name) {
   return socket_fd;
 }
 
+// A zombie still takes a signal.
+bool is_buried(int pidfd) {
+  const auto answered = sys::signal_pidfd(pidfd, 0);
+  return !answered && answered.error().code() == Code::not_found;
+}
+
 }  // namespace
 
 bool awaits_start(int dir_fd, const char* socket_name) { return connect_below(dir_fd, socket_name).has_value(); }
@@ -49,6 +55,10 @@ Result<void> start_container(const StartRequest& request) {
     if (!received && oom.has_killed_init(request.init.pid))
       return Error::make(Code::internal, "process ", request.init.pid,
                          " was killed before it executed its program: ", oom.words());
+    // Its parent has buried it already: of a process that is gone nothing says how far it had come.
+    if (!received && goes_on && is_buried(init.get()) && oom.has_killed())
+      return Error::make(Code::internal, "process ", request.init.pid,
+                         " was killed before it executed its program, or as soon as it did: ", oom.words());
     if (!received && !goes_on)
       return Error::make(Code::busy, "process ", request.init.pid, " ended before it could be told to go on");
     // Close-on-exec: the program has been executed.

@@ -4,9 +4,10 @@
 import json
 import os
 import re
+import threading
 
 import pytest
-from skinktest import cgroup_dir, cgroup_value, check_sane_text, group_lines, read_text, wait_for
+from skinktest import cgroup_dir, cgroup_value, check_sane_text, group_lines, read_text, support, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -121,8 +122,9 @@ def test_an_init_that_falls_to_a_limit_is_told_with_it(oci, world, bundle):
     assert told[4] == 1 and told[8192] == 0, told
 
 
-def test_a_start_whose_init_falls_to_a_limit(oci, world, bundle, subreaper):
-    """As far as anybody can tell: of one that its parent has buried already nothing says whether it had executed its program."""
+@pytest.mark.parametrize("buried", [False, True], ids=["zombie", "buried"])
+def test_a_start_whose_init_falls_to_a_limit(oci, world, bundle, subreaper, buried):
+    """Of one that its parent has buried at once nothing says how far it had come, but that it fell is known."""
     b, name = bundle(["sh", "-c", "echo ran"]), world.name()
     b.config["linux"]["cgroupsPath"] = "/skink-test-%s" % name
     b.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}}
@@ -139,7 +141,10 @@ def test_a_start_whose_init_falls_to_a_limit(oci, world, bundle, subreaper):
     if os.path.exists(swap):
         with open(swap, "w") as file:
             file.write("0")
-    oci.fails("start", name, match=[r"killed before it executed its program: .*OOM-killed", "skink-test-%s may use" % name])
+    slow = [support("dawdle"), "20", "first"] if buried else []
+    if buried:
+        threading.Thread(target=os.waitpid, args=(pid, 0)).start()
+    oci.fails("start", name, before=slow, match=[r"killed before it executed its program(, or as soon as it did)?: .*OOM-killed", "skink-test-%s may use" % name])
     assert json.loads(oci.ok("state", name))["status"] == "stopped"
 
 
