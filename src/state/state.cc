@@ -133,6 +133,40 @@ Result<std::optional<Record>> read_record(int dir_fd, const std::string& id) {
   return empty;
 }
 
+// The numbers of who started us, and of who started that: as /proc has them, which for a hook in the container's pid
+// namespace is still the host's.
+std::vector<pid_t> ancestors() {
+  constexpr std::size_t kMost = 256;
+  std::vector<pid_t> found;
+  const auto self = sys::readlink_at(AT_FDCWD, "/proc/self");
+  auto pid = self ? parse_int<pid_t>(*self) : std::nullopt;
+  while (pid && *pid > 1 && found.size() < kMost) {
+    const auto stat = sys::process_stat(*pid);
+    pid = stat ? std::optional(stat->parent) : std::nullopt;
+    if (pid) found.push_back(*pid);
+  }
+  return found;
+}
+
+// A hook that asks for its own container would wait for the command that waits for the hook. Lines of /proc/locks (man
+// proc_locks) are "1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF"; of the device it may have another number than stat.
+bool is_held_by_ancestor(int root_fd, const std::string& id) {
+  constexpr std::size_t kMost = 16U << 20, kHolder = 4, kFile = 5;
+  const auto directory = sys::stat_at(root_fd, id.c_str(), AT_SYMLINK_NOFOLLOW);
+  const auto locks = fs::read_file(AT_FDCWD, "/proc/locks", kMost);
+  if (!directory || !locks) return false;
+  const std::string inode = str(':', directory->st_ino);
+  const std::vector<pid_t> family = ancestors();
+  for (const std::string_view line : split(*locks, '\n')) {
+    std::vector<std::string_view> words = split(line, ' ');
+    std::erase(words, std::string_view());
+    if (words.size() <= kFile || words[1] != "FLOCK" || !words[kFile].ends_with(inode)) continue;
+    const auto holder = parse_int<pid_t>(words[kHolder]);
+    if (holder && std::ranges::find(family, *holder) != family.end()) return true;
+  }
+  return false;
+}
+
 // A command that hangs (in a hook, say) must not make others wait for ever.
 Result<fs::Lock> take_lock(int root_fd, const std::string& id) {
   constexpr std::chrono::milliseconds kLongest{20};
@@ -142,6 +176,9 @@ Result<fs::Lock> take_lock(int root_fd, const std::string& id) {
     if (!opened && opened.error().errnum() == ENOENT) return unknown(id);
     auto lock = fs::Lock::try_take(TRY(std::move(opened)), fs::Lock::Mode::exclusive, id);
     if (lock || lock.error().code() != Code::busy) return lock;
+    if (waited.count() == 0 && is_held_by_ancestor(root_fd, id))
+      return Error::make(Code::busy, "container ", quoted(id), ": the command that runs this hook is at work on it; ",
+                         "until a hook has ended, it can use state, ps, events and kill on its own container");
     if (waited >= kLockTime)
       return Error::make(Code::busy, "container ", quoted(id), ": another command has worked on it for ",
                          kLockTime.count() / 1000, " s and does not end");

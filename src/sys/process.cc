@@ -98,13 +98,14 @@ Result<ProcessStat> process_stat(pid_t pid) {
     return Error::make(Code::not_found, "process ", pid, " has ended");
   ProcessStat stat;
   if (!fields.empty()) stat.state = fields[0];
-  constexpr int kState = 3, kFlags = 9, kUserTime = 14, kSystemTime = 15, kStartTime = 22;
+  constexpr int kState = 3, kParent = 4, kFlags = 9, kUserTime = 14, kSystemTime = 15, kStartTime = 22;
   for (int field = kState; field <= kStartTime; ++field) {
     const auto end = std::min(fields.find(' '), fields.size());
-    if (field == kFlags || field == kUserTime || field == kSystemTime || field == kStartTime) {
+    if (field == kParent || field == kFlags || field == kUserTime || field == kSystemTime || field == kStartTime) {
       const auto number = parse_int<std::uint64_t>(fields.substr(0, end));
       if (!number) return Error::make(Code::internal, path, ": field ", field, " is not a number");
-      if (field == kFlags) stat.exiting = (*number & kExiting) != 0;
+      if (field == kParent) stat.parent = static_cast<pid_t>(*number);
+      else if (field == kFlags) stat.exiting = (*number & kExiting) != 0;
       else if (field == kStartTime) stat.start_time = *number;
       else stat.cpu_ticks += *number;
     }

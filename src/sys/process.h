@@ -30,6 +30,7 @@ Result<bool> wait_pidfd(int pidfd, ExitStatus& status, bool block);
 /// Fields of /proc/PID/stat (man proc_pid_stat). A process that is gone, or a zombie, is not_found.
 struct ProcessStat {
   char state = 0;
+  pid_t parent = 0;
   std::uint64_t start_time = 0;  ///< clock ticks since boot
   std::uint64_t cpu_ticks = 0;   ///< clock ticks used, by the process itself
   bool exiting = false;          ///< PF_EXITING of field 9: it is on its way out

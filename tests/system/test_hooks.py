@@ -4,7 +4,9 @@
 import json
 import os
 import re
+import shlex
 import subprocess
+import time
 
 import pytest
 from skinktest import ALL, alive, read_text, wait_for
@@ -269,6 +271,41 @@ def test_a_hook_that_hangs_ends_with_the_containers_process(oci, bundle, world, 
         os.kill(init, 9)
         assert create.wait(timeout=40) == 1
     assert world.leaks(5) == []
+
+
+ASK = {"state": ["state", "ID"], "ps": ["ps", "--format", "json", "ID"], "kill": ["kill", "ID", "0"], "exec": ["exec", "ID", "true"],
+       "pause": ["pause", "ID"], "resume": ["resume", "ID"], "update": ["update", "--pids-limit", "50", "ID"], "start": ["start", "ID"],
+       "delete": ["delete", "ID"]}
+
+
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])
+def test_a_hook_that_asks_for_its_own_container(oci, bundle, world, kind):
+    """Nothing waits for the command that waits for the hook: what looks works, the rest says at once why it does not."""
+    b, name = bundle(["sleep", "1000"]), world.name()
+    os.makedirs(world.path("said"))
+    lines = ["cd %s" % shlex.quote(world.path("said"))]
+    for verb, words in ASK.items():
+        command = " ".join(shlex.quote(word) for word in oci.command(*[name if word == "ID" else word for word in words]))
+        lines.append("%s >%s.out 2>%s.err; echo $? >%s.status" % (command, verb, verb, verb))
+    b.config["hooks"] = {kind: [dict(say("\n".join(lines)), env=["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], timeout=60)]}
+    b.save()
+    began = time.monotonic()
+    oci.ok("create", "--bundle", b.dir, name)
+    assert time.monotonic() - began < 25
+
+    def said(verb, what):
+        return read_text(world.path("said/%s.%s" % (verb, what))).strip()
+    told = json.loads(said("state", "out"))
+    assert (told["id"], told["status"], told["pid"]) == (name, "creating", state(oci, name)["pid"])
+    assert said("state", "status") == said("ps", "status") == "0"
+    # In the container's pid namespace the host's numbers mean nobody.
+    if kind != "createContainer":
+        assert json.loads(said("ps", "out")) == [told["pid"]] and said("kill", "status") == "0"
+    assert said("exec", "status") == "255" and "still being made" in said("exec", "err")
+    for verb in ("pause", "resume", "update", "start", "delete"):
+        assert said(verb, "status") == "1" and "the command that runs this hook is at work on it" in said(verb, "err"), (verb, said(verb, "err"))
+    oci.ok("start", name)
+    assert state(oci, name)["status"] == "running"
 
 
 @pytest.mark.parametrize("kind", KINDS[:5])
