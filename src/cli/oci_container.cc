@@ -244,30 +244,6 @@ launch::Trace trace_to(const OciLog& log) {
   return [&log](const std::string& text) { log.debug(text); };
 }
 
-void warn_of_unknown_capabilities(const oci::Process& process, std::string_view json, const OciLog& log) {
-  if (!process.capabilities) return;
-  const auto& sets = *process.capabilities;
-  const std::uint64_t asked = sets.bounding | sets.effective | sets.inheritable | sets.permitted | sets.ambient;
-  if ((asked & oci::kUnknownCapability) == 0) return;
-  std::string names;
-  for (const auto& name : oci::unknown_capabilities(json)) names += str(names.empty() ? "" : " ", printable(name));
-  log.warning(str("process.capabilities: ignoring unknown or unavailable capabilities: [", names,
-                  "]: one is called such as CAP_NET_BIND_SERVICE"));
-}
-
-void warn_of_capabilities(const launch::Launched& launched, const OciLog& log, bool for_engine) {
-  if ((launched.withheld_capabilities & ~oci::kUnknownCapability) != 0)
-    log.warning(
-        str("process.capabilities: this host cannot grant ", oci::capability_names(launched.withheld_capabilities)));
-  for (int number = 0; number < 64; ++number) {
-    if ((launched.withheld_ambient >> number & 1U) == 0) continue;
-    const std::string words = str("process.capabilities.ambient: can't raise ambient capability ",
-                                  oci::capability_name(number), ": it is not among the permitted and inheritable ones");
-    if (for_engine) log.debug(words);
-    else log.warning(words);
-  }
-}
-
 Result<Made> make_container(state::Root& root, const OciGlobals& globals, const CreateOptions& given,
                             const std::string& text, bool wait_for_start) {
   const auto id = TRY(state::ContainerId::parse(text));
@@ -291,6 +267,7 @@ Result<Made> make_container(state::Root& root, const OciGlobals& globals, const 
     add_home(*made.spec.process, record.rootfs);
     TRY(prepare_notify(made, globals, wait_for_start));
     warn_of_unknown_capabilities(*made.spec.process, bundle.json, globals.log);
+    warn_of_what_is_ignored(made.spec, globals);
     auto launched = TRY(launch_recorded(root, made, record, options, wait_for_start, globals.log));
     warn_of_capabilities(launched, globals.log, wait_for_start);
     made.pidfd = std::move(launched.pidfd);

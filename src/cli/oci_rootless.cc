@@ -25,17 +25,6 @@ bool may_make_all(const cgroup::Location& location) {
   return true;
 }
 
-const char* first_limit(const oci::Resources& resources) {
-  if (resources.memory) return "memory";
-  if (resources.cpu) return "cpu";
-  if (resources.pids_limit && *resources.pids_limit > 0) return "pids";
-  if (resources.block_io) return "blockIO";
-  if (!resources.hugepages.empty()) return "hugepageLimits";
-  if (resources.network) return "network";
-  if (!resources.rdma.empty()) return "rdma";
-  return resources.unified.empty() ? nullptr : "unified";
-}
-
 // One level, as a common parent would be made and removed with each first and last container: on v1 that is a second
 // group on each hierarchy. A user's session gives groups away below the parent of the one that we are in; the one
 // itself has processes, so that no limit could be set below it (cgroup-v2.rst "No Internal Process Constraint").
@@ -52,14 +41,28 @@ std::string default_group(const std::string& id) {
 
 }  // namespace
 
+std::vector<std::string_view> limits_in(const oci::Resources& resources) {
+  std::vector<std::string_view> names;
+  if (resources.memory) names.push_back("memory");
+  if (resources.cpu) names.push_back("cpu");
+  if (resources.pids_limit && *resources.pids_limit > 0) names.push_back("pids");
+  if (resources.block_io) names.push_back("blockIO");
+  if (!resources.hugepages.empty()) names.push_back("hugepageLimits");
+  if (resources.network) names.push_back("network");
+  if (!resources.rdma.empty()) names.push_back("rdma");
+  if (!resources.unified.empty()) names.push_back("unified");
+  return names;
+}
+
 Result<std::optional<cgroup::Location>> place_for_caller(const std::string& named, const std::string& id,
                                                          const oci::Resources* resources) {
   const std::string path = named.empty() ? default_group(id) : named;
   auto location = TRY_CTX(cgroup::locate(TRY(cgroup::detect()), path), "linux.cgroupsPath");
   location.named_by_us = named.empty();
   if (!sys::in_user_namespace() || may_make_all(location)) return std::optional(std::move(location));
-  if (const char* const limit = resources != nullptr ? first_limit(*resources) : nullptr)
-    return Error::make(Code::denied, "linux.resources.", limit, ": no control group is delegated to this user at ",
+  const auto limits = resources != nullptr ? limits_in(*resources) : std::vector<std::string_view>{};
+  if (!limits.empty())
+    return Error::make(Code::denied, "linux.resources.", limits.front(), ": no control group is delegated to this user at ",
                        printable(path), "; leave the limit out");
   return std::optional<cgroup::Location>{};
 }

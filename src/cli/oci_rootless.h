@@ -4,6 +4,9 @@
 #pragma once
 
 #include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "cgroup/cgroup.h"
@@ -16,5 +19,8 @@ namespace skink::cli {
 /// device rules are not needed: nobody in a user namespace makes device nodes.
 Result<std::optional<cgroup::Location>> place_for_caller(const std::string& named, const std::string& id,
                                                          const oci::Resources* resources);
+
+/// The members of linux.resources that need control groups; rules for devices are none, as every container has some.
+std::vector<std::string_view> limits_in(const oci::Resources& resources);
 
 }  // namespace skink::cli

@@ -88,6 +88,10 @@ void warn_of_capabilities(const launch::Launched& launched, const OciLog& log, b
 /// from. To be called before the launch, which may fail for the want of them.
 void warn_of_unknown_capabilities(const oci::Process& process, std::string_view json, const OciLog& log);
 
+/// What runc and crun ignore in silence: mappings and offsets for namespaces that the container has not, and limits
+/// where the command line says that there are no control groups.
+void warn_of_what_is_ignored(const oci::Spec& spec, const OciGlobals& globals);
+
 /// What launch tells of its steps, as debug messages; empty when nobody wants them. `log` outlives it.
 launch::Trace trace_to(const OciLog& log);
 

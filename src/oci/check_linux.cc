@@ -39,8 +39,8 @@ void check_user_namespace(const Spec& spec, Findings& findings) {
   check_mappings("linux.uidMappings", uids, findings);
   check_mappings("linux.gidMappings", gids, findings);
   const Namespace* space = spec.find_namespace(NamespaceType::user);
-  if (space == nullptr && !(uids.empty() && gids.empty()))
-    findings.add("linux", "has uidMappings or gidMappings and no user namespace to use them in");
+  // Without such a namespace they mean nothing, and engines have been seen to leave them in; with one that is joined
+  // neither, as it has its own.
   if (space == nullptr || !space->path.empty()) return;
   // Without any, root inside is the caller and there is nobody else: launch::map_own_ids.
   if (uids.empty() && gids.empty()) uids = gids = {{0, 0, 1}};
@@ -65,7 +65,7 @@ void check_time_offsets(const Spec& spec, Findings& findings) {
       findings.add(at("linux.timeOffsets", clock), "is not one of monotonic, boottime");
   const Namespace* space = spec.find_namespace(NamespaceType::time);
   // time_namespaces(7): offsets can be set until the first process enters.
-  if (!spec.linux.time_offsets.empty() && (space == nullptr || !space->path.empty()))
+  if (!spec.linux.time_offsets.empty() && space != nullptr && !space->path.empty())
     findings.add("linux.timeOffsets", "needs a new time namespace in linux.namespaces");
 }
 

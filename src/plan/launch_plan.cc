@@ -97,8 +97,9 @@ Result<void> plan_namespaces(const oci::Spec& spec, LaunchPlan& plan) {
   // would lose all capabilities, so there too the stub is executed first.
   const bool new_user = (plan.clone_flags & CLONE_NEWUSER) != 0;
   if (joins_before_clone || !own_pids || plan.new_time_namespace || new_user) plan.flags |= kTwoStages;
-  for (const auto& [clock, offset] : spec.linux.time_offsets)
-    plan.time_offsets += str(clock, ' ', offset.seconds, ' ', offset.nanoseconds, '\n');
+  if (plan.new_time_namespace)
+    for (const auto& [clock, offset] : spec.linux.time_offsets)
+      plan.time_offsets += str(clock, ' ', offset.seconds, ' ', offset.nanoseconds, '\n');
   if (spec.find_namespace(NamespaceType::mount) == nullptr) plan.flags |= kHostMounts;
   return {};
 }

@@ -269,9 +269,30 @@ def test_time_offsets_that_are_wrong(oci, bundle, world, offsets, wanted):
     b.save()
     oci.fails("create", "--bundle", b.dir, world.name(), status=1, match=wanted)
     without(b, "time")
+    b.config["linux"]["namespaces"].append({"type": "time", "path": "/proc/self/ns/time"})
     b.config["linux"]["timeOffsets"] = {"monotonic": {"secs": 1}}
     b.save()
     oci.fails("create", "--bundle", b.dir, world.name(), status=1, match="linux.timeOffsets")
+
+
+def test_mappings_and_offsets_for_namespaces_that_are_not_there(oci, bundle, world):
+    """As with runc and crun they have no effect, in exec neither; here one is told."""
+    b = bundle(["sh", "-c", "cat /proc/self/uid_map /proc/self/gid_map /proc/self/timens_offsets; sleep 1000"])
+    b.config["linux"]["uidMappings"] = b.config["linux"]["gidMappings"] = MAP
+    b.config["linux"]["timeOffsets"] = {"monotonic": {"secs": 1000}}
+    name = world.name()
+    with open(world.path("out"), "wb") as out:
+        result = oci("create", "--bundle", b.save().dir, name, stdout=out)
+    assert result.status == 0, result
+    assert "linux.uidMappings and linux.gidMappings are ignored" in result.err and "linux.timeOffsets is ignored" in result.err
+    oci.ok("start", name)
+    pid = state(oci, name)["pid"]
+    for kind in ("user", "time"):
+        assert namespace(pid, kind) == namespace(os.getpid(), kind)
+    expected = [read_text("/proc/self/" + file) for file in ("uid_map", "gid_map", "timens_offsets")]
+    wait_for(lambda: "boottime" in read_text(world.path("out")))
+    assert read_text(world.path("out")) == "".join(expected)
+    assert oci.ok("exec", name, "cat", "/proc/self/uid_map").split() == expected[0].split()
 
 
 # Net devices: the "host" is a network namespace of the test's.

@@ -347,6 +347,22 @@ def test_the_manager_is_in_the_state(oci, bundle, world):
     oci.ok("delete", name)
 
 
+@pytest.mark.parametrize("verb", ["create", "run"])
+def test_limits_that_nothing_holds_are_told(oci, bundle, world, verb):
+    """crun drops them without a word. Device rules every container has: they are no news."""
+    b, log = bundle(["true"]), world.path("log")
+    b.config["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}], "memory": {"limit": 64 << 20}, "pids": {"limit": 20}}
+    result = oci("--cgroup-manager", "disabled", verb, "--bundle", b.save().dir, world.name())
+    assert result.status == 0 and "linux.resources: memory, pids ignored: with --cgroup-manager disabled" in result.err, result
+    assert oci("--log", log, "--cgroup-manager", "disabled", verb, "--bundle", b.dir, world.name()).err == ""
+    assert "level=warning" in read_text(log) and "memory, pids ignored" in read_text(log)
+    for resources in ({"devices": [{"allow": False, "access": "rwm"}]}, {"pids": {"limit": -1}}):
+        b.config["linux"]["resources"] = resources
+        assert oci("--cgroup-manager", "disabled", verb, "--bundle", b.save().dir, world.name()).err == ""
+    b.config["linux"]["resources"] = {"pids": {"limit": 20}}
+    assert oci(verb, "--bundle", b.save().dir, world.name()).err == ""
+
+
 # ends of standard output
 
 def test_a_reader_that_goes_away(oci):
