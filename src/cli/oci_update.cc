@@ -96,12 +96,20 @@ constexpr Option<UpdateOptions> kUpdateOptions[] = {
     {{"mem-bw-schema", 0, "TEXT", "likewise, \"MB:0=20;1=70\""}, set_intel_rdt<&oci::IntelRdt::mem_bw_schema>},
 };
 
+bool is_null(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  const auto first = text.find_first_not_of(kSpace);
+  return first != std::string_view::npos && text.substr(first, text.find_last_not_of(kSpace) + 1 - first) == "null";
+}
+
 Result<oci::Resources> read_resources(const std::string& file) {
   if (file.empty()) return oci::Resources{};
   UniqueFd opened;
   if (file != "-") opened = TRY(sys::open_at(AT_FDCWD, file.c_str(), O_RDONLY | O_NOCTTY));
   const std::string_view what = file == "-" ? "standard input" : std::string_view(file);
   const std::string text = TRY(sys::read_all(file == "-" ? 0 : opened.get(), oci::kConfigLimit, what));
+  // As null counts as absent anywhere: nothing is to change.
+  if (is_null(text)) return oci::Resources{};
   oci::Resources resources = TRY_CTX(oci::parse_resources(text), printable(what));
   // Engines send the whole object back. Rules for devices stay as create has made them, as with runc: there is no
   // moment in which a container has more or fewer than those (attack A46).

@@ -444,6 +444,20 @@ def test_update_by_a_document(oci, bundle, world, form):
     assert cgroup_value(pid, "cpu", "cpu.shares", "cpu.weight") in ("512", "59")
 
 
+@pytest.mark.parametrize("text", [
+    "null", " null\n", "{}", '{"memory":null,"cpu":null,"pids":null,"blockIO":null,"hugepageLimits":null,"network":null,"rdma":null,"unified":null,"devices":null}',
+    '{"memory":{"limit":null,"swap":null},"cpu":{"shares":null,"cpus":null,"mems":null},"pids":{"limit":null},"blockIO":{"weight":null,"weightDevice":null}}'])
+def test_update_by_a_document_of_nothing(oci, bundle, world, text):
+    b = bundle(SLEEP)
+    b.config["linux"]["resources"] = {"memory": {"limit": 128 << 20}, "pids": {"limit": 99}}
+    b.save()
+    name = create(oci, world, b)
+    pid = state(oci, name)["pid"]
+    oci.ok("update", "--resources", "-", name, input=text)
+    assert cgroup_value(pid, "pids", "pids.max", "pids.max") == "99"
+    assert cgroup_value(pid, "memory", "memory.limit_in_bytes", "memory.max") == str(128 << 20)
+
+
 def test_update_an_option_wins_over_the_document(oci, bundle, world):
     name = create(oci, world, bundle(SLEEP))
     oci.ok("update", "--resources", "-", "--pids-limit", "55", name, input='{"pids":{"limit":66}}')
@@ -477,7 +491,7 @@ def test_update_checks_what_is_in_use_when_it_is_told_to(oci, bundle, world):
     assert cgroup_value(pid, "memory", "memory.limit_in_bytes", "memory.max") == before
 
 
-WRONG = [('{"memory":{"limit":"lots"}}', "memory.limit"), ("{", "byte"), ("[]", "object"), ('{"cpu":{"cpus":"x"}}', "cpus"),
+WRONG = [('{"memory":{"limit":"lots"}}', "memory.limit"), ('{"pids":{"limit":5},"pids":{"limit":9}}', "twice"), ("{", "byte"), ("[]", "object"), ('{"cpu":{"cpus":"x"}}', "cpus"),
          ('{"unified":{"../x":"1"}}', r"\.\./x"), ('{"unified":{"cgroup.procs":"1"}}', "cgroup.procs"),
          ('{"hugepageLimits":[{"pageSize":"../2MB","limit":1}]}', "pageSize"),
          ('{"rdma":{"a/b":{"hcaHandles":1}}}', "rdma"), ('{"network":{"priorities":[{"name":"a/b","priority":1}]}}', "name"),

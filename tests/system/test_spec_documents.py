@@ -251,6 +251,22 @@ def test_documents_that_are_none(oci, bundle, world, text):
     assert world.leaks(1) == []
 
 
+@pytest.mark.parametrize("before, key", [('{"ociVersion"', "ociVersion"), ('"process": {', "cwd"), ('"linux": {', "namespaces"),
+                                         ('"annotations": {', "a.b"), ('"namespaces": [{', "type"), ('"future": [{', "x")])
+def test_keys_that_are_there_twice(oci, bundle, world, before, key):
+    """Readers do not agree on which of them counts (docs/spec.md): neither does here, at whatever depth."""
+    b = bundle(["true"])
+    b.config = dict({"ociVersion": "1.3.0"}, **b.config)
+    b.config.update(annotations={"a.b": "1"}, future=[{"x": 1}])
+    text = json.dumps(b.config)
+    assert oci("run", "--bundle", b.save(text).dir, world.name()).status == 0
+    double = '{"ociVersion": "1.2.0", "ociVersion"' if key == "ociVersion" else before + '"%s": null, ' % key
+    assert text.count(before) >= 1
+    oci.fails("create", "--bundle", b.save(text.replace(before, double, 1)).dir, world.name(), status=1,
+              match=["config.json: byte", 'the key "%s" twice' % key])
+    assert world.leaks(1) == []
+
+
 def test_every_member_is_in_the_table_of_the_manual():
     """docs/spec.md has a row for each field."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/spec.md")
