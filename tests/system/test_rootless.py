@@ -179,6 +179,41 @@ def with_subids(world, plain, lines):
     return ["unshare", "-m", "--propagation", "private", "sh", "-ec", script + 'exec "$@"', "x"] + plain.before
 
 
+def test_hooks_of_a_plain_user(plain, world):
+    """Those of create have the container's user namespace, in which the user is root; those of start and delete are the user's."""
+    said, kinds = world.path("home/said"), ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+    os.makedirs(said)
+    b, name = plain.bundle(SLEEP, mappings=[(0, USER, 1)]), world.name()
+    b.config["mounts"].append({"destination": "/said", "type": "bind", "source": said, "options": ["rbind"]})
+    look = "cat >%s; id -u >%s; cat /proc/self/uid_map >%s; readlink /proc/self/ns/user >%s; readlink /proc/self/ns/mnt >%s"
+    b.config["hooks"] = {}
+    for kind in kinds:
+        os.makedirs(os.path.join(said, kind))
+        at = os.path.join("/said" if kind == "startContainer" else said, kind)
+        files = tuple(os.path.join(at, word) for word in ("state", "uid", "map", "user", "mnt"))
+        b.config["hooks"][kind] = [{"path": "/bin/sh", "args": ["sh", "-c", look % files], "env": ["PATH=/bin:/usr/bin"]}]
+    give(b, USER)
+    subprocess.run(["chown", "-R", str(USER), said], check=True)
+    plain.ok("create", "--bundle", b.dir, name)
+    pid = json.loads(plain.ok("state", name))["pid"]
+    user, mounts = (os.readlink("/proc/%d/ns/%s" % (pid, kind)) for kind in ("user", "mnt"))
+    plain.ok("start", name)
+    plain.ok("kill", name, "KILL")
+    wait_for(lambda: json.loads(plain.ok("state", name))["status"] == "stopped")
+    plain.ok("delete", name)
+
+    def see(kind, what):
+        return read_text(os.path.join(said, kind, what)).strip()
+    for kind in kinds:
+        inside = kind not in ("poststart", "poststop")
+        assert json.loads(see(kind, "state"))["id"] == name, kind
+        assert see(kind, "uid") == ("0" if inside else str(USER)), kind
+        assert see(kind, "user") == (user if inside else os.readlink("/proc/self/ns/user")), kind
+        assert see(kind, "map").split() == (["0", str(USER), "1"] if inside else ["0", "0", "4294967295"]), kind
+        assert (see(kind, "mnt") == mounts) == (kind in ("createContainer", "startContainer")), kind
+        assert os.stat(os.path.join(said, kind, "uid")).st_uid == USER
+
+
 def test_ids_of_others_by_newuidmap(plain, world):
     if not os.path.exists("/usr/bin/newuidmap"):
         pytest.skip("newuidmap is not installed")

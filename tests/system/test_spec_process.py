@@ -4,6 +4,7 @@
 import array
 import ctypes
 import os
+import re
 import resource
 import socket
 import stat
@@ -403,10 +404,14 @@ def test_scheduler_flags_that_keep(oci, bundle, world):
 
 
 def test_utilization_clamps_are_passed_to_the_kernel(oci, bundle, world):
+    log = world.path("strace")
     for flag in ("SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"):
-        result = oci("run", "--bundle", bundle(["true"], scheduler={"policy": "SCHED_OTHER", "flags": [flag]}).dir, world.name())
-        # Without CONFIG_UCLAMP_TASK: "Operation not supported".
-        assert result.status == 0 or ("process.scheduler" in result.err and "not supported" in result.err), result
+        result = oci("run", "--bundle", bundle(["true"], scheduler={"policy": "SCHED_OTHER", "flags": [flag]}).dir, world.name(),
+                     before=["strace", "-f", "-qq", "-e", "trace=sched_setattr", "-o", log])
+        asked, answer = re.search(r"sched_setattr\(0, \{.*sched_flags=(\w+).*sched_util_min=0, sched_util_max=0\}, 0\) = (\S+)", read_text(log)).groups()
+        assert asked == flag
+        # Without CONFIG_UCLAMP_TASK: EOPNOTSUPP.
+        assert result.status == 0 if answer == "0" else "process.scheduler: sched_setattr: Operation not supported" in result.err, result
 
 
 @pytest.mark.parametrize("scheduler, words", [
