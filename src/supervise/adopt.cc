@@ -53,6 +53,7 @@ void Supervisor::remember_last_run() {
   };
   if (std::ranges::any_of(history_, is_it)) return;
   add_past_run(history_, {before, status_.started_ns, *status_.last_exit, "relaunched at once"});
+  status_.restarts++;
   relaunched_after_ = status_.last_exit;
 }
 

@@ -72,7 +72,8 @@ void Supervisor::first_launch_failed(const Error& error) {
   await_question();
 }
 
-Result<void> Supervisor::write_exit(const LastExit& last, bool final) const {
+Result<void> Supervisor::write_exit(const LastExit& last, bool final) {
+  restarts_told_ = status_.restarts;
   // One small file; only the last word of a container that should survive a power cut is worth an fsync.
   const RunRecord record{.last = last,
                          .order = status_.order,

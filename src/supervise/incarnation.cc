@@ -71,7 +71,7 @@ Result<void> Supervisor::launch_or_again() {
 Result<void> Supervisor::begin_again() {
   undo_launch();
   if (relaunched_after_) {
-    (void)write_exit(*relaunched_after_, false);
+    (void)write_exit(*std::exchange(relaunched_after_, std::nullopt), false);
     save();
   }
   guard_died();
@@ -270,6 +270,7 @@ void Supervisor::started() {
   }
   park_all();
   tell_launched();
+  if (relaunched_after_) (void)write_exit(*std::exchange(relaunched_after_, std::nullopt), false);
   save();
   (void)watch(init_pidfd_.get(), Source::init, EPOLLIN);
   for (auto& [fd, client] : clients_)
@@ -281,7 +282,6 @@ void Supervisor::started() {
   serve_waiting_execs();
   hold_mounts();
   plan_standby();
-  if (relaunched_after_) (void)write_exit(*std::exchange(relaunched_after_, std::nullopt), false);
   shed_ = true;
 }
 

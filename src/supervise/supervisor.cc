@@ -105,7 +105,12 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
     seccomp_cache_ = std::move(*cache);
 
   status_ = TRY(before);
-  if (auto record = read_run_record(kFdStoreDir)) history_ = std::move(record->history);
+  if (auto record = read_run_record(kFdStoreDir)) {
+    history_ = std::move(record->history);
+    // Who was killed between the two had not counted what is told there yet.
+    if (record->order == status_.order) status_.restarts = std::max(status_.restarts, record->restarts);
+  }
+  restarts_told_ = status_.restarts;
   status_.supervisor = TRY(sys::identify(::getpid()));
   TRY(watch_termination());
   TRY(watch(kFdListener, Source::listener, EPOLLIN));
@@ -266,8 +271,11 @@ Result<void> Supervisor::run_timers() {
 }
 
 void Supervisor::save() {
+  // Order: no relaunch is counted here before exit.json tells of the run that it follows.
+  const std::uint64_t restarts = std::exchange(status_.restarts, restarts_told_);
   // A full disk must not end the container: the older text stays, and the next transition tries again (fault F13).
   if (auto written = write_status(kFdRunDir, status_); !written) complain(written.error());
+  status_.restarts = restarts;
 }
 
 Result<std::optional<ExitRecord>> Supervisor::find_record(pid_t pid, std::int64_t from) const {

@@ -172,7 +172,7 @@ class Supervisor {
   void give_up(const LastExit& last);
   void await_question();
   void first_launch_failed(const Error& error);
-  Result<void> write_exit(const LastExit& last, bool final) const;
+  Result<void> write_exit(const LastExit& last, bool final);
   bool remove_groups();
   Result<void> finish_removal();
   void remove_run_state(bool with_directory);
@@ -334,6 +334,7 @@ class Supervisor {
   std::optional<Error> first_failure_;                  // to be told to who started it
   std::optional<LastExit> relaunched_after_;            // to be written down once the next incarnation runs
   std::vector<PastRun> history_;                        // written with exit.json
+  std::uint64_t restarts_told_ = 0;                     // so many relaunches are in what was written of it
   std::array<ProbeState, 3> probes_;                    // startup, liveness, readiness
   bool start_heard_ = false;                            // who started us has asked how it went
   std::optional<LastExit> end_untold_;                  // it ended before that question; kept until it is put

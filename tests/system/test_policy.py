@@ -68,6 +68,21 @@ def test_the_history_is_bounded_and_outlives_the_supervisor(sk, world):
     assert sk.history(name)[-1]["outcome"] == "stopped, as it was told"
 
 
+def test_who_sees_a_count_sees_that_run_in_the_history(sk, world):
+    """However fast it is relaunched: the files in the order in which skink reads them."""
+    name = sk.running("--restart", "always", "--restart-now-on", "9", command=["sh", "-c", "exit 9"])
+    ident = sk.inspect(name)["id"]
+    status = os.path.join(world.run_dir, "containers", ident, "status.json")
+    record = os.path.join(world.store, "containers", ident, "exit.json")
+    seen = set()
+    while len(seen) < 100:
+        restarts = json.loads(read_text(status)).get("restarts", 0)
+        known = json.loads(read_text(record, "{}") or "{}").get("history", [])
+        seen.add(restarts)
+        assert restarts == 0 or known[-1][0] >= restarts, (restarts, known[-1:])
+    sk.ok("rm", "-f", name)
+
+
 @pytest.mark.parametrize("option,match", [(["--restart-now-on", "x"], "exit statuses"), (["--restart-never-on", "300"], "exit statuses"),
                                           (["--restart-never-on", "5-3"], "exit statuses"), (["--restart-budget", "5"], "5/1m"),
                                           (["--restart-budget", "0/1m"], "5/1m"), (["--restart-budget", "5/x"], "5/1m"), (["--restart-jitter", "2"], "0 to 1")])
