@@ -153,6 +153,7 @@ void Supervisor::choose_keeping() {
 void Supervisor::forget_logs() {
   for (const char* name : kStreamFiles) (void)::unlinkat(kFdStoreDir, name, 0);
   (void)::unlinkat(kFdStoreDir, kIndexFile, 0);
+  (void)::unlinkat(kFdStoreDir, kGapFile, 0);
 }
 
 }  // namespace skink::supervise

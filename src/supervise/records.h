@@ -6,7 +6,8 @@
 //                       desired         what the user wants, see Wish; not there: never started
 //                       exit.json       how the last incarnation ended
 //                       alive           locked (OFD) while a guard or supervisor lives
-//                       log.stdout, log.stderr, log.index
+//                       log.stdout, log.stderr, log.index, log.gap
+//                       log.journal, log.cri    how far the journal, and a file in CRI format, have come
 //                       upper.N/        the writable layer of the running incarnation (--writable)
 //   STORE/container-names/NAME -> the id, see name_target()
 //   RUN/events, events.old  what happened, see event_log.h

@@ -81,16 +81,58 @@ Result<Spool> Spool::open(int dir_fd) {
     if (known[static_cast<std::size_t>(stream)] < spool.at(stream).end &&
         (at == 0 || seen[static_cast<std::size_t>(stream)]))
       spool.note(stream);
+  spool.adopt_pending(dir_fd);
   return spool;
 }
 
-Result<std::uint64_t> Spool::move_once(Channel& channel, int from_fd, bool is_pipe, bool& full) {
+// The gaps of a predecessor that had no room for them. Without this file they are lost with it.
+void Spool::adopt_pending(int dir_fd) {
+  auto file = sys::open_at(dir_fd, kGapFile, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+  if (!file) return;
+  gap_ = std::move(*file);
+  std::array<Pending, 2> found{};
+  const bool whole = ::pread(gap_.get(), found.data(), sizeof found, 0) == sizeof found;
+  for (const Stream stream : {Stream::out, Stream::err}) {
+    const Pending& pending = found[static_cast<std::size_t>(stream)];
+    if (!whole || pending.missing == 0 || is_told(stream, pending)) continue;
+    at(stream).missing = pending.missing;
+    at(stream).cuts_line = pending.cuts_line != 0;
+    (void)note(stream);
+  }
+  pending_.fill({.missing = 1, .cuts_line = 0, .index_end = 0});  // unlike anything, so that it is written
+  save_pending();
+}
+
+bool Spool::is_told(Stream stream, const Pending& pending) const {
+  IndexEntry entry{};
+  for (std::uint64_t at = pending.index_end; at < index_end_; at += sizeof entry) {
+    if (::pread(index_.get(), &entry, sizeof entry, static_cast<off_t>(at)) != sizeof entry) return true;
+    if (entry.magic == IndexEntry::kMagic && entry.stream == static_cast<std::uint16_t>(stream) &&
+        entry.missing >= pending.missing && (entry.flags & IndexEntry::kPadding) == 0)
+      return true;
+  }
+  return false;
+}
+
+// One write of less than a page. Order: after the entry that tells of a gap; a gap that stands in both is told once.
+void Spool::save_pending() {
+  std::array<Pending, 2> now{};
+  for (std::size_t i = 0; i < now.size(); ++i)
+    if (channels_[i].missing != 0) now[i] = {channels_[i].missing, channels_[i].cuts_line ? 1U : 0U, index_end_};
+  const auto is_same = [](const Pending& a, const Pending& b) {
+    return a.missing == b.missing && a.cuts_line == b.cuts_line;
+  };
+  if (!gap_ || std::ranges::equal(now, pending_, is_same)) return;
+  if (::pwrite(gap_.get(), now.data(), sizeof now, 0) == sizeof now) pending_ = now;
+}
+
+Result<std::uint64_t> Spool::move_once(Channel& channel, int from_fd, bool is_pipe, std::uint64_t most, bool& full) {
   full = false;
   if (is_pipe) {
     auto to = static_cast<loff_t>(channel.end);
     ssize_t moved = 0;
     do {
-      moved = ::splice(from_fd, nullptr, channel.file.get(), &to, kChunk, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+      moved = ::splice(from_fd, nullptr, channel.file.get(), &to, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
     } while (moved < 0 && errno == EINTR);
     if (moved >= 0) return static_cast<std::uint64_t>(moved);
     if (errno == EAGAIN) return std::uint64_t{0};
@@ -100,7 +142,7 @@ Result<std::uint64_t> Spool::move_once(Channel& channel, int from_fd, bool is_pi
     // A file system that cannot be spliced to gets read and write, below.
   }
   std::array<char, 16384> bytes;  // NOLINT: filled by read
-  const ssize_t got = ::read(from_fd, bytes.data(), bytes.size());
+  const ssize_t got = ::read(from_fd, bytes.data(), std::min<std::uint64_t>(bytes.size(), most));
   // EIO is how a terminal says that nobody has it open any more.
   if (got <= 0) return std::uint64_t{0};
   std::size_t put = 0;
@@ -138,9 +180,10 @@ Result<std::uint64_t> Spool::pump(Stream stream, int from_fd, bool is_pipe) {
   // Order: a gap is written down before anything comes behind it. While it cannot be, the disk is as good as full; and
   // once full it stays so to the end of this call, or the gap would stand behind what came after it.
   bool full = channel.missing > 0 && !note(stream);
-  for (int i = 0; i < kChunksAtOnce; ++i) {
+  while (left_pipe < turn_) {
     const std::uint64_t missing_before = channel.missing;
-    const std::uint64_t moved = full ? 0 : TRY(move_once(channel, from_fd, is_pipe, full));
+    const std::uint64_t moved =
+        full ? 0 : TRY(move_once(channel, from_fd, is_pipe, std::min<std::uint64_t>(kChunk, turn_ - left_pipe), full));
     channel.end += moved;
     moved_any = moved_any || moved > 0;
     // The container must not be stopped by a full disk, so its output is counted and thrown away.
@@ -150,6 +193,7 @@ Result<std::uint64_t> Spool::pump(Stream stream, int from_fd, bool is_pipe) {
     if (left == 0) break;
   }
   if (moved_any || channel.missing > 0) note(stream);
+  save_pending();
   if (moved_any) bound(channel);
   return left_pipe;
 }

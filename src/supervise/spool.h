@@ -33,6 +33,9 @@ static_assert(sizeof(IndexEntry) == 32);
 
 inline constexpr std::array<const char*, 2> kStreamFiles = {"log.stdout", "log.stderr"};
 inline constexpr const char* kIndexFile = "log.index";
+/// What was dropped and is not in the index yet, for whoever comes after a supervisor that is killed while the disk is
+/// full. It has its room from the beginning.
+inline constexpr const char* kGapFile = "log.gap";
 
 class Spool {
  public:
@@ -56,9 +59,18 @@ class Spool {
   void give_back(Stream stream, std::uint64_t upto);
   /// Whether output is kept at all. Else it is taken out of the pipe and thrown away, and so is what there was.
   Result<void> keep(bool wanted);
+  /// pump() moves that much at most.
+  void set_turn(std::uint64_t bytes) { turn_ = bytes; }
   [[nodiscard]] std::uint64_t end_of(Stream stream) const { return at(stream).end; }
+  [[nodiscard]] std::array<std::uint64_t, 2> ends() const { return {channels_[0].end, channels_[1].end}; }
 
  private:
+  // Of one stream in kGapFile.
+  struct Pending {
+    std::uint64_t missing = 0;
+    std::uint64_t cuts_line = 0;
+    std::uint64_t index_end = 0;  // where the index ended: an entry behind it may have told of the gap
+  };
   struct Channel {
     UniqueFd file;
     std::uint64_t end = 0;
@@ -68,19 +80,24 @@ class Spool {
   };
   Channel& at(Stream stream) { return channels_[static_cast<std::size_t>(stream)]; }
   [[nodiscard]] const Channel& at(Stream stream) const { return channels_[static_cast<std::size_t>(stream)]; }
-  Result<std::uint64_t> move_once(Channel& channel, int from_fd, bool is_pipe, bool& full);
+  Result<std::uint64_t> move_once(Channel& channel, int from_fd, bool is_pipe, std::uint64_t most, bool& full);
   void drop(Channel& channel, int from_fd);
   Result<std::uint64_t> discard(int from_fd, bool is_pipe);
+  void adopt_pending(int dir_fd);
+  void save_pending();
+  [[nodiscard]] bool is_told(Stream stream, const Pending& pending) const;
   bool note(Stream stream);
   bool write_entry(const IndexEntry& entry);
   void pad(Stream stream);
   void bound(Channel& channel);
 
   std::array<Channel, 2> channels_;
-  UniqueFd index_;
-  UniqueFd nowhere_;  // /dev/null, while nothing is kept
+  UniqueFd index_, gap_;
+  std::array<Pending, 2> pending_{};  // as it is in the file
+  UniqueFd nowhere_;                  // /dev/null, while nothing is kept
   std::uint64_t index_end_ = 0;
   std::uint64_t index_punched_ = 0;
+  std::uint64_t turn_ = 1ULL << 20;
   std::uint64_t limit_ = 128ULL << 20;
   std::uint64_t index_limit_ = 64ULL << 20;
 };

@@ -174,6 +174,40 @@ def test_f15_who_is_attached_sees_the_gap(small, world):
     assert b"bytes of output are missing here: the disk was full\n" in err
 
 
+def test_f15_a_gap_outlives_its_supervisor(small, world):
+    """F15: what was dropped and could not be written down yet is counted all the same, whoever is killed meanwhile."""
+    sk = small("6m")
+    sk.load(busybox_image())
+    until = "until [ -e /tmp/%s ]; do sleep 0.05; done; "
+    name = sk.running("--restart", "no", command=["sh", "-c", "echo one; " + until % "a" + "seq 1 20000; " + until % "b" +
+                                                  "seq 1 20000; " + until % "c" + "echo last; exec sleep 1000"])
+    wait_for(lambda: sk.ok("logs", name) == "one")
+    directory = os.path.join(world.store, "containers", sk.inspect(name)["id"])
+    fill = os.path.join(world.store, "..", "fill")
+    fill_up(fill)
+    # No room in the index either: its page is full.
+    with open(os.path.join(directory, "log.index"), "r+b") as index:
+        index.truncate(4096)
+    supervisor = sk.inspect(name)["supervisor_pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, supervisor))
+    written = sum(len("%d\n" % n) for n in range(1, 20001))
+    pending = lambda: int.from_bytes(open(os.path.join(directory, "log.gap"), "rb").read(8), "little")
+    for go, least in (("a", written - (64 << 10)), ("b", 2 * written - (64 << 10))):
+        sk.ok("exec", name, "touch", "/tmp/" + go)
+        wait_for(lambda: pending() >= least)
+        supervisor = sk.inspect(name)["supervisor_pid"]
+        os.kill(supervisor, signal.SIGKILL)
+        wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, supervisor))
+    os.unlink(fill)
+    sk.ok("exec", name, "touch", "/tmp/c")
+    wait_for(lambda: "last" in sk.ok("logs", name))
+    found = [json.loads(line) for line in sk.ok("logs", "--format", "json", name).splitlines()]
+    there = sum(len(one["log"]) + (not one.get("partial")) for one in found if "log" in one) - len("one\nlast\n")
+    assert there + sum(one.get("missing", 0) for one in found) == 2 * written and pending() == 0
+    assert {one["reason"] for one in found if "missing" in one} == {"the disk was full"}
+
+
 def test_why_keeps_to_the_last_lines_on_a_full_disk(small, world):
     """What has no entry in the index, as there was no room for one, is no more than the last lines either."""
     sk = small("6m")
