@@ -10,6 +10,7 @@
 #include <map>
 #include <set>
 
+#include "base/durations.h"
 #include "base/text.h"
 #include "cgroup/cgroup.h"
 #include "cgroup/tree.h"
@@ -57,10 +58,20 @@ std::set<std::string> kept_ids() {
   return ids;
 }
 
-std::set<std::string> told_ids(const std::string& run) {
-  std::set<std::string> ids;
-  if (auto reader = EventReader::open(run)) reader->read([&](const Event& event) { ids.insert(event.id); });
+// The containers that the event log knows, and of each whether it tells that it was removed.
+std::map<std::string, bool> told_ids(const std::string& run) {
+  std::map<std::string, bool> ids;
+  if (auto reader = EventReader::open(run))
+    reader->read([&](const Event& event) { ids[event.id] = event.action == "destroy"; });
   return ids;
+}
+
+// A container of another --root with the same --run may be starting in it just now: nobody is in a group before the
+// first process is made there.
+bool is_new(const std::string& path) {
+  constexpr std::int64_t kStarting = 60;
+  const auto status = sys::stat_at(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW);
+  return status && fs::now_ns() / kSecond - status->st_mtim.tv_sec < kStarting;
 }
 
 bool is_on_record(const Roots& roots, const std::string& id) {
@@ -103,11 +114,14 @@ void check_plain_groups(Ward& ward, const cgroup::Host& host) {
   const auto groups = groups_below(host, str('/', cgroup::kOwnParent));
   if (groups.empty()) return;
   const auto kept = kept_ids();
-  std::optional<std::set<std::string>> told;
+  std::optional<std::map<std::string, bool>> told;
   for (const auto& [id, path] : groups) {
     if (!is_id(id) || kept.contains(id) || is_on_record(ward.roots(), id)) continue;
     if (!told) told = told_ids(ward.options().run);
-    check_group(ward, id, path, told->contains(id) || open_run_dir(ward.roots(), id).has_value());
+    const auto known = told->find(id);
+    const bool removed = known != told->end() && known->second;
+    const bool ours = known != told->end() || open_run_dir(ward.roots(), id).has_value();
+    check_group(ward, id, path, ours && (removed || !is_new(path)));
   }
 }
 

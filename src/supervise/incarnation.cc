@@ -57,10 +57,12 @@ void Supervisor::undo_launch() {
 }
 
 // Launches; once more where a process was killed that did nothing wrong: in a group that was struck, by a predecessor
-// of ours or from outside (Group::was_struck).
+// of ours or from outside (Group::was_struck), or where somebody has removed the group, which had no process yet.
 Result<void> Supervisor::launch_or_again() {
   auto launched = use_standby() ? Result<void>{} : launch();
-  if (launched || !launch::was_killed(launched.error()) || group_is_new_ || guard_is_gone()) return launched;
+  if (launched || guard_is_gone()) return launched;
+  const bool struck = launch::was_killed(launched.error()) && !group_is_new_;
+  if (!struck && cgroup::identity_of(location_) != 0) return launched;
   undo_launch();
   TRY(drop_group());
   return launch();

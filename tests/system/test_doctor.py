@@ -8,9 +8,11 @@ import secrets
 import shutil
 import signal
 import subprocess
+import time
 
+import mkimg
 import pytest
-from skinktest import SKINK, alive, kill_quietly, listdir, read, read_text, wait_for
+from skinktest import SKINK, alive, busybox_image, kill_quietly, listdir, read, read_text, wait_for
 
 
 OTHER_BOOT = "00000000-1111-2222-3333-444444444444"
@@ -510,6 +512,39 @@ def test_groups_of_others_are_never_touched(sk, world):
         drop_groups(paths)
         for path in oci:
             os.rmdir(path)
+
+
+def test_a_new_group_that_another_root_may_be_starting_in_stays(sk, world):
+    """With the same run directory: its container is told of there, and nobody is in its group yet."""
+    other = [SKINK, "--root", world.path("other"), "--run", world.run_dir]
+    image = mkimg.oci_archive(world.path("other.tar"), busybox_image())
+    subprocess.run(other + ["load", image], check=True, capture_output=True)
+    ident = subprocess.run(other + ["create", "busybox"], check=True, capture_output=True).stdout.decode().strip()
+    paths = make_group(ident)
+    try:
+        doctor(sk, "--fix")
+        assert all(os.path.isdir(path) for path in paths)
+        # Nobody takes a minute for that.
+        for path in paths:
+            os.utime(path, (time.time() - 61, time.time() - 61))
+        doctor(sk, "--fix")
+        assert not any(os.path.isdir(path) for path in paths)
+    finally:
+        drop_groups(paths)
+        subprocess.run(other + ["rm", "-f", ident], check=True, capture_output=True)
+
+
+def test_a_group_that_is_taken_away_before_its_next_run_is_made_again(sk):
+    name = sk.running("--restart", "always", "--restart-delay", "1s", command=["false"])
+    ident = sk.inspect(name)["id"]
+    paths = [os.path.join(top, "skink", ident) for top in hierarchies() if os.path.isdir(os.path.join(top, "skink", ident))]
+    if not paths:
+        pytest.skip("it is systemd's scope")
+    wait_for(lambda: sk.row(name)["state"] == "restarting" and sk.row(name)["restarts"] == 2, step=0.01)
+    for path in paths:
+        os.rmdir(path)
+    wait_for(lambda: sk.row(name)["restarts"] > 2)
+    assert all(run["exit"]["status"] == 1 and not run["exit"].get("error") for run in sk.history(name)), sk.history(name)
 
 
 def test_a_log_of_events_that_cannot_be_written(sk, world):
