@@ -148,7 +148,9 @@ Result<void> Supervisor::handle_exec(Client& client, Message& message) {
   if (message.fds.empty()) return Error::make(Code::invalid_config, "exec: no process was given");
   if (execs_.size() >= kMostParked - 8) return Error::make(Code::busy, "exec: too many processes at once");
   const std::string text = TRY(sys::read_all(message.fds[0].get(), oci::kDocumentLimit, "process"));
-  const oci::Process process = TRY(oci::parse_process(text));
+  oci::Process process = TRY(oci::parse_process(text));
+  // Its maker is spared by the OOM killer, which it shall not be for that.
+  if (!process.oom_score_adj && spec_.process) process.oom_score_adj = spec_.process->oom_score_adj;
   // The supervisor does nothing else meanwhile, and what is in the container can stop the process on its way.
   constexpr std::int64_t kPatienceNs = 30'000'000'000;
   ExecStart start;

@@ -23,6 +23,7 @@
 #include "supervise/policy.h"
 #include "supervise/removal.h"
 #include "supervise/rootfs.h"
+#include "supervise/scope.h"
 #include "supervise/standby.h"
 #include "supervise/supervisor.h"
 #include "sys/file.h"
@@ -169,7 +170,10 @@ Result<void> Supervisor::drop_group() {
 Result<void> Supervisor::prepare_group() {
   if (group_ && group_->was_struck()) TRY(drop_group());
   group_is_new_ = !group_;
-  if (group_is_new_) group_ = TRY(cgroup::Group::create(location_));
+  if (group_is_new_) {
+    group_ = TRY(cgroup::Group::create(location_));
+    protect_keepers(location_, container_.id);  // the group beside it knows of memory by now
+  }
   if (spec_.linux.resources) TRY(group_->apply(*spec_.linux.resources));
   status_.oom_base = group_->oom_kills();
   return {};

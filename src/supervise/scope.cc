@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "base/text.h"
 #include "fs/dir.h"
@@ -16,6 +17,8 @@ namespace {
 constexpr std::string_view kSlice = "skink.slice";
 constexpr std::string_view kContainerGroup = "/container";
 constexpr std::string_view kKeepersGroup = "/supervisor";
+constexpr const char* kMemoryMin = "MemoryMin";  // memory.min, man 5 systemd.resource-control
+constexpr const char* kMemoryMinFile = "memory.min";
 constexpr std::int64_t kSpareTime = 30'000'000;      // microseconds, beyond the container's own time to stop
 constexpr std::int64_t kUsualStopTime = 60'000'000;  // what systemd's own 90 s leave of it
 
@@ -37,6 +40,24 @@ std::optional<cgroup::Place> scope_place(const cgroup::Location& location, const
   return place;
 }
 
+// A group's protection counts as far as the group above it has that much for all below it. What is too much for them it
+// divides among their containers, so it grows with the scopes, by doubling: systemd has to be asked for it.
+void protect_slice(const cgroup::Place& scope) {
+  const std::string path = str(scope.hierarchy.mount_point, '/', kSlice);
+  const auto slice = sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  const auto entries = slice ? fs::list(slice->get()) : Result<std::vector<fs::Entry>>(slice.error());
+  const auto text = slice ? fs::read_file(slice->get(), kMemoryMinFile, 64) : Result<std::string>(slice.error());
+  if (!entries || !text) return;
+  const auto scopes = static_cast<std::uint64_t>(
+      std::ranges::count_if(*entries, [](const fs::Entry& one) { return one.name.ends_with(".scope"); }));
+  const auto present = parse_int<std::uint64_t>(std::string_view(*text).substr(0, text->find('\n')));
+  if (!present || *present >= scopes * kProtectedMemory) return;  // no number: "max"
+  cgroup::Unit unit;
+  unit.name = std::string(kSlice);
+  // What it refuses changes nothing else.
+  (void)cgroup::change_unit(unit, {{kMemoryMin, cgroup::bus::u64(std::bit_ceil(scopes) * kProtectedMemory)}});
+}
+
 Result<void> start_scope(const Container& container, pid_t first) {
   cgroup::Unit unit;
   unit.name = scope_of(container.id);
@@ -45,6 +66,7 @@ Result<void> start_scope(const Container& container, pid_t first) {
   std::vector<cgroup::Property> properties = {{"DefaultDependencies", cgroup::bus::boolean(true)}};
   if (const std::int64_t time = container.stop_timeout_ns / 1000; time > kUsualStopTime)
     properties.emplace_back("TimeoutStopUSec", cgroup::bus::u64(static_cast<std::uint64_t>(time + kSpareTime)));
+  properties.emplace_back(kMemoryMin, cgroup::bus::u64(kProtectedMemory));
   const std::string& what = container.image.empty() ? container.bundle : container.image;
   const std::string description = printable(str("skink container ", container.name, " (", what, ")"));
   auto started = cgroup::start_unit(unit, first, description, properties);
@@ -88,6 +110,14 @@ Result<cgroup::Location> read_groups(int run_dir_fd, const std::string& id) {
   return location;
 }
 
+void protect_keepers(const cgroup::Location& location, const std::string& id) {
+  const auto scope = scope_place(location, id);
+  if (!scope) return;
+  const std::string path = str(scope->hierarchy.mount_point, scope->path, kKeepersGroup, '/', kMemoryMinFile);
+  const auto file = sys::open_at(AT_FDCWD, path.c_str(), O_WRONLY | O_NOFOLLOW);
+  if (file) (void)sys::write_all(file->get(), str(kProtectedMemory), path);
+}
+
 Result<GuardGroup> enter_scope(const Container& container, const cgroup::Location& location) {
   GuardGroup entered;
   auto scope = scope_place(location, container.id);
@@ -95,6 +125,7 @@ Result<GuardGroup> enter_scope(const Container& container, const cgroup::Locatio
   if (!has_processes(*scope)) {
     entered.placeholder = TRY(cgroup::Placeholder::start());
     TRY(start_scope(container, entered.placeholder->pid()));
+    protect_slice(*scope);
   }
   scope->path += kKeepersGroup;
   entered.group = TRY(cgroup::Group::adopt({cgroup::Layout::v2, {*scope}}));

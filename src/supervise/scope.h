@@ -8,6 +8,7 @@
 //                             /container     the container, with its limits
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -27,6 +28,13 @@ bool is_own_location(const cgroup::Location& location, const std::string& id);
 /// The location on record in RUN/containers/ID. Errors: not_found when there is none; corrupt when it is damaged or
 /// another container's.
 Result<cgroup::Location> read_groups(int run_dir_fd, const std::string& id);
+
+/// What of the memory of guard and supervisor the kernel does not take back, however short of it the host is (attack
+/// A91): theirs is less, but for what of the program's file is counted there.
+inline constexpr std::uint64_t kProtectedMemory = 2U << 20;
+/// Asks the kernel for that, for the keepers' own group beside the container's at `location`. There is nothing alike
+/// without such a group, and on cgroup v1.
+void protect_keepers(const cgroup::Location& location, const std::string& id);
 
 /// Where the guard is to be made; nothing on hosts without systemd.
 struct GuardGroup {

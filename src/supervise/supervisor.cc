@@ -28,9 +28,11 @@ namespace {
 
 constexpr const char* kSeccompCache = "seccomp-cache";
 
-// The kernel's OOM killer should take the workload first (attack A91). Lowering needs CAP_SYS_RESOURCE: where it is
-// missing nothing changes. Returns what the container has to get back.
+// The kernel's OOM killer should take the workload first (attack A91). Not -1000, by which a group that is full of its
+// keepers alone would stand still. Without CAP_SYS_RESOURCE the kernel allows what somebody with it had set before, and
+// nothing lower; it does not say what that is. Returns what the container has to get back.
 std::optional<int> lower_oom_score() {
+  constexpr int kLowest = -999;
   constexpr const char* kFile = "/proc/self/oom_score_adj";
   const auto file = sys::open_at(AT_FDCWD, kFile, O_RDWR);
   if (!file) return std::nullopt;
@@ -38,8 +40,15 @@ std::optional<int> lower_oom_score() {
   if (!text) return std::nullopt;
   const auto now = parse_int<int>(std::string_view(*text).substr(0, text->find('\n')));
   if (!now) return std::nullopt;
-  const std::string lower = std::to_string(std::max(*now - 500, -999));
-  return sys::write_all(file->get(), lower, kFile) ? now : std::nullopt;
+  const auto set = [&](int score) { return sys::write_all(file->get(), std::to_string(score), kFile).has_value(); };
+  if (*now <= kLowest) return std::nullopt;
+  if (set(kLowest)) return now;
+  int refused = kLowest, allowed = *now;
+  while (allowed - refused > 1) {
+    const int middle = refused + (allowed - refused) / 2;
+    (set(middle) ? allowed : refused) = middle;
+  }
+  return allowed < *now ? now : std::nullopt;
 }
 
 // As docker's driver names them, but for the identifier, which people read before each line: the name.

@@ -163,3 +163,45 @@ def test_a_supervisor_that_is_terminated_kills_what_does_not_stop(sk):
     os.kill(supervisor_of(sk, name), signal.SIGTERM)
     wait_for(lambda: sk.state(name) == "exited")
     assert sk.row(name)["exit"]["status"] == 137
+
+
+def cgroup_file(path, file):
+    return (read_text("/sys/fs/cgroup" + path + "/" + file) or "").strip()
+
+
+@systemd
+def test_a91_keepers_have_memory_that_is_not_taken_back(sk):
+    """A91: a group's memory.min counts as far as those of the groups above it allow; and theirs is the last to be killed for."""
+    first, second = sk.running("--restart", "always"), sk.running("--restart", "always")
+    for name in (first, second):
+        assert [int(cgroup_file(scope_of(sk, name) + below, "memory.min")) for below in ("", "/supervisor", "/container")] == [2 << 20, 2 << 20, 0]
+        supervisor = sk.inspect(name)["supervisor_pid"]
+        assert read_text("/proc/%d/oom_score_adj" % supervisor).strip() == "-999"
+        assert read_text("/proc/%d/oom_score_adj" % sk.pid(name)).strip() == "0"
+        assert sk.ok("exec", name, "cat", "/proc/self/oom_score_adj") == "0"
+        # It is enough for what they have of their own.
+        keepers = cgroup_file(scope_of(sk, name) + "/supervisor", "memory.stat")
+        anonymous = next(int(line.split()[1]) for line in keepers.splitlines() if line.startswith("anon "))
+        assert 0 < anonymous < 2 << 20
+    assert int(cgroup_file("/skink.slice", "memory.min")) >= 2 * (2 << 20)
+
+
+@systemd
+def test_a91_short_of_memory_above_the_container_only_its_program_dies(sk, world):
+    """A91: a limit of the slice, which counts the keepers too, is hit by a container without one of its own."""
+    other = sk.running("--restart", "always")
+    name = sk.running("--restart", "no", command=["sh", "-c", "until [ -e /tmp/go ]; do sleep 0.1; done; exec tail /dev/zero"])
+    kept = {one: (sk.inspect(one)["supervisor_pid"], sk.inspect(one)["guard_pid"]) for one in (name, other)}
+    slice_max = "/sys/fs/cgroup/skink.slice/memory.max"
+    sk.ok("exec", name, "touch", "/tmp/go")
+    with open(slice_max, "w") as file:
+        file.write(str(48 << 20))
+    try:
+        sk.wait_state(name, "exited")
+        assert all(alive(pid) for pid in kept[other])
+        assert sk.inspect(name)["exit"]["status"] == 137 and sk.inspect(name)["exit"]["oom"]
+        assert (sk.inspect(other)["supervisor_pid"], sk.inspect(other)["guard_pid"]) == kept[other]
+        assert sk.state(other) == "running" and sk.row(other)["restarts"] == 0
+    finally:
+        with open(slice_max, "w") as file:
+            file.write("max")
