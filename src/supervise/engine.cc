@@ -102,10 +102,10 @@ void fill_from_status(ContainerInfo& info, const Status& status) {
   info.pid = lives ? status.init.pid : 0;
   info.supervisor_pid = status.supervisor.pid;
   info.guard_pid = status.guard.pid;
-  info.started_ns = status.started_ns;
+  info.started_ns = lives ? by_present_clock(status.started_ns, status.started_mono_ns) : status.started_ns;
   info.finished_ns = lives ? 0 : status.finished_ns;
   info.restarts = status.restarts;
-  info.next_try_ns = status.step == Step::waiting ? status.next_try_ns : 0;
+  info.next_try_ns = status.step == Step::waiting ? by_present_clock(status.next_try_ns, status.next_try_mono_ns) : 0;
   info.last_exit = status.last_exit;
   info.standby_pid = sys::activity(status.standby) ? status.standby.pid : 0;
   if (lives) info.health = status.health;

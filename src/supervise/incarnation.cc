@@ -332,6 +332,7 @@ void Supervisor::init_ended(LastExit last) {
   init_gone_ = false;
   if (!spec_.hooks.poststop.empty()) mounts_.reset();
   run_hooks(spec_.hooks.poststop, "poststop", "stopped");
+  status_.started_ns = by_present_clock(status_.started_ns, status_.started_mono_ns);
   status_.finished_ns = last.at_ns;
   status_.paused = false;
   status_.kill_at_ns = 0;

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 
+#include "base/durations.h"
 #include "fs/dir.h"
 #include "oci/json.h"
 #include "supervise/records.h"
@@ -64,6 +66,12 @@ Said said_of(const Json& json) {
 }
 
 }  // namespace
+
+std::int64_t by_present_clock(std::int64_t unix_ns, std::int64_t boottime_ns) {
+  if (unix_ns == 0 || boottime_ns == 0) return unix_ns;
+  const std::int64_t present = fs::now_ns() - fs::monotonic_ns() + boottime_ns;
+  return std::abs(present - unix_ns) < kSecond ? unix_ns : present;
+}
 
 std::string dump(const Status& s) {
   Json json{{"format", kStatusFormat}, {"boot", s.boot_id}, {"step", kSteps[static_cast<std::size_t>(s.step)]}};
