@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A85 to A87 and F20, F33, F36: what a container does to the processes that keep it, to its log, and in its end."""
+"""A85 to A87 and F19, F20, F33, F36: what a container does to the processes that keep it, to its log, and in its end."""
 
 import os
 import shutil
@@ -74,6 +74,33 @@ def test_a87_a_link_in_the_place_of_a_log(sk, world, canary, file):
         sk("logs", name)
         sk("why", name)
     sk.ok("rm", "-f", name)
+
+
+@pytest.mark.vm
+@pytest.mark.vm_more
+def test_f19_a_supervisor_that_the_oom_killer_ends(sk, world):
+    """F19: in a group of its own with no memory left. As when it is killed by hand: another one is there, the run and its log are
+    whole."""
+    name = sk.running("--restart", "always", command=["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"])
+    before = sk.inspect(name)
+    top, limit = ("/sys/fs/cgroup", "memory.max") if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else \
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+    group = os.path.join(top, "skink-test-" + world.id)
+    os.mkdir(group)
+    try:
+        for file, value in (("cgroup.procs", before["supervisor_pid"]), (limit, 64 << 10)):
+            with open(os.path.join(group, file), "w") as control:
+                control.write(str(value))
+        wait_for(lambda: sk("exec", name, "true") and sk.inspect(name)["supervisor_pid"] not in (0, before["supervisor_pid"]))
+    finally:
+        wait_for(lambda: not read_text(group + "/cgroup.procs"))
+        os.rmdir(group)
+    now = sk.inspect(name)
+    assert (now["pid"], now["guard_pid"], now["restarts"], now["state"]) == (before["pid"], before["guard_pid"], 0, "running")
+    sk.ok("exec", name, "true")
+    sk.ok("stop", "-t", "0", name)
+    numbers = list(map(int, sk.ok("logs", name).split()))
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_f20_an_end_for_want_of_memory_is_known_once(sk):
