@@ -102,6 +102,14 @@ struct LogLimits {
   bool compress = false;        ///< all but the newest, by gzip; then there are at least two
 };
 
+/// A file in Kubernetes' CRI logging format that follows the kept output, for agents that read those: --log-opt
+/// cri=PATH.
+struct CriLog {
+  std::string path;                    ///< absolute; empty: none
+  std::int64_t max_size = 10LL << 20;  ///< it is renamed to PATH.1 before it grows beyond, that to PATH.2, ...
+  std::uint32_t max_files = 5;         ///< with PATH itself; at least 2
+};
+
 /// A container to be made: what it runs and how it is kept.
 struct CreateRequest {
   std::string name;      ///< empty: one is made up
@@ -118,6 +126,7 @@ struct CreateRequest {
   /// attached sees it, and nobody keeps it; "passthrough": it goes to the starter's own standard output and error.
   std::string log_driver;
   LogLimits log_limits;
+  CriLog cri_log;
   bool remove_at_end = false;  ///< --rm
   bool start_follows = false;  ///< this process starts it next: with remove_at_end it goes if the process dies before
   bool standby = false;        ///< make the next incarnation ahead, so that a relaunch is one message
@@ -166,6 +175,7 @@ struct ContainerInfo {
   std::int64_t watchdog_ns = 0;  ///< as it was given, or while it runs as the program has set it
   std::string log_driver;        ///< as CreateRequest has it
   LogLimits log_limits;
+  CriLog cri_log;
   std::string said;              ///< the program's last STATUS=, while it runs
   std::string probe_texts;       ///< what the probes were answered last, a line each; of Engine::info() alone
   std::vector<PastRun> history;  ///< the latest ones, oldest first; of Engine::info() alone
@@ -244,6 +254,7 @@ struct LogOptions {
   std::optional<std::int64_t> since_ns, until_ns;
   bool out = true, err = true;
   bool json = false;  ///< an object a line instead of the bytes as they are
+  bool cri = false;   ///< a line of Kubernetes' CRI logging format instead, all of it on standard output
 };
 
 class Engine {

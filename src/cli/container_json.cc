@@ -63,10 +63,13 @@ Json probes_json(const Probes& probes) {
 
 Json log_json(const ContainerInfo& container) {
   const LogLimits& limits = container.log_limits;
-  return Json{{"driver", container.log_driver.empty() ? "spool" : container.log_driver},
-              {"max_size", limits.max_size},
-              {"max_files", limits.max_files},
-              {"compress", limits.compress}};
+  Json json{{"driver", container.log_driver.empty() ? "spool" : container.log_driver},
+            {"max_size", limits.max_size},
+            {"max_files", limits.max_files},
+            {"compress", limits.compress}};
+  if (const CriLog& cri = container.cri_log; !cri.path.empty())
+    json["cri"] = Json{{"path", cri.path}, {"max_size", cri.max_size}, {"max_files", cri.max_files}};
+  return json;
 }
 
 Json history_json(const std::vector<PastRun>& history) {

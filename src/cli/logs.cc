@@ -38,10 +38,11 @@ constexpr Option<LogOptions> kLogsOptions[] = {
        o.err = v == "stderr";
        return {};
      }},
-    {{"format", 0, "json", "an object a line: time, stream, log"},
+    {{"format", 0, "json|cri", "an object a line (time, stream, log), or lines as Kubernetes' runtimes log them"},
      [](LogOptions& o, std::string_view v) -> Result<void> {
-       if (v != "json") return Error::make(Code::invalid_config, quoted(v), ": only json is there");
-       o.json = true;
+       if (v != "json" && v != "cri") return Error::make(Code::invalid_config, quoted(v), ": json and cri are there");
+       o.json = v == "json";
+       o.cri = v == "cri";
        return {};
      }},
     {{"timestamps", 't', nullptr, "the time in front of each line"}, set_switch<&LogOptions::timestamps>},
@@ -82,7 +83,9 @@ const Verb kLogsVerb{
 runs of the container in order. Where output is missing, as the disk was full or older output
 is no longer kept, standard error says how much, a line that is cut ends, and the next whole
 line follows; in JSON that is an object with "missing" (bytes) and "reason" instead of "log",
-and the line before it has "partial". For one that failed on the read-only root, the way out is told
+and the line before it has "partial". With --format cri all goes to standard output, a line
+each as in TIME stdout F LINE; P stands for a part of a line, and binary bytes stay as they
+are. For one that failed on the read-only root, the way out is told
 on standard error.
 
 Exit status: 0; 1 on failure.

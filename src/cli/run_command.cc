@@ -45,6 +45,13 @@ Result<void> check_log(const RunCommand& command) {
   const LogLimits& limits = request.log_limits;
   const bool limited = limits.max_size != 0 || limits.max_files != 1 || limits.compress;
   const bool kept = request.log_driver.empty() || request.log_driver == "journald";
+  const CriLog& cri = request.cri_log;
+  if (!cri.path.empty() && !kept)
+    return Error::make(Code::invalid_config, "--log-opt cri and --log-driver ", request.log_driver,
+                       " contradict each other: nothing is kept that it could follow");
+  if (cri.path.empty() && (cri.max_size != CriLog().max_size || cri.max_files != CriLog().max_files))
+    return Error::make(Code::invalid_config,
+                       "--log-opt cri-max-size and cri-max-file need cri, as in cri=/var/log/web.log");
   if (limited && !kept)
     return Error::make(Code::invalid_config, "--log-opt and --log-driver ", request.log_driver,
                        " contradict each other: nothing is kept");

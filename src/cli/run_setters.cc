@@ -113,6 +113,28 @@ Result<void> set_log_driver(RunCommand& command, std::string_view value) {
   return {};
 }
 
+namespace {
+
+// A file for node agents. Its limits mean nothing without it: check_log.
+Result<void> set_cri_option(CriLog& log, std::string_view key, std::string_view text) {
+  if (key == "cri") {
+    if (!text.starts_with('/') || text.ends_with('/'))
+      return Error::make(Code::invalid_config, quoted(text), ": cri= needs the absolute path of a file");
+    log.path = std::string(text);
+  } else if (key == "cri-max-size") {
+    constexpr std::int64_t kLeast = 4096, kMost = std::int64_t{1} << 50;
+    log.max_size = TRY_CTX(parse_size(text), key);
+    if (log.max_size < kLeast || log.max_size > kMost) return bad_value(text, "a size of 4k or more for cri-max-size");
+  } else {
+    const auto number = parse_int<std::uint32_t>(text);
+    if (!number || *number < 2 || *number > 10000) return bad_value(text, "a number from 2 to 10000 for cri-max-file");
+    log.max_files = *number;
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<void> set_log_option(RunCommand& command, std::string_view value) {
   LogLimits& limits = command.request.log_limits;
   const auto parts = split_once(value, '=');
@@ -129,8 +151,10 @@ Result<void> set_log_option(RunCommand& command, std::string_view value) {
   } else if (key == "compress") {
     if (text != "true" && text != "false") return bad_value(value, "compress=true or compress=false");
     limits.compress = text == "true";
+  } else if (key == "cri" || key == "cri-max-size" || key == "cri-max-file") {
+    return set_cri_option(command.request.cri_log, key, text);
   } else {
-    return bad_value(value, "max-size=, max-file= or compress=");
+    return bad_value(value, "max-size=, max-file=, compress=, cri=, cri-max-size= or cri-max-file=");
   }
   return {};
 }

@@ -206,6 +206,7 @@ void fill_from_container(ContainerInfo& info, Container&& container) {
   info.ready_by = container.ready_by;
   info.log_driver = std::move(container.log_driver);
   info.log_limits = container.log_limits;
+  info.cri_log = std::move(container.cri_log);
   info.watchdog_ns = container.watchdog_ns;
   info.labels = std::move(container.labels);
   info.remove_at_end = container.remove_at_end;

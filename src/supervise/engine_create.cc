@@ -256,6 +256,7 @@ Container container_of(const CreateRequest& request, const Resolved& resolved, c
   c.watchdog_ns = request.watchdog_ns;
   c.log_driver = request.log_driver;
   c.log_limits = request.log_limits;
+  c.cri_log = request.cri_log;
   c.hostname = resolved.spec.hostname;
   if (utsname host{}; c.hostname.empty() && ::uname(&host) == 0) c.hostname = host.nodename;
   c.hosts = plan::make_hosts(request.run, c.hostname);
@@ -270,6 +271,16 @@ Result<void> check_standby(const CreateRequest& request, const oci::Spec& spec) 
   if (const auto why = why_no_standby(spec, spec.process && spec.process->terminal); !why.empty())
     return Error::make(Code::invalid_config, "--standby: ", why, "; leave the option away");
   return {};
+}
+
+// The file itself is made by the supervisor, and its directory by nobody here: it is the administrator's.
+Result<void> check_cri_log(const CriLog& log) {
+  if (log.path.empty()) return {};
+  const std::string directory = log.path.substr(0, log.path.rfind('/') + 1);
+  auto opened = sys::open_at(AT_FDCWD, directory.c_str(), O_PATH | O_DIRECTORY);
+  if (opened) return {};
+  return std::move(opened).error().context(
+      "--log-opt cri=", log.path, ": a directory has to be there for it (mkdir -p ", skink::quoted(directory), ")");
 }
 
 Result<std::string> absolute_bundle(const std::string& bundle) {
@@ -294,6 +305,7 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
   if (request.log_driver == "journald" && ::access(kJournalSocket, W_OK) != 0)
     return Error::from_errno(errno, "--log-driver journald: ", std::string_view(kJournalSocket),
                              ": this host has no journal of systemd; leave the option away");
+  TRY(check_cri_log(request.cri_log));
   const Draft draft = TRY(begin_draft(roots, request.keep_durable));
   std::string name = request.name;
   const auto make = [&]() -> Result<void> {

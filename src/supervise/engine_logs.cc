@@ -12,6 +12,7 @@
 
 #include "base/text.h"
 #include "fs/dir.h"
+#include "supervise/cri_lines.h"
 #include "supervise/engine_impl.h"
 #include "supervise/log_reader.h"
 #include "sys/file.h"
@@ -31,6 +32,7 @@ class LogPrinter {
     if (options_.since_ns && piece.time_ns < *options_.since_ns) return true;
     if (options_.until_ns && piece.time_ns > *options_.until_ns) return true;
     if (options_.json) return print_json(piece, stream);
+    if (options_.cri) return print_cri(piece);
     if (piece.missing != 0) return print_gap(piece, stream);
     const int fd = piece.stream == Stream::out ? 1 : 2;
     if (!TRY(write(fd, options_.timestamps ? stamped(piece, stream) : std::string(piece.bytes)))) return false;
@@ -40,6 +42,9 @@ class LogPrinter {
 
   /// What is left of lines without an end.
   Result<bool> finish() {
+    std::string parts;
+    cri_.finish(parts);
+    if (!TRY(write(1, parts))) return false;
     for (std::size_t stream = 0; stream < lines_.size(); ++stream)
       if (!lines_[stream].text.empty() && !TRY(write(1, document(stream, true)))) return false;
     return true;
@@ -56,6 +61,18 @@ class LogPrinter {
     const int fd = gap.stream == Stream::out ? 1 : 2;
     if (!std::exchange(at_line_start_[stream], true) && !TRY(write(fd, "\n"))) return false;
     return write(2, str("skink: ", gap_text(gap), '\n'));
+  }
+
+  static Result<bool> print_lines(std::string& lines) { return write(1, std::exchange(lines, std::string())); }
+
+  Result<bool> print_cri(const LogPiece& piece) {
+    std::string text;
+    if (piece.missing != 0) cri_.gap(piece, text);
+    for (std::string_view rest = piece.bytes; !rest.empty();) {
+      rest.remove_prefix(cri_.take(piece.stream, piece.time_ns, rest, text));
+      if (text.size() >= kMostText && !TRY(print_lines(text))) return false;
+    }
+    return print_lines(text);
   }
 
   Result<bool> print_json(const LogPiece& piece, std::size_t stream) {
@@ -110,8 +127,11 @@ class LogPrinter {
     return std::move(written).error();
   }
 
+  static constexpr std::size_t kMostText = 64U << 10;
+
   const LogOptions& options_;
   std::array<Line, 2> lines_;
+  CriLines cri_;
   std::array<bool, 2> at_line_start_ = {true, true};
 };
 

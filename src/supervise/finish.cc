@@ -20,7 +20,7 @@ void Supervisor::give_up(const LastExit& last) {
   status_.step = Step::stopped;
   status_.last_exit = last;
   tell_given_up(last);
-  flush_journal();
+  flush_logs();
   // Of a container that goes there is nothing to read later; a successor of ours would find its end in the guard's
   // records and come here again.
   Result<void> written;

@@ -343,23 +343,30 @@ void Supervisor::init_ended(LastExit last) {
 void Supervisor::drain_output() {
   const auto empty = [this](Stream stream, int fd, bool is_pipe) {
     // Bounded: a process that escaped the group must not keep us here.
-    for (int i = 0; i < 256; ++i)
+    for (int i = 0; i < 256; ++i) {
       if (const auto moved = spool_->pump(stream, fd, is_pipe); !moved || *moved == 0) return;
+      while (cri_ && cri_->is_behind(spool_->ends())) follow_logs();
+    }
   };
   if (terminal_) empty(Stream::out, terminal_.get(), false);
   if (container_.is_piped()) {
     empty(Stream::out, kFdOutRead, true);
     empty(Stream::err, kFdErrRead, true);
   }
+  if (cri_)
+    if (auto ended = cri_->end_lines(spool_->ends()); !ended) complain(ended.error());
   if (!journal_) return;
   journal_->forward();
   journal_->end_line();
 }
 
-// The last chance of what the journal was too slow for; after a while the spool alone has it, and the next start of the
-// container goes on from there.
-void Supervisor::flush_journal() {
+// The last chance of what the journal, or a file, was too slow for; after a while the spool alone has it, and the next
+// start of the container goes on from there.
+void Supervisor::flush_logs() {
   const std::int64_t deadline = fs::monotonic_ns() + kJournalPatienceNs;
+  // With a time before now it has more to write, with one to come it cannot just now.
+  while (cri_ && cri_->again_at_ns() != 0 && cri_->again_at_ns() <= fs::monotonic_ns() && fs::monotonic_ns() < deadline)
+    follow_logs();
   while (journal_ && journal_->again_at_ns() != 0 && fs::monotonic_ns() < deadline) {
     const timespec pause{.tv_sec = 0, .tv_nsec = 2'000'000};
     ::nanosleep(&pause, nullptr);

@@ -63,6 +63,8 @@ class LogReader {
     position_ = position;
     cut_ = {};
   }
+  /// Gives its buffer back; the last piece is not valid any more.
+  void shed() { buffer_ = std::string(); }
   /// inotify watches this file to learn of new output.
   [[nodiscard]] int index_fd() const { return index_.get(); }
 

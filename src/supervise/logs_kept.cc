@@ -31,6 +31,36 @@ Result<void> look_for_room(std::uint64_t bytes) {
 
 }  // namespace
 
+// A file for node agents follows the spool. Whatever is the matter with it is told, and changes nothing else.
+void Supervisor::open_cri_log() {
+  constexpr std::uint64_t kUsuallyKept = 128ULL << 20, kMostTurn = 1ULL << 20, kLeastTurn = 2048;
+  if (container_.cri_log.path.empty()) return;
+  const LogLimits& limits = container_.log_limits;
+  const auto size = static_cast<std::uint64_t>(limits.max_size);
+  const std::uint64_t kept = size == 0 ? kUsuallyKept : size * (limits.max_files - (limits.compress ? 1 : 0));
+  auto opened = CriFile::open(kFdStoreDir, container_.cri_log, kept);
+  if (!opened) {
+    complain(std::move(opened).error().context("the CRI log"));
+    return;
+  }
+  cri_ = std::move(*opened);
+  // So that it can be told in time that the file is behind.
+  spool_->set_turn(std::clamp(kept / 8, kLeastTurn, kMostTurn));
+  follow_logs();
+}
+
+void Supervisor::pump(Stream stream, int fd) {
+  // A flood waits in its pipe for a file that is written; nobody waits for one that cannot be.
+  if (!cri_ || !cri_->is_behind(spool_->ends())) (void)spool_->pump(stream, fd, true);
+  output_came();
+}
+
+void Supervisor::follow_logs() {
+  if (journal_) journal_->forward();
+  if (!cri_) return;
+  if (auto written = cri_->forward(); !written) complain(written.error());
+}
+
 void Supervisor::open_logs() {
   const LogLimits& limits = container_.log_limits;
   // Whoever was attached to a predecessor finds the output whole when he comes back.

@@ -105,6 +105,7 @@ std::string dump(const Container& c) {
     if (probe->kind != Probe::Kind::none) json[name] = probe_json(*probe);
   if (c.log_limits.max_size != 0)
     json["log_limits"] = Json::array({c.log_limits.max_size, c.log_limits.max_files, c.log_limits.compress ? 1 : 0});
+  if (!c.cri_log.path.empty()) json["cri_log"] = Json::array({c.cri_log.path, c.cri_log.max_size, c.cri_log.max_files});
   if (c.ready_by != ReadyBy::conmon) json["sdnotify"] = to_text(c.ready_by);
   if (c.watchdog_ns != 0) json["watchdog_ns"] = c.watchdog_ns;
   if (c.starter) json["starter"] = Json::array({c.starter->pid, c.starter->start_time, c.starter->boot_id});
@@ -149,6 +150,11 @@ Result<Container> parse_container(std::string_view text) {
                                                           (*limits)[1].is_number_integer())
     c.log_limits = {std::max<std::int64_t>((*limits)[0].get<std::int64_t>(), 0),
                     std::max<std::uint32_t>((*limits)[1].get<std::uint32_t>(), 1), (*limits)[2] == 1};
+  if (const Json* log = oci::find(json, "cri_log"); log != nullptr && log->is_array() && log->size() == 3 &&
+                                                    (*log)[0].is_string() && (*log)[1].is_number_integer() &&
+                                                    (*log)[2].is_number_integer())
+    c.cri_log = {(*log)[0].get<std::string>(), std::max<std::int64_t>((*log)[1].get<std::int64_t>(), 1),
+                 std::max<std::uint32_t>((*log)[2].get<std::uint32_t>(), 2)};
   if (auto by = parse_ready_by(oci::get_string(json, "sdnotify", "conmon"))) c.ready_by = *by;
   c.watchdog_ns = std::max<std::int64_t>(oci::get_int(json, "watchdog_ns"), 0);
   if (oci::find(json, "storage_size") != nullptr) c.storage_size = oci::get_int(json, "storage_size");

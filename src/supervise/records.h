@@ -74,6 +74,7 @@ struct Container {
   bool host_network = false;
   std::string log_driver;  ///< as CreateRequest has it
   LogLimits log_limits;
+  CriLog cri_log;
   /// Its output comes to the supervisor by pipes.
   [[nodiscard]] bool is_piped() const { return !tty && log_driver != "passthrough"; }
   /// config.json is without linux.seccomp and the built-in profile is meant: two thirds of the file would be its names.

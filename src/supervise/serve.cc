@@ -121,7 +121,7 @@ void Supervisor::answer(Client& client, Message message) {
 // Order: those who wait for it before the journal, which can take a moment.
 void Supervisor::output_came() {
   tell_output();
-  if (journal_) journal_->forward();
+  follow_logs();
   rotate_logs();
 }
 

@@ -107,6 +107,8 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
     spec_.process->oom_score_adj = score;
 
   spool_ = TRY(Spool::open(kFdStoreDir));
+  // Order: what a predecessor was writing is looked for before anything is given back.
+  open_cri_log();
   open_logs();
   if (container_.log_driver == "journald")
     journal_ = TRY(JournalForwarder::open(kFdStoreDir, journal_fields(container_)));
@@ -198,15 +200,13 @@ void Supervisor::handle(const Watches::Event& event) {
       watches_.forget(fd);
       check_init();
       break;
-    case Source::out:
-      (void)spool_->pump(Stream::out, fd, true);
-      output_came();
-      break;
-    case Source::err:
-      (void)spool_->pump(Stream::err, fd, true);
-      output_came();
-      break;
+    case Source::out: pump(Stream::out, fd); break;
+    case Source::err: pump(Stream::err, fd); break;
     case Source::terminal: {
+      if (cri_ && cri_->is_behind(spool_->ends())) {
+        output_came();
+        break;
+      }
       const auto moved = spool_->pump(Stream::out, fd, false);
       output_came();
       // Nobody has the terminal open any more.
@@ -243,6 +243,7 @@ int Supervisor::timeout_ms() const {
   if (status_.step == Step::running && !status_.paused && !status_.stop_wanted) consider(watchdog_at());
   if (first_failure_ || end_untold_) consider(clients_.empty() ? 1 : untold_until_ns_);
   if (journal_) consider(journal_->again_at_ns());
+  if (cri_) consider(cri_->again_at_ns());
   if (pack_again_ns_ != 0) consider(pack_again_ns_);
   if (keep_until_ns_ != 0) consider(keep_until_ns_);
   if (init_gone_ ||
@@ -256,7 +257,7 @@ int Supervisor::timeout_ms() const {
 Result<void> Supervisor::run_timers() {
   const std::int64_t now = fs::monotonic_ns();
   if ((first_failure_ || end_untold_) && (clients_.empty() || now >= untold_until_ns_)) exit_code_ = kSupervisorDone;
-  if (journal_ && journal_->again_at_ns() != 0) journal_->forward();
+  if ((journal_ && journal_->again_at_ns() != 0) || (cri_ && cri_->again_at_ns() != 0)) follow_logs();
   check_logs(now);
   if (exit_code_ < 0 && init_gone_) check_init();
   if (exit_code_ < 0) check_execs();

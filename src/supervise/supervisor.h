@@ -19,6 +19,7 @@
 #include "launch/launch.h"
 #include "oci/spec.h"
 #include "supervise/control.h"
+#include "supervise/cri_file.h"
 #include "supervise/diet.h"
 #include "supervise/guard/protocol.h"
 #include "supervise/journal.h"
@@ -153,7 +154,9 @@ class Supervisor {
   void init_ended(LastExit last);
   void drain_output();
   void output_came();
-  void flush_journal();
+  void pump(Stream stream, int fd);
+  void follow_logs();
+  void flush_logs();
   void relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns);
   [[nodiscard]] std::string cause_of(const LastExit& last) const;
 
@@ -250,6 +253,7 @@ class Supervisor {
   void drop_helper(int& pidfd);
 
   // logs_kept.cc: how much of the output is kept, and for how long
+  void open_cri_log();
   void open_logs();
   void rotate_logs();
   void pack_next(Stream stream);
@@ -301,6 +305,7 @@ class Supervisor {
   bool group_is_new_ = false;  // made for the launch that is under way
   std::optional<Spool> spool_;
   std::optional<JournalForwarder> journal_;
+  std::optional<CriFile> cri_;
   Watches watches_;
   UniqueFd guard_pidfd_, init_pidfd_, terminal_, standby_pidfd_;
   UniqueFd root_;                   // what every run's root is a clone of, where it can be

@@ -125,4 +125,4 @@ def test_one_stream_and_json(sk):
     assert all(one["time"].endswith("Z") for one in lines)
     assert len(sk.ok("logs", "--format", "json", "--tail", "1", "--stream", "stderr", name).splitlines()) == 1
     sk.fails("logs", "--stream", "both", name, match="neither stdout nor stderr")
-    sk.fails("logs", "--format", "xml", name, match="only json")
+    sk.fails("logs", "--format", "xml", name, match="json and cri")

@@ -18,7 +18,7 @@ VALUES = {
     "network": "none host", "pid": "host", "ipc": "host", "uts": "host", "format": "table json", "type": "container image",
     "restart": "no on-failure always unless-stopped",
     "log-driver": "spool journald none passthrough",
-    "log-opt": "max-size= max-file= compress=true",
+    "log-opt": "max-size= max-file= compress=true cri= cri-max-size= cri-max-file=",
     "sdnotify": "container conmon healthy ignore",
     "signal": "HUP INT QUIT KILL USR1 USR2 TERM", "stop-signal": "HUP INT QUIT KILL USR1 USR2 TERM",
     "sort": "tree pid",
