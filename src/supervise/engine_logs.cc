@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <functional>
 #include <utility>
 
 #include "base/text.h"
@@ -159,14 +160,25 @@ Result<bool> print_present(LogReader& reader, LogPrinter& printer) {
   }
 }
 
-Result<void> follow(LogReader& reader, LogPrinter& printer, int store_dir) {
+// Whether more may come. Whose keepers were killed together gets new ones, by us if by nobody else, and runs on
+// meanwhile.
+bool is_kept(const Roots& roots, const std::string& id, int store_dir) {
+  if (is_alive(store_dir)) return true;
+  const auto run_dir = open_run_dir(roots, id);
+  const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(run_dir.error());
+  if (!status || status->step == Step::stopped || !is_abandoned(*status)) return false;
+  const auto revived = revive(roots, id);
+  return revived || revived.error().code() == Code::busy;
+}
+
+Result<void> follow(LogReader& reader, LogPrinter& printer, const std::function<bool()>& may_come) {
   const UniqueFd inotify(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!inotify) return Error::from_errno(errno, "inotify_init");
   const std::string index = str("/proc/self/fd/", reader.index_fd());
   if (::inotify_add_watch(inotify.get(), index.c_str(), IN_MODIFY) < 0) return Error::from_errno(errno, "inotify");
   for (;;) {
     // Order: asked before the look at the files, so that nothing written before the end is missed.
-    const bool alive = is_alive(store_dir);
+    const bool alive = may_come();
     std::array<char, 4096> events;  // NOLINT: thrown away
     while (::read(inotify.get(), events.data(), events.size()) > 0) {
     }
@@ -199,7 +211,7 @@ Result<void> Engine::logs(const std::string& id, const LogOptions& options) {
   const WithoutSigpipe guard;
   LogPrinter printer(options);
   if (!TRY(print_present(reader, printer))) return {};
-  if (options.follow) TRY(follow(reader, printer, store_dir.get()));
+  if (options.follow) TRY(follow(reader, printer, [&] { return is_kept(impl_->roots, id, store_dir.get()); }));
   if (is_alive(store_dir.get())) {
     TRY(printer.finish());
     return {};

@@ -207,14 +207,15 @@ def number_gap(text):
 
 @pytest.mark.timeout(900)
 def test_logs_f_while_keepers_and_other_readers_are_killed(sk, world):
-    """Who goes on reading has every number once, who was killed disturbs nobody."""
+    """Who goes on reading has every number once and, when both keepers are dead, brings them back; who was killed disturbs nobody."""
     kept = Kept(sk, world)
     with open(world.path("followed"), "wb") as out:
         follower, others = sk.start("logs", "-f", kept.name, stdout=out), []
         for instant in range(INSTANTS):
             others.append(sk.start("logs", "-f", "--tail", "1", kept.name, stdout=subprocess.DEVNULL))
             kept.pause()
-            kill_exactly(*kept.keeper(("supervisor", "guard")[instant % 2]))
+            for keeper in [kept.keeper(which) for which in (("supervisor",), ("guard",), ("supervisor", "guard"))[instant % 3]]:
+                kill_exactly(*keeper)
             victim = others.pop(kept.chance.randrange(len(others)))
             victim.kill()
             victim.communicate()
