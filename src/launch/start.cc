@@ -56,7 +56,7 @@ Result<void> start_container(const StartRequest& request) {
       return Error::make(Code::internal, "process ", request.init.pid,
                          " was killed before it executed its program: ", oom.words());
     // Its parent has buried it already: of a process that is gone nothing says how far it had come.
-    if (!received && goes_on && is_buried(init.get()) && oom.has_killed())
+    if (!received && goes_on && is_buried(init_pidfd) && oom.has_killed())
       return Error::make(Code::internal, "process ", request.init.pid,
                          " was killed before it executed its program, or as soon as it did: ", oom.words());
     if (!received && !goes_on)
