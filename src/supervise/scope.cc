@@ -63,7 +63,9 @@ Result<void> start_scope(const Container& container, pid_t first) {
   unit.name = scope_of(container.id);
   unit.slice = kSlice;
   // At shutdown systemd stops it with everything else, and the supervisor then stops its container.
-  std::vector<cgroup::Property> properties = {{"DefaultDependencies", cgroup::bus::boolean(true)}};
+  // Its signal goes to every process of the scope, so it is one that means nothing to any but the supervisor.
+  std::vector<cgroup::Property> properties = {{"DefaultDependencies", cgroup::bus::boolean(true)},
+                                              {"KillSignal", cgroup::bus::i32(kScopeStopSignal)}};
   if (const std::int64_t time = container.stop_timeout_ns / 1000; time > kUsualStopTime)
     properties.emplace_back("TimeoutStopUSec", cgroup::bus::u64(static_cast<std::uint64_t>(time + kSpareTime)));
   properties.emplace_back(kMemoryMin, cgroup::bus::u64(kProtectedMemory));

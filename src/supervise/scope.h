@@ -8,6 +8,7 @@
 //                             /container     the container, with its limits
 #pragma once
 
+#include <csignal>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -35,6 +36,11 @@ inline constexpr std::uint64_t kProtectedMemory = 2U << 20;
 /// Asks the kernel for that, for the keepers' own group beside the container's at `location`. There is nothing alike
 /// without such a group, and on cgroup v1.
 void protect_keepers(const cgroup::Location& location, const std::string& id);
+
+/// What systemd sends to every process of the scope when it stops it, as `systemctl stop` or a shutdown asks
+/// (KillSignal of man 5 systemd.kill). Unasked, all but the supervisor ignore it: SIGTERM would reach the container
+/// beside its own stop signal, and each of its processes.
+inline constexpr int kScopeStopSignal = SIGURG;
 
 /// Where the guard is to be made; nothing on hosts without systemd.
 struct GuardGroup {

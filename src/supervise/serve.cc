@@ -213,8 +213,8 @@ bool host_goes_down() {
 
 }  // namespace
 
-// SIGTERM: the host goes down, or somebody stops our scope. It ends as by `stop`; only for the latter that is written
-// down as what the user wants.
+// SIGTERM or the scope's signal: the host goes down, or somebody stops our scope. It ends as by `stop`; only for the
+// latter that is written down as what the user wants.
 void Supervisor::check_termination() {
   signalfd_siginfo info{};
   if (::read(termination_.get(), &info, sizeof info) != sizeof info) return;

@@ -21,6 +21,7 @@
 #include "supervise/diet.h"
 #include "supervise/exits.h"
 #include "supervise/own_filter.h"
+#include "supervise/scope.h"
 #include "sys/file.h"
 
 namespace skink::supervise {
@@ -144,11 +145,12 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
   return adopt(*before);
 }
 
-// The guard leaves every signal blocked; this one is how systemd, or whoever shuts the host down, asks us to end.
+// The guard leaves every signal blocked; by these systemd, or whoever shuts the host down, asks us to end.
 Result<void> Supervisor::watch_termination() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, kScopeStopSignal);
   termination_ = UniqueFd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!termination_) return Error::from_errno(errno, "signalfd");
   return watch(termination_.get(), Source::signal, EPOLLIN);

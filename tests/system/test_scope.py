@@ -123,6 +123,21 @@ def test_a_scope_that_is_stopped_is_a_container_that_is_stopped(sk):
     assert group_of(sk.pid(name)).startswith("/skink.slice/")
 
 
+# What hears a signal says so; the second is a worker of the first.
+TELLS = ("trap 'echo init TERM' TERM; trap 'echo init USR1; exit 7' USR1; "
+         "(trap 'echo worker TERM' TERM; trap 'echo worker USR1' USR1; while :; do sleep 0.1; done) & "
+         "echo ready; while :; do sleep 0.1; done")
+
+
+@systemd
+def test_a_scope_that_is_stopped_sends_the_stop_signal_alone(sk):
+    name = sk.running("--restart", "always", "--stop-signal", "USR1", command=["sh", "-c", TELLS])
+    wait_for(lambda: "ready" in sk.ok("logs", name))
+    subprocess.run(["systemctl", "stop", os.path.basename(scope_of(sk, name))], check=True)
+    assert sk.state(name) == "exited" and sk.row(name)["exit"]["status"] == 7
+    assert sk.ok("logs", name).split("\n")[1:] == ["init USR1"], "no other signal, and none to the worker"
+
+
 @pytest.mark.vm_more
 @systemd
 def test_stop_and_start_in_a_row(sk):
