@@ -9,6 +9,8 @@
 #include <ctime>
 
 #include "fs/dir.h"
+#include "image/check.h"
+#include "image/layout.h"
 #include "supervise/engine_impl.h"
 #include "supervise/event_log.h"
 #include "supervise/exits.h"
@@ -151,6 +153,15 @@ void sweep_names(const Roots& roots) {
   }
 }
 
+// What a load or a removal that was killed has left takes room until somebody clears it away. With a damaged image
+// every layer may be needed.
+void sweep_images(int store_fd) {
+  (void)image::sweep_sessions(store_fd);
+  const auto orphans = image::find_orphans(store_fd);
+  if (!orphans) return;
+  for (const auto& orphan : *orphans) (void)image::clear_flaw(store_fd, orphan);
+}
+
 Result<std::vector<Patient>> patients(const Roots& roots) {
   const int containers = roots.store_containers.get();
   std::vector<Patient> all;
@@ -248,6 +259,7 @@ Result<std::vector<Healed>> Engine::heal() {
   }
   sweep_run_dirs(roots);
   sweep_names(roots);
+  sweep_images(impl_->images.dir_fd());
   start_all(*this, roots, report);
   return report;
 }

@@ -7,8 +7,9 @@ import shutil
 import signal
 import subprocess
 
+import mkimg
 import pytest
-from skinktest import alive, kill_quietly, listdir, read_text, starttime, wait_for
+from skinktest import alive, busybox_image, kill_quietly, listdir, read_text, starttime, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -201,6 +202,21 @@ def test_one_that_cannot_come_back_does_not_keep_the_others(sk, world):
     with open(record, "w") as file:
         file.write(text)
     assert heal(sk) == {bad: "started", damaged: "started"}
+
+
+def test_what_a_killed_load_left_is_cleared_away(sk, world):
+    with open(mkimg.oci_archive(world.path("other.tar"), busybox_image("other:1")), "rb") as file:
+        archive = file.read()
+    load = sk.start("load", "-", stdin=subprocess.PIPE)
+    load.stdin.write(archive[:len(archive) // 2])
+    load.stdin.flush()
+    wait_for(lambda: listdir(world.store + "/tmp"))
+    load.kill()
+    load.communicate()
+    assert sk("doctor").status == 1 and listdir(world.store + "/tmp")
+
+    sk.ok("heal")
+    assert listdir(world.store + "/tmp") == [] and sk.ok("doctor")
 
 
 @pytest.mark.vm_more
