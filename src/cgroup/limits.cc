@@ -29,7 +29,10 @@ Result<void> apply_pids(const Targets& targets, std::int64_t limit) {
   // 0 is a limit (config-linux.md "PIDs"), but a process cannot even be made in a group that has it; 1 is the same for
   // the container, whose first process counts.
   const std::string value = limit < 0 ? "max" : limit == 0 ? "1" : str(limit);
-  return put(TRY(targets.need(json, "pids")), {json, "pids.max", value});
+  auto target = targets.need(json, "pids");
+  if (!target && limit < 0) return {};
+  if (!target) return Error::make(target.error().code(), target.error().text(), "; -1 is none (--pids-limit -1)");
+  return put(*target, {json, "pids.max", value});
 }
 
 bool is_page_size(std::string_view text) {

@@ -64,7 +64,7 @@ void check_controllers(Ward& ward) {
   }
   constexpr std::pair<const char*, const char*> kWanted[] = {{"memory", "-m is refused, and no oom event is told"},
                                                              {"cpu", "--cpus and --cpu-shares are refused"},
-                                                             {"pids", "--pids-limit is refused"},
+                                                             {"pids", "images run with --pids-limit -1 alone"},
                                                              {"cpuset", "--cpuset-cpus is refused"}};
   for (const auto& [name, consequence] : kWanted)
     if (have.find(str(',', name, ',')) == have.npos)

@@ -17,6 +17,14 @@ def test_memory_limit(sk):
     assert cgroup_value(pid, "memory", "memory.limit_in_bytes", "memory.max") == str(64 << 20)
 
 
+@pytest.mark.skipif("pids" in (read_text("/sys/fs/cgroup/cgroup.controllers", "") or ""), reason="here a v2 hierarchy has the controller")
+def test_without_the_controller_an_image_says_how_it_runs(sk):
+    """A group of v2 alone has none of those that v1 hierarchies hold."""
+    only_v2 = ["unshare", "-m", "--propagation", "private", "sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "x"]
+    sk.fails("run", "--rm", "busybox", "true", match=r"pids.*--pids-limit -1", before=only_v2)
+    assert sk.ok("run", "--rm", "--pids-limit", "-1", "busybox", "echo", "ran", before=only_v2) == "ran"
+
+
 @pytest.mark.vm_more
 def test_memory_swap(sk):
     pid = sk.pid(sk.running("--memory", "64m", "--memory-swap", "100m"))
