@@ -142,7 +142,7 @@ constexpr Option<C> kTable[] = {
      }},
     {{"log-driver", 0, "NAME", "where the output goes: spool (default), journald (too), none, passthrough"},
      set_log_driver},
-    {{"log-opt", 0, "KEY=VALUE", "max-size=B, max-file=N, compress=true: how much is kept; cri=PATH: a CRI file too"},
+    {{"log-opt", 0, "KEY=VALUE", "max-size=B, max-file=N, compress=true: what is kept; cri=PATH: a CRI file too"},
      set_log_option},
     {{"stop-signal", 0, "SIG", "what stop sends (default: the image's, else SIGTERM)"}, set_stop_signal},
     {{"stop-timeout", 0, "S", "seconds before stop sends SIGKILL (default 10)"}, set_stop_timeout},

@@ -42,7 +42,10 @@ dpkg -i /root/skink_0.1.1_*.deb
 test "$(skink ps -q | wc -l)" = 1
 test "$(pid)" != "$now"
 skink rm -f kept
+mkdir -p /etc/systemd/system/timers.target.wants
+ln -s /lib/systemd/system/skink-textfile.timer /etc/systemd/system/timers.target.wants/  # as systemctl enable does
 dpkg -P skink
+test ! -L /etc/systemd/system/timers.target.wants/skink-textfile.timer
 test ! -e /etc/systemd/system/multi-user.target.wants/skink-heal.service
 test ! -e /lib/systemd/system/skink@.service
 echo whole
