@@ -62,8 +62,8 @@ Result<std::optional<cgroup::Location>> place_for_caller(const std::string& name
   if (!sys::in_user_namespace() || may_make_all(location)) return std::optional(std::move(location));
   const auto limits = resources != nullptr ? limits_in(*resources) : std::vector<std::string_view>{};
   if (!limits.empty())
-    return Error::make(Code::denied, "linux.resources.", limits.front(), ": no control group is delegated to this user at ",
-                       printable(path), "; leave the limit out");
+    return Error::make(Code::denied, "linux.resources.", limits.front(),
+                       ": no control group is delegated to this user at ", printable(path), "; leave the limit out");
   return std::optional<cgroup::Location>{};
 }
 
