@@ -168,6 +168,7 @@ Result<int> oci_update(const OciGlobals& globals, Arguments args) {
   if (options.has_kernel_memory) globals.log.warning("update: --kernel-memory is ignored: no kernel has it any more");
   oci::Resources resources = TRY_CTX(read_resources(options.file), "--resources");
   add_options(options, resources);
+  oci::settle_pids_limit("", resources);
   if (auto findings = oci::check_resources(resources); !findings.empty()) return std::move(findings.front());
 
   const auto [root, container] = TRY(open_container(globals, line.operands[0]));

@@ -207,7 +207,7 @@ struct Resources {
   std::vector<DeviceRule> devices;
   std::optional<MemoryLimits> memory;
   std::optional<CpuLimits> cpu;
-  std::optional<std::int64_t> pids_limit;  ///< -1 (or 0, as in the spec's text) is no limit
+  std::optional<std::int64_t> pids_limit;  ///< -1 is no limit; of 0 see settle_pids_limit()
   std::optional<BlockIoLimits> block_io;
   std::vector<HugepageLimit> hugepages;
   std::optional<NetworkLimits> network;
@@ -291,6 +291,10 @@ struct Spec {
 /// Reads config.json. Unknown fields are ignored, ill-typed or out-of-range values refused; the error names the JSON
 /// path, the value found and what was expected ("process.user.uid: -1 is not a number from 0 to 4294967294").
 Result<Spec> parse_spec(std::string_view json);
+
+/// A pids.limit of 0 in a document of `oci_version` ("" when it names none): a limit since 1.3, which made the member a
+/// pointer. Until then it was none, and podman writes it for --pids-limit -1.
+void settle_pids_limit(std::string_view oci_version, Resources& resources);
 
 /// One process object, as `exec --process` takes it. Every member except args may be absent.
 Result<Process> parse_process(std::string_view json);

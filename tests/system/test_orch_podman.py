@@ -197,6 +197,13 @@ def test_limits(podman):
     podman.remove(name)
 
 
+def test_no_limit_of_processes(podman):
+    """Podman writes 0 for -1, in a document of before runtime-spec 1.3."""
+    name = podman.running("--pids-limit", "-1")
+    assert podman.group(name, "pids", "pids.max") == "max"
+    podman.remove(name)
+
+
 def test_read_only_and_mounts(podman):
     share = podman.world.path("share")
     os.mkdir(share)

@@ -123,9 +123,13 @@ def test_the_least_cpu_shares(oci, bundle, world):
 
 # pids
 
-@pytest.mark.parametrize("limit, shown", [(77, "77"), (-1, "max"), (0, "1")])
-def test_pids(oci, bundle, world, limit, shown):
-    assert cgroup_value(limited(oci, world, bundle, pids={"limit": limit}), "pids", "pids.max", "pids.max") == shown
+@pytest.mark.parametrize("limit, version, shown", [(77, "1.0.2", "77"), (-1, "1.0.2", "max"), (0, "1.0.2-dev", "max"), (0, "1.2.1", "max"),
+                                                   (0, "1.3.0", "1"), (-1, "1.3.0", "max")])
+def test_pids(oci, bundle, world, limit, version, shown):
+    b = bundle(SLEEP)
+    b.config["ociVersion"] = version
+    b.config["linux"]["resources"] = {"pids": {"limit": limit}}
+    assert cgroup_value(started(oci, world, b), "pids", "pids.max", "pids.max") == shown
 
 
 # blockIO
