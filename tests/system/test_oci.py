@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """skink-oci: create, start, state, kill, delete and run, as orchestrators call them."""
 
+import ctypes
 import json
 import os
 import re
@@ -38,6 +39,31 @@ def test_run_removes_the_container(oci, bundle, world):
     oci.fails("state", name, match="does not exist")
 
 
+def test_run_keeps_the_container_if_it_is_told_to(oci, bundle, world):
+    """As BuildKit does, which deletes it then."""
+    name = world.name()
+    assert oci("run", "--keep", "--bundle", bundle(["sh", "-c", "exit 6"]).dir, name).status == 6
+    document = state(oci, name)
+    assert (document["status"], document.get("pid", 0)) == ("stopped", 0)
+    oci.fails("run", "--keep", "--bundle", bundle().dir, name, match="already exists")
+    oci.ok("delete", name)
+    assert world.leaks(3) == []
+
+
+def test_the_session_keyring(oci, bundle, world):
+    """One of its own, or that of the caller."""
+    if not os.path.exists("/proc/keys"):
+        pytest.skip("this host has no keyrings")
+    number = 250 if os.uname().machine == "x86_64" else 219
+    own = str(ctypes.CDLL(None, use_errno=True).syscall(number, 0, -3, 1))
+
+    def session(*options):
+        return oci.ok("run", *options, "--bundle", bundle(["probe", "keyring"]).dir, world.name()).split()[-1]
+    one, two = session(), session()
+    assert len({one, two, own}) == 3, (one, two, own)
+    assert session("--no-new-keyring") == own
+
+
 def test_signal_statuses_of_run(oci, bundle, world):
     assert oci("run", "--bundle", bundle(["sh", "-c", "kill -9 $$"]).dir, world.name()).status in (137, 0)
     assert oci("run", "--bundle", bundle(["sh", "-c", "exit 130"]).dir, world.name()).status == 130
@@ -47,10 +73,13 @@ def test_the_whole_life(oci, bundle, world):
     b = bundle(["sh", "-c", "echo started; sleep 1000"])
     b.config["annotations"] = {"org.example.key": "value"}
     b.save()
-    pid_file, out = world.path("pid"), open(world.path("out"), "wb")
+    # CRI-O makes it empty before.
+    pid_file, out = world.write("pid", ""), open(world.path("out"), "wb")
     name = world.name()
     assert oci("create", "--bundle", b.dir, "--pid-file", pid_file, name, stdout=out).status == 0
+    # containerd takes no newline.
     pid = int(read_text(pid_file))
+    assert read_text(pid_file) == str(pid)
     document = state(oci, name)
     assert document["id"] == name and document["status"] == "created" and document["pid"] == pid
     assert document["bundle"] == b.dir and document["rootfs"] == b.rootfs and document["annotations"] == {"org.example.key": "value"}

@@ -479,6 +479,7 @@ def test_update_of_created_paused_and_stopped(oci, bundle, world):
     oci.fails("update", "--pids-limit", "63", "unknown-" + world.id, status=1, match="container does not exist")
 
 
+@pytest.mark.vm
 def test_update_checks_what_is_in_use_when_it_is_told_to(oci, bundle, world):
     name = running(oci, world, bundle(SLEEP))
     pid = state(oci, name)["pid"]

@@ -253,6 +253,7 @@ def has_capability(number):
     return int(status_of(os.getpid())["CapEff"], 16) >> number & 1 == 1
 
 
+@pytest.mark.vm
 def test_raising_a_hard_limit_needs_a_capability(oci, bundle, world):
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     b = bundle(SLEEP, rlimits=[{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": hard + 1}])
@@ -334,6 +335,7 @@ def test_the_oom_score_is_set_or_left_alone(oci, bundle, world):
     assert read_text("/proc/%d/oom_score_adj" % pid) == read_text("/proc/self/oom_score_adj")
 
 
+@pytest.mark.vm
 def test_lowering_the_oom_score_needs_a_capability(oci, bundle, world):
     refused(oci, world, bundle(oomScoreAdj=1001), r"process\.oomScoreAdj", "1001")
     b = bundle(SLEEP, oomScoreAdj=-999)

@@ -48,11 +48,6 @@ def test_memory_without_limits(oci, bundle, world):
     assert cgroup_value(pid, "memory", "memory.limit_in_bytes", "memory.max") in ("9223372036854771712", "max")
 
 
-def v1_only(pid, controller="memory"):
-    if cgroup_dir(pid, controller)[1] != 1:
-        pytest.skip("cgroup v1 only")
-
-
 def test_memory_fields_of_v1(oci, bundle, world):
     if not os.path.exists("/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         refuses(oci, world, bundle, {"memory": {"swappiness": 7}}, r"linux\.resources\.memory\.swappiness")
@@ -148,17 +143,24 @@ def test_block_io(oci, bundle, world):
     pid = limited(oci, world, bundle, blockIO={
         "throttleReadBpsDevice": [dict(at, rate=1000001)], "throttleWriteBpsDevice": [dict(at, rate=1000002)],
         "throttleReadIOPSDevice": [dict(at, rate=103)], "throttleWriteIOPSDevice": [dict(at, rate=104)]})
-    if cgroup_dir(pid, "blkio")[1] == 1:
+    if not v2_alone():
         for file, rate in (("read_bps", 1000001), ("write_bps", 1000002), ("read_iops", 103), ("write_iops", 104)):
             assert cgroup_value(pid, "blkio", "blkio.throttle.%s_device" % file, "") == "%d:%d %d" % (major, minor, rate)
+    else:
+        assert cgroup_value(pid, "io", "", "io.max") == "%d:%d rbps=1000001 wbps=1000002 riops=103 wiops=104" % (major, minor)
 
 
 def test_block_io_weight(oci, bundle, world):
+    """On v2 from 1 to 10000 where BFQ is not."""
     pid = limited(oci, world, bundle, blockIO={"weight": 321})
-    v1_only(pid, "blkio")
-    directory, _ = cgroup_dir(pid, "blkio")
-    file = "blkio.bfq.weight" if os.path.exists(directory + "/blkio.bfq.weight") else "blkio.weight"
-    assert "321" in read_text(directory + "/" + file)
+    directory, version = cgroup_dir(pid, "io" if v2_alone() else "blkio")
+    if os.path.exists(directory + "/io.bfq.weight"):
+        assert read_text(directory + "/io.bfq.weight").strip() == "default 321"
+    elif version == 2:
+        assert read_text(directory + "/io.weight").strip() == "default 3142"
+    else:
+        file = "blkio.bfq.weight" if os.path.exists(directory + "/blkio.bfq.weight") else "blkio.weight"
+        assert "321" in read_text(directory + "/" + file)
 
 
 @pytest.mark.parametrize("block_io, words", [

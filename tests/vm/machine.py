@@ -182,12 +182,20 @@ class Machine:
         self.pull_the_plug()
         self.payload.close()
 
+    def nodes(self):
+        """Two NUMA nodes, each with one half of the memory and of the processors."""
+        words, half, last = [], self.memory // 2, self.cpus - 1
+        for number, size, cpus in ((0, half, "0-%d" % (last // 2)), (1, self.memory - half, "%d-%d" % (last // 2 + 1, last))):
+            words += ["-object", "memory-backend-ram,id=node%d,size=%dM" % (number, size),
+                      "-numa", "node,nodeid=%d,cpus=%s,memdev=node%d" % (number, cpus, number)]
+        return words if self.cpus > 1 else []
+
     # Power.
 
     def qemu_command(self, port, payload):
         # Flushes may be ignored: they would guard against a failure of this machine.
         disk = "file=%s,format=raw,if=none,id=root,cache=unsafe" % (self.disk or os.path.join(self.image, "disk"))
-        return ["qemu-system-x86_64", "-machine", "q35", *accelerator(self.image), "-smp", str(self.cpus), "-m", str(self.memory),
+        return ["qemu-system-x86_64", "-machine", "q35", *accelerator(self.image), "-smp", str(self.cpus), "-m", str(self.memory), *self.nodes(),
                 "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-monitor", "none", "-serial", "stdio",
                 "-no-reboot", "-kernel", os.path.join(self.image, "vmlinuz"), "-initrd", os.path.join(self.image, "initrd"),
                 "-append", KERNEL_ARGS + " " + self.kernel_args,
