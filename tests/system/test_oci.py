@@ -50,6 +50,18 @@ def test_run_keeps_the_container_if_it_is_told_to(oci, bundle, world):
     assert world.leaks(3) == []
 
 
+def test_what_the_caller_hands_down_and_what_not(oci, bundle, world):
+    """oom_score_adj is; the session is a new one, as with runc, and signals are what they are by default: conmon ignores SIGPIPE."""
+    name = world.name()
+    caller = ["sh", "-c", "trap '' PIPE USR1; echo 77 >/proc/$$/oom_score_adj; exec \"$@\"", "sh"]
+    oci.ok("create", "--bundle", bundle(["sleep", "1000"]).dir, name, before=caller)
+    oci.ok("start", name)
+    pid = state(oci, name)["pid"]
+    assert (os.getsid(pid), os.getpgid(pid)) == (pid, pid)
+    assert read_text("/proc/%d/oom_score_adj" % pid).strip() == "77"
+    assert int(status_of(pid)["SigIgn"], 16) == int(status_of(pid)["SigBlk"], 16) == 0
+
+
 def test_the_session_keyring(oci, bundle, world):
     """One of its own, or that of the caller."""
     if not os.path.exists("/proc/keys"):
