@@ -2,8 +2,10 @@
 #include "supervise/exits.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -98,7 +100,18 @@ bool shows_group_status(int pidfd) {
   return ::ioctl(pidfd, kGetInfo, &info) == 0;
 }
 
-std::optional<ExitRecord> read_zombie(const sys::ProcessIdentity& identity) {
+namespace {
+
+// Whoever it belongs to, but for what a security module forbids.
+bool may_read_all() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+  return ::syscall(SYS_capget, &header, data) == 0 && (data[0].effective & (1U << CAP_SYS_PTRACE)) != 0;
+}
+
+}  // namespace
+
+std::optional<Zombie> read_zombie(const sys::ProcessIdentity& identity) {
   const std::string path = str("/proc/", identity.pid, "/stat");
   const auto file = sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY);
   if (!file) return std::nullopt;
@@ -110,12 +123,13 @@ std::optional<ExitRecord> read_zombie(const sys::ProcessIdentity& identity) {
   while (rest.ends_with('\n')) rest.remove_suffix(1);
   const auto fields = split(rest, ' ');
   // man proc_pid_stat: state is field 3, start time 22, exit code (as waitpid gives it, shown to root) 52.
-  constexpr std::size_t kStart = 22 - 3, kExitCode = 52 - 3;
+  // "waits in the kernel" (35) is 1 of every zombie whose status is shown, since 5.16.
+  constexpr std::size_t kStart = 22 - 3, kWaits = 35 - 3, kExitCode = 52 - 3;
   if (fields.size() <= kExitCode || fields[0] != "Z") return std::nullopt;
   const auto started = parse_int<std::uint64_t>(fields[kStart]);
   const auto code = parse_int<int>(fields[kExitCode]);
   if (!started || *started != identity.start_time || !code) return std::nullopt;
-  return record_of(identity.pid, *code);
+  return Zombie{record_of(identity.pid, *code), *code != 0 || fields[kWaits] == "1" || may_read_all()};
 }
 
 }  // namespace skink::supervise

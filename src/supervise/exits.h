@@ -32,7 +32,12 @@ std::optional<ExitRecord> ask_kernel(int pidfd, pid_t pid);
 /// Whether the kernel is one whose /proc/PID/stat has the status of a whole thread group, as wait(2) tells it, also
 /// when the first thread went before the others: 5.17. Asked is PIDFD_GET_INFO, 6.13.
 bool shows_group_status(int pidfd);
-/// How a process ended that its parent has not reaped yet, out of /proc.
-std::optional<ExitRecord> read_zombie(const sys::ProcessIdentity& identity);
+/// How a process ended that its parent has not reaped yet, out of /proc. The kernel shows the status to whom
+/// ptrace(2) would allow to read the process, and 0 to others: `is_shown` says that this is not such a 0.
+struct Zombie {
+  ExitRecord record;
+  bool is_shown = false;
+};
+std::optional<Zombie> read_zombie(const sys::ProcessIdentity& identity);
 
 }  // namespace skink::supervise

@@ -314,11 +314,12 @@ std::optional<LastExit> Supervisor::end_of(const sys::ProcessIdentity& process, 
   if (!zombie) return unknown_exit();
   // With a standby there is nothing else to wait for, and the guard may be behind a worker of the kernel that takes the
   // dead one's namespaces apart: for a tick, or three. Its own record of the same comes later and does no harm.
-  if (standby_pidfd_ && process.pid == status_.init.pid && pidfd && shows_group_status(pidfd.get()))
-    return note_end(*zombie);
+  if (standby_pidfd_ && process.pid == status_.init.pid && zombie->is_shown && pidfd && shows_group_status(pidfd.get()))
+    return note_end(zombie->record);
   // The host's init reaps it whenever it gets to that and writes nothing; a guard that is stopped may never.
   const bool may_come = !status_.orphaned && fs::monotonic_ns() - ended_ns < kMostAwaitedNs;
-  return may_come ? std::optional<LastExit>{} : note_end(*zombie);
+  if (may_come) return std::nullopt;
+  return zombie->is_shown ? note_end(zombie->record) : unknown_exit();
 }
 
 // Nobody can learn that once more: a client may ask later, and a successor of ours.

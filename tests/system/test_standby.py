@@ -46,6 +46,16 @@ def test_the_standby_becomes_the_next_run(sk):
     assert not alive(first) and sk.inspect(name)["standby_pid"] == 0
 
 
+def test_a_status_that_the_kernel_does_not_show(sk, world):
+    """To root without CAP_SYS_PTRACE /proc/PID/stat of another user's process tells 0, whatever it was."""
+    name = world.name()
+    sk.ok("run", "-d", "--name", name, "--standby", "--restart", "on-failure:2", "-u", "1000:1000", "busybox", "sh", "-c", "sleep 0.5; exit 7",
+          before=["setpriv", "--bounding-set", "-sys_ptrace"])
+    wait_for(lambda: sk.state(name) == "exited")
+    row = sk.row(name)
+    assert (row["exit"]["status"], row["restarts"]) == (7, 2), row
+
+
 def test_nothing_of_a_run_is_in_the_next(sk):
     name = sk.running(*OPTIONS, "--writable", command=["sh", "-c", "ls /mine /tmp/mine 2>/dev/null; touch /mine /tmp/mine; echo run; exec sleep 1000"])
     for _ in range(2):

@@ -15,10 +15,10 @@ namespace skink::supervise {
 namespace {
 
 // A child that has ended and is not reaped yet.
-class Zombie {
+class Ended {
  public:
   template <typename Body>
-  explicit Zombie(Body body) : pid_(::fork()) {
+  explicit Ended(Body body) : pid_(::fork()) {
     if (pid_ == 0) {
       char go = 0;
       (void)!::read(gate_[0], &go, 1);
@@ -31,9 +31,9 @@ class Zombie {
     siginfo_t info{};
     ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT);
   }
-  Zombie(const Zombie&) = delete;
-  Zombie& operator=(const Zombie&) = delete;
-  ~Zombie() {
+  Ended(const Ended&) = delete;
+  Ended& operator=(const Ended&) = delete;
+  ~Ended() {
     ::waitpid(pid_, nullptr, 0);
     for (const int fd : gate_) ::close(fd);
   }
@@ -49,20 +49,21 @@ class Zombie {
 };
 
 TEST(ReadZombie, TellsTheStatusAndTheSignal) {
-  const Zombie exited([] { ::_exit(7); });
-  const Zombie killed([] { ::raise(SIGKILL); });
+  const Ended exited([] { ::_exit(7); });
+  const Ended killed([] { ::raise(SIGKILL); });
 
   const auto status = read_zombie(exited.identity());
   const auto signal = read_zombie(killed.identity());
 
   ASSERT_TRUE(status && signal);
-  EXPECT_EQ(last_exit_of(*status).status, 7);
-  EXPECT_EQ(last_exit_of(*signal).signal, SIGKILL);
+  EXPECT_TRUE(status->is_shown && signal->is_shown);
+  EXPECT_EQ(last_exit_of(status->record).status, 7);
+  EXPECT_EQ(last_exit_of(signal->record).signal, SIGKILL);
 }
 
 // What the supervisor goes by when there is a standby: it must be what wait(2) would have told the guard.
 TEST(ReadZombie, TellsTheStatusOfTheGroupWhereTheFirstThreadWentBeforeTheOthers) {
-  const Zombie zombie([] {
+  const Ended zombie([] {
     std::thread([] {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
       ::syscall(SYS_exit_group, 3);
@@ -74,7 +75,7 @@ TEST(ReadZombie, TellsTheStatusOfTheGroupWhereTheFirstThreadWentBeforeTheOthers)
   const auto status = read_zombie(zombie.identity());
 
   ASSERT_TRUE(status);
-  EXPECT_EQ(last_exit_of(*status).status, 3);
+  EXPECT_EQ(last_exit_of(status->record).status, 3);
 }
 
 TEST(ReadZombie, TellsNothingOfOneThatLives) { EXPECT_FALSE(read_zombie(sys::identify(::getpid()).value())); }
