@@ -219,6 +219,19 @@ Result<Resolved> resolve_bundle(const std::string& bundle, const plan::RunOption
   resolved.spec = TRY_CTX(oci::parse_spec(*text), "bundle ", skink::quoted(bundle), ": config.json");
   const auto findings = oci::check_spec(resolved.spec);
   if (!findings.empty()) return Error(findings.front()).context("bundle ", skink::quoted(bundle), ": config.json");
+  // What an engine left in is told by skink-oci; who writes a bundle for skink has forgotten the namespace, and would
+  // get the host's root.
+  const auto& linux = resolved.spec.linux;
+  if ((!linux.uid_mappings.empty() || !linux.gid_mappings.empty()) &&
+      resolved.spec.find_namespace(oci::NamespaceType::user) == nullptr)
+    return Error::make(
+        Code::invalid_config, "bundle ", skink::quoted(bundle),
+        ": config.json: linux.uidMappings and gidMappings need a user namespace; add {\"type\": \"user\"} "
+        "to linux.namespaces, or take them out");
+  if (!linux.time_offsets.empty() && resolved.spec.find_namespace(oci::NamespaceType::time) == nullptr)
+    return Error::make(Code::invalid_config, "bundle ", skink::quoted(bundle),
+                       ": config.json: linux.timeOffsets needs a time namespace; add {\"type\": \"time\"} to "
+                       "linux.namespaces, or take it out");
   // Relative sources and root.path are meant from the bundle's directory, wherever the supervisor runs.
   if (!resolved.spec.root.path.starts_with('/')) resolved.spec.root.path = str(bundle, "/", resolved.spec.root.path);
   auto& resources = resolved.spec.linux.resources;

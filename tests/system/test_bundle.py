@@ -33,6 +33,12 @@ def test_a_bundle_that_is_wrong(bare, bundle, world):
     b.config["process"]["args"] = "not a list"
     b.save()
     bare.fails("run", "--rm", "--bundle", b.dir, status=125, match="process.args")
+    ids = [{"containerID": 0, "hostID": 100000, "size": 10}]
+    for member, value in (("uidMappings", ids), ("gidMappings", ids), ("timeOffsets", {"monotonic": {"secs": 1}})):
+        b = bundle()
+        b.config["linux"][member] = value
+        b.save()
+        bare.fails("run", "--rm", "--bundle", b.dir, status=125, match="linux.%s.*namespace" % ("timeOffsets" if "time" in member else "uidMappings"))
     b = bundle(["/no/such"])
     bare.fails("run", "--rm", "--bundle", b.dir, status=127, match="/no/such")
 
