@@ -111,9 +111,9 @@ Result<Swept> sweep_sessions(int store_fd) {
   return swept;
 }
 
-Result<fs::Lock> lock_store(int store_fd) {
+Result<fs::Lock> lock_store(int store_fd, bool waits) {
   UniqueFd file = TRY(sys::open_beneath(store_fd, "lock", O_RDWR | O_CREAT, 0600));
-  return fs::Lock::take(std::move(file), fs::Lock::Mode::exclusive, "image store");
+  return (waits ? fs::Lock::take : fs::Lock::try_take)(std::move(file), fs::Lock::Mode::exclusive, "image store");
 }
 
 Result<fs::Lock> lock_layer(int store_fd, const std::string& hex, LayerLock how) {

@@ -78,8 +78,8 @@ struct Swept {
 /// Removes what dead commands left below tmp/ (attack F06).
 Result<Swept> sweep_sessions(int store_fd);
 
-/// Held while images and names change.
-Result<fs::Lock> lock_store(int store_fd);
+/// Held while images and names change. Errors: busy, for who does not wait.
+Result<fs::Lock> lock_store(int store_fd, bool waits = true);
 
 enum class LayerLock {
   use,        ///< shared, by each load that counts on the layer: it will not be removed. Waits for a removal only.

@@ -259,8 +259,9 @@ Result<std::vector<Healed>> Engine::heal() {
   }
   sweep_run_dirs(roots);
   sweep_names(roots);
-  sweep_images(impl_->images.dir_fd());
   start_all(*this, roots, report);
+  // Order: last. It can take long, and nothing that should run has to wait for it.
+  sweep_images(impl_->images.dir_fd());
   return report;
 }
 
