@@ -7,6 +7,7 @@
 #include <array>
 
 #include "base/text.h"
+#include "cli/terminate.h"
 #include "cli/verbs.h"
 
 namespace skink::cli {
@@ -109,6 +110,7 @@ int run_command_line(Arguments args) {
 int main(int argc, char** argv) {
   // A caller that ignores it hands that on, and the kernel would reap all children before anybody has waited for them.
   ::signal(SIGCHLD, SIG_DFL);
+  skink::cli::give_up_without_memory(skink::cli::kOwnFailure);
   if (!skink::cli::open_standard_descriptors()) return skink::cli::kOwnFailure;
   if (const auto status = skink::run_internal_role(argc, argv)) return *status;
   // A reader that goes away is an EPIPE, which the writers here know how to take quietly (fault F23).

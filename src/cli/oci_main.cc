@@ -12,6 +12,7 @@
 
 #include "base/text.h"
 #include "cli/oci_verbs.h"
+#include "cli/terminate.h"
 #include "oci/json.h"
 #include "security/security.h"
 #include "sys/interrupt.h"
@@ -257,6 +258,7 @@ void plug_preserved(int argc, char** argv) {
 int main(int argc, char** argv) {
   // A caller that ignores it hands that on, and the kernel would reap all children before anybody has waited for them.
   ::signal(SIGCHLD, SIG_DFL);
+  skink::cli::give_up_without_memory(1);
   if (!skink::cli::open_standard_descriptors()) return 1;
   skink::cli::plug_preserved(argc, argv);
   ::signal(SIGPIPE, SIG_IGN);

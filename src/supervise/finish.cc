@@ -33,8 +33,9 @@ void Supervisor::give_up(const LastExit& last) {
   const bool removed = remove_groups();
   // With no room for the record the run directory is what knows how it ended, and with a group that cannot be removed,
   // where that is: it stays, and whoever looks next starts a successor of ours that comes here again (faults F01, F13).
-  remove_run_state(written.has_value() && removed);
-  if (container_.remove_at_end && removed) remove_container();
+  const bool gone = remove_run_state(written.has_value() && removed);
+  // Order: the container last. Without it nobody would look at what is left of the run.
+  if (container_.remove_at_end && removed && gone) remove_container();
   else if (container_.remove_at_end) save();
   if (container_.log_driver == "none") forget_logs();
   serve_waiting_execs();
@@ -67,7 +68,7 @@ void Supervisor::first_launch_failed(const Error& error) {
   // An order that came to nothing leaves the wish as it was: one that should run since before is tried again by heal.
   (void)restore_wish(kFdStoreDir, status_.wish_before, container_.durable);
   group_.reset();
-  remove_run_state(remove_groups());
+  (void)remove_run_state(remove_groups());
   first_failure_ = error;
   await_question();
 }
@@ -102,17 +103,17 @@ Result<void> Supervisor::finish_removal() {
   // Not by an accident to its files does a container end that runs.
   if (!cgroup::Group::remove_if_empty(location_))
     return Error::make(Code::busy, "the run directory is damaged, and the container may be running");
-  remove_run_state(true);
+  if (!remove_run_state(true)) return Error::make(Code::busy, "the run directory cannot be removed");
   if (container_.remove_at_end) remove_container();
   exit_code_ = kSupervisorDone;
   return {};
 }
 
-void Supervisor::remove_run_state(bool with_directory) {
+bool Supervisor::remove_run_state(bool with_directory) {
   remove_writable_layers(kFdStoreDir);
-  if (!with_directory) return;
-  if (const auto dir = sys::open_at(kFdRunRoot, kContainers, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
-    (void)remove_run_dir(dir->get(), container_.id, kFdRunDir);
+  if (!with_directory) return true;
+  const auto dir = sys::open_at(kFdRunRoot, kContainers, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  return dir && remove_run_dir(dir->get(), container_.id, kFdRunDir);
 }
 
 void Supervisor::remove_container() {

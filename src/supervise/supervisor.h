@@ -178,7 +178,7 @@ class Supervisor {
   Result<void> write_exit(const LastExit& last, bool final);
   bool remove_groups();
   Result<void> finish_removal();
-  void remove_run_state(bool with_directory);
+  bool remove_run_state(bool with_directory);  // whether the directory is gone, if it was to go
   void remove_container();
   void tell_end(const LastExit& last);
 
