@@ -434,3 +434,30 @@ def test_hooks_in_a_user_namespace(oci, bundle, world):
     for kind in ("createContainer", "startContainer"):
         assert json.loads(read_text(world.path("report/%s/state" % kind)))["pid"] == 1
         assert os.stat(world.path("report/%s/state" % kind)).st_uid == 100000
+
+
+def test_a_lock_of_the_callers_on_another_file_is_not_the_containers(oci, world, bundle, tmp_path):
+    """The first file of every tmpfs has the same number."""
+    roots = []
+    for one in ("state", "other"):
+        roots.append(str(tmp_path / one))
+        os.mkdir(roots[-1])
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "none", roots[-1]], check=True)
+    try:
+        name = world.name()
+        oci.ok("--root", roots[0], "create", "--bundle", bundle(["sleep", "1000"]).dir, name)
+        number = os.stat("%s/%s" % (roots[0], name)).st_ino
+        for made in range(number + 10):
+            path = "%s/%d" % (roots[1], made)
+            open(path, "w").close()
+            if os.stat(path).st_ino == number:
+                break
+        assert os.stat(path).st_ino == number
+        holder = subprocess.Popen(["flock", "%s/%s" % (roots[0], name), "sh", "-c", "echo held; sleep 1"], stdout=subprocess.PIPE)
+        assert holder.stdout.readline() == b"held\n"
+        oci.ok("--root", roots[0], "pause", name, before=["flock", path])
+        holder.communicate()
+    finally:
+        oci("--root", roots[0], "delete", "-f", name)
+        for root in roots:
+            subprocess.run(["umount", root], check=True)
