@@ -152,9 +152,9 @@ std::vector<pid_t> ancestors() {
 }
 
 // A hook that asks for its own container would wait for the command that waits for the hook. Lines of /proc/locks (man
-// proc_locks) are "1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF". Where the device has another number there than stat(2)
-// tells (btrfs, overlay), nobody is found and one waits: the number of the file alone is not enough, as that of every
-// file system begins with 1.
+// proc_locks) are "1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF". Where the device has another number there than
+// stat(2) tells (btrfs, overlay), nobody is found and one waits: the number of the file alone is not enough, as that of
+// every file system begins with 1.
 bool is_held_by_ancestor(int root_fd, const std::string& id) {
   constexpr std::size_t kMost = 16U << 20, kHolder = 4, kFile = 5;
   const auto directory = sys::stat_at(root_fd, id.c_str(), AT_SYMLINK_NOFOLLOW);

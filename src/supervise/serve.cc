@@ -13,6 +13,7 @@
 
 #include "cgroup/bus.h"
 #include "fs/dir.h"
+#include "supervise/scope.h"
 #include "supervise/supervisor.h"
 
 namespace skink::supervise {
@@ -217,7 +218,23 @@ bool host_goes_down() {
 // latter that is written down as what the user wants.
 void Supervisor::check_termination() {
   signalfd_siginfo info{};
-  if (::read(termination_.get(), &info, sizeof info) != sizeof info) return;
+  if (::read(termination_.get(), &info, sizeof info) == sizeof info) obey_termination();
+}
+
+// systemd says it once, to every process of the scope: a supervisor that is not there just then hears it from its
+// guard, in which it stays pending.
+bool Supervisor::was_told_to_guard() const {
+  const std::string path = str("/proc/", status_.guard.pid, "/status");
+  const auto text = fs::read_file(AT_FDCWD, path.c_str(), 1U << 16);
+  constexpr std::string_view kPending = "\nShdPnd:\t";
+  const auto at = text ? text->find(kPending) : std::string::npos;
+  if (at == std::string::npos) return false;
+  const std::string_view rest = std::string_view(*text).substr(at + kPending.size());
+  const auto set = parse_int<std::uint64_t>(rest.substr(0, rest.find('\n')), 16);
+  return set && (*set >> (kScopeStopSignal - 1) & 1U) != 0;
+}
+
+void Supervisor::obey_termination() {
   if (first_failure_ || end_untold_ || exit_code_ >= 0) return;
   status_.stop_wanted = true;
   if (!host_goes_down()) (void)record_wish(kFdStoreDir, false, container_.durable);

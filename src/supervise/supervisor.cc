@@ -142,7 +142,9 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
   guard_pidfd_ = std::move(*guard);
   TRY(watch(guard_pidfd_.get(), Source::guard, EPOLLIN));
   status_.guard = TRY(sys::identify(guard_pid));
-  return adopt(*before);
+  TRY(adopt(*before));
+  if (before->supervisor.pid != 0 && was_told_to_guard()) obey_termination();
+  return {};
 }
 
 // The guard leaves every signal blocked; by these systemd, or whoever shuts the host down, asks us to end.

@@ -195,6 +195,8 @@ class Supervisor {
   void tell_output();
   void handle_stop(Client& client, const oci::Json& json);
   void check_termination();
+  [[nodiscard]] bool was_told_to_guard() const;
+  void obey_termination();
   void stop_within(std::int64_t timeout_ns);
   Result<void> handle_kill(int signal, bool ends);
   Result<void> handle_pause(bool pause);

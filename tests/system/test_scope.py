@@ -138,6 +138,16 @@ def test_a_scope_that_is_stopped_sends_the_stop_signal_alone(sk):
     assert sk.ok("logs", name).split("\n")[1:] == ["init USR1"], "no other signal, and none to the worker"
 
 
+def test_a_supervisor_that_is_not_there_when_its_scope_is_stopped(sk):
+    """Every process of the scope is told once, by SIGURG; the guard keeps it for the next supervisor."""
+    name = sk.running("--restart", "always", "--stop-signal", "USR1", command=["sh", "-c", TELLS])
+    wait_for(lambda: "ready" in sk.ok("logs", name))
+    os.kill(sk.row(name)["guard_pid"], signal.SIGURG)
+    kill_quietly(sk.row(name)["supervisor_pid"])
+    wait_for(lambda: sk.state(name) == "exited")
+    assert sk.row(name)["exit"]["status"] == 7 and sk.ok("logs", name).split("\n")[1:] == ["init USR1"]
+
+
 @pytest.mark.vm_more
 @systemd
 def test_stop_and_start_in_a_row(sk):
