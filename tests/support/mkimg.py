@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from mktar import Tar  # noqa: E402
@@ -50,6 +51,15 @@ class Layer:
 
     def descriptor(self):
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+
+
+def layer_of_pieces(pieces):
+    """A layer whose tar comes piece by piece and is never whole in memory, packed as it comes."""
+    packer, blob, digest = zlib.compressobj(6, wbits=zlib.MAX_WBITS | 16), [], hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+        blob.append(packer.compress(piece))
+    return Layer(b"", blob=b"".join(blob) + packer.flush(), diff_id="sha256:" + digest.hexdigest(), media_type=LAYER + "+gzip")
 
 
 class Image:

@@ -151,15 +151,21 @@ def test_a70_a_large_window_on_a_full_disk(bare, world):
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("count,name", [(100_000, "%d"), (100_000, "usr/share/a-directory-%d/and/a-long-name-in-it"), (900_000, "d/%d")])
 def test_many_entries_within_the_memory_that_a_tar_of_them_gives(bare, world, count, name):
     """The importer has 64 MiB and 128 bytes an entry, beside its program; more is refused by the kernel."""
-    tar = Tar()
-    for number in range(count):
-        tar.file(name % number) if "/and" not in name else tar.dir(name % (number // 40) + "/%d" % number)
-    image = Image([base_layer(), Layer(tar, "gzip")], {"Env": ["PATH=/bin"]}, "many")
-    bare.ok("load", mkimg.oci_archive(world.path("x.tar"), image), timeout=300)
-    assert bare.shell("find / -xdev | wc -l", image="many", timeout=120) and bare.ok("image", "verify") == "many:latest: ok"
+    def pieces():
+        for start in range(0, count, 1000):
+            tar = Tar()
+            for number in range(start, start + 1000):
+                tar.file(name % number) if "/and" not in name else tar.dir(name % (number // 40) + "/%d" % number)
+            yield tar.bytes(end=start + 1000 == count)
+    image = Image([base_layer(), mkimg.layer_of_pieces(pieces())], {"Env": ["PATH=/bin"]}, "many")
+    # As directories, 900,000 of them are a minute of a machine that has nothing else to do.
+    bare.ok("load", mkimg.oci_archive(world.path("x.tar"), image), timeout=900)
+    assert int(bare.shell("find / -xdev | wc -l", image="many", timeout=300)) > count
+    assert bare.ok("image", "verify", timeout=300) == "many:latest: ok"
 
 
 # ---- save ----
