@@ -43,6 +43,8 @@ CHUNK = 65536
 MOST_AHEAD = 4 * CHUNK
 # A kernel says its first words within a second where KVM works.
 PROBE_SECONDS = 8
+# As in the tests: a machine that has much else to do, or sleeps in between, needs more.
+SLOWER = float(os.environ.get("SKINK_TEST_SLOWER") or 1)
 
 
 class MachineError(Exception):
@@ -206,7 +208,7 @@ class Machine:
                 "-device", "virtio-serial-pci", "-chardev", "socket,id=agent,fd=%d" % port,
                 "-device", "virtserialport,chardev=agent,name=skink.agent"]
 
-    def boot(self, timeout=300):
+    def boot(self, timeout=300 * SLOWER):
         """Starts the machine; returns when its agent answers."""
         assert self.process is None
         self.port, theirs = socket.socketpair()
@@ -236,7 +238,7 @@ class Machine:
         self.console.close()
         self.process = self.port = None
 
-    def power_off(self, timeout=120):
+    def power_off(self, timeout=120 * SLOWER):
         """Asks systemd to power off and waits until it has done so. SIGRTMIN+4 to PID 1 is what poweroff sends."""
         self.start(["kill", "-s", "RTMIN+4", "1"])
         try:
@@ -254,7 +256,7 @@ class Machine:
                 time.sleep(0.05)
         self.forget()
 
-    def reboot(self, timeout=120):
+    def reboot(self, timeout=120 * SLOWER):
         """As `systemctl reboot`; the disk must be a persistent one to be of use."""
         self.power_off(timeout)
         self.boot()
@@ -280,7 +282,7 @@ class Machine:
         self.pump(lambda: command.status is not None, timeout, "command")
         return command.status if command.status >= 0 else 128 - command.status
 
-    def run(self, words, timeout=600, input=b"", **more):
+    def run(self, words, timeout=600 * SLOWER, input=b"", **more):
         said = {b"O": [], b"E": []}
         command = self.start(words, sink=lambda letter, data: said[letter].append(data), **more)
         for start in range(0, len(input), CHUNK):
