@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
+
 #include "supervise/exits.h"
 #include "supervise/status.h"
 #include "temp_dir.h"
@@ -210,6 +212,24 @@ TEST(Exits, AreFoundFromTheGivenPlaceOn) {
   EXPECT_EQ(find_exit(file.get(), 7, from).value()->status, 2);
   EXPECT_FALSE(find_exit(file.get(), 8, from).value());
   EXPECT_EQ(last_exit_of(*find_exit(file.get(), 8, 0).value()).status, 137);
+}
+
+// Records on disks have left these out: to change one changes containers that are there.
+TEST(ContainerRecord, WhatIsLeftOutMeansWhatItAlwaysDid) {
+  const auto container =
+      parse_container(R"({"format":1,"id":")" + std::string(64, 'a') + R"(","name":"n","restart":{}})");
+
+  ASSERT_TRUE(container) << container.error().text();
+  EXPECT_EQ(container->restart.kind, RestartPolicy::Kind::no);
+  EXPECT_EQ(container->restart.first_delay_ns, 100'000'000);
+  EXPECT_EQ(container->restart.longest_delay_ns, 60'000'000'000);
+  EXPECT_EQ(container->restart.factor, 2.0);
+  EXPECT_EQ(container->restart.reset_after_ns, 10'000'000'000);
+  EXPECT_EQ(container->restart.jitter, 0.1);
+  EXPECT_EQ(container->stop_signal, SIGTERM);
+  EXPECT_EQ(container->stop_timeout_ns, 10'000'000'000);
+  EXPECT_TRUE(container->durable);
+  EXPECT_FALSE(container->tty || container->writable || container->remove_at_end || container->default_seccomp);
 }
 
 }  // namespace
