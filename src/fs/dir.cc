@@ -219,6 +219,25 @@ Result<UniqueFd> open_private(const std::string& path) {
   return dir;
 }
 
+Result<UniqueFd> open_trusted(const std::string& path) {
+  UniqueFd at = TRY(sys::open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
+  for (std::size_t begin = 0; begin < path.size();) {
+    const std::size_t end = std::min(path.find('/', begin), path.size());
+    const std::string name = path.substr(begin, end - begin);
+    const std::string part = path.substr(0, end);
+    begin = end + 1;
+    if (name.empty()) continue;
+    at = TRY_CTX(sys::open_at(at.get(), name.c_str(), O_PATH | O_NOFOLLOW), printable(part));
+    const auto status = TRY(sys::stat_fd(at.get(), part));
+    if (S_ISLNK(status.st_mode))
+      return Error::make(Code::denied, printable(part), ": a link, which may lead elsewhere by tomorrow; name the ",
+                         "directory it leads to (readlink -f ", quoted(part), ")");
+    if (!S_ISDIR(status.st_mode)) return Error::from_errno(ENOTDIR, "open ", printable(part));
+    TRY(check_step(status, part));
+  }
+  return at;
+}
+
 namespace {
 
 // One level of a removal in progress. Depth is bounded by memory, not by the stack.

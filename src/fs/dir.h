@@ -52,6 +52,11 @@ Result<void> check_private(int dir_fd, std::string_view path);
 /// sticky ones (attack A36).
 Result<UniqueFd> open_private(const std::string& path);
 
+/// Opens (O_PATH) an administrator's directory by a path in which nothing is a link, and nothing, the directory itself
+/// included, is for anybody but us and root to write, except sticky ones. What is put in the place of one of them later
+/// is not what the descriptor leads to (attack A96).
+Result<UniqueFd> open_trusted(const std::string& path);
+
 /// Removes `name` below `dir_fd` with everything in it, without recursion on the stack, never following a link and
 /// never crossing into another mount: a directory on which something is mounted is an error of kind busy (attack A15).
 /// Nothing there is success.

@@ -31,6 +31,9 @@ constexpr mode_t kMode = 0640;  // as kubelet's runtimes have it
 Result<CriFile> CriFile::open(int dir_fd, const CriLog& log, std::uint64_t kept) {
   CriFile cri;
   cri.log_ = log;
+  const std::size_t slash = log.path.rfind('/') + 1;
+  cri.directory_ = log.path.substr(0, slash);
+  cri.name_ = log.path.substr(slash);
   cri.kept_ = kept;
   cri.reader_ = TRY(LogReader::open(dir_fd));
   // Of a line that is held for its end the beginning has to stay in the spool.
@@ -48,7 +51,7 @@ Result<CriFile> CriFile::open(int dir_fd, const CriLog& log, std::uint64_t kept)
   return cri;
 }
 
-std::string CriFile::numbered(std::uint32_t number) const { return str(log_.path, '.', number); }
+std::string CriFile::numbered(std::uint32_t number) const { return str(name_, '.', number); }
 
 // One write of less than a page: it is there whole, or not.
 Result<void> CriFile::save(const Cursor& cursor) {
@@ -166,22 +169,50 @@ Result<void> CriFile::flush() {
   return {};
 }
 
-// The file that has the name now: somebody else may rotate it too, by renaming or by truncating it.
-Result<void> CriFile::ensure_file() {
-  const char* const path = log_.path.c_str();
+// The directory that has the name now, when that is another one. Order: what is followed blindly here is compared with
+// what was checked, and used for nothing else.
+Result<void> CriFile::ensure_dir() {
   struct stat named {
   }, held{};
-  if (file_ && (::lstat(path, &named) != 0 || ::fstat(file_.get(), &held) != 0 || named.st_ino != held.st_ino ||
-                named.st_dev != held.st_dev))
+  if (dir_ && (::stat(directory_.c_str(), &named) != 0 || ::fstat(dir_.get(), &held) != 0 ||
+               named.st_ino != held.st_ino || named.st_dev != held.st_dev)) {
+    file_.reset();
+    dir_.reset();
+  }
+  if (!dir_) dir_ = TRY(fs::open_trusted(directory_));
+  return {};
+}
+
+// Looked at before it is opened: to open a device may do something, and what is somebody else's too is not for us to
+// write.
+Result<UniqueFd> CriFile::open_existing() const {
+  const UniqueFd found = TRY(sys::open_at(dir_.get(), name_.c_str(), O_PATH | O_NOFOLLOW));
+  const auto status = TRY(sys::stat_fd(found.get(), name_));
+  if (!S_ISREG(status.st_mode)) return Error::make(Code::invalid_config, name_, ": not a regular file; move it away");
+  if (status.st_uid != ::geteuid())
+    return Error::make(Code::denied, name_, ": owned by uid ", status.st_uid, ", not by ", ::geteuid(),
+                       "; chown it or move it away");
+  if (status.st_nlink > 1)
+    return Error::make(Code::denied, name_, ": it has ", status.st_nlink, " names, the others may be of something ",
+                       "else; move it away");
+  return sys::open_at(AT_FDCWD, str("/proc/self/fd/", found.get()).c_str(), O_RDWR | O_NONBLOCK | O_NOCTTY);
+}
+
+// The file that has the name now: somebody else may rotate it too, by renaming or by truncating it.
+Result<void> CriFile::ensure_file() {
+  TRY(ensure_dir());
+  struct stat named {
+  }, held{};
+  if (file_ && (::fstatat(dir_.get(), name_.c_str(), &named, AT_SYMLINK_NOFOLLOW) != 0 ||
+                ::fstat(file_.get(), &held) != 0 || named.st_ino != held.st_ino || named.st_dev != held.st_dev))
     file_.reset();
   if (!file_) {
-    constexpr int kFlags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
-    auto file = sys::open_at(AT_FDCWD, path, kFlags);
+    auto file = open_existing();
     if (!file && file.error().errnum() == ENOENT) {
-      file = sys::open_at(AT_FDCWD, path, kFlags | O_CREAT | O_EXCL, 0600);
+      file = sys::open_at(dir_.get(), name_.c_str(), O_RDWR | O_NOFOLLOW | O_CREAT | O_EXCL, 0600);
       if (file) (void)::fchmod(file->get(), kMode);
     }
-    file_ = TRY(std::move(file));
+    file_ = TRY_CTX(std::move(file), directory_);
     // Of a process alone, and gone with it. A file system that has no locks is no reason to write nothing.
     struct flock lock {};
     lock.l_type = F_WRLCK;
@@ -191,10 +222,6 @@ Result<void> CriFile::ensure_file() {
     }
   }
   held = TRY(sys::stat_fd(file_.get(), log_.path));
-  if (!S_ISREG(held.st_mode)) {
-    file_.reset();
-    return Error::make(Code::invalid_config, log_.path, ": not a regular file");
-  }
   const auto size = static_cast<std::uint64_t>(held.st_size);
   if (held.st_ino != cursor_.inode || size < cursor_.length) return begin_at_end();
   there_ = size - cursor_.length;
@@ -229,10 +256,10 @@ Result<void> CriFile::make_room() {
 // free: only what is below that moves, and nothing goes.
 Result<void> CriFile::rotate() {
   std::uint32_t free = 1;
-  while (free + 1 < log_.max_files && sys::is_there(AT_FDCWD, numbered(free).c_str())) ++free;
+  while (free + 1 < log_.max_files && sys::is_there(dir_.get(), numbered(free).c_str())) ++free;
   for (std::uint32_t number = free; number > 0; --number) {
-    const std::string from = number > 1 ? numbered(number - 1) : log_.path;
-    TRY(sys::rename_at(AT_FDCWD, from.c_str(), AT_FDCWD, numbered(number).c_str()));
+    const std::string from = number > 1 ? numbered(number - 1) : name_;
+    TRY_CTX(sys::rename_at(dir_.get(), from.c_str(), dir_.get(), numbered(number).c_str()), directory_);
   }
   return {};
 }

@@ -56,6 +56,8 @@ class CriFile {
   [[nodiscard]] std::uint64_t place(Stream stream) const;
   void note_place();
   Result<void> flush();
+  Result<void> ensure_dir();
+  Result<UniqueFd> open_existing() const;
   Result<void> ensure_file();
   Result<void> make_room();
   Result<void> rotate();
@@ -67,6 +69,7 @@ class CriFile {
   [[nodiscard]] std::string numbered(std::uint32_t number) const;
 
   CriLog log_;
+  std::string directory_, name_;  // of its path
   std::uint64_t kept_ = 0;
   LogReader reader_;
   CriLines lines_;
@@ -74,7 +77,9 @@ class CriFile {
   std::uint64_t piece_index_ = 0;
   std::array<std::uint64_t, 2> line_index_{};  // where in the index the beginning of a held line is
   std::string text_;                           // not written yet, or not all of it
-  UniqueFd cursor_file_, file_;
+  UniqueFd cursor_file_;
+  // Of the directory, as its path is followed once: a container may have a hand in what that leads through.
+  UniqueFd dir_, file_;
   Cursor cursor_;            // as it is on record
   Cursor next_;              // as it will be with text_
   std::uint64_t there_ = 0;  // bytes in the file beyond the cursor

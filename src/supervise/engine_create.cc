@@ -286,12 +286,14 @@ Result<void> check_standby(const CreateRequest& request, const oci::Spec& spec) 
   return {};
 }
 
-// The file itself is made by the supervisor, and its directory by nobody here: it is the administrator's.
+// The file itself is made by the supervisor, and its directory by nobody here: it is the administrator's, and
+// only his, as root writes and renames there.
 Result<void> check_cri_log(const CriLog& log) {
   if (log.path.empty()) return {};
   const std::string directory = log.path.substr(0, log.path.rfind('/') + 1);
-  auto opened = sys::open_at(AT_FDCWD, directory.c_str(), O_PATH | O_DIRECTORY);
+  auto opened = fs::open_trusted(directory);
   if (opened) return {};
+  if (opened.error().errnum() != ENOENT) return std::move(opened).error().context("--log-opt cri=", log.path);
   return std::move(opened).error().context(
       "--log-opt cri=", log.path, ": a directory has to be there for it (mkdir -p ", skink::quoted(directory), ")");
 }

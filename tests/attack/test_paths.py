@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A08 to A15, A17, A37, A38, A50 to A52: paths that an image chose, and what is mounted on them."""
+"""A08 to A15, A17, A37, A38, A50 to A52, A96: paths that an image chose, and what is mounted on them."""
 
 import os
 import stat
@@ -440,3 +440,55 @@ def test_a52_options_of_volumes_are_in_mountinfo(sk, world, option, flag):
     os.makedirs(world.path("d"))
     out = sk.shell("grep ' /d ' /proc/self/mountinfo", "-v", world.path("d") + ":/d:" + option)
     assert flag in out.split()[5].split(",")
+
+
+# A96: a file that the supervisor writes on the host, below a volume.
+
+def test_a96_a_container_leads_the_cri_log_elsewhere(world, sk, canary):
+    volume, place = world.path("volume"), world.path("volume/sub/file")
+    os.makedirs(os.path.dirname(place))
+    name = sk.running("-v", volume + ":/v", "--log-opt", "cri=" + place, "--log-opt", "cri-max-size=4k", command=["sh", "-c", (
+        "echo one; until [ -e /tmp/go ]; do sleep 0.05; done; mv /v/sub /v/old; ln -s %s /v/sub; seq 1 2000; sleep 1000") % canary.top])
+    wait_for(lambda: read_text(place, "").endswith(" one\n"))
+    sk.ok("exec", name, "touch", "/tmp/go")
+    log = "%s/containers/%s/supervisor.log" % (world.run_dir, sk.inspect(name)["id"])
+    wait_for(lambda: "a link" in read_text(log, ""))
+    wait_for(lambda: sk.ok("logs", "--tail", "1", name) == "2000")
+    # Whoever comes after the supervisor follows the link as little.
+    kill_quietly(sk.inspect(name)["supervisor_pid"])
+    wait_for(lambda: read_text(log, "").count("a link") == 2)
+    canary.check()
+    # A directory that is there again gets what waited.
+    os.unlink(volume + "/sub")
+    os.mkdir(volume + "/sub")
+    wait_for(lambda: read_text(place, "").endswith(" 2000\n"))
+
+
+@pytest.mark.parametrize("kind", ["link", "device", "pipe", "strangers", "two names"])
+def test_a96_a_file_that_is_something_else_gets_no_log(world, sk, canary, kind):
+    place = world.path("volume/x.log")
+    os.mkdir(os.path.dirname(place))
+    other = world.write("other", "other\n")
+    {"link": lambda: os.symlink(canary.top + "/file", place), "device": lambda: os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 3)),
+     "pipe": lambda: os.mkfifo(place), "strangers": lambda: world.write("volume/x.log", "") and os.chown(place, 1000, 0),
+     "two names": lambda: os.link(other, place)}[kind]()
+    name = sk.running("--log-opt", "cri=" + place, command=["sh", "-c", "echo one; sleep 1000"])
+    log = "%s/containers/%s/supervisor.log" % (world.run_dir, sk.inspect(name)["id"])
+    wait_for(lambda: "move it away" in read_text(log, ""))
+    assert read_text(other) == "other\n"
+    os.unlink(place)
+    wait_for(lambda: read_text(place, "").endswith(" one\n"))
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda top: os.chown(top, 1000, 0), "owned by uid 1000"), (lambda top: os.chmod(top, 0o775), "chmod go-w"),
+    (lambda top: (os.rename(top, top + "2"), os.symlink(top + "2", top)), "a link")])
+@pytest.mark.parametrize("last", [True, False])
+def test_a96_a_cri_log_where_others_can_write_is_refused(world, sk, spoil, words, last):
+    top = world.path("cri")
+    os.makedirs(top + "/sub")
+    spoil(top)
+    sk.fails("create", "--log-opt", "cri=%s/%sx.log" % (top, "" if last else "sub/"), "busybox", "true", match=words)
+    os.makedirs(world.path("sticky"))
+    os.chmod(world.path("sticky"), 0o1777)
+    sk.ok("create", "--log-opt", "cri=" + world.path("sticky/x.log"), "busybox", "true")
