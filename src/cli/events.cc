@@ -123,8 +123,8 @@ Of containers: create, start, restart (a relaunch; its number and the delay befo
 (exit_code, signal, oom), oom, fail (it could not be launched), waiting (for the next try),
 give_up (why it is not relaunched), stop, kill (signal), pause, unpause, update,
 health_status (healthy or unhealthy), ready, exec_create, exec_start, exec_die,
-supervisor_replaced, guard_replaced, destroy. Of images: load, tag, untag, delete. More may
-come.
+supervisor_replaced, guard_replaced, cri_log_behind, destroy. Of images: load, tag, untag,
+delete. More may come.
 
 Filters with the same key: any of them; with different keys, and labels: all of them.
 container= is a name or the beginning of an id; image= a name, with or without its tag.

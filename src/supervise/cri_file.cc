@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
+#include <optional>
 
 #include "base/durations.h"
 #include "base/text.h"
@@ -294,7 +296,30 @@ Result<void> CriFile::end_lines(const std::array<std::uint64_t, 2>& ends) {
     if (auto saved = save(here); !saved) return later(saved.error());
     cursor_ = here;
   }
+  again_at_ns_ = 0;
   return forward();
+}
+
+Result<void> CriFile::finish(const std::array<std::uint64_t, 2>& ends, std::int64_t deadline_ns) {
+  std::optional<Error> error;
+  do {
+    again_at_ns_ = 0;
+    auto followed = follow();
+    if (followed && again_at_ns_ == 0) return {};
+    error = followed ? std::nullopt : std::optional(std::move(followed).error());
+    if (error && error->code() != Code::busy) break;
+    constexpr timespec kPause{.tv_sec = 0, .tv_nsec = kHandover};
+    if (error) ::nanosleep(&kPause, nullptr);
+  } while (fs::monotonic_ns() < deadline_ns);
+  if (!error) error = Error::make(Code::busy, log_.path, ": it is slow");
+  return std::move(*error).context("the CRI log, whose last ", missing(ends),
+                                   " bytes of output are not written before the container is started again");
+}
+
+std::uint64_t CriFile::missing(const std::array<std::uint64_t, 2>& ends) const {
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < ends.size(); ++i) bytes += ends[i] - std::min(cursor_.position.at[i], ends[i]);
+  return bytes;
 }
 
 bool CriFile::is_behind(const std::array<std::uint64_t, 2>& ends) const {

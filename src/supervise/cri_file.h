@@ -29,8 +29,14 @@ class CriFile {
   /// Writes what is there, a bounded amount of it. An error is the first since things went well: it is to be told once.
   /// It is tried again at again_at_ns().
   Result<void> forward();
-  /// The program has ended, and its streams here: a last line without a newline ends too.
+  /// The program has ended, and its streams here: a last line without a newline ends too. It is tried at once, whatever
+  /// again_at_ns() says.
   Result<void> end_lines(const std::array<std::uint64_t, 2>& ends);
+  /// All that is there, as it is the last time: at once, and until then as long as somebody else has the file. An error
+  /// is told whatever was told before.
+  Result<void> finish(const std::array<std::uint64_t, 2>& ends, std::int64_t deadline_ns);
+  /// How many bytes of the spool, which ends there, are not in it.
+  [[nodiscard]] std::uint64_t missing(const std::array<std::uint64_t, 2>& ends) const;
   /// CLOCK_BOOTTIME at which forward() should be called again, 0 when all was taken.
   [[nodiscard]] std::int64_t again_at_ns() const { return again_at_ns_; }
   /// The spool, which ends there, should wait with more, or it gives back what is not written here yet. Never so while

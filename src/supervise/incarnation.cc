@@ -364,9 +364,12 @@ void Supervisor::drain_output() {
 // start of the container goes on from there.
 void Supervisor::flush_logs() {
   const std::int64_t deadline = fs::monotonic_ns() + kJournalPatienceNs;
-  // With a time before now it has more to write, with one to come it cannot just now.
-  while (cri_ && cri_->again_at_ns() != 0 && cri_->again_at_ns() <= fs::monotonic_ns() && fs::monotonic_ns() < deadline)
-    follow_logs();
+  if (cri_)
+    if (auto written = cri_->finish(spool_->ends(), deadline); !written) {
+      complain(written.error());
+      // What we complain to goes with the run.
+      tell_run("cri_log_behind", {{"missing", cri_->missing(spool_->ends())}, {"error", written.error().text()}});
+    }
   while (journal_ && journal_->again_at_ns() != 0 && fs::monotonic_ns() < deadline) {
     const timespec pause{.tv_sec = 0, .tv_nsec = 2'000'000};
     ::nanosleep(&pause, nullptr);

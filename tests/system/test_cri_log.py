@@ -244,6 +244,37 @@ def test_one_file_is_not_for_two(sk, place):
     assert [text for _, _, text in parse(read(place))] == [b"first", b"second"]
 
 
+def test_the_last_lines_come_although_it_could_not_be_written_a_while_ago(sk, place):
+    """Whoever waits longer and longer between tries tries at once when the program has ended."""
+    directory = os.path.dirname(place)
+    sk.ok("create", "--name", "c", "--log-opt", "cri=" + place, "busybox", "sh", "-c",
+          "echo one; until [ -e /tmp/go ]; do sleep 0.05; done; printf two")
+    os.rmdir(directory)
+    sk.ok("start", "c")
+    wait_for(lambda: "web.log" in complaints(sk, "c") or "No such file" in complaints(sk, "c"))
+    time.sleep(7.5)  # tried at 0, 1, 3 and 7 seconds, and next at 15
+    os.mkdir(directory)
+    sk.ok("exec", "c", "touch", "/tmp/go")
+    wait_for(lambda: sk.state("c") == "exited")
+    assert [text for _, _, text in parse(read(place))] == [b"one", b"two"]
+
+
+def test_the_last_lines_wait_for_another_that_has_the_file(sk, place):
+    first = sk.running("--log-opt", "cri=" + place, command=["sh", "-c", "echo first; sleep 1000"])
+    wait_for(lambda: read(place, b"").endswith(b"first\n"))
+    second = sk.running("--log-opt", "cri=" + place, command=["sh", "-c", "until [ -e /tmp/go ]; do sleep 0.05; done; echo second"])
+    sk.ok("exec", second, "touch", "/tmp/go")
+    wait_for(lambda: sk.state(second) == "exited", timeout=30)
+    found = [json.loads(line) for line in sk.ok("events", "--no-follow", "--format", "json").splitlines()]
+    behind = [event for event in found if event["action"] == "cri_log_behind"]
+    assert len(behind) == 1 and behind[0]["attributes"]["missing"] == len("second\n"), found
+    assert "another process writes to it" in behind[0]["attributes"]["error"]
+    # The next run brings what is missing.
+    sk.ok("rm", "-f", first)
+    sk.ok("start", second)
+    wait_for(lambda: read(place).endswith(b"second\n"))
+
+
 @pytest.mark.parametrize("options, words", [
     (["cri=web.log"], "absolute"), (["cri=/nonexistent/x/web.log"], "mkdir"), (["cri-max-size=1m"], "cri="),
     (["cri=/tmp/x.log", "cri-max-file=1"], "2 to 10000"), (["cri=/tmp/x.log", "cri-max-size=1k"], "4k")])
