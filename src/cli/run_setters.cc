@@ -118,7 +118,7 @@ namespace {
 // A file for node agents. Its limits mean nothing without it: check_log.
 Result<void> set_cri_option(CriLog& log, std::string_view key, std::string_view text) {
   if (key == "cri") {
-    if (!text.starts_with('/') || text.ends_with('/'))
+    if (!text.starts_with('/') || text.ends_with('/') || text.ends_with("/.") || text.ends_with("/.."))
       return Error::make(Code::invalid_config, quoted(text), ": cri= needs the absolute path of a file");
     log.path = std::string(text);
   } else if (key == "cri-max-size") {

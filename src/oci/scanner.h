@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pieces of JSON that the quick readers (flat.cc, quick.cc) take at a glance: ASCII that stands for itself, whole
+// The pieces of JSON that the quick readers (flat.cc, json.cc) take at a glance: ASCII that stands for itself, whole
 // numbers that surely fit, the words. Whatever else there is makes them give up; parse_json() has the words for it.
 #pragma once
 

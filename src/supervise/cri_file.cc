@@ -38,8 +38,10 @@ Result<CriFile> CriFile::open(int dir_fd, const CriLog& log, std::uint64_t kept)
   cri.name_ = log.path.substr(slash);
   cri.kept_ = kept;
   cri.reader_ = TRY(LogReader::open(dir_fd));
-  // Of a line that is held for its end the beginning has to stay in the spool.
-  cri.lines_ = CriLines(std::clamp<std::size_t>(kept / 4, kLeastLine, CriLines::kLongest));
+  // Of a line that is held for its end the beginning has to stay in the spool, and a batch with the end of a line of
+  // either stream has to fit the file.
+  const std::uint64_t most = std::min(kept, static_cast<std::uint64_t>(log.max_size)) / 4;
+  cri.lines_ = CriLines(std::clamp<std::size_t>(most, kLeastLine, CriLines::kLongest));
   cri.cursor_.position = cri.reader_.position();
   cri.cursor_file_ = TRY(sys::open_at(dir_fd, kCriCursorFile, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
   Cursor stored;
@@ -106,6 +108,7 @@ Result<void> CriFile::gather() {
   const std::uint64_t enough = std::min<std::uint64_t>(kBatch, static_cast<std::uint64_t>(log_.max_size) / 4);
   while (text_.size() < enough) {
     cut_ended();
+    if (text_.size() >= enough) break;
     if (!piece_.bytes.empty()) {
       take();
       continue;

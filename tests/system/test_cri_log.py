@@ -176,6 +176,16 @@ def test_no_more_files_are_kept_than_was_asked_for_and_others_may_rotate_too(sk,
     assert numbers_of(read(place)) == list(range(3001, 3011)) and read(place + ".0").endswith(b" 3000\n")
 
 
+def test_no_file_is_larger_than_was_asked_for_also_of_long_lines(sk, place):
+    name = sk.running("--log-opt", "cri=" + place, "--log-opt", "cri-max-size=4k", "--log-opt", "cri-max-file=1000", command=["sh", "-c", (
+        "head -c 40000 /dev/zero | tr '\\0' x; echo; head -c 50000 /dev/zero | tr '\\0' y >&2; printf z; exit 0")])
+    wait_for(lambda: sk.state(name) == "exited")
+    sizes = [os.path.getsize(path) for path in files_of(place)]
+    lines = parse(whole(place))
+    assert max(sizes) <= 4096 and len(sizes) > 20, sizes
+    assert joined(lines, "stdout") == b"x" * 40000 + b"\nz\n" and joined(lines, "stderr") == b"y" * 50000 + b"\n"
+
+
 def complaints(sk, name):
     return read_text("%s/containers/%s/supervisor.log" % (sk.world.run_dir, sk.inspect(name)["id"]), "")
 
@@ -276,7 +286,8 @@ def test_the_last_lines_wait_for_another_that_has_the_file(sk, place):
 
 
 @pytest.mark.parametrize("options, words", [
-    (["cri=web.log"], "absolute"), (["cri=/nonexistent/x/web.log"], "mkdir"), (["cri-max-size=1m"], "cri="),
+    (["cri=web.log"], "absolute"), (["cri=/tmp/.."], "absolute"), (["cri=/tmp/."], "absolute"),
+    (["cri=/nonexistent/x/web.log"], "mkdir"), (["cri-max-size=1m"], "cri="),
     (["cri=/tmp/x.log", "cri-max-file=1"], "2 to 10000"), (["cri=/tmp/x.log", "cri-max-size=1k"], "4k")])
 def test_what_cannot_be_meant_is_refused(sk, options, words):
     sk.fails("create", *[part for one in options for part in ("--log-opt", one)], "busybox", "true", match=words)
