@@ -85,8 +85,8 @@ is no longer kept, standard error says how much, a line that is cut ends, and th
 line follows; in JSON that is an object with "missing" (bytes) and "reason" instead of "log",
 and the line before it has "partial". With --format cri all goes to standard output, a line
 each as in TIME stdout F LINE; P stands for a part of a line, and binary bytes stay as they
-are. For one that failed on the read-only root, the way out is told
-on standard error.
+are; the file of --log-opt cri may split long lines in other places. For one that failed on
+the read-only root, the way out is told on standard error.
 
 Exit status: 0; 1 on failure.
 

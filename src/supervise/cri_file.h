@@ -2,7 +2,8 @@
 // CriFile: a file in Kubernetes' CRI logging format that follows a container's spool, for agents of a node that read
 // those. What it says is derived from the spool alone, byte for byte, and how far it has come is in a small file
 // (log.cri) that is written after each batch. So whoever follows a killed supervisor makes the same bytes again and
-// sees which of them are there: nothing is lost or doubled, also for who reads along. The spool does not depend on it.
+// sees which of them are there: by a kill nothing is lost or doubled, also for who reads along. The spool does not
+// depend on it.
 #pragma once
 
 #include <array>

@@ -188,6 +188,8 @@ Result<std::uint64_t> Spool::pump(Stream stream, int from_fd, bool is_pipe) {
     moved_any = moved_any || moved > 0;
     // The container must not be stopped by a full disk, so its output is counted and thrown away.
     if (full && channel.missing == missing_before) drop(channel, from_fd);
+    // At each step: who is killed here loses count of what one read(2) took.
+    if (full) save_pending();
     const std::uint64_t left = moved + channel.missing - missing_before;
     left_pipe += left;
     if (left == 0) break;

@@ -253,6 +253,30 @@ TEST_F(SpoolTest, AGapStandsWhereItIsThoughItCouldNotBeWrittenDownAtOnce) {
   EXPECT_EQ(pieces_of(reader), (Pieces{"12345678901234567890123456789012\n", "<28>", "again\n"}));
 }
 
+int gap_fd = -1;
+std::uint64_t counted = 0;
+
+// By the signal that each write beyond the limit causes, the last one of them as the index is tried again at the end.
+TEST_F(SpoolTest, WhatIsDroppedIsCountedAtEachStep) {
+  auto spool = Spool::open(dir_.fd()).value();
+  say(spool, Stream::out, "12345678901234567890123456789012\n");
+  say(spool, Stream::out, "12345678901234567890123456789012\n");
+  const UniqueFd gap = sys::open_at(dir_.fd(), kGapFile, O_RDONLY).value();
+  gap_fd = gap.get();
+  const std::string lost(40000, 'x');
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto was = ::signal(SIGXFSZ, [](int) { (void)!::pread(gap_fd, &counted, sizeof counted, 0); });
+  rlimit tight = before;
+  tight.rlim_cur = 48;
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &tight), 0);
+  say(spool, Stream::out, lost);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, was);
+
+  EXPECT_EQ(counted, lost.size());
+}
+
 TEST_F(SpoolTest, WhoReadsAtTheEdgeOfAGapGetsTheNextWholeLineToo) {
   auto spool = Spool::open(dir_.fd()).value();
   const std::string kept(200, 'x');
