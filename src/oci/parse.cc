@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // parse_spec, parse_process and parse_resources: typed values out of JSON, no side effects.
-#include "base/text.h"
+#include <algorithm>
+
 #include "oci/fields_linux.h"
 #include "oci/reader.h"
 #include "oci/spec.h"
@@ -13,6 +14,12 @@ const Namespace* Spec::find_namespace(NamespaceType type) const {
   return nullptr;
 }
 
+namespace {
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+}  // namespace
+
 // What types and ranges cannot say is check_spec's part: it reports all of it at once.
 Result<Spec> parse_spec(std::string_view json) {
   auto spec = read_document<Spec>(json, kConfigLimit);
@@ -21,10 +28,11 @@ Result<Spec> parse_spec(std::string_view json) {
 }
 
 void settle_pids_limit(std::string_view oci_version, Resources& resources) {
-  constexpr int kFirst = 3;  // of 1.3
-  const auto parts = split(oci_version, '.');
-  const auto minor = parts.size() > 1 ? parse_int<int>(parts[1]) : std::nullopt;
-  if (minor.value_or(0) < kFirst && resources.pids_limit == 0) resources.pids_limit = -1;
+  constexpr unsigned kFirst = 3;  // of 1.3
+  unsigned minor = 0;
+  for (auto at = oci_version.find('.') + 1; at != 0 && at < oci_version.size() && is_digit(oci_version[at]); ++at)
+    minor = std::min(minor * 10 + static_cast<unsigned>(oci_version[at] - '0'), 1000U);
+  if (minor < kFirst && resources.pids_limit == 0) resources.pids_limit = -1;
 }
 
 Result<Process> parse_process(std::string_view json) {
