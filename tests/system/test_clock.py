@@ -31,6 +31,7 @@ def jump(request):
     time.clock_settime(time.CLOCK_REALTIME, begun + time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
+@pytest.mark.vm_more
 def test_f25_what_waits_runs_and_is_asked_while_the_clock_jumps(sk, jump):
     counting = sk.running("--restart", "no", command=["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done"])
     waiting = sk.running("--restart", "always", "--restart-delay", "20m", "--restart-max-delay", "20m", command=["false"])
@@ -68,6 +69,7 @@ def test_f25_what_waits_runs_and_is_asked_while_the_clock_jumps(sk, jump):
     assert stop.wait(timeout=60 * SLOWER) == 0 and sk.inspect(stubborn)["exit"]["status"] == 137
 
 
+@pytest.mark.vm_more
 def test_f25_the_log_and_the_history_over_a_jump(sk, jump):
     name = sk.running("--restart", "always", "--restart-delay", "1ms", "--restart-jitter", "0", command=[
         "sh", "-c", "echo before; until [ -e /tmp/go ]; do sleep 0.1; done; echo after; exit 4"])

@@ -40,6 +40,7 @@ def test_a_group_that_a_killed_supervisor_has_killed_in(sk, world):
 
 
 @pytest.mark.vm
+@pytest.mark.vm_more
 def test_a_group_that_somebody_has_killed_in(sk, world):
     ident = sk.ok("run", "-d", *BACK_OFF, "busybox", "sh", "-c", "exit 4")
     places = read_text(os.path.join(os.path.dirname(status_file(world, ident)), "cgroup.json")).split("\n")[1:]

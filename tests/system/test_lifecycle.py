@@ -244,6 +244,7 @@ POLLS = ("7", "271", "47", "232", "281")  # poll, ppoll, recvmsg, epoll_wait, ep
 
 @pytest.mark.vm
 @pytest.mark.parametrize("words", [["wait"], ["stop", "-t", "1000"], ["attach"]], ids=lambda words: words[0])
+@pytest.mark.vm_more
 def test_who_hears_of_the_end_late_does_not_wait_for_the_next_life(sk, words):
     """Another command has started the container again before this one could look whether its keepers are gone."""
     name = sk.running("--restart", "no", command=["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"])

@@ -131,6 +131,7 @@ def test_an_init_that_falls_to_a_limit_is_told_with_it(oci, world, bundle):
 
 
 @pytest.mark.parametrize("buried", [False, True], ids=["zombie", "buried"])
+@pytest.mark.vm_more
 def test_a_start_whose_init_falls_to_a_limit(oci, world, bundle, subreaper, buried):
     """Of one that its parent has buried at once nothing says how far it had come, but that it fell is known."""
     b, name = bundle(["sh", "-c", "echo ran"]), world.name()

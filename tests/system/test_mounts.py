@@ -39,6 +39,7 @@ def test_what_the_image_has_in_temporary_places_is_copied_up(sk):
     assert out.splitlines() == ["confleftx", "750 1000 8", "640 1000 8", "1777 0 0", "writable"]
 
 
+@pytest.mark.vm_more
 def test_writable_root_dies_with_the_incarnation(sk, world):
     name = sk.running("--writable", "--restart", "always", command=["sh", "-c", "test -e /mark && echo old; echo x >/mark; sleep 1000"])
     wait_for(lambda: sk("exec", name, "test", "-e", "/mark").status == 0)
@@ -177,6 +178,7 @@ def test_submounts_of_a_volume(sk, world):
         subprocess.run(["umount", world.path("top/sub")], check=True)
 
 
+@pytest.mark.vm_more
 def test_relaunch_works_with_volumes(sk, world):
     os.makedirs(world.path("d"))
     name = sk.running("--restart", "always", "-v", world.path("d") + ":/d", "--tmpfs", "/scratch")

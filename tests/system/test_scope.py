@@ -212,6 +212,7 @@ def test_a91_keepers_have_memory_that_is_not_taken_back(sk):
 
 
 @systemd
+@pytest.mark.vm_more
 def test_a91_short_of_memory_above_the_container_only_its_program_dies(sk, world):
     """A91: a limit of the slice, which counts the keepers too, is hit by a container without one of its own."""
     other = sk.running("--restart", "always")

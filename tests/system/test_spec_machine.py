@@ -12,7 +12,7 @@ from skinktest import cgroup_dir, read_text
 from test_oci import state
 from test_spec_process import SLEEP, started
 
-pytestmark = [pytest.mark.vm_only, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vm_only, pytest.mark.vm_more, pytest.mark.timeout(300)]
 
 
 def write(path, text):

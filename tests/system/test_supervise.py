@@ -72,6 +72,7 @@ def test_back_off_grows_and_is_shown(sk):
     assert row["next_try"] and "estarting" in row["status"], row
 
 
+@pytest.mark.vm_more
 def test_stop_ends_the_back_off(sk):
     name = sk.running("--restart", "always", command=["sh", "-c", "exit 1"])
     wait_for(lambda: sk.row(name)["restarts"] >= 3, 60)
@@ -370,6 +371,7 @@ def test_the_mounts_of_a_run_are_held_until_the_next_is_there_and_no_longer(sk, 
 
 
 @pytest.mark.parametrize("options, mode", [([], "2"), (["--security-opt", "seccomp=unconfined"], "0")])
+@pytest.mark.vm_more
 def test_a_supervisor_has_a_filter_of_its_own_where_the_container_has_one(sk, options, mode):
     """However often it was replaced there is one; the guard that the command started has none, as the launch needs all."""
     name = sk.running("--restart", "always", *options)
@@ -419,6 +421,7 @@ def test_keepers_take_little_memory(sk):
         wait_for(lambda: sum(map(dirty, supervisors(sk, name))) <= 170)
 
 
+@pytest.mark.vm_more
 def test_who_sees_the_end_sees_the_run_too(sk, world):
     """Under a supervisor that is slow to write down what has happened."""
     name = world.name()

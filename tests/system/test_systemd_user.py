@@ -60,7 +60,8 @@ def namespace():
     keeper.wait()
 
 
-@pytest.fixture(params=["direct", "direct-within", "namespace", "namespace-within"])
+@pytest.fixture(params=["direct", pytest.param("direct-within", marks=pytest.mark.vm_more), pytest.param("namespace", marks=pytest.mark.vm_more),
+                        "namespace-within"])
 def user(request, session, namespace, oci, world):
     before = BECOME + (WITHIN if "within" in request.param else []) + (namespace if "namespace" in request.param else [])
     one = User(oci, world, before, USER)

@@ -54,6 +54,7 @@ def units(sk, world):
     units.remove()
 
 
+@pytest.mark.vm_more
 def test_a_container_as_a_unit_shows_what_a_person_can_read(sk, world, units):
     name = world.name()
     unit = units.name("@%s.service" % name)
