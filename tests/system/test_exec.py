@@ -169,7 +169,7 @@ class HeldUp:
         pytest.fail("none was caught on its way")
 
 
-@pytest.mark.parametrize("which", ["supervisor", "guard"])
+@pytest.mark.parametrize("which", ["supervisor", pytest.param("guard", marks=pytest.mark.full)])
 def test_one_that_is_half_made_ends_with_its_keeper_and_the_client_is_told(sk, world, which):
     held = HeldUp(sk, world)
     client, pid = held.start()

@@ -144,7 +144,7 @@ def test_a_journal_that_is_away_for_a_while(sk, journal):
     assert tail == sorted(set(tail)) and tail[-20:] == list(range(tail[-1] - 19, tail[-1] + 1))
 
 
-@pytest.mark.vm_more
+@pytest.mark.full
 def test_what_the_log_gives_back_before_the_journal_takes_it_is_a_gap_between_whole_lines(sk, journal):
     name = run(sk, journal, "printf half; until [ -e /tmp/go ]; do sleep 0.05; done; seq 100000 140000; echo done >&2; sleep 1000",
                "--log-opt", "max-size=16k", "--log-opt", "max-file=2")
