@@ -436,13 +436,13 @@ def test_hooks_in_a_user_namespace(oci, bundle, world):
         assert os.stat(world.path("report/%s/state" % kind)).st_uid == 100000
 
 
-def test_a_lock_of_the_callers_on_another_file_is_not_the_containers(oci, world, bundle, tmp_path):
+def test_a_lock_of_the_callers_on_another_file_is_not_the_containers(oci, world, bundle):
     """The first file of every tmpfs has the same number."""
     roots = []
-    for one in ("state", "other"):
-        roots.append(str(tmp_path / one))
+    for one in ("roots-state", "roots-other"):
+        roots.append(world.path(one))
         os.mkdir(roots[-1])
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "none", roots[-1]], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "skink-test-keep", roots[-1]], check=True)
     try:
         name = world.name()
         oci.ok("--root", roots[0], "create", "--bundle", bundle(["sleep", "1000"]).dir, name)
