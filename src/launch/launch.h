@@ -91,6 +91,7 @@ Result<Launched> launch_container(const ContainerRequest& request);
 struct StartRequest {
   int dir_fd = -1;  ///< with `socket_name`, the listener's file
   const char* socket_name = nullptr;
+  int connected_fd = -1;                    ///< what connect_to_start() gave, made ahead; -1: it is connected to now
   std::function<Result<oci::Spec>()> spec;  ///< asked only for a listener to hand over, or for the words of a failure
   std::string id, bundle;
   sys::ProcessIdentity init;
@@ -104,6 +105,11 @@ struct StartRequest {
 /// is executed, or something of that has failed. Errors: busy when it is not waiting any more, or has ended before it
 /// heard of it.
 Result<void> start_container(const StartRequest& request);
+
+/// The way in which start_container() talks to the process, for who has the time before it has to start: the process
+/// waits for the word on it then, and when it is closed for the next one. Errors: not_found or denied, by errno; with
+/// ECONNREFUSED nobody waits there any more.
+Result<UniqueFd> connect_to_start(int dir_fd, const char* socket_name);
 
 /// True while a container made with a start listener still waits for start.
 bool awaits_start(int dir_fd, const char* socket_name);

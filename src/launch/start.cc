@@ -15,10 +15,9 @@
 #include "launch/oom.h"
 
 namespace skink::launch {
-namespace {
 
 // A socket address of at most 108 bytes for a file below a directory of any length: through the descriptor.
-Result<UniqueFd> connect_below(int dir_fd, const char* name) {
+Result<UniqueFd> connect_to_start(int dir_fd, const char* name) {
   UniqueFd socket_fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!socket_fd) return Error::from_errno(errno, "socket");
   sockaddr_un address{};
@@ -31,6 +30,8 @@ Result<UniqueFd> connect_below(int dir_fd, const char* name) {
   return socket_fd;
 }
 
+namespace {
+
 // A zombie still takes a signal.
 bool is_buried(int pidfd) {
   const auto answered = sys::signal_pidfd(pidfd, 0);
@@ -39,19 +40,24 @@ bool is_buried(int pidfd) {
 
 }  // namespace
 
-bool awaits_start(int dir_fd, const char* socket_name) { return connect_below(dir_fd, socket_name).has_value(); }
+bool awaits_start(int dir_fd, const char* socket_name) { return connect_to_start(dir_fd, socket_name).has_value(); }
 
 Result<void> start_container(const StartRequest& request) {
   UniqueFd found;
   if (request.init_pidfd < 0) found = TRY(sys::open_identified(request.init));
   const int init_pidfd = found ? found.get() : request.init_pidfd;
   const OomWatch oom = request.location != nullptr ? OomWatch(*request.location) : OomWatch();
-  auto connected = connect_below(request.dir_fd, request.socket_name);
-  if (!connected) return Error::make(Code::busy, "the container is not waiting to be started");
-  TRY(send(connected->get(), plan::Kind::start));
+  UniqueFd connected;
+  if (request.connected_fd < 0) {
+    auto made = connect_to_start(request.dir_fd, request.socket_name);
+    if (!made) return Error::make(Code::busy, "the container is not waiting to be started");
+    connected = *std::move(made);
+  }
+  const int peer = connected ? connected.get() : request.connected_fd;
+  TRY(send(peer, plan::Kind::start));
   tell(request.trace, "process ", request.init.pid, " has been told to go on");
   for (bool goes_on = false;;) {
-    auto received = TRY(receive(connected->get()));
+    auto received = TRY(receive(peer));
     if (!received && oom.has_killed_init(request.init.pid))
       return Error::make(Code::internal, "process ", request.init.pid,
                          " was killed before it executed its program: ", oom.words());
@@ -80,7 +86,7 @@ Result<void> start_container(const StartRequest& request) {
     }
     const HookState state = state_of(request.id, request.bundle, spec, "created", request.init.pid);
     TRY(hand_listener_over(*spec.linux.seccomp, state, request.init.pid, init_pidfd, *received));
-    TRY(send(connected->get(), plan::Kind::proceed));
+    TRY(send(peer, plan::Kind::proceed));
   }
 }
 

@@ -116,7 +116,7 @@ Result<void> Supervisor::adopt_running() {
   if (auto opened = open_notify(); !opened) complain(opened.error());
   if (status_.step == Step::running) begin_said();
   if (status_.step == Step::running) begin_probes();
-  if (status_.step == Step::running) hold_mounts();
+  if (status_.step == Step::running) hold_namespaces();
   // Order: once the health is known. Who was killed before it could end the run leaves that to us.
   if (status_.step == Step::running && status_.said.missed && !is_ending())
     fail_run("its watchdog: missed under an earlier supervisor");

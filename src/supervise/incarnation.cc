@@ -36,6 +36,14 @@ constexpr std::chrono::milliseconds kPatience{5000};
 constexpr std::int64_t kMostExits = 64 << 10;
 constexpr std::int64_t kJournalPatienceNs = 1'000'000'000;
 
+// What hooks and the runtime have moved into a network namespace is back on the host, or gone, only when that is
+// undone, and the next run may want to make or move the same.
+bool may_hold_network(const oci::Spec& spec) {
+  const auto& hooks = spec.hooks;
+  return spec.linux.net_devices.empty() && hooks.prestart.empty() && hooks.create_runtime.empty() &&
+         hooks.create_container.empty() && hooks.start_container.empty() && hooks.poststart.empty();
+}
+
 }  // namespace
 
 // Hooks of a bundle for which there is nobody else: what fails is written down and changes nothing (runtime.md).
@@ -53,7 +61,7 @@ void Supervisor::run_hooks(const std::vector<oci::Hook>& hooks, std::string_view
 void Supervisor::undo_launch() {
   close_watched(init_pidfd_);
   close_watched(terminal_);
-  mounts_.reset();
+  let_namespaces_go();
   clear_group();
 }
 
@@ -245,11 +253,22 @@ Result<UniqueFd> Supervisor::make_incarnation_root(std::uint64_t incarnation) {
 }
 
 // The kernel tells that a process has ended when it has undone its mount namespace, which takes as long as all the rest
-// of a relaunch; not so while somebody holds that. It is undone when the next run is there.
-void Supervisor::hold_mounts() {
-  mounts_.reset();
-  if (auto held = sys::open_at(AT_FDCWD, str("/proc/", status_.init.pid, "/ns/mnt").c_str(), O_RDONLY))
-    mounts_ = std::move(*held);
+// of a relaunch, and workers of its that undo others take the processor from us and from the next program; not so while
+// somebody holds them. They are undone when the next run is there.
+void Supervisor::hold_namespaces() {
+  let_namespaces_go();
+  const auto hold = [this](std::size_t which, const char* name) {
+    if (auto held = sys::open_at(AT_FDCWD, str("/proc/", status_.init.pid, "/ns/", name).c_str(), O_RDONLY))
+      held_namespaces_[which] = *std::move(held);
+  };
+  hold(0, "mnt");
+  if (!may_hold_network(spec_)) return;
+  hold(1, "net");
+  hold(2, "ipc");
+}
+
+void Supervisor::let_namespaces_go() {
+  for (auto& held : held_namespaces_) held.reset();
 }
 
 // What is in the tmpfs mounts of a run that is over counts towards the limit until they are undone.
@@ -286,14 +305,15 @@ void Supervisor::started() {
     }
   tell_all_started();
   serve_waiting_execs();
-  hold_mounts();
+  hold_namespaces();
   plan_standby();
   shed_ = true;
 }
 
 // Nothing that the incarnation left may live on: not in its group, wherever it went in there.
 void Supervisor::clear_group() {
-  if (!group_) return;
+  // What is in it then is the next run already.
+  if (!group_ || standby_went_on_) return;
   // When the first process of a pid namespace is reaped nobody is left in it, so one look will do.
   const auto left = has_own_pids(spec_) ? group_->processes_of_one() : group_->processes();
   if (left && is_standby_alone(*left)) return;
@@ -330,7 +350,7 @@ void Supervisor::init_ended(LastExit last) {
   close_watched(init_pidfd_);
   close_watched(terminal_);
   init_gone_ = false;
-  if (!spec_.hooks.poststop.empty()) mounts_.reset();
+  if (!spec_.hooks.poststop.empty()) let_namespaces_go();
   run_hooks(spec_.hooks.poststop, "poststop", "stopped");
   status_.started_ns = by_present_clock(status_.started_ns, status_.started_mono_ns);
   status_.finished_ns = last.at_ns;
@@ -423,7 +443,7 @@ void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) 
   if (failed && !history_.empty() && history_.back().incarnation == status_.incarnation) history_.pop_back();
   add_past_run(history_, {status_.incarnation, failed ? last.at_ns : status_.started_ns, last, decision.outcome});
   if (!decision.relaunch) {
-    mounts_.reset();
+    let_namespaces_go();
     give_up(last);
     return;
   }
@@ -434,7 +454,7 @@ void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) 
   tell_waiting(decision.delay_ns);
   // A relaunch at once is done by the loop's next turn, which sees to waiting clients first. It is not on record before
   // the next process is: a successor sees that the last one has ended, and comes to the same decision.
-  if (decision.delay_ns != 0 || !may_overlap()) mounts_.reset();
+  if (decision.delay_ns != 0 || !may_overlap()) let_namespaces_go();
   if (decision.delay_ns == 0) {
     relaunched_after_ = last;
     return;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 
 #include "cgroup/sample.h"
@@ -146,7 +147,26 @@ Result<void> Supervisor::make_standby() {
   auto launched = TRY(launch::launch_container(request));
   status_.standby = launched.identity;
   standby_pidfd_ = std::move(launched.pidfd);
+  standby_line_ = TRY(launch::connect_to_start(kFdRunDir, kStandbySocket));
   return watch(standby_pidfd_.get(), Source::standby, EPOLLIN);
+}
+
+// What a run needs that was made ahead. What there is to tell and to write down comes after the message, as the
+// program need not wait for it: the file says that this process is the standby. A successor that finds it so, and
+// nobody waiting at its socket, knows that it has gone on (adopt_standby).
+Result<void> Supervisor::tell_standby() {
+  if (standby_went_on_) return {};
+  launch::StartRequest start;
+  start.dir_fd = kFdRunDir;
+  start.socket_name = kStandbySocket;
+  start.connected_fd = standby_line_.get();
+  start.spec = [this]() -> Result<oci::Spec> { return spec_; };
+  start.id = container_.id;
+  start.init = status_.standby;
+  start.init_pidfd = standby_pidfd_.get();
+  start.aside_ms = kAsideMs;
+  // The group has had its limits since the standby was made, and each update of them since.
+  return launch::start_container(start);
 }
 
 // False when there is none that can be used: then it is made as if there never was one.
@@ -155,35 +175,24 @@ bool Supervisor::use_standby() {
   const auto from = begin_exits();
   // Order: looked at after that, so that the record of its end comes behind.
   if (!from || !group_ || group_->was_struck() || is_over(standby_pidfd_.get()) ||
-      status_.standby_sources != host_sources(spec_)) {
+      (!standby_went_on_ && status_.standby_sources != host_sources(spec_))) {
     drop_standby();
     return false;
   }
   (void)open_notify();
+  if (auto started = tell_standby(); !started) {
+    complain(started.error().context("standby"));
+    drop_standby();
+    return false;
+  }
+  // From here on it is this run, however short that is.
   status_.exits_from = *from;
   status_.init = std::exchange(status_.standby, {});
-  // Order: on record before the program runs, as with any launch.
-  save();
-  launch::StartRequest start;
-  start.dir_fd = kFdRunDir;
-  start.socket_name = kStandbySocket;
-  start.spec = [this]() -> Result<oci::Spec> { return spec_; };
-  start.id = container_.id;
-  start.init = status_.init;
-  start.init_pidfd = standby_pidfd_.get();
-  start.aside_ms = kAsideMs;
-  // The group has had its limits since the standby was made, and each update of them since.
-  auto started = launch::start_container(start);
-  // From here on it is this run, however short that is.
-  if (started) {
-    watches_.forget(standby_pidfd_.get());
-    init_pidfd_ = std::move(standby_pidfd_);
-    return true;
-  }
-  complain(started.error().context("standby"));
-  status_.standby = std::exchange(status_.init, {});
-  drop_standby();
-  return false;
+  watches_.forget(standby_pidfd_.get());
+  init_pidfd_ = std::move(standby_pidfd_);
+  standby_line_.reset();
+  standby_went_on_ = false;
+  return true;
 }
 
 // Its end is not awaited: who needs the group empty waits for that.
@@ -196,6 +205,8 @@ void Supervisor::drop_standby() {
     (void)sys::signal_pidfd(process->get(), SIGKILL);
   }
   standby_pidfd_.reset();
+  standby_line_.reset();
+  standby_went_on_ = false;
   status_.standby = {};
   ::unlinkat(kFdRunDir, kStandbySocket, 0);
 }
@@ -207,16 +218,20 @@ void Supervisor::standby_ended() {
   if (status_.step == Step::running) plan_standby(kFirstPauseNs << std::min(standby_failures_++, 20U));
 }
 
-// Under a new guard it would be nobody's child of ours.
+// Under a new guard it would be nobody's child of ours; but what runs already goes on, whoever its parent is.
 void Supervisor::adopt_standby(bool same_guard) {
   if (status_.standby.pid == 0) return;
   auto process = sys::open_identified(status_.standby);
-  if (same_guard && process && !is_over(process->get()) && launch::awaits_start(kFdRunDir, kStandbySocket)) {
-    standby_pidfd_ = std::move(*process);
-    (void)watch(standby_pidfd_.get(), Source::standby, EPOLLIN);
+  auto line = launch::connect_to_start(kFdRunDir, kStandbySocket);
+  const bool went_on = !line && line.error().errnum() == ECONNREFUSED;
+  if (!process || is_over(process->get()) || (line ? !same_guard : !went_on)) {
+    drop_standby();
     return;
   }
-  drop_standby();
+  standby_pidfd_ = std::move(*process);
+  if (line) standby_line_ = std::move(*line);
+  standby_went_on_ = went_on;
+  (void)watch(standby_pidfd_.get(), Source::standby, EPOLLIN);
 }
 
 bool Supervisor::is_standby_alone(const std::vector<pid_t>& processes) const {

@@ -21,6 +21,7 @@
 #include "supervise/control.h"
 #include "supervise/cri_file.h"
 #include "supervise/diet.h"
+#include "supervise/event_log.h"
 #include "supervise/guard/protocol.h"
 #include "supervise/journal.h"
 #include "supervise/notices.h"
@@ -145,7 +146,8 @@ class Supervisor {
   Result<void> drop_group();
   Result<void> prepare_input();
   void started();
-  void hold_mounts();
+  void hold_namespaces();
+  void let_namespaces_go();
   [[nodiscard]] bool may_overlap() const;
   void run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind, std::string_view state);
   static void complain(const Error& error);
@@ -165,6 +167,7 @@ class Supervisor {
   void plan_standby(std::int64_t after_ns);
   void prepare_standby();
   Result<void> make_standby();
+  Result<void> tell_standby();
   bool use_standby();
   void drop_standby();
   void standby_ended();
@@ -286,9 +289,11 @@ class Supervisor {
   // supervisor_events.cc: the event log; tell_run is of this run and comes once, however often it is told
   void tell_event(std::string_view action, const oci::Json& attributes = oci::Json::object());
   void tell_run(std::string_view action, const oci::Json& attributes = oci::Json::object());
+  [[nodiscard]] Event event_of_run(std::string_view action, const oci::Json& attributes) const;
   void tell_launched();
   void tell_failed(const Error& error);
   void tell_died(const LastExit& last);
+  void tell_untold();
   void tell_waiting(std::int64_t delay_ns);
   void tell_given_up(const LastExit& last);
   void tell_signalled(int signal);
@@ -310,11 +315,13 @@ class Supervisor {
   std::optional<CriFile> cri_;
   Watches watches_;
   UniqueFd guard_pidfd_, init_pidfd_, terminal_, standby_pidfd_;
-  UniqueFd root_;                   // what every run's root is a clone of, where it can be
-  std::string root_key_;            // what that was made of
-  UniqueFd mounts_;                 // the mount namespace of the run, so that its end is told before that is undone
-  std::int64_t standby_at_ns_ = 0;  // CLOCK_BOOTTIME: when to make one; 0: not
-  unsigned standby_failures_ = 0;   // in a row
+  UniqueFd standby_line_;                    // connected to it, so that a relaunch need not do that
+  bool standby_went_on_ = false;             // a predecessor had told it to, and was killed before it wrote that down
+  UniqueFd root_;                            // what every run's root is a clone of, where it can be
+  std::string root_key_;                     // what that was made of
+  std::array<UniqueFd, 3> held_namespaces_;  // of the run, so that its end is told before they are undone
+  std::int64_t standby_at_ns_ = 0;           // CLOCK_BOOTTIME: when to make one; 0: not
+  unsigned standby_failures_ = 0;            // in a row
   UniqueFd stdin_read_, stdin_write_;
   UniqueFd null_, seccomp_cache_, termination_;
   UniqueFd notify_;                    // the container's NOTIFY_SOCKET
@@ -340,6 +347,7 @@ class Supervisor {
   std::int64_t init_gone_ns_ = 0;                       // since when
   std::optional<Error> first_failure_;                  // to be told to who started it
   std::optional<LastExit> relaunched_after_;            // to be written down once the next incarnation runs
+  std::optional<Event> died_untold_;                    // told once the next incarnation runs, before all else
   std::vector<PastRun> history_;                        // written with exit.json
   std::uint64_t restarts_told_ = 0;                     // so many relaunches are in what was written of it
   std::array<ProbeState, 3> probes_;                    // startup, liveness, readiness

@@ -2,7 +2,9 @@
 // What a supervisor tells the event log. It tells before it writes the step down: killed in between, its successor
 // takes the same step again and tells it again, with the same run, so that nothing is lost and who reads sees it once.
 #include <algorithm>
+#include <utility>
 
+#include "fs/dir.h"
 #include "launch/launch.h"
 #include "supervise/event_log.h"
 #include "supervise/supervisor.h"
@@ -13,13 +15,24 @@ namespace skink::supervise {
 using oci::Json;
 
 void Supervisor::tell_event(std::string_view action, const Json& attributes) {
+  tell_untold();
   append_event(kFdRunRoot, event_of(container_, action, attributes));
 }
 
-void Supervisor::tell_run(std::string_view action, const Json& attributes) {
+Event Supervisor::event_of_run(std::string_view action, const Json& attributes) const {
   Event event = event_of(container_, action, attributes);
   event.run = str(status_.order, '.', status_.incarnation);
-  append_event(kFdRunRoot, std::move(event));
+  return event;
+}
+
+void Supervisor::tell_run(std::string_view action, const Json& attributes) {
+  tell_untold();
+  append_event(kFdRunRoot, event_of_run(action, attributes));
+}
+
+// Order: before anything that comes after it is told or written down.
+void Supervisor::tell_untold() {
+  if (auto event = std::exchange(died_untold_, std::nullopt)) append_event(kFdRunRoot, *std::move(event));
 }
 
 void Supervisor::tell_launched() {
@@ -37,7 +50,13 @@ void Supervisor::tell_failed(const Error& error) {
 
 void Supervisor::tell_died(const LastExit& last) {
   if (last.oom) tell_run("oom");
-  tell_run("die", exit_attributes(last));
+  if (!standby_pidfd_) {
+    tell_run("die", exit_attributes(last));
+    return;
+  }
+  // The next incarnation waits for one message, which takes less time than this.
+  died_untold_ = event_of_run("die", exit_attributes(last));
+  died_untold_->time_ns = fs::now_ns();
 }
 
 void Supervisor::tell_waiting(std::int64_t delay_ns) {

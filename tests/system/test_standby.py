@@ -1,20 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """run --standby: the next run is made ahead and waits; a relaunch is one message."""
 
+import ctypes
+import json
 import os
 import signal
+import time
 
 import pytest
-from skinktest import alive, cgroup_dir, kill_quietly, listdir, read_text, wait_for
+from skinktest import ALL, alive, cgroup_dir, kill_quietly, listdir, read_text, wait_for
 
 OPTIONS = ["--standby", "--restart", "always"]
+
+
+def waits_for_a_word(pid):
+    """Whether it reads from a connection that it has accepted at standby.sock."""
+    call = read_text("/proc/%d/syscall" % pid).split()
+    if call[0] != {"x86_64": "0", "aarch64": "63"}[os.uname().machine]:
+        return False
+    inode = os.readlink("/proc/%d/fd/%d" % (pid, int(call[1], 16)))[len("socket:["):-1]
+    return any(line.split()[6] == inode and line.endswith("/standby.sock") for line in read_text("/proc/net/unix").splitlines())
 
 
 def standby(sk, name):
     """The pid of the standby, which is there soon, and waits: what is half made when its maker is killed is not used."""
     pid = wait_for(lambda: sk.inspect(name)["standby_pid"])
-    accept4 = {"x86_64": "288", "aarch64": "242"}[os.uname().machine]
-    wait_for(lambda: not alive(pid) or read_text("/proc/%d/syscall" % pid).split()[0] == accept4)
+    wait_for(lambda: not alive(pid) or waits_for_a_word(pid))
     return pid
 
 
@@ -224,3 +235,49 @@ def test_a_limit_without_room(sk):
     kill_quietly(pid)
     relaunched(sk, name, pid)
     assert sk.inspect(name)["standby_pid"] == 0 and not sk.inspect(name)["exit"]["oom"]
+
+
+def command_name(pid):
+    return read_text("/proc/%d/comm" % pid, "").strip()
+
+
+def test_one_that_went_on_is_the_run_although_the_supervisor_was_killed_just_then(sk):
+    """It writes down that the standby runs only after it has said so: its successor finds out, and tells and counts what happened once."""
+    name = sk.running(*OPTIONS, "--restart-now-on", "137", "--restart-delay", "1ms", command=["sleep", "1000"])
+    rounds, went_on = 60 if ALL else 12, 0
+    for number in range(rounds):
+        waits, pid = standby(sk, name), sk.pid(name)
+        supervisor = sk.inspect(name)["supervisor_pid"]
+        kill_quietly(pid)
+        deadline = time.monotonic() + number % 6 * 0.0004 + 0.0002
+        while command_name(waits) == "skink-init" and time.monotonic() < deadline:
+            pass
+        kill_quietly(supervisor)
+        ran = command_name(waits) == "sleep"
+        now = relaunched(sk, name, pid)
+        assert not ran or now == waits, number
+        went_on += ran
+        wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, supervisor))
+    assert went_on
+    row = sk.row(name)
+    assert row["restarts"] == rounds
+    told = [(event["run"], event["action"]) for event in map(json.loads, sk.ok(
+        "events", "--no-follow", "--format", "json", "--filter", "container=" + name).splitlines()) if event["action"] in ("die", "start")]
+    numbers = sorted({run for run, _ in told}, key=lambda run: int(run.split(".")[1]))
+    assert told == [(run, action) for run in numbers for action in ("start", "die")][:-1], told
+    assert len(numbers) == rounds + 1
+
+
+def test_its_supervisor_takes_short_turns_and_it_does_not(sk):
+    """sched_setattr(2): from Linux 6.12 on a slice is each process's own."""
+    def slice_ns(pid):
+        attributes = (ctypes.c_uint32 * 14)()
+        number = {"x86_64": 315, "aarch64": 275}[os.uname().machine]
+        assert ctypes.CDLL(None, use_errno=True).syscall(number, pid, attributes, 56, 0) == 0
+        return attributes[6] | attributes[7] << 32
+
+    if slice_ns(os.getpid()) == 0:
+        pytest.skip("this kernel has one slice for all processes: Linux 6.12")
+    name = sk.running(*OPTIONS)
+    assert slice_ns(sk.inspect(name)["supervisor_pid"]) == 100000
+    assert slice_ns(sk.pid(name)) == slice_ns(standby(sk, name)) == slice_ns(os.getpid())
