@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 
 
 class CommandFailed(Exception):
@@ -155,6 +156,73 @@ class Podman:
         file = run([*self.base, "inspect", "-f", "{{.ConmonPidFile}}", self.id(suffix)]).strip()
         with open(file, encoding="ascii") as text:
             return [int(text.read())]
+
+    def version(self):
+        return _version(self.path)
+
+
+class Umoci:
+    """Unpacks images and runs nothing: for P6 alone, up to the tree in a directory."""
+
+    name = "umoci"
+
+    def __init__(self, path, _work):
+        self.path = path
+
+    def first_run(self, archive, top, _run_dir):
+        return [["mkdir", "-p", f"{top}/layout"], ["tar", "-x", "-C", f"{top}/layout", "-f", archive],
+                [self.path, "unpack", "--image", f"{top}/layout:bench:latest", f"{top}/bundle"]]
+
+    def forget(self, top, _run_dir):
+        return [["rm", "-rf", top]]
+
+    def stop(self):
+        pass
+
+    def version(self):
+        return _version(self.path)
+
+
+class Containerd:
+    """A daemon of our own, which stands ready before the clock starts, and ctr: for P6 alone."""
+
+    name = "containerd"
+
+    def __init__(self, path, work):
+        self.path = path
+        self.ctr = [find("ctr"), "--address", work.run_path("containerd.sock")]
+        self.group = f"{work.tag}-containerd"
+        config = work.path("containerd.toml")
+        with open(config, "w", encoding="ascii") as file:
+            file.write(f'version = 2\nroot = "{work.path("containerd")}"\nstate = "{work.run_path("containerd")}"\n'
+                       'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+                       f'[grpc]\n  address = "{self.ctr[2]}"\n')
+        self.daemon = subprocess.Popen([path, "--config", config], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL)
+        self._await()
+
+    def _await(self):
+        for _ in range(100):
+            try:
+                run([*self.ctr, "version"])
+                return
+            except CommandFailed as why:
+                last = why
+                time.sleep(0.1)
+        self.stop()
+        raise last
+
+    def first_run(self, archive, _top, run_dir):
+        name = "bench-" + run_dir.rpartition("/")[2]
+        return [[*self.ctr, "image", "import", archive],
+                [*self.ctr, "run", "--rm", "--cgroup", f"/{self.group}", "bench:latest", name, "/bin/true"]]
+
+    def forget(self, _top, _run_dir):
+        return [[*self.ctr, "image", "rm", "--sync", "bench:latest"]]
+
+    def stop(self):
+        self.daemon.terminate()
+        self.daemon.wait()
 
     def version(self):
         return _version(self.path)

@@ -22,6 +22,7 @@ class Bench:
         self.turns = Turns(programs / "bench-turns", work.errors)
         self.runtimes = runtimes  # OciRuntime, ours first
         self.engines = engines    # Skink, Podman
+        self.make_importers = list
         self.pairs = pairs
         self.many = many
 
@@ -99,33 +100,41 @@ def run_image(bench):
 
 def first_run(bench):
     """P6: from an image in a file to the end of its first run, with an empty store."""
-    rows = []
-    for name, make, what in (("P6", bench.work.big_image, "8,700 files, 170 MB, gzip"),
-                             ("P6l", bench.work.layered_image, "20 layers"),
-                             ("P6t", bench.work.tiny_image, "100,000 tiny files")):
-        row = Row(name, f"first run of an image file: {what}", "ms", targets={"podman": 0.2} if name == "P6" else {})
-        archive, times = make(), {}
-        for number in range(4):
-            for engine in bench.engines:
-                top, run_dir = bench.work.path(f"first-{name}-{engine.name}-{number}"), bench.work.run_path(f"{name}{engine.name[0]}{number}")
-                try:
-                    begin = time.monotonic_ns()
-                    for command in engine.first_run(archive, top, run_dir):
-                        run(command, timeout=300)
-                    # The first round fills the page cache.
-                    if number != 0:
-                        times.setdefault(engine.name, []).append(time.monotonic_ns() - begin)
-                except CommandFailed as why:
-                    row.notes.append(f"{engine.name}: {why}")
-                finally:
-                    for command in engine.forget(top, run_dir):
-                        run(command, timeout=300, check=False)
-        for engine, samples in times.items():
-            row.values[engine] = statistics.median(samples) / 1e6
-        if "podman" in times and "skink" in times:
-            row.ratios["podman"] = median_ratio(times["skink"], times["podman"])
-        rows.append(row)
-    return rows
+    importers = bench.make_importers()
+    try:
+        return [_first_run(bench, [*bench.engines, *importers], *image) for image in (
+            ("P6", bench.work.big_image, "8,700 files, 170 MB, gzip"), ("P6l", bench.work.layered_image, "20 layers"),
+            ("P6t", bench.work.tiny_image, "100,000 tiny files"))]
+    finally:
+        for importer in importers:
+            importer.stop()
+
+
+def _first_run(bench, engines, name, make, what):
+    row = Row(name, f"first run of an image file: {what}", "ms", targets={"podman": 0.2} if name == "P6" else {})
+    archive, times = make(), {}
+    for number in range(4):
+        for engine in engines:
+            top, run_dir = bench.work.path(f"first-{name}-{engine.name}-{number}"), bench.work.run_path(f"{name}{engine.name[0]}{number}")
+            try:
+                begin = time.monotonic_ns()
+                for command in engine.first_run(archive, top, run_dir):
+                    run(command, timeout=300)
+                # The first round fills the page cache.
+                if number != 0:
+                    times.setdefault(engine.name, []).append(time.monotonic_ns() - begin)
+            except CommandFailed as why:
+                row.notes.append(f"{engine.name}: {why}")
+            finally:
+                for command in engine.forget(top, run_dir):
+                    run(command, timeout=300, check=False)
+    for engine, samples in times.items():
+        row.values[engine] = statistics.median(samples) / 1e6
+        if engine != "skink" and "skink" in times:
+            row.ratios[engine] = median_ratio(times["skink"], samples)
+    if "umoci" in times:
+        row.notes.append("umoci: to the tree in a directory; it runs nothing")
+    return row
 
 
 def relaunch(bench):
