@@ -183,6 +183,7 @@ struct ContainerInfo {
   std::map<std::string, std::string> labels;
   bool standby = false;          ///< the next incarnation is made ahead
   std::int64_t standby_pid = 0;  ///< its process, which waits; 0: there is none just now
+  std::string asked_to_end;      ///< it runs, but was sent this to end it, and is not relaunched after that
   bool remove_at_end = false;
   bool tty = false;
   std::string problem;  ///< not empty: its files are damaged, and how ("corrupt")

@@ -140,6 +140,7 @@ Json container_json(const ContainerInfo& container, std::int64_t now_ns) {
   json["restart"] = policy_json(container.restart);
   json["standby"] = container.standby;
   json["standby_pid"] = container.standby_pid;
+  json["asked_to_end"] = container.asked_to_end;
   json["labels"] = labels_json(container.labels);
   json["remove_at_end"] = container.remove_at_end;
   json["tty"] = container.tty;

@@ -100,6 +100,7 @@ std::vector<std::string> next_steps(const ContainerInfo& info, const std::string
     steps.emplace_back("make it anew with --tmpfs PATH or --writable: its root is read-only");
   if (info.last_exit && (info.last_exit->status == 126 || info.last_exit->status == 127) && !info.image.empty())
     steps.push_back(str("skink run --rm -it --entrypoint sh ", info.image, "   # look around in the image"));
+  if (!info.asked_to_end.empty()) steps.push_back(str("skink start ", name, "   # it shall go on after all"));
   if (info.phase == Phase::unknown) steps.emplace_back("skink heal");
   if (info.phase == Phase::restarting) steps.push_back(str("skink stop ", name, "   # ends the relaunching"));
   if (info.phase == Phase::created || info.phase == Phase::exited) steps.push_back(str("skink start ", name));
@@ -113,6 +114,8 @@ std::string page_of(const ContainerInfo& info, const std::string& output, std::i
   page.line("State:", status_text(info, now));
   if (info.phase == Phase::running || info.phase == Phase::paused)
     page.line("Process:", str(info.pid, relaunches_text(info.restarts)));
+  if (!info.asked_to_end.empty())
+    page.line("Ending:", str(printable(info.asked_to_end), "; when it has ended it is not started again"));
   if (!info.said.empty()) page.line("It says:", printable(info.said));
   for (const auto line : split(info.probe_texts, '\n'))
     if (!line.empty()) page.line("Probe:", printable(line));

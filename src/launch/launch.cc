@@ -92,7 +92,11 @@ class Launch {
   Result<Launched> finish();
   // Ends the process after a failure; reaps it unless the guard does.
   void abandon();
-  Error reason_of(Error error) const { return better_reason(sockets_.ours.get(), plan_, group, std::move(error)); }
+  Error reason_of(Error error) const {
+    // Order: our copy of the child's end is closed when there is a child. Before that nobody would ever answer.
+    if (sockets_.theirs) return error;
+    return better_reason(sockets_.ours.get(), plan_, group, std::move(error));
+  }
 
  private:
   Result<void> place();

@@ -111,6 +111,7 @@ void fill_from_status(ContainerInfo& info, const Status& status) {
   if (lives) info.health = status.health;
   if (lives) info.ready = status.ready;
   if (lives) info.said = status.said.status;
+  if (lives && status.stop_wanted) info.asked_to_end = status.sender;
   if (lives && status.said.watchdog_ns) info.watchdog_ns = *status.said.watchdog_ns;
 }
 

@@ -186,6 +186,10 @@ bool is_abandoned(const Status& status) {
 Result<void> revive(const Roots& roots, const std::string& id) {
   // Only tried: whoever holds the lock (`rm -f`, `start`) sees to it.
   const auto lock = TRY(fs::Lock::try_take(TRY(open_container(roots, id)), fs::Lock::Mode::exclusive, id));
+  return revive_locked(roots, id, lock);
+}
+
+Result<void> revive_locked(const Roots& roots, const std::string& id, const fs::Lock& lock) {
   if (is_alive(lock.fd())) return {};
   const UniqueFd run_dir = TRY(open_run_dir(roots, id));
   if (!is_abandoned(TRY(read_status(run_dir.get())))) return Error::make(Code::not_found, "nothing to adopt");
@@ -204,26 +208,56 @@ Result<fs::Lock> lock_container(const Roots& roots, const std::string& id) {
 }
 
 namespace {
+
+Result<Status> status_of(const Roots& roots, const std::string& id) {
+  const UniqueFd run_dir = TRY(open_run_dir(roots, id));
+  return read_status(run_dir.get());
+}
+
 // Of connect_control: nobody listens yet or any more, or very many are in front of us.
 bool is_transient(const Error& error) { return error.code() == Code::not_found || error.code() == Code::busy; }
+
+// Another command has the lock of a container that lost both its keepers, and gives it new ones or ends it.
+bool is_in_other_hands(const Roots& roots, const std::string& id, const Error& error) {
+  if (error.code() != Code::busy) return false;
+  const auto left = status_of(roots, id);
+  return left && is_abandoned(*left);
+}
+
 }  // namespace
+
+bool has_keepers(const Roots& roots, const std::string& id, int store_dir_fd, const fs::Lock* held) {
+  if (is_alive(store_dir_fd)) return true;
+  const auto revived = held != nullptr ? revive_locked(roots, id, *held) : revive(roots, id);
+  return revived || (held == nullptr && is_in_other_hands(roots, id, revived.error()));
+}
 
 Result<UniqueFd> open_alive(int store_dir_fd) {
   return sys::open_at(store_dir_fd, kAliveFile, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
 }
 
-Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, Patience& patience) {
+Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, Patience& patience,
+                                    const fs::Lock* held) {
+  std::int64_t missing_since_ns = 0;
   for (;;) {
     const auto store_dir = open_container(roots, id);
     if (!store_dir && sys::is_want_of_descriptors(store_dir.error())) return store_dir.error();
-    if (!store_dir || (!is_alive(store_dir->get()) && !revive(roots, id)))
-      return Error::make(Code::not_found, "no supervisor");
+    if (!store_dir) return Error::make(Code::not_found, "no supervisor");
+    if (!has_keepers(roots, id, store_dir->get(), held)) return Error::make(Code::not_found, "no supervisor");
     const auto run_dir = open_run_dir(roots, id);
     if (run_dir) {
       auto socket = connect_control(run_dir->get());
       if (socket || !is_transient(socket.error())) return socket;
     } else if (sys::is_want_of_descriptors(run_dir.error())) {
       return run_dir.error();
+    } else if (is_alive(store_dir->get())) {
+      // At its very start and end a supervisor has none, for moments.
+      constexpr std::int64_t kLongestMomentNs = 10 * kSecond;
+      const std::int64_t now = fs::monotonic_ns();
+      if (missing_since_ns == 0) missing_since_ns = now;
+      if (now - missing_since_ns > kLongestMomentNs)
+        return Error::make(Code::busy, "somebody has removed its run directory (", std::string_view(kContainers), "/",
+                           id.substr(0, 12), "), by which its supervisor is reached; skink rm -f ends it");
     }
     TRY(patience.check());
     pause_ms(2);
@@ -253,15 +287,6 @@ Result<void> clean_leftovers(const Roots& roots, const std::string& id) {
   if (const auto store_dir = open_container(roots, id)) remove_writable_layers(store_dir->get());
   return remove_run_dir(roots.run_containers.get(), id);
 }
-
-namespace {
-
-Result<Status> status_of(const Roots& roots, const std::string& id) {
-  const UniqueFd run_dir = TRY(open_run_dir(roots, id));
-  return read_status(run_dir.get());
-}
-
-}  // namespace
 
 Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
                                      const std::function<Result<void>(int store_dir_fd)>& before_start,
@@ -294,7 +319,7 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
     const auto run_dir = open_run_dir(roots, id);
     const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
     // One that is at its end is waited for, then there will be a new one.
-    if (status && status->step != Step::stopped && !status->stop_wanted) {
+    if (status && status->step != Step::stopped && !status->is_being_stopped()) {
       TRY(before_start(lock.fd()));
       auto socket = connect_control(run_dir->get());
       auto greeted = socket ? greet(socket->get()) : Result<void>(socket.error());
@@ -347,9 +372,10 @@ Result<void> hear(int socket, Patience& patience) {
 
 }  // namespace
 
-Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci::Json& request, Patience& patience) {
+Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci::Json& request, Patience& patience,
+                            const fs::Lock* held) {
   for (int attempt = 0;; ++attempt) {
-    const UniqueFd socket = TRY(connect_supervisor(roots, id, patience));
+    const UniqueFd socket = TRY(connect_supervisor(roots, id, patience, held));
     auto done = send_message(socket.get(), request);
     if (done) done = hear(socket.get(), patience);
     if (done || !is_hang_up(done.error())) return done;
@@ -477,6 +503,10 @@ namespace {
 
 // Ends guard and supervisor by themselves, when they do not do it on request (stopped, or hung in the kernel).
 Result<void> end_by_force(const Roots& roots, const std::string& id, int store_dir) {
+  // Without its run directory nobody knows who they are (faults F27, F28). They end with the container: that it shall
+  // not run again is on record.
+  if (const auto where = plan_groups(id); where && !status_of(roots, id))
+    if (auto group = cgroup::Group::open(*where)) (void)group->kill_all(std::chrono::seconds(10));
   constexpr std::int64_t kLongestDeath = 60 * kSecond;
   const std::int64_t deadline = fs::monotonic_ns() + kLongestDeath;
   while (is_alive(store_dir)) {
@@ -495,7 +525,8 @@ Result<void> end_by_force(const Roots& roots, const std::string& id, int store_d
 }
 
 // What a removal has to do about a supervisor that lives.
-Result<void> end_supervisor(const Roots& roots, const std::string& id, int store_dir, bool force) {
+Result<void> end_supervisor(const Roots& roots, const std::string& id, const fs::Lock& lock, bool force) {
+  const int store_dir = lock.fd();
   const UniqueFd alive = TRY(open_alive(store_dir));
   // By force there is another way, so less is waited for.
   Patience patience(roots, id,
@@ -508,7 +539,7 @@ Result<void> end_supervisor(const Roots& roots, const std::string& id, int store
     return await_no_supervisor(alive.get(), patience);
   }
   (void)record_wish(store_dir, false, false);
-  auto stopped = ask_supervisor(roots, id, {{"op", "stop"}, {"timeout_ns", 0}}, patience);
+  auto stopped = ask_supervisor(roots, id, {{"op", "stop"}, {"timeout_ns", 0}}, patience, &lock);
   if (!stopped && sys::is_want_of_descriptors(stopped.error())) return stopped;
   if (stopped || stopped.error().code() == Code::not_found)
     if (await_no_supervisor(alive.get(), patience)) return {};
@@ -530,7 +561,7 @@ Result<void> Engine::remove(const std::string& id, bool force) {
   }
   if (!lock) return std::move(lock).error();
   if (is_alive(lock->fd())) {
-    TRY(end_supervisor(roots, id, lock->fd(), force));
+    TRY(end_supervisor(roots, id, *lock, force));
   } else if (const auto left = status_of(roots, id);
              left && !force && left->step == Step::running && sys::open_identified(left->init)) {
     return Error::make(Code::busy, "container ", id.substr(0, 12), " is running; stop it first or use rm -f");

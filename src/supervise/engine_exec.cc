@@ -120,7 +120,7 @@ Result<Status> ExecSession::running_status() {
     auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
     if (!run_dir && run_dir.error().code() != Code::not_found && run_dir.error().errnum() != ENOENT)
       return run_dir.error();
-    const bool may_come = status && status->step != Step::stopped && (is_alive(store_dir.get()) || revive(roots_, id_));
+    const bool may_come = status && status->step != Step::stopped && has_keepers(roots_, id_, store_dir.get());
     if (may_come && status->step == Step::running) {
       const auto init = sys::open_identified(status->init);
       if (init) return status;

@@ -29,14 +29,21 @@ Result<fs::Lock> lock_container(const Roots& roots, const std::string& id);
 Result<UniqueFd> open_alive(int store_dir_fd);
 
 /// A connection to the supervisor: not_found when there is none. While one is being started or replaced it is waited
-/// for as long as patience lasts.
-Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, Patience& patience);
+/// for as long as patience lasts. `held` as for has_keepers().
+Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, Patience& patience,
+                                    const fs::Lock* held = nullptr);
 
 /// Whether guard and supervisor died in the middle of their work, by what the last supervisor wrote.
 bool is_abandoned(const Status& status);
 /// Gives a container whose guard and supervisor were killed together new ones, which adopt it as it is. busy when
 /// another command is at work on it, not_found when there is nothing to adopt.
 Result<void> revive(const Roots& roots, const std::string& id);
+/// The same for who has the container's lock.
+Result<void> revive_locked(const Roots& roots, const std::string& id, const fs::Lock& lock);
+
+/// Whether a container has its keepers, or new ones by now; or another command has its lock and gives it those or ends
+/// it. `held`: the container's lock, of who has it already.
+bool has_keepers(const Roots& roots, const std::string& id, int store_dir_fd, const fs::Lock* held = nullptr);
 
 /// Removes a container that its `run --rm` was going to start, when that was killed before there was a guard. False
 /// when it is none or another command is at work on it.
@@ -68,8 +75,9 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
 Result<void> check_passed_output(int store_dir_fd, const std::string& id);
 
 /// One request; a supervisor that dies before it answers is replaced by another, which is asked again. not_found when
-/// there is none.
-Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci::Json& request, Patience& patience);
+/// there is none. `held` as for has_keepers().
+Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci::Json& request, Patience& patience,
+                            const fs::Lock* held = nullptr);
 
 /// True for the error of a connection whose other end has died.
 bool is_hang_up(const Error& error);

@@ -88,7 +88,8 @@ Result<void> Engine::update(const std::string& id, const UpdateRequest& request)
     TRY(files.replace(kContainerFile, dump(container)));
     if (limited) TRY(files.replace(kConfigFile, oci::dump_spec(spec)));
     Patience patience(impl_->roots, id);
-    auto asked = ask_supervisor(impl_->roots, id, {{"op", "update"}, {"resources", text_of(limits.change)}}, patience);
+    auto asked =
+        ask_supervisor(impl_->roots, id, {{"op", "update"}, {"resources", text_of(limits.change)}}, patience, &lock);
     if (asked || asked.error().code() != Code::not_found) return asked;
     // Nobody supervises it: it has them when it is started.
     append_event(impl_->roots.run.get(), event_of(container, "update"));
@@ -100,7 +101,7 @@ Result<void> Engine::update(const std::string& id, const UpdateRequest& request)
   // What it has taken of the new limits it gives back.
   Patience patience(impl_->roots, id);
   (void)ask_supervisor(impl_->roots, id, {{"op", "update"}, {"resources", text_of(limits.undo)}, {"undo", true}},
-                       patience);
+                       patience, &lock);
   return changed;
 }
 

@@ -20,14 +20,17 @@
 
 namespace skink::supervise {
 
-launch::ExecRequest Supervisor::request_of(const ExecStart& start) {
+Result<launch::ExecRequest> Supervisor::request_of(ExecStart& start) {
   packed_calls_.unpack(spec_);
   shed_ = true;
   launch::ExecRequest request;
   request.spec = &spec_;
   request.process = start.process;
   request.target = status_.init;
-  request.group = &*group_;
+  // Somebody may have removed one of its groups or moved the program (fault F29), or it gives controllers to groups
+  // below.
+  start.group = TRY(cgroup::Group::open(TRY(cgroup::beside(group_->location(), status_.init.pid))));
+  request.group = &*start.group;
   request.as_sibling = guard_pidfd_.get() >= 0;
   request.seccomp_cache_fd = seccomp_cache_.get();
   request.stdio = start.stdio;
@@ -41,7 +44,7 @@ Result<pid_t> Supervisor::start_process(ExecStart& start) {
   exec.process.of_probe = start.of_probe;
   exec.process.token = start.token;
   start.exits_from = exec.process.exits_from = TRY(exits_end(kFdExits));
-  launch::ExecRequest request = request_of(start);
+  launch::ExecRequest request = TRY(request_of(start));
   // Order: on record before its program can run. Who is killed until it is said to run leaves it to a successor, who
   // ends it: there is nobody who knows of it.
   request.record = [&](const sys::ProcessIdentity& identity) -> Result<void> {

@@ -26,14 +26,15 @@ std::string_view Supervisor::name_of(const ProbeState& state) const {
   return kWords[static_cast<std::size_t>(&state - probes_.data())];
 }
 
-// At the start of a run, and when a successor takes one over: then what has passed has passed.
+// At the start of a run, and when a successor takes one over: then what has passed has passed, what was counted counts,
+// and what was put off is still to wait for.
 void Supervisor::begin_probes() {
   const Probes& probes = container_.probes;
   const Probe* const list[] = {&probes.startup, &probes.liveness, &probes.readiness};
   const std::int64_t now = fs::monotonic_ns();
   const bool any = probes.startup.kind != Probe::Kind::none || probes.liveness.kind != Probe::Kind::none;
-  const bool adopted =
-      status_.startup_passed || status_.probe_health == "healthy" || status_.probe_health == "unhealthy";
+  const bool adopted = status_.probes_from_ns != 0;
+  if (!adopted) status_.probes_from_ns = now;
   if (!adopted) status_.probe_health = any ? "starting" : "";
   if (!adopted || probes.readiness.kind == Probe::Kind::none) status_.probe_ready = false;
   if (probes.startup.kind == Probe::Kind::none) status_.startup_passed = true;
@@ -44,7 +45,11 @@ void Supervisor::begin_probes() {
     if (list[i]->kind == Probe::Kind::none) continue;
     probes_[i].probe = list[i];
     probes_[i].passed = i == kLiveness ? status_.probe_health == "healthy" : i == kReadiness && status_.probe_ready;
-    if ((i == kStartup) == !status_.startup_passed) probes_[i].next_ns = now + (adopted ? 0 : list[i]->delay_ns) + 1;
+    const ProbeTally& tally = status_.probe_tallies[i];
+    probes_[i].failures = tally.failures;
+    probes_[i].successes = tally.successes;
+    if ((i == kStartup) == !status_.startup_passed)
+      probes_[i].next_ns = std::max({now, status_.probes_from_ns + list[i]->delay_ns, tally.next_ns}) + 1;
   }
   show_health(false);
 }
@@ -99,15 +104,26 @@ void Supervisor::probe_done(ProbeState& state, const ProbeResult& result) {
   }
   if (result.good) {
     state.failures = 0;
-    if (++state.successes >= state.probe->successes) probe_changed(state, true);
+    state.successes = std::min(state.successes + 1, state.probe->successes);
+    keep_tally(state);
+    if (state.successes >= state.probe->successes) probe_changed(state, true);
     return;
   }
   state.successes = 0;
   // While it may still be starting a failure says nothing.
-  if (!state.passed && now - status_.started_mono_ns < state.probe->grace_ns) return;
-  if (++state.failures < state.probe->failures) return;
+  const bool counts = state.passed || now - status_.started_mono_ns >= state.probe->grace_ns;
+  if (counts) ++state.failures;
+  keep_tally(state);
   // What answers no more because it has ended is judged by how it has ended.
-  if (!is_ending()) probe_changed(state, false);
+  if (counts && state.failures >= state.probe->failures && !is_ending()) probe_changed(state, false);
+}
+
+// For a successor. Of a probe that is content there is nothing to keep, so that asking costs no writing.
+void Supervisor::keep_tally(const ProbeState& state) {
+  const bool content = state.failures == 0 && state.successes >= state.probe->successes;
+  ProbeTally& kept = status_.probe_tallies[static_cast<std::size_t>(&state - probes_.data())];
+  const ProbeTally now = content ? ProbeTally{} : ProbeTally{state.failures, state.successes, state.next_ns};
+  if (std::exchange(kept, now) != now) save();
 }
 
 // A process that ends closes what it has and takes its namespace along before it can be seen to have ended.
@@ -132,8 +148,9 @@ void Supervisor::probe_changed(ProbeState& state, bool good) {
     // The others begin now.
     state.next_ns = 0;
     status_.startup_passed = true;
+    status_.probe_tallies = {};
     if (probes_[kLiveness].probe == nullptr) status_.probe_health = "healthy";
-    const std::int64_t now = fs::monotonic_ns();
+    const std::int64_t now = status_.probes_from_ns = fs::monotonic_ns();
     for (const auto other : {kLiveness, kReadiness})
       if (probes_[other].probe != nullptr) probes_[other].next_ns = now + probes_[other].probe->delay_ns + 1;
     show_health(true);

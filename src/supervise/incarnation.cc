@@ -286,6 +286,8 @@ void Supervisor::started() {
   status_.orphaned = false;
   init_gone_ = false;
   status_.startup_passed = false;
+  status_.probes_from_ns = 0;
+  status_.probe_tallies = {};
   status_.said = {};
   begin_said();
   begin_probes();

@@ -117,7 +117,7 @@ void Supervisor::check_notices(std::int64_t now) {
     if (notify_) (void)watch(notify_.get(), Source::notify, EPOLLIN);
   }
   if (health_again_ns_ != 0 && now >= health_again_ns_) tell_health();
-  if (watchdog_at_ns_ == 0 || status_.step != Step::running || status_.paused || status_.stop_wanted) return;
+  if (watchdog_at_ns_ == 0 || status_.step != Step::running || status_.paused || status_.is_being_stopped()) return;
   if (awake_ns() < watchdog_at_ns_) return;
   // Order: what it has said while we were not there is heard first.
   if (notices_again_ns_ == 0) notices_came();

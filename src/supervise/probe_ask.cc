@@ -37,7 +37,7 @@ std::string shown(std::string_view text) {
 }  // namespace
 
 void Supervisor::check_probes(std::int64_t now) {
-  if (status_.stop_wanted) return;
+  if (status_.is_being_stopped()) return;
   for (auto& state : probes_) {
     if (state.deadline_ns != 0 && now >= state.deadline_ns) {
       end_asking(state);
@@ -148,14 +148,14 @@ Result<void> Supervisor::ask_by_exec(ProbeState& state) {
 
 // What is in the container can hold the process up on its way, and nobody else shall wait for that. The helper's child
 // becomes the guard's when the helper ends.
-Result<void> Supervisor::launch_by_helper(ProbeState& state, const ExecStart& start) {
+Result<void> Supervisor::launch_by_helper(ProbeState& state, ExecStart& start) {
   trim_exits();
   int ends[2] = {-1, -1};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Error::from_errno(errno, "socketpair");
   const auto ours = std::make_shared<UniqueFd>(ends[0]);
   const UniqueFd theirs(ends[1]);
   const std::int64_t exits_from = TRY(exits_end(kFdExits));
-  launch::ExecRequest request = request_of(start);
+  launch::ExecRequest request = TRY(request_of(start));
   request.as_sibling = false;
   const int number = ++launches_;
   const std::string half_made = str(kHalfMadePrefix, number);

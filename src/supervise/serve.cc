@@ -81,7 +81,7 @@ void Supervisor::answer(Client& client, Message message) {
     } else if (first_failure_) {
       reply(client, error_json(*first_failure_));
       exit_code_ = kSupervisorDone;
-    } else if (status_.stop_wanted) {
+    } else if (status_.stop_wanted && (status_.is_being_stopped() || !want_running())) {
       reply_result(client, Error::make(Code::busy, "the container is being stopped"));
     } else if (status_.step == Step::launching || status_.step == Step::starting) {
       client.awaits_start = true;
@@ -182,6 +182,16 @@ Result<void> Supervisor::signal_init(int signal) {
 Result<void> Supervisor::want_stop() {
   TRY(record_wish(kFdStoreDir, false, container_.durable));
   status_.stop_wanted = true;
+  return {};
+}
+
+// The program was asked to end by a mere signal and has gone on; now it is wanted again.
+Result<void> Supervisor::want_running() {
+  if (status_.step != Step::running) return not_running();
+  TRY(restore_wish(kFdStoreDir, str("running ", status_.order, '\n'), container_.durable));
+  status_.stop_wanted = false;
+  plan_standby();
+  save();
   return {};
 }
 

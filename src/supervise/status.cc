@@ -65,6 +65,18 @@ Said said_of(const Json& json) {
   return said;
 }
 
+std::array<ProbeTally, 3> tallies_of(const Json* json) {
+  std::array<ProbeTally, 3> tallies;
+  if (json == nullptr || !json->is_array()) return tallies;
+  for (std::size_t i = 0; i < std::min(tallies.size(), json->size()); ++i) {
+    const Json& one = (*json)[i];
+    const auto is_number = [](const Json& number) { return number.is_number_integer(); };
+    if (!one.is_array() || one.size() != 3 || !std::ranges::all_of(one, is_number)) continue;
+    tallies[i] = {one[0].get<std::uint32_t>(), one[1].get<std::uint32_t>(), one[2].get<std::int64_t>()};
+  }
+  return tallies;
+}
+
 }  // namespace
 
 std::int64_t by_present_clock(std::int64_t unix_ns, std::int64_t boottime_ns) {
@@ -101,6 +113,11 @@ std::string dump(const Status& s) {
   put(json, "probe_ready", s.probe_ready);
   if (Json said = said_json(s.said); !said.empty()) json["said"] = std::move(said);
   put(json, "startup_passed", s.startup_passed);
+  put(json, "probes_from_ns", s.probes_from_ns);
+  if (s.probe_tallies != decltype(s.probe_tallies){}) {
+    Json& tallies = json["probe_tallies"] = Json::array();
+    for (const auto& one : s.probe_tallies) tallies.push_back(Json::array({one.failures, one.successes, one.next_ns}));
+  }
   put(json, "probe_failure", s.probe_failure);
   put(json, "sender", s.sender);
   put(json, "sent_signal", s.sent_signal);
@@ -155,6 +172,8 @@ Result<Status> parse_status(std::string_view text) {
   s.probe_ready = oci::get_bool(json, "probe_ready");
   if (const Json* said = oci::find(json, "said"); said != nullptr && said->is_object()) s.said = said_of(*said);
   s.startup_passed = oci::get_bool(json, "startup_passed");
+  s.probes_from_ns = oci::get_int(json, "probes_from_ns");
+  s.probe_tallies = tallies_of(oci::find(json, "probe_tallies"));
   s.probe_failure = oci::get_string(json, "probe_failure");
   s.sender = oci::get_string(json, "sender");
   s.standby = identity_of(oci::find(json, "standby"), s.boot_id);

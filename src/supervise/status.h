@@ -3,6 +3,8 @@
 // container from it; everybody else reads it. It carries the boot id: after a reboot it means nothing.
 #pragma once
 
+#include <array>
+#include <csignal>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -32,6 +34,13 @@ struct ExecProcess {
   bool of_probe = false;        ///< a probe has started it, not a client
   bool half_made = false;       ///< its program may not run yet: a successor ends it
   std::string token;            ///< by which a client that has got no answer names it
+};
+
+/// What a probe has found in a row. Kept when there are failures, so that a successor counts on.
+struct ProbeTally {
+  std::uint32_t failures = 0, successes = 0;
+  std::int64_t next_ns = 0;  ///< CLOCK_BOOTTIME: when it is asked again
+  bool operator==(const ProbeTally&) const = default;
 };
 
 /// What the program of a run has said by sd_notify(3).
@@ -70,14 +79,19 @@ struct Status {
   std::optional<bool> ready;    ///< with a readiness probe or a NOTIFY_SOCKET
   bool probe_ready = false;     ///< what of that the probe says
   Said said;
-  bool startup_passed = false;  ///< the startup probe has succeeded in this run
-  std::string probe_failure;    ///< why a probe has ended this run
-  std::string sender;           ///< which of ours has sent the program a signal last, and that
+  bool startup_passed = false;              ///< the startup probe has succeeded in this run
+  std::int64_t probes_from_ns = 0;          ///< CLOCK_BOOTTIME: from when the delays of the present probes count
+  std::array<ProbeTally, 3> probe_tallies;  ///< startup, liveness, readiness
+  std::string probe_failure;                ///< why a probe has ended this run
+  std::string sender;                       ///< which of ours has sent the program a signal last, and that
   int sent_signal = 0;
   sys::ProcessIdentity standby;       ///< the next incarnation's first process, which waits; pid 0: none
   std::uint64_t standby_sources = 0;  ///< what stood at the host's paths when it was made, as one number
   std::optional<LastExit> last_exit;
   std::vector<ExecProcess> execs;
+
+  /// The program is to end within a time, or was killed; not so when it was only sent a signal that asks for it.
+  [[nodiscard]] bool is_being_stopped() const { return stop_wanted && (kill_at_ns != 0 || sent_signal == SIGKILL); }
 };
 
 /// A time of this boot by the clock as it is set now, so that how long ago it was, or how long it will be, is right

@@ -266,11 +266,11 @@ int Supervisor::timeout_ms() const {
   if (status_.step == Step::waiting) consider(status_.next_try_mono_ns);
   if (status_.step == Step::running) consider(status_.kill_at_ns);
   if (status_.step == Step::running && !status_.paused && !status_.stop_wanted) consider(standby_at_ns_);
-  if (status_.step == Step::running && !status_.paused && !status_.stop_wanted)
+  if (status_.step == Step::running && !status_.paused && !status_.is_being_stopped())
     for (const auto& probe : probes_) consider(probe.deadline_ns != 0 ? probe.deadline_ns : probe.next_ns);
   if (notices_again_ns_ > 0) consider(notices_again_ns_);
   if (health_again_ns_ != 0) consider(health_again_ns_);
-  if (status_.step == Step::running && !status_.paused && !status_.stop_wanted) consider(watchdog_at());
+  if (status_.step == Step::running && !status_.paused && !status_.is_being_stopped()) consider(watchdog_at());
   if (first_failure_ || end_untold_) consider(clients_.empty() ? 1 : untold_until_ns_);
   if (journal_) consider(journal_->again_at_ns());
   if (cri_) consider(cri_->again_at_ns());

@@ -84,8 +84,9 @@ class Supervisor {
     bool of_probe = false;
     std::int64_t patience_ns = 0;
     std::string token;
-    UniqueFd console;             // its terminal, if it has one
-    std::int64_t exits_from = 0;  // where in `exits` its end will be
+    std::optional<cgroup::Group> group;  // where it is put
+    UniqueFd console;                    // its terminal, if it has one
+    std::int64_t exits_from = 0;         // where in `exits` its end will be
   };
 
   // One of the container's probes, in this run.
@@ -205,6 +206,7 @@ class Supervisor {
   Result<void> handle_pause(bool pause);
   Result<void> signal_init(int signal);
   Result<void> want_stop();
+  Result<void> want_running();
   Result<void> handle_update(const oci::Json& json);
 
   // health.cc: the probes of the run, and what they say
@@ -213,6 +215,7 @@ class Supervisor {
   void put_off_launches();
   void resume_probes();
   void probe_done(ProbeState& state, const ProbeResult& result);
+  void keep_tally(const ProbeState& state);
   void probe_changed(ProbeState& state, bool good);
   void probe_failed(const ProbeState& state);
   void fail_run(std::string why);
@@ -225,7 +228,7 @@ class Supervisor {
   // probe_ask.cc: how they are asked
   void ask(ProbeState& state);
   Result<void> ask_by_exec(ProbeState& state);
-  Result<void> launch_by_helper(ProbeState& state, const ExecStart& start);
+  Result<void> launch_by_helper(ProbeState& state, ExecStart& start);
   bool probe_launched(ProbeState& state, bool wanted, int from_fd, std::int64_t exits_from);
   Result<void> ask_by_helper(ProbeState& state);
   Result<UniqueFd> open_probe_output(ProbeState& state);
@@ -269,7 +272,7 @@ class Supervisor {
   static void forget_logs();
 
   // exec_serve.cc
-  [[nodiscard]] launch::ExecRequest request_of(const ExecStart& start);
+  Result<launch::ExecRequest> request_of(ExecStart& start);
   Result<pid_t> start_process(ExecStart& start);
   Result<void> take_exec(Exec exec);
   [[nodiscard]] bool is_relaunching() const;

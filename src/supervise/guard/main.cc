@@ -124,6 +124,7 @@ long leave_starter() {
 // Not more than ten starts a second, and an end to it when none of them gets anywhere.
 void guard() {
   int fruitless = 0;
+  bool lived = false;
   long window = now(kBoottime);
   int starts_in_window = 0;
   while (fruitless < kMostFruitlessStarts) {
@@ -137,11 +138,13 @@ void guard() {
       --starts_in_window;
     }
     const long supervisor = start_supervisor();
+    // No process to be had. Whoever starts the container wants to hear of that soon; for one that runs it passes.
     if (supervisor < 0) {
-      ++fruitless;
+      if (!lived || fruitless < kMostFruitlessStarts / 2) ++fruitless;
       pause_ns(kSecond / 10);
       continue;
     }
+    lived = true;
     const ChildInfo end = wait_for(supervisor);
     const bool exited = end.code == kCldExited;
     if (exited && (end.status == kSupervisorDone || end.status == kSupervisorHopeless)) return;

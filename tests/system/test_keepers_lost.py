@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes on when a container has lost its keepers, a group, its run directory, or what a keeper needs to come back."""
+
+import fcntl
+import os
+import shutil
+import signal
+import threading
+import time
+
+import pytest
+from skinktest import alive, cgroup_dir, kill_quietly, read_text, wait_for
+
+
+def kill_both(sk, name):
+    """At one instant: stopped first, so that neither starts the other."""
+    facts = sk.inspect(name)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for keeper in ("guard_pid", "supervisor_pid"):
+            os.kill(facts[keeper], number)
+    wait_for(lambda: not any(alive(facts[keeper]) for keeper in ("guard_pid", "supervisor_pid")))
+
+
+class OtherCommand:
+    """Has the container's lock for a while, as a command that works on it has."""
+
+    def __init__(self, world, ident, seconds):
+        self.fd = os.open(os.path.join(world.store, "containers", ident), os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        self.timer = threading.Timer(seconds, os.close, [self.fd])
+        self.timer.start()
+
+
+def replaced(sk, name, which, before):
+    return wait_for(lambda: sk.inspect(name)[which] not in (0, before))
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("which", ["supervisor_pid", "guard_pid"])
+def test_a_probe_is_not_early_because_a_keeper_was_killed(sk, which):
+    """Its delay counts from the start of the run, whoever asks."""
+    name = sk.running("--restart", "always", "--liveness", "tcp://:1,delay=30s,interval=1s,failures=1")
+    pid = sk.pid(name)
+    for _ in range(2):
+        before = sk.inspect(name)[which]
+        kill_quietly(before)
+        replaced(sk, name, which, before)
+    time.sleep(1)
+    row = sk.inspect(name)
+    assert sk.pid(name) == pid and row["restarts"] == 0 and row["health"] == "starting"
+
+
+@pytest.mark.vm
+def test_failures_of_a_probe_are_counted_on_by_a_successor(sk):
+    name = sk.running("--restart", "always", "--liveness", "tcp://:1,interval=300ms,failures=12")
+    pid = sk.pid(name)
+    deadline = time.monotonic() + 60
+    while sk.pid(name) == pid:
+        before = sk.inspect(name)["supervisor_pid"]
+        kill_quietly(before)
+        time.sleep(0.7)
+        assert time.monotonic() < deadline, sk.inspect(name)
+    wait_for(lambda: sk.row(name)["restarts"] == 1)
+    assert "failed 12 times in a row" in sk.ok("why", name)
+
+
+@pytest.mark.parametrize("verb", ["exec", "kill", "pause", "wait"])
+def test_a_command_beside_another_one_when_both_keepers_are_dead(sk, world, verb):
+    """It waits for what the other does, and takes the container for what it is: running."""
+    name = sk.running("--restart", "always")
+    pid, ident = sk.pid(name), sk.inspect(name)["id"]
+    kill_both(sk, name)
+    other = OtherCommand(world, ident, 1)
+    if verb == "wait":
+        waiting = sk.start("wait", name)
+        other.timer.join()
+        assert waiting.poll() is None
+        sk.ok("kill", "-s", "KILL", name)
+        assert waiting.communicate(timeout=60)[0].strip() == b"137"
+        return
+    words = {"exec": ["exec", name, "echo", "here"], "kill": ["kill", "-s", "WINCH", name], "pause": ["pause", name]}[verb]
+    assert sk.ok(*words).strip() == ("here" if verb == "exec" else name)
+    if verb == "pause":
+        sk.ok("unpause", name)
+    assert sk.pid(name) == pid
+
+
+def test_an_update_when_both_keepers_are_dead_reaches_the_kernel(sk):
+    name = sk.running("-m", "64m", "--restart", "always")
+    pid = sk.pid(name)
+    directory, version = cgroup_dir(pid, "memory")
+    kill_both(sk, name)
+    sk.ok("update", "-m", "51m", name)
+    limit = read_text(os.path.join(directory, "memory.max" if version == 2 else "memory.limit_in_bytes"))
+    assert int(limit) == 51 << 20 and sk.pid(name) == pid
+
+
+@pytest.mark.parametrize("controller", ["pids", "freezer", "devices"])
+def test_f29_exec_when_one_of_its_groups_is_gone(sk, world, controller):
+    """It goes where the program was moved, and the supervisor answers on."""
+    name = sk.running("--restart", "always", "--liveness", "exec:true,interval=300ms")
+    directory, version = cgroup_dir(sk.pid(name), controller)
+    if version != 1:
+        pytest.skip("not cgroup v1")
+    elsewhere = os.path.join(os.path.dirname(directory), "skink-test-moved-" + world.id)
+    os.mkdir(elsewhere)
+    try:
+        def move():
+            for pid in read_text(directory + "/cgroup.procs").split():
+                try:
+                    with open(elsewhere + "/cgroup.procs", "w") as procs:
+                        procs.write(pid)
+                except ProcessLookupError:
+                    pass
+            try:
+                os.rmdir(directory)
+            except OSError:
+                return False
+            return True
+        wait_for(move)
+        assert sk.ok("exec", name, "echo", "here") == "here"
+        process = sk.start("exec", name, "sleep", "1000")
+        wait_for(lambda: "sleep" in [read_text("/proc/%s/comm" % pid, "").strip() for pid in read_text(elsewhere + "/cgroup.procs").split() if int(pid) != sk.pid(name)])
+        wait_for(lambda: sk.inspect(name)["health"] == "healthy")
+        sk.ok("stop", "-t", "0", name)
+        assert process.wait(60) == 137
+    finally:
+        sk("rm", "-f", name)
+        wait_for(lambda: not read_text(elsewhere + "/cgroup.procs").split())
+        os.rmdir(elsewhere)
+
+
+def test_f28_a_container_whose_run_directory_was_removed_can_be_ended(sk, world):
+    name = sk.running("--restart", "always")
+    facts = sk.inspect(name)
+    shutil.rmtree(os.path.join(world.run_dir, "containers", facts["id"]))
+    sk.fails("stop", "-t", "0", name, status=1, match=["run directory", "rm -f"])
+    assert alive(facts["pid"])
+    sk.ok("rm", "-f", name)
+    wait_for(lambda: not any(alive(facts[which]) for which in ("pid", "guard_pid", "supervisor_pid")))
+
+
+def test_a_guard_that_can_start_nobody_tries_on(sk, world):
+    """For longer than it gives somebody who starts a container."""
+    name = sk.running("--restart", "always")
+    facts = sk.inspect(name)
+    top, version = cgroup_dir(os.getpid(), "pids")
+    if version != 1:
+        pytest.skip("not cgroup v1, where a process can be put into a group of one controller")
+    while top.count("/") > 4:
+        top = os.path.dirname(top)
+    group = os.path.join(top, "skink-test-guard-" + world.id)
+    os.mkdir(group)
+    try:
+        with open(group + "/cgroup.procs", "w") as procs:
+            procs.write(str(facts["guard_pid"]))
+        with open(group + "/pids.max", "w") as limit:
+            limit.write("1")
+        kill_quietly(facts["supervisor_pid"])
+        wait_for(lambda: not alive(facts["supervisor_pid"]))
+        time.sleep(4)
+        assert alive(facts["guard_pid"]) and alive(facts["pid"])
+        with open(group + "/pids.max", "w") as limit:
+            limit.write("max")
+        wait_for(lambda: any("skink-supervise" in read_text("/proc/%s/comm" % pid, "")
+                             for pid in read_text("/proc/%d/task/%d/children" % (facts["guard_pid"], facts["guard_pid"])).split()))
+        assert sk.inspect(name)["guard_pid"] == facts["guard_pid"] and sk.pid(name) == facts["pid"]
+        sk.ok("rm", "-f", name)
+    finally:
+        wait_for(lambda: not read_text(group + "/cgroup.procs").split())
+        os.rmdir(group)
+
+
+def test_a_program_that_goes_on_after_a_stop_signal_can_be_wanted_again(sk):
+    """kill -s TERM says that it shall not start again; it is probed on, and start takes that back."""
+    name = sk.running("--restart", "always", "--readiness", "exec:test -e /tmp/ready,interval=200ms", "--writable",
+                      command=["sh", "-c", "trap : TERM; while :; do sleep 0.1; done"])
+    pid = sk.pid(name)
+    sk.ok("kill", "-s", "TERM", name)
+    sk.ok("exec", name, "touch", "/tmp/ready")
+    wait_for(lambda: sk.inspect(name)["ready"])
+    assert "SIGTERM was sent by skink kill; when it has ended it is not started again" in sk.ok("why", name)
+    sk.ok("start", name)
+    assert sk.inspect(name)["asked_to_end"] == "" and "not started again" not in sk.ok("why", name)
+    assert sk.pid(name) == pid
+    kill_quietly(pid)
+    wait_for(lambda: sk.state(name) == "running" and sk.pid(name) not in (0, pid))
+    now = sk.pid(name)
+    sk.ok("kill", "-s", "TERM", name)
+    kill_quietly(now)
+    wait_for(lambda: sk.state(name) == "exited")
