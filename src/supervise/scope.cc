@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 
 #include "base/text.h"
 #include "fs/dir.h"
@@ -19,8 +20,8 @@ constexpr std::string_view kContainerGroup = "/container";
 constexpr std::string_view kKeepersGroup = "/supervisor";
 constexpr const char* kMemoryMin = "MemoryMin";  // memory.min, man 5 systemd.resource-control
 constexpr const char* kMemoryMinFile = "memory.min";
-constexpr std::int64_t kSpareTime = 30'000'000;      // microseconds, beyond the container's own time to stop
-constexpr std::int64_t kUsualStopTime = 60'000'000;  // what systemd's own 90 s leave of it
+// Microseconds, beyond the container's own time to stop: the usual 10 s make it 90 s, which is systemd's own default.
+constexpr std::uint64_t kSpareTime = 80'000'000;
 
 std::string scope_of(const std::string& id) { return str("skink-", id, ".scope"); }
 
@@ -62,13 +63,7 @@ Result<void> start_scope(const Container& container, pid_t first) {
   cgroup::Unit unit;
   unit.name = scope_of(container.id);
   unit.slice = kSlice;
-  // At shutdown systemd stops it with everything else, and the supervisor then stops its container.
-  // Its signal goes to every process of the scope, so it is one that means nothing to any but the supervisor.
-  std::vector<cgroup::Property> properties = {{"DefaultDependencies", cgroup::bus::boolean(true)},
-                                              {"KillSignal", cgroup::bus::i32(kScopeStopSignal)}};
-  if (const std::int64_t time = container.stop_timeout_ns / 1000; time > kUsualStopTime)
-    properties.emplace_back("TimeoutStopUSec", cgroup::bus::u64(static_cast<std::uint64_t>(time + kSpareTime)));
-  properties.emplace_back(kMemoryMin, cgroup::bus::u64(kProtectedMemory));
+  const auto properties = properties_of_scope(container.stop_timeout_ns);
   const std::string& what = container.image.empty() ? container.bundle : container.image;
   const std::string description = printable(str("skink container ", container.name, " (", what, ")"));
   auto started = cgroup::start_unit(unit, first, description, properties);
@@ -88,6 +83,20 @@ bool has_processes(const cgroup::Place& scope) {
 }
 
 }  // namespace
+
+std::vector<cgroup::Property> properties_of_scope(std::int64_t stop_timeout_ns) {
+  using namespace cgroup;
+  const auto time = static_cast<std::uint64_t>(std::max<std::int64_t>(stop_timeout_ns, 0)) / 1000;
+  // At shutdown systemd stops it with everything else, and the supervisor then stops its container.
+  // Its signal goes to every process of the scope, so it is one that means nothing to any but the supervisor.
+  // How long that may take and how many processes there may be is the container's own setting; systemd's defaults
+  // (DefaultTimeoutStopSec, DefaultTasksMax) would cut it short, and the keepers with it.
+  return {{"DefaultDependencies", bus::boolean(true)},
+          {"KillSignal", bus::i32(kScopeStopSignal)},
+          {"TimeoutStopUSec", bus::u64(time + kSpareTime)},
+          {"TasksMax", bus::u64(std::numeric_limits<std::uint64_t>::max())},
+          {kMemoryMin, bus::u64(kProtectedMemory)}};
+}
 
 Result<cgroup::Location> plan_plain_groups(const std::string& id) {
   return cgroup::locate(TRY(cgroup::detect()), str("/skink/", id));

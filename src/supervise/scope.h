@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "cgroup/cgroup.h"
@@ -41,6 +42,9 @@ void protect_keepers(const cgroup::Location& location, const std::string& id);
 /// (KillSignal of man 5 systemd.kill). Unasked, all but the supervisor ignore it: SIGTERM would reach the container
 /// beside its own stop signal, and each of its processes.
 inline constexpr int kScopeStopSignal = SIGURG;
+
+/// What systemd is told of the scope of a container that has this long to stop.
+std::vector<cgroup::Property> properties_of_scope(std::int64_t stop_timeout_ns);
 
 /// Where the guard is to be made; nothing on hosts without systemd.
 struct GuardGroup {

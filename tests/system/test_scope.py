@@ -57,6 +57,16 @@ def scope_of_id(status):
 
 
 @systemd
+def test_no_default_of_systemds_cuts_short_what_the_container_may(sk):
+    """DefaultTasksMax is 15 % of what the machine can have, and DefaultTimeoutStopSec what an administrator likes."""
+    name = sk.running("--pids-limit", "10000", "--stop-timeout", "10")
+    files = {below: cgroup_file(scope_of(sk, name) + below, "pids.max") for below in ("", "/supervisor", "/container")}
+    assert files == {"": "max", "/supervisor": "max", "/container": "10000"}
+    said = subprocess.run(["systemctl", "show", os.path.basename(scope_of(sk, name)), "-pTasksMax", "-pTimeoutStopUSec"], capture_output=True, check=True)
+    assert sorted(said.stdout.decode().split("\n")[:2]) == ["TasksMax=infinity", "TimeoutStopUSec=1min 30s"]
+
+
+@systemd
 def test_keepers_that_come_back_are_in_the_scope_again(sk):
     name = sk.running("--restart", "always")
     pid, before = sk.pid(name), keepers(sk, name)
