@@ -43,10 +43,14 @@ using Property = std::pair<std::string, bus::Value>;
 
 /// What is in force in a group: half of a pair of limits is counted with the other half of it.
 struct InForce {
+  std::optional<std::int64_t> cpu_quota;     ///< microseconds, -1 for none
   std::optional<std::uint64_t> cpu_period;   ///< microseconds
   std::optional<std::int64_t> memory_limit;  ///< bytes, -1 for none
 };
 InForce in_force(const Group& group);
+/// A quota of processor time without its period, or the other way round, with that in force beside it: systemd's own
+/// rounding is not to become part of it.
+oci::Resources with_other_half(oci::Resources resources, const InForce& now);
 
 /// What systemd has to know of the limits, since it writes these files itself whenever it looks at the unit again: on
 /// v2 MemoryMax, MemoryLow, MemorySwapMax, CPUWeight, CPUQuotaPerSecUSec, CPUQuotaPeriodUSec, AllowedCPUs,

@@ -68,6 +68,8 @@ void add_quota(Properties& out, std::optional<std::int64_t> quota, std::optional
                const InForce& now) {
   if (given(period)) out.emplace_back("CPUQuotaPeriodUSec", bus::u64(*period));
   const std::uint64_t counted = given(period) ? *period : now.cpu_period.value_or(kUsualPeriod);
+  // systemd keeps a share of a processor: of another period it would be another quota.
+  if (!given(quota) && given(period)) quota = now.cpu_quota;
   if (given(quota)) out.emplace_back("CPUQuotaPerSecUSec", quota_per_second(*quota, counted));
 }
 
@@ -105,6 +107,19 @@ std::optional<bus::Value> limit_of(std::string_view text) {
   return number ? std::optional(bus::u64(*number)) : std::nullopt;
 }
 
+// "QUOTA PERIOD" of cpu.max; "max" is -1. What is no number is nothing.
+struct CpuMax {
+  std::optional<std::int64_t> quota;
+  std::optional<std::uint64_t> period;
+};
+
+CpuMax cpu_max_in(std::string_view text) {
+  const auto pair = split_once(text, ' ');
+  const std::string_view first = pair ? pair->first : text;
+  return {first == "max" ? std::optional<std::int64_t>(-1) : parse_int<std::int64_t>(first),
+          pair ? parse_int<std::uint64_t>(pair->second) : std::nullopt};
+}
+
 struct UnifiedName {
   std::string_view file;
   const char* property;
@@ -115,18 +130,16 @@ constexpr UnifiedName kPlainFiles[] = {{"memory.max", "MemoryMax"}, {"memory.hig
                                        {"cpu.weight", "CPUWeight"}};
 
 // What the file takes is for the kernel to judge: what cannot be read here is written to the group all the same.
-Result<void> add_unified(Properties& out, const std::map<std::string, std::string>& unified, unsigned systemd) {
+Result<void> add_unified(Properties& out, const std::map<std::string, std::string>& unified, unsigned systemd,
+                         const InForce& now) {
   for (const auto& [file, value] : unified) {
     const std::string_view text = chomp(value);
     const auto* const plain = std::ranges::find(kPlainFiles, file, &UnifiedName::file);
     if (plain != std::end(kPlainFiles)) {
       if (auto number = limit_of(text)) out.emplace_back(plain->property, *std::move(number));
     } else if (file == "cpu.max") {
-      const auto pair = split_once(text, ' ');
-      const std::string_view first = pair ? pair->first : text;
-      const auto period = pair ? parse_int<std::uint64_t>(pair->second) : std::nullopt;
-      const auto quota = first == "max" ? std::optional<std::int64_t>(-1) : parse_int<std::int64_t>(first);
-      add_quota(out, quota, period, {});
+      const auto [quota, period] = cpu_max_in(text);
+      if (quota) add_quota(out, quota, period, now);
     } else if (file == "io.weight") {
       // A line for one device, "8:0 200", has no property.
       constexpr std::string_view kDefault = "default ";
@@ -212,13 +225,28 @@ InForce in_force(const Group& group) {
   InForce now;
   group.each([&](const Place& place, int dir_fd) {
     std::string text;
+    const auto read = [&](const char* file) { return read_control(dir_fd, file, text) == 0; };
+    if (!place.hierarchy.unified && has_word(place.hierarchy.controllers, "cpu")) {
+      if (read("cpu.cfs_quota_us")) now.cpu_quota = parse_int<std::int64_t>(chomp(text));
+      if (read("cpu.cfs_period_us")) now.cpu_period = parse_int<std::uint64_t>(chomp(text));
+    }
     if (!place.hierarchy.unified) return;
-    if (read_control(dir_fd, "cpu.max", text) == 0)
-      if (const auto pair = split_once(chomp(text), ' ')) now.cpu_period = parse_int<std::uint64_t>(pair->second);
-    if (read_control(dir_fd, "memory.max", text) == 0)
-      now.memory_limit = chomp(text) == "max" ? -1 : parse_int<std::int64_t>(chomp(text));
+    if (read("cpu.max")) {
+      const CpuMax cpu = cpu_max_in(chomp(text));
+      now.cpu_quota = cpu.quota;
+      now.cpu_period = cpu.period;
+    }
+    if (read("memory.max")) now.memory_limit = chomp(text) == "max" ? -1 : parse_int<std::int64_t>(chomp(text));
   });
   return now;
+}
+
+oci::Resources with_other_half(oci::Resources resources, const InForce& now) {
+  if (!resources.cpu) return resources;
+  oci::CpuLimits& cpu = *resources.cpu;
+  if (given(cpu.period) && !given(cpu.quota)) cpu.quota = now.cpu_quota;
+  else if (given(cpu.quota) && !given(cpu.period)) cpu.period = now.cpu_period;
+  return resources;
 }
 
 Result<std::vector<Property>> limit_properties(const oci::Resources& resources, Layout layout, unsigned systemd,
@@ -231,7 +259,7 @@ Result<std::vector<Property>> limit_properties(const oci::Resources& resources, 
   if (resources.pids_limit) out.emplace_back("TasksMax", limit(*resources.pids_limit == 0 ? 1 : *resources.pids_limit));
   if (resources.block_io) add_block_io(out, *resources.block_io, v2);
   if (!v2 && !resources.devices.empty()) TRY(add_devices(out, resources.devices));
-  if (v2) TRY(add_unified(out, resources.unified, systemd));
+  if (v2) TRY(add_unified(out, resources.unified, systemd, now));
   return out;
 }
 

@@ -108,7 +108,7 @@ Result<void> change_limits(const state::Record& record, cgroup::Group& group, co
   TRY(group.apply(resources));
   if (!record.unit) return {};
   TRY(cgroup::change_unit(*record.unit, TRY(limits(resources, *record.unit, before))));
-  return group.apply(resources);
+  return group.apply(cgroup::with_other_half(resources, before));
 }
 
 Result<void> end_unrecorded_unit(const state::Container& container) {

@@ -199,6 +199,22 @@ def test_update_reaches_systemd_and_stays(driver, oci):
     assert driver.status(name) == "running"
 
 
+def test_a_period_alone_keeps_the_quota(driver, oci):
+    name = driver.running(resources={"cpu": {"quota": 15000, "period": 50000}})
+    oci.ok("update", "--cpu-period", 100000, name)
+    for step in ([], ["daemon-reload"]):
+        if step:
+            systemctl(*step)
+        assert driver.file(name, "cpu.max") == "15000 100000", step
+        assert shown(scope(name), "CPUQuotaPerSecUSec", "CPUQuotaPeriodUSec") == {"CPUQuotaPerSecUSec": "150ms", "CPUQuotaPeriodUSec": "100ms"}
+    oci.ok("update", "-r", "-", name, input=json.dumps({"unified": {"cpu.max": "10000"}}))
+    assert driver.file(name, "cpu.max") == "10000 100000"
+    # What systemd can only say in hundredths of a processor is not what the next change starts from.
+    oci.ok("update", "--cpu-quota", 15333, name)
+    oci.ok("update", "--cpu-period", 200000, name)
+    assert driver.file(name, "cpu.max") == "15333 200000"
+
+
 def test_lifting_limits_by_update(driver, oci):
     name = driver.running(resources={"memory": {"limit": 64 * MIB, "swap": 64 * MIB}, "cpu": {"quota": 20000}, "pids": {"limit": 20}})
     oci.ok("update", "--memory", -1, "--memory-swap", -1, "--pids-limit", -1, "--cpu-quota", -1, name)

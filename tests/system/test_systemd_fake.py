@@ -12,7 +12,7 @@ import time
 import fake_systemd
 import pytest
 from fake_systemd import NAME, Systemd
-from skinktest import ALL, Bundle, alive, group_lines, listdir, read_text, support, wait_for
+from skinktest import ALL, Bundle, alive, cgroup_value, group_lines, listdir, read_text, support, wait_for
 
 pytestmark = pytest.mark.not_vm(reason="moves processes behind the real systemd's back")
 SLEEP = ["sleep", "1000"]
@@ -108,6 +108,22 @@ def test_what_systemd_is_told(oci, systemd, prepared, world):
     # Everything is killed by then; what the unit could still have in it is killed before it is stopped, if it is there.
     assert [member for member, _ in systemd.calls if member not in ("Hello", "AddMatch", "Subscribe")] in (["KillUnit", "StopUnit"], [])
     assert not alive(pid) and world.leaks(5) == []
+
+
+def test_half_of_a_quota_is_told_with_the_other_half_in_force(oci, systemd, prepared):
+    """systemd counts in a share of a processor, and writes both halves by it."""
+    b, name = prepared(resources={"cpu": {"quota": 15000, "period": 50000}})
+    create(oci, b, name)
+    pid = pid_of(oci, name)
+    for options, told, (quota, period) in (
+            (["--cpu-quota", "30000"], {"CPUQuotaPerSecUSec": 600000}, ("30000", "50000")),
+            (["--cpu-period", "100000"], {"CPUQuotaPeriodUSec": 100000, "CPUQuotaPerSecUSec": 300000}, ("30000", "100000")),
+            (["--cpu-quota", "-1"], {"CPUQuotaPerSecUSec": (1 << 64) - 1}, ("-1", "100000")),
+            (["--cpu-period", "50000"], {"CPUQuotaPeriodUSec": 50000, "CPUQuotaPerSecUSec": (1 << 64) - 1}, ("-1", "50000"))):
+        oci.ok("update", *options, name)
+        assert dict(systemd.named("SetUnitProperties")[-1][2]) == told, options
+        assert cgroup_value(pid, "cpu", "cpu.cfs_quota_us", "cpu.max").split()[0] == quota, options
+        assert cgroup_value(pid, "cpu", "cpu.cfs_period_us", "cpu.max").split()[-1] == period, options
 
 
 def test_processes_of_the_placeholder(oci, systemd, prepared):

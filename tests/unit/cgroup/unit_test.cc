@@ -147,7 +147,7 @@ TEST(LimitProperties, OfMemory) {
   EXPECT_THAT(on_v2(resources), ElementsAre(Pair("MemoryMax", "t:1000"), Pair("MemorySwapMax", "t:0")));
   // The limit that it is counted with is the one in force.
   resources.memory = oci::MemoryLimits{.swap = 1300};
-  EXPECT_THAT(on_v2(resources, 252, {.cpu_period = {}, .memory_limit = 1000}),
+  EXPECT_THAT(on_v2(resources, 252, {.cpu_quota = {}, .cpu_period = {}, .memory_limit = 1000}),
               ElementsAre(Pair("MemorySwapMax", "t:300")));
 }
 
@@ -176,10 +176,29 @@ TEST(LimitProperties, OfProcessorTime) {
   oci::Resources resources;
   resources.cpu = oci::CpuLimits{.quota = 20000};
   EXPECT_THAT(on_v2(resources), ElementsAre(Pair("CPUQuotaPerSecUSec", "t:200000"))) << "of 100 ms";
-  EXPECT_THAT(on_v2(resources, 252, {.cpu_period = 50000, .memory_limit = {}}),
-              ElementsAre(Pair("CPUQuotaPerSecUSec", "t:400000")))
-      << "of the period in force";
   EXPECT_THAT(on_v1(resources), ElementsAre(Pair("CPUQuotaPerSecUSec", "t:200000")));
+}
+
+// What systemd has is a share of a processor, so half of the pair changes with the other half.
+TEST(LimitProperties, OfProcessorTimeWithTheOtherHalfInForce) {
+  const InForce now{.cpu_quota = 15000, .cpu_period = 50000, .memory_limit = {}};
+  for (const Layout layout : {Layout::v1, Layout::hybrid, Layout::v2}) {
+    oci::Resources resources;
+    resources.cpu = oci::CpuLimits{.quota = 20000};
+    EXPECT_THAT(shown(limit_properties(resources, layout, 252, now)),
+                ElementsAre(Pair("CPUQuotaPerSecUSec", "t:400000")));
+    EXPECT_EQ(with_other_half(resources, now).cpu->period, 50000U);
+    resources.cpu = oci::CpuLimits{.period = 100000};
+    EXPECT_THAT(shown(limit_properties(resources, layout, 252, now)),
+                ElementsAre(Pair("CPUQuotaPeriodUSec", "t:100000"), Pair("CPUQuotaPerSecUSec", "t:150000")));
+    EXPECT_EQ(with_other_half(resources, now).cpu->quota, 15000);
+    EXPECT_THAT(
+        shown(limit_properties(resources, layout, 252, {.cpu_quota = -1, .cpu_period = 50000, .memory_limit = {}})),
+        ElementsAre(Pair("CPUQuotaPeriodUSec", "t:100000"), Pair("CPUQuotaPerSecUSec", "t:infinity")));
+  }
+  oci::Resources resources;
+  resources.unified = {{"cpu.max", "10000"}};
+  EXPECT_THAT(on_v2(resources, 252, now), ElementsAre(Pair("CPUQuotaPerSecUSec", "t:200000")));
 }
 
 TEST(LimitProperties, OfProcessorShare) {
