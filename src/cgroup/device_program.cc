@@ -15,7 +15,6 @@
 namespace skink::cgroup {
 namespace {
 
-constexpr unsigned kAllAccess = BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE;
 constexpr char kName[] = "skink_devices";  // BPF_OBJ_NAME_LEN is 16
 
 Result<unsigned> access_bits(const std::string& access, const std::string& json) {

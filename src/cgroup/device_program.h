@@ -14,6 +14,8 @@
 
 namespace skink::cgroup {
 
+inline constexpr unsigned kAllAccess = BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE;
+
 /// One rule in the kernel's terms.
 struct DeviceMatch {
   bool allow = false;

@@ -4,14 +4,15 @@
 
 #include <algorithm>
 #include <cctype>
+#include <iterator>
 #include <limits>
 
 #include "base/text.h"
 #include "cgroup/control_file.h"
 #include "cgroup/convert.h"
-#include "cgroup/device_program.h"
 #include "cgroup/gvariant.h"
 #include "cgroup/unit.h"
+#include "cgroup/unit_devices.h"
 
 namespace skink::cgroup {
 namespace {
@@ -171,51 +172,9 @@ void add_block_io(Properties& out, const oci::BlockIoLimits& block_io, bool v2) 
   else out.emplace_back("BlockIOWeight", bus::u64(*block_io.weight));
 }
 
-// The name that /proc/devices gives a major number.
-std::string device_group(char type, std::uint32_t major) {
-  std::string devices;
-  if (read_control(AT_FDCWD, "/proc/devices", devices) != 0) return "";
-  bool right = false;
-  for (std::string_view line : split(devices, '\n')) {
-    if (line.ends_with(':')) right = line.starts_with(type == 'c' ? "Character" : "Block");
-    while (line.starts_with(' ')) line.remove_prefix(1);
-    const auto pair = split_once(line, ' ');
-    if (right && pair && parse_int<std::uint32_t>(pair->first) == major) return std::string(pair->second);
-  }
-  return "";
-}
-
-std::string device_words(const DeviceMatch& rule, char type) {
-  const char* const kind = type == 'c' ? "char" : "block";
-  if (!rule.major) return str(kind, "-*");
-  if (rule.minor) return str("/dev/", kind, '/', *rule.major, ':', *rule.minor);
-  const std::string name = device_group(type, *rule.major);
-  return name.empty() ? "" : str(kind, '-', name);
-}
-
-// v1's device controller has one owner, and systemd writes its files again when it looks at the unit again: without
-// these it would allow everything. On v2 our program and one of systemd's must both allow, so it needs none.
 Result<void> add_devices(Properties& out, const std::vector<oci::DeviceRule>& rules) {
-  std::vector<bus::Value> allowed;
-  bool strict = false;
-  for (const DeviceMatch& rule : TRY(check_device_rules(rules))) {
-    if (rule.all()) {
-      strict = !rule.allow;
-      allowed.clear();
-    }
-    if (rule.all() || !rule.allow) continue;
-    std::string access;
-    if ((rule.access & BPF_DEVCG_ACC_READ) != 0) access += 'r';
-    if ((rule.access & BPF_DEVCG_ACC_WRITE) != 0) access += 'w';
-    if ((rule.access & BPF_DEVCG_ACC_MKNOD) != 0) access += 'm';
-    for (const char type : {'c', 'b'}) {
-      if (rule.type != 'a' && rule.type != type) continue;
-      if (std::string words = device_words(rule, type); !words.empty())
-        allowed.push_back(bus::structure({bus::text(std::move(words)), bus::text(access)}));
-    }
-  }
-  out.emplace_back("DevicePolicy", bus::text(strict ? "strict" : "auto"));
-  out.emplace_back("DeviceAllow", bus::array("(ss)", strict ? std::move(allowed) : std::vector<bus::Value>{}));
+  const auto checked = TRY(check_device_rules(rules));
+  std::ranges::move(device_properties(checked, text_of(AT_FDCWD, "/proc/devices")), std::back_inserter(out));
   return {};
 }
 

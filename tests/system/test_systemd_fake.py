@@ -126,6 +126,17 @@ def test_half_of_a_quota_is_told_with_the_other_half_in_force(oci, systemd, prep
         assert cgroup_value(pid, "cpu", "cpu.cfs_period_us", "cpu.max").split()[-1] == period, options
 
 
+@pytest.mark.skipif(os.path.exists("/sys/fs/cgroup/cgroup.controllers"), reason="systemd is told of devices on v1 alone")
+def test_devices_that_are_denied_again_are_not_allowed_by_systemd(oci, systemd, prepared):
+    """It writes its own rules when it looks at the unit again, as at a daemon-reload."""
+    deny, allow = {"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "major": 1, "minor": 1, "access": "rwm"}
+    b, name = prepared(resources={"devices": [deny, allow, {"allow": False, "type": "c", "major": 1, "minor": 1, "access": "w"}]})
+    create(oci, b, name)
+    assert systemd.properties()["DevicePolicy"] == "strict"
+    allowed = [access for device, access in systemd.properties()["DeviceAllow"] if device == "/dev/char/1:1"]
+    assert allowed == ["rm"] and "c 1:1 rm" in cgroup_value(pid_of(oci, name), "devices", "devices.list", "")
+
+
 def test_processes_of_the_placeholder(oci, systemd, prepared):
     """It keeps nothing of the caller's open, and is gone when create returns."""
     seen = {}
