@@ -60,6 +60,23 @@ Result<void> freeze_v1(const Freezer& freezer) {
                      " ms and was thawed again; some process of it is in an uninterruptible wait");
 }
 
+Error held_from_above(const Place& place, std::string_view above) {
+  return Error::make(Code::busy, "control group ", show(place), " stays frozen because ", above, " is");
+}
+
+// The group above that is frozen itself, if it can be seen from here.
+std::optional<Place> frozen_above(Place place) {
+  while (place.path.size() > 1) {
+    const std::string parent = split_path(place.path).parent;
+    place.path = parent.empty() ? std::string() : str('/', parent);
+    const auto dir = open_place(place);
+    std::string text;
+    if (dir && read_control(dir->get(), "cgroup.freeze", text) == 0 && chomp(text) == "1") return place;
+  }
+  return std::nullopt;
+}
+
+// A group that is let go runs a moment later; one below a frozen group never does.
 Result<void> wait_frozen_v2(const Freezer& freezer, std::string_view wanted) {
   const Deadline deadline(kFreezeTime);
   EventFile events(freezer.fd, "cgroup.events");
@@ -67,9 +84,12 @@ Result<void> wait_frozen_v2(const Freezer& freezer, std::string_view wanted) {
     const std::string text = events.read();
     if (keyed(text, "frozen") == wanted) return {};
     if (text.empty()) return Error::from_errno(ENODEV, "read ", show(*freezer.place), "/cgroup.events");
+    if (wanted == "0")
+      if (const auto above = frozen_above(*freezer.place)) return held_from_above(*freezer.place, show(*above));
     if (deadline.passed())
       return Error::make(Code::busy, "control group ", show(*freezer.place), " did not become ",
-                         wanted == "1" ? "frozen" : "thawed", " within ", kFreezeTime.count(), " ms");
+                         wanted == "1" ? "frozen" : "thawed", " within ", kFreezeTime.count(), " ms",
+                         wanted == "1" ? "" : "; a group above it that cannot be seen from here may be frozen");
     events.wait(deadline);
   }
 }
@@ -167,8 +187,7 @@ Result<void> Group::thaw() {
       int err = write_control(freezer.fd, "freezer.state", "THAWED");
       if (err == 0) err = read_control(freezer.fd, "freezer.state", state);
       if (err != 0) return Error::from_errno(err, "thaw control group ", show(dir.place));
-      if (chomp(state) != "THAWED")
-        return Error::make(Code::busy, "control group ", show(dir.place), " stays frozen because a group above it is");
+      if (chomp(state) != "THAWED") return held_from_above(dir.place, "a group above it");
     }
   }
   return {};

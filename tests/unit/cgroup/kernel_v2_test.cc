@@ -95,6 +95,27 @@ TEST_F(KernelV2Test, ClonesIntoTheGroupFreezesAndKills) {
   });
 }
 
+TEST_F(KernelV2Test, SaysAtOnceThatAGroupAboveIsFrozen) {
+  in_v2_view([](const Location& outer) -> std::string {
+    Location inner = outer;
+    inner.places[0].path += "/inner";
+    auto above = Group::create(outer), group = Group::create(inner);
+    if (!above || !group) return "cannot make the groups";
+    const pid_t pid = clone_into(group->clone_fd());
+    if (pid == 0) sleep_for_ever();
+    if (!above->freeze() || !group->freeze()) return "not frozen";
+    const auto begin = std::chrono::steady_clock::now();
+    const auto thawed = group->thaw();
+    if (std::chrono::steady_clock::now() - begin > 5s) return "that took long";
+    if (thawed) return "it is not thawed";
+    const std::string path = "/sys/fs/cgroup" + outer.places[0].path;
+    const std::string wanted = str("control group ", path, "/inner stays frozen because ", path, " is");
+    if (thawed.error().text() != wanted) return thawed.error().text();
+    if (!above->thaw() || *group->frozen()) return "its own freezer was not let go";
+    return "";
+  });
+}
+
 TEST_F(KernelV2Test, SwitchesControllersOnFromTheTopDown) {
   in_v2_view([](const Location& location) -> std::string {
     std::string offered;
