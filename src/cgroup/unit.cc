@@ -297,11 +297,22 @@ void drop_empty_slices(const Location& location) {
   }
 }
 
-Result<unsigned> systemd_version(bus::Manager manager) {
-  const std::string text = TRY(through_reexec([&](bool) -> Result<std::string> {
+namespace {
+
+Result<std::string> manager_property(bus::Manager manager, const char* name) {
+  return through_reexec([&](bool) -> Result<std::string> {
     bus::Connection connection = TRY(connect(manager));
-    return connection.manager_property("Version");
-  }));  // "252 (252.30-1~deb12u2)", "v256.1"
+    return connection.manager_property(name);
+  });
+}
+
+}  // namespace
+
+// man 1 systemctl, is-system-running.
+Result<bool> is_going_down() { return TRY(manager_property(bus::Manager::system, "SystemState")) == "stopping"; }
+
+Result<unsigned> systemd_version(bus::Manager manager) {
+  const std::string text = TRY(manager_property(manager, "Version"));  // "252 (252.30-1~deb12u2)", "v256.1"
   const std::size_t start = std::min(text.find_first_of("0123456789"), text.size());
   const std::size_t end = std::min(text.find_first_not_of("0123456789", start), text.size());
   const auto number = parse_int<unsigned>(std::string_view(text).substr(start, end - start));

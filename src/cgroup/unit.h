@@ -93,6 +93,9 @@ Result<bool> is_described(const Unit& unit, std::string_view description);
 /// not manage: it makes slices and removes them elsewhere, and these were made by us on the way to a unit's group.
 void drop_empty_slices(const Location& location);
 
+/// Whether the system's systemd is taking the machine down: stops, restarts and what else ends at shutdown.target.
+Result<bool> is_going_down();
+
 /// The version of the systemd that is asked, 252.
 Result<unsigned> systemd_version(bus::Manager manager);
 

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "base/text.h"
+#include "cgroup/unit.h"
 #include "cli/verbs.h"
 #include "sys/process.h"
 
@@ -17,7 +18,7 @@ namespace {
 
 struct StopCommand {
   std::int64_t timeout_ns = -1;  // the container's own
-  bool all = false, for_reboot = false;
+  bool all = false, for_reboot = false, for_unit = false;
 };
 
 Result<void> set_timeout(StopCommand& command, std::string_view value) {
@@ -31,6 +32,8 @@ constexpr Option<StopCommand> kStopOptions[] = {
     {{"all", 'a', nullptr, "every container that runs"}, set_switch<&StopCommand::all>},
     {{"for-reboot", 0, nullptr, "it stays wanted: skink heal starts it again, if its policy says so"},
      set_switch<&StopCommand::for_reboot>},
+    {{"for-unit", 0, nullptr, "for good, but as with --for-reboot while systemd takes the machine down"},
+     set_switch<&StopCommand::for_unit>},
 };
 constexpr std::size_t kOfRestart = 2;  // the first entries, which restart has too
 
@@ -65,16 +68,29 @@ int stop_all(Context& context, const StopCommand& command, StopKind kind) {
   return status;
 }
 
+// systemd runs the same ExecStop for `systemctl stop`, which is somebody's wish, and at the machine's end, which is
+// not.
+StopKind kind_of(Context& context, const StopCommand& command) {
+  if (command.for_reboot) return StopKind::for_reboot;
+  if (!command.for_unit) return StopKind::for_good;
+  const auto down = cgroup::is_going_down();
+  if (!down)
+    context.note(str("--for-unit: whether the machine goes down cannot be told, so it is a stop for good: ",
+                     down.error().text()));
+  return down && *down ? StopKind::for_reboot : StopKind::for_good;
+}
+
 int run_stop(Context& context, Arguments args) {
   StopCommand command;
   std::vector<std::string> names;
   if (auto status = read_arguments<StopCommand>(context, kStopOptions, args, command, names, {0, kAnyNumber}))
     return *status;
-  const StopKind kind = command.for_reboot ? StopKind::for_reboot : StopKind::for_good;
   if (command.all && !names.empty())
     return context.misuse(Error::make(Code::invalid_config, "--all takes no CONTAINER"));
+  if (!command.all)
+    if (auto fits = check_count(names, {1, kAnyNumber}); !fits) return context.misuse(fits.error());
+  const StopKind kind = kind_of(context, command);
   if (command.all) return stop_all(context, command, kind);
-  if (auto fits = check_count(names, {1, kAnyNumber}); !fits) return context.misuse(fits.error());
   return for_each_container(
       context, names, [&](Engine& engine, const std::string& id) { return engine.stop(id, command.timeout_ns, kind); });
 }
@@ -177,7 +193,9 @@ stopped stays stopped, whatever its restart policy, until skink start; with the 
 until the next boot. The name is printed as given.
 
 With --for-reboot it only stops for now: skink heal, which runs at boot, starts it again by
-the policies always and unless-stopped. skink-shutdown.service does that for all.
+the policies always and unless-stopped. skink-shutdown.service does that for all. With --for-unit
+a stop is for good, but while systemd takes the machine down it is as with --for-reboot:
+skink@.service asks so, as systemctl stop is somebody's wish and the machine's end is not.
 
 Exit status: 0; 1 if any container could not be stopped (the others are).
 

@@ -213,6 +213,7 @@ class Systemd:
     noise = ()               # messages sent before every answer, as functions of this and the call's serial
     moves = True             # whether the processes are really moved
     order = "l"
+    state = "running"        # of the whole system
     raw = {}                 # member: bytes sent instead of an answer
 
     def __init__(self, path):
@@ -358,7 +359,7 @@ class Systemd:
             properties = dict(self.units[bytes.fromhex(path[len("/unit/"):]).decode()].properties, ActiveState="active")
             return "v", [("s", properties[arguments[1]])], None
         elif member == "Get":
-            return "v", [("s", {"Version": "252.30-1~deb12u2", "ControlGroup": ""}[arguments[1]])], None
+            return "v", [("s", {"Version": "252.30-1~deb12u2", "ControlGroup": "", "SystemState": self.state}[arguments[1]])], None
         elif member != "Subscribe":
             raise Failure(BUS + ".Error.UnknownMethod", "Unknown method " + member)
         return "", [], None

@@ -26,6 +26,12 @@ run --name unless --restart unless-stopped hello:1
 run --name failure --restart on-failure hello:1
 run --name stopped --restart unless-stopped hello:1
 skink stop -t 1 stopped >/dev/null
+# Units that are started, and not enabled: the machine's end is nobody's wish, systemctl stop is.
+for name in unit unwanted; do
+  skink create --name $name --entrypoint /bin/sh --restart unless-stopped hello:1 -c 'trap "exit 0" TERM; while :; do sleep 1; done' >/dev/null
+  systemctl start skink@$name.service
+done
+systemctl stop skink@unwanted.service
 sync
 """
 # Three at once; each is killed anywhere. The images differ, so that loading has something to write.
@@ -54,16 +60,19 @@ def states(machine):
     return {row["name"]: row["state"] for row in json.loads(machine.shell("skink ps -a --format json").out)}
 
 
+EXPECTED = {"always": "running", "unless": "running", "failure": "exited", "stopped": "exited", "unit": "running", "unwanted": "exited"}
+
+
 def test_containers_come_back_by_policy_after_a_reboot_and_after_a_power_cut(machine):
-    assert states(machine) == {"always": "running", "unless": "running", "failure": "running", "stopped": "exited"}
+    assert states(machine) == dict(EXPECTED, failure="running")
     machine.reboot()
-    assert states(machine) == {"always": "running", "unless": "running", "failure": "exited", "stopped": "exited"}
+    assert states(machine) == EXPECTED
     # It was stopped in good order: what ends by itself has an exit status.
     ended = json.loads(machine.shell("skink inspect --format json failure").out)
     assert ended["exit"]["known"] and ended["exit"]["status"] == 0, ended["exit"]
     machine.pull_the_plug()
     machine.boot()
-    assert states(machine) == {"always": "running", "unless": "running", "failure": "exited", "stopped": "exited"}
+    assert states(machine) == EXPECTED
     assert machine.shell("skink heal").out == ""
     said = machine.shell("systemctl status --no-pager skink-heal.service").out
     assert "always was started" in said and "unless was started" in said, said
@@ -77,7 +86,7 @@ def test_f08_the_plug_is_pulled_in_the_middle_of_load_run_and_rm(machine):
         machine.boot()
         now = states(machine)
         assert now["always"] == now["unless"] == "running" and now["stopped"] == "exited", (number, now)
-        assert "corrupt" not in now.values() and set(now) <= {"always", "unless", "failure", "stopped", "job", "flap"}, (number, now)
+        assert "corrupt" not in now.values() and set(now) <= {*EXPECTED, "job", "flap"}, (number, now)
         # No manual step: everything works, and whatever is left can be used or removed.
         after = machine.shell("set -e; skink heal; for name in job flap; do skink rm -f $name 2>/dev/null; done; skink run --rm hello:1 >/dev/null; "
                               "for image in $(skink images -q | sort -u); do skink run --rm --entrypoint /bin/true $image; done; "

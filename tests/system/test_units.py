@@ -8,6 +8,7 @@ import socket
 import subprocess
 
 import pytest
+from fake_systemd import Systemd
 from skinktest import BUILD, SKINK, TOP, needs, read_text
 
 pytestmark = pytest.mark.vm
@@ -51,6 +52,35 @@ def manager(world):
 
 def states(manager):
     return dict(line.split("=", 1) for line in manager.recv(4096).decode().splitlines())
+
+
+@pytest.fixture
+def fake(world):
+    one = Systemd(world.path("bus"))
+    yield one
+    one.end()
+    assert one.problems == []
+
+
+@pytest.mark.not_vm("that machine would have to go down")
+@pytest.mark.parametrize("state, comes_back", [("running", False), ("degraded", False), ("stopping", True)])
+def test_a_unit_that_is_stopped_with_the_machine_comes_back_with_it(sk, fake, state, comes_back):
+    """skink@NAME that was started and is not enabled: what is wanted at the machine's end is wanted at its next start."""
+    stop = re.search(r"^ExecStop=@bindir@/skink (.*) %i$", read_text(os.path.join(TOP, "units", "skink@.service.in")), re.M).group(1).split()
+    name = sk.running("--restart", "unless-stopped")
+    fake.state = state
+    result = sk(*stop, name, env={"DBUS_SYSTEM_BUS_ADDRESS": fake.address})
+    assert result.status == 0 and result.err == "" and sk.state(name) == "exited"
+    assert sk.ok("heal").startswith(name) == comes_back
+    assert sk.state(name) == ("running" if comes_back else "exited")
+
+
+@pytest.mark.not_vm("there is a systemd")
+def test_a_unit_that_is_stopped_without_a_systemd_is_stopped_for_good(sk, world):
+    name = sk.running("--restart", "unless-stopped")
+    result = sk("stop", "--for-unit", name, env={"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=" + world.path("nobody")})
+    assert result.status == 0 and result.err.count("\n") == 1 and "--for-unit: whether the machine goes down cannot be told, so it is a stop for good" in result.err
+    assert sk.ok("heal") == "" and sk.state(name) == "exited"
 
 
 def test_start_notify_tells_when_it_runs_and_how_often_it_came_back(sk, world, manager):
