@@ -141,7 +141,7 @@ Result<Location> location_of(const Unit& unit, pid_t pid) {
     return Error::from_errno(err, "read ", file);
   auto own = own_group(groups, host.layout == Layout::v2 ? "" : "name=systemd");
   if (!own) own = own_group(groups, "");
-  if (!own || !own->ends_with("/" + unit.name))
+  if (!own || !(own->ends_with("/" + unit.name) || own->ends_with("/_" + unit.name)))
     return Error::make(Code::internal, "systemd started ", quoted(unit.name), " but has not put process ", pid,
                        " into it");
   return locate_below(host, std::string(*own), {});
@@ -159,13 +159,28 @@ Error job_failed(const Unit& unit, std::string_view result) {
 
 }  // namespace
 
+namespace {
+
+// As systemd does, so that no group's name is that of a control file or of its own (cg_escape of its cgroup-util.c).
+std::string group_name_of(std::string_view unit) {
+  constexpr std::string_view kControllers[] = {"cgroup", "cpu",    "cpuacct", "cpuset", "io",
+                                               "blkio",  "memory", "devices", "pids"};
+  const bool escaped =
+      unit.starts_with('_') || unit.starts_with('.') || std::ranges::any_of(kControllers, [&](std::string_view one) {
+        return unit.starts_with(one) && unit.substr(one.size()).starts_with('.');
+      });
+  return str(escaped ? "_" : "", unit);
+}
+
+}  // namespace
+
 std::string expand_slice(std::string_view slice) {
   std::string out;
   const std::string_view stem = slice.substr(0, slice.size() - std::string_view(".slice").size());
   if (stem == "-") return out;
   for (std::size_t dash = 0; dash != std::string_view::npos;) {
     dash = stem.find('-', dash + 1);
-    out += str('/', stem.substr(0, dash), ".slice");
+    out += str('/', group_name_of(str(stem.substr(0, dash), ".slice")));
   }
   return out;
 }

@@ -132,11 +132,17 @@ def message(kind, serial, fields, types="", *values, order="l"):
     return bytes(head.data + body.data)
 
 
+def escaped(name):
+    """As cg_escape does: no name of a control file, and none that looks escaped."""
+    bad = name[0] in "_." or name.split(".")[0] in ("cgroup", "cpu", "cpuacct", "cpuset", "io", "blkio", "memory", "devices", "pids")
+    return "_" * bad + name
+
+
 def expanded(unit_slice):
     if unit_slice == "-.slice":
         return ""
     parts = unit_slice[:-len(".slice")].split("-")
-    return "".join("/" + "-".join(parts[:n]) + ".slice" for n in range(1, len(parts) + 1))
+    return "".join("/" + escaped("-".join(parts[:n]) + ".slice") for n in range(1, len(parts) + 1))
 
 
 def hierarchies():
@@ -308,7 +314,7 @@ class Systemd:
         with self.lock:
             if name in self.units or name in self.remembered:
                 raise Failure(NAME + ".UnitExists", "Unit %s was already loaded or has a fragment file." % name)
-            group = expanded(name) if name.endswith(".slice") else expanded(asked["Slice"]) + "/" + name
+            group = expanded(name) if name.endswith(".slice") else expanded(asked["Slice"]) + "/" + escaped(name)
             unit = Unit(name, group, asked)
             if self.result == "done":
                 self.units[name] = unit

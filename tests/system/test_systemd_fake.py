@@ -137,6 +137,20 @@ def test_devices_that_are_denied_again_are_not_allowed_by_systemd(oci, systemd, 
     assert allowed == ["rm"] and "c 1:1 rm" in cgroup_value(pid_of(oci, name), "devices", "devices.list", "")
 
 
+@pytest.mark.parametrize("form", ["skinktest%s.slice:_a:%s", "skinktest%s.slice:.a:%s", "skinktest%s.slice:cpu.x:%s", "_skinktest%s.slice::%s", "::_skinktest%s-%s.slice"])
+def test_names_of_groups_that_systemd_escapes(oci, systemd, prepared, world, form):
+    """With one more "_": what systemd calls the group is where the container is."""
+    b, name = prepared()
+    b.config["linux"]["cgroupsPath"] = form % (world.id, name)
+    create(oci, b.save(), name)
+    unit, = systemd.units.values()
+    pid = pid_of(oci, name)
+    assert unit.group.rsplit("/", 1)[1].startswith("_") or "/__skinktest" in unit.group
+    assert {line.split(":", 2)[2] for line in group_lines(pid)} == {unit.group} and pid in unit.processes()
+    oci.ok("delete", "--force", name)
+    assert not alive(pid) and world.leaks(5) == []
+
+
 def test_processes_of_the_placeholder(oci, systemd, prepared):
     """It keeps nothing of the caller's open, and is gone when create returns."""
     seen = {}
