@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "fs/dir.h"
@@ -33,6 +34,23 @@ Result<std::uint64_t> seek_end(int fd, const char* name) {
   const off_t end = ::lseek(fd, 0, SEEK_END);
   if (end < 0) return Error::from_errno(errno, "seek ", name);
   return static_cast<std::uint64_t>(end);
+}
+
+// What is in there by now; 0 when nothing is, since a container's pipe is one that waits.
+ssize_t read_present(int from_fd, std::span<char> bytes) {
+  pollfd ready{.fd = from_fd, .events = POLLIN, .revents = 0};
+  if (::poll(&ready, 1, 0) <= 0) return 0;
+  // EIO is how a terminal says that nobody has it open any more.
+  return std::max<ssize_t>(::read(from_fd, bytes.data(), bytes.size()), 0);
+}
+
+// By splice(2), or -1: where the file system or a filter of system calls has none, read and write do.
+ssize_t splice_some(int from_fd, int to_fd, loff_t* to, std::size_t most) {
+  ssize_t moved = 0;
+  do {
+    moved = ::splice(from_fd, nullptr, to_fd, to, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+  } while (moved < 0 && errno == EINTR);
+  return moved;
 }
 
 void punch(int fd, std::uint64_t& punched, std::uint64_t upto, std::uint64_t step) {
@@ -126,25 +144,19 @@ void Spool::save_pending() {
   if (::pwrite(gap_.get(), now.data(), sizeof now, 0) == sizeof now) pending_ = now;
 }
 
-Result<std::uint64_t> Spool::move_once(Channel& channel, int from_fd, bool is_pipe, std::uint64_t most, bool& full) {
+std::uint64_t Spool::move_once(Channel& channel, int from_fd, bool is_pipe, std::uint64_t most, bool& full) {
   full = false;
   if (is_pipe) {
     auto to = static_cast<loff_t>(channel.end);
-    ssize_t moved = 0;
-    do {
-      moved = ::splice(from_fd, nullptr, channel.file.get(), &to, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-    } while (moved < 0 && errno == EINTR);
+    const ssize_t moved = splice_some(from_fd, channel.file.get(), &to, most);
     if (moved >= 0) return static_cast<std::uint64_t>(moved);
-    if (errno == EAGAIN) return std::uint64_t{0};
+    if (errno == EAGAIN) return 0;
     full = disk_is_full(errno);
-    if (full) return std::uint64_t{0};
-    if (errno != EINVAL) return Error::from_errno(errno, "splice to the log");
-    // A file system that cannot be spliced to gets read and write, below.
+    if (full) return 0;
   }
   std::array<char, 16384> bytes;  // NOLINT: filled by read
-  const ssize_t got = ::read(from_fd, bytes.data(), std::min<std::uint64_t>(bytes.size(), most));
-  // EIO is how a terminal says that nobody has it open any more.
-  if (got <= 0) return std::uint64_t{0};
+  const ssize_t got = read_present(from_fd, std::span(bytes).first(std::min<std::uint64_t>(bytes.size(), most)));
+  if (got == 0) return 0;
   std::size_t put = 0;
   while (put < static_cast<std::size_t>(got)) {
     const ssize_t wrote = ::pwrite(channel.file.get(), bytes.data() + put, static_cast<std::size_t>(got) - put,
@@ -162,12 +174,9 @@ Result<std::uint64_t> Spool::move_once(Channel& channel, int from_fd, bool is_pi
 }
 
 void Spool::drop(Channel& channel, int from_fd) {
-  // The pipe is one that waits, and may be empty by now.
-  pollfd ready{.fd = from_fd, .events = POLLIN, .revents = 0};
-  if (::poll(&ready, 1, 0) <= 0) return;
   std::array<char, 16384> bytes;  // NOLINT: filled by read
-  const ssize_t got = ::read(from_fd, bytes.data(), bytes.size());
-  if (got <= 0) return;
+  const ssize_t got = read_present(from_fd, bytes);
+  if (got == 0) return;
   channel.missing += static_cast<std::uint64_t>(got);
   channel.cuts_line = bytes[static_cast<std::size_t>(got) - 1] != '\n';
 }
@@ -183,7 +192,7 @@ Result<std::uint64_t> Spool::pump(Stream stream, int from_fd, bool is_pipe) {
   while (left_pipe < turn_) {
     const std::uint64_t missing_before = channel.missing;
     const std::uint64_t moved =
-        full ? 0 : TRY(move_once(channel, from_fd, is_pipe, std::min<std::uint64_t>(kChunk, turn_ - left_pipe), full));
+        full ? 0 : move_once(channel, from_fd, is_pipe, std::min<std::uint64_t>(kChunk, turn_ - left_pipe), full);
     channel.end += moved;
     moved_any = moved_any || moved > 0;
     // The container must not be stopped by a full disk, so its output is counted and thrown away.
@@ -204,8 +213,8 @@ Result<std::uint64_t> Spool::discard(int from_fd, bool is_pipe) {
   std::uint64_t left_pipe = 0;
   for (int i = 0; i < kChunksAtOnce; ++i) {
     std::array<char, 16384> bytes;  // NOLINT: filled by read
-    const ssize_t moved = is_pipe ? ::splice(from_fd, nullptr, nowhere_.get(), nullptr, kChunk, SPLICE_F_NONBLOCK)
-                                  : ::read(from_fd, bytes.data(), bytes.size());
+    ssize_t moved = is_pipe ? splice_some(from_fd, nowhere_.get(), nullptr, kChunk) : -1;
+    if (moved < 0 && !(is_pipe && errno == EAGAIN)) moved = read_present(from_fd, bytes);
     if (moved <= 0) break;
     left_pipe += static_cast<std::uint64_t>(moved);
   }

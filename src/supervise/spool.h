@@ -80,7 +80,7 @@ class Spool {
   };
   Channel& at(Stream stream) { return channels_[static_cast<std::size_t>(stream)]; }
   [[nodiscard]] const Channel& at(Stream stream) const { return channels_[static_cast<std::size_t>(stream)]; }
-  Result<std::uint64_t> move_once(Channel& channel, int from_fd, bool is_pipe, std::uint64_t most, bool& full);
+  std::uint64_t move_once(Channel& channel, int from_fd, bool is_pipe, std::uint64_t most, bool& full);
   void drop(Channel& channel, int from_fd);
   Result<std::uint64_t> discard(int from_fd, bool is_pipe);
   void adopt_pending(int dir_fd);

@@ -56,6 +56,22 @@ def test_f22_an_older_kernel(oci, sk, bundle, world, what):
     nothing_is_left(sk, world)
 
 
+@pytest.mark.parametrize("driver, error", [("spool", "EINVAL"), ("spool", "EPERM"), ("spool", "ENOSYS"), ("none", "EPERM")])
+def test_f22_output_without_splice(sk, world, driver, error):
+    """It is read and written instead: all of it, and a program that is silent for a while keeps nobody waiting."""
+    name = world.name()
+    script = "seq 30000; echo first >&2; until [ -e /tmp/go ]; do sleep 0.1; done; seq 30000; touch /tmp/done; sleep 1000"
+    sk.ok("run", "-d", "--log-driver", driver, "--tmpfs", "/tmp", "--name", name, "busybox", "sh", "-c", script, before=lacking("splice:" + error))
+    sk.ok("exec", name, "touch", "/tmp/go")
+    wait_for(lambda: sk("exec", name, "ls", "/tmp/done").status == 0, message="the program waits for somebody to take its output")
+    if driver == "spool":
+        lines = "".join("%d\n" % number for number in range(1, 30001))
+        logs = wait_for(lambda: (lambda got: got if got.out.count("\n") == 60000 else None)(sk("logs", name)))
+        assert logs.out == lines + lines and logs.err == "first\n"
+    sk.ok("rm", "-f", name)
+    nothing_is_left(sk, world)
+
+
 @pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
 @pytest.mark.parametrize("call", NEEDED)
 def test_f39_a_call_is_not_there(oci, sk, bundle, world, call, error):
