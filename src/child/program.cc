@@ -40,9 +40,11 @@ long executable(const Context& context, const char* path) {
   FileStatus status;
   long rc = stat_fd(static_cast<int>(fd), status);
   if (rc >= 0 && (status.mode & kFileTypeMask) != kRegular) rc = -EACCES;
-  if (rc >= 0) rc = call(__NR_faccessat2, fd, arg(""), 1 /* X_OK */, kEffectiveAccess | kEmptyPath);
-  // Filters of container engines older than the call refuse it; execve has the last word anyway.
-  if (rc == -ENOSYS || rc == -EPERM) rc = (status.mode & kAnyExecute) != 0 ? 0 : -EACCES;
+  if (rc >= 0) {
+    rc = call(__NR_faccessat2, fd, arg(""), 1 /* X_OK */, kEffectiveAccess | kEmptyPath);
+    // Filters of container engines older than the call refuse it; execve has the last word anyway.
+    if (rc == -ENOSYS || rc == -EPERM) rc = (status.mode & kAnyExecute) != 0 ? 0 : -EACCES;
+  }
   close_fd(static_cast<int>(fd));
   return rc;
 }

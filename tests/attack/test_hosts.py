@@ -16,16 +16,18 @@ LOOK = ["sh", "-c", "grep -E 'NoNewPrivs|Cap|Groups|Uid' /proc/self/status; cut 
 NEWER = {
     "6.15: how a process ended, by its descriptor": ["ioctl:1&0xffff=0xff0b:ENOTTY"],
     "6.13: layers of an overlay by descriptor": ["fsconfig:1=5:EINVAL"],
+    "6.11: a mount namespace by descriptor": ["ioctl:1=0xff03:ENOTTY"],
     "6.7: layers one by one": ["fsconfig:1=5:EINVAL", "fsconfig:2~lowerdir+:EINVAL"],
     "6.5: overlay by the new calls": ["fsconfig:1=5:EOPNOTSUPP", "fsconfig:2~lowerdir+:EINVAL"],
     "6.3: memory files that cannot be executed": ["memfd_create:1&0x8=0x8:EINVAL"],
     "6.3: memory files that can be executed": ["memfd_create:1&0x10=0x10:EINVAL"],
+    "5.8: access by descriptor": ["faccessat2:ENOSYS"],
     "a filter older than access by descriptor": ["faccessat2:EPERM"],
     "a kernel without keys": ["keyctl:ENOSYS", "add_key:ENOSYS"],
 }
 # Without these there is no container.
 NEEDED = ["openat2", "clone3", "mount_setattr", "open_tree", "move_mount", "fsopen", "fsmount", "memfd_create", "close_range", "capset",
-          "pivot_root"]
+          "pivot_root", "statx"]
 READ_ONLY = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
              "for p in $(awk '$5 ~ \"^/sys/fs/cgroup\" {print $5}' /proc/self/mountinfo); do mount -o remount,ro,bind $p || exit 77; done; exec \"$@\"", "sh"]
 
