@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // skink version and info: this program and this host.
+#include <fcntl.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -12,6 +13,8 @@
 #include "cli/listing.h"
 #include "cli/verbs.h"
 #include "oci/spec.h"
+#include "supervise/facilities.h"
+#include "sys/file.h"
 
 namespace skink::cli {
 
@@ -106,6 +109,22 @@ oci::Json container_counts(const std::vector<ContainerInfo>& containers) {
   return counts;
 }
 
+// What is missing, and what is done instead; nothing without a store that can be opened.
+std::vector<supervise::Facility> facilities_of(const Context& context) {
+  const auto store = sys::open_at(AT_FDCWD, context.directories().store.c_str(), O_RDONLY | O_DIRECTORY);
+  return store ? supervise::find_facilities(store->get()) : std::vector<supervise::Facility>{};
+}
+
+std::string facility_lines(const std::vector<supervise::Facility>& facilities) {
+  std::string found, missing;
+  for (const auto& facility : facilities) {
+    if (facility.is_there) found += str(found.empty() ? "" : " ", facility.name);
+    else
+      missing += str(missing.empty() ? "missing      " : "             ", facility.name, ": ", facility.without, '\n');
+  }
+  return str("facilities   ", found.empty() ? "none" : found, '\n', missing);
+}
+
 Result<oci::Json> collect_facts(Context& context) {
   Engine engine = TRY(context.open_engine());
   const auto containers = TRY(engine.list());
@@ -150,7 +169,11 @@ int run_info(Context& context, Arguments args) {
   if (auto status = read_arguments<FormatCommand>(context, kInfoOptions, args, command, none, {0, 0})) return *status;
   auto facts = collect_facts(context);
   if (!facts) return context.fail(facts.error());
-  return print_facts(context, command.format, *facts, info_lines(*facts));
+  // Order: the store is there by now.
+  const auto facilities = facilities_of(context);
+  (*facts)["facilities"] = oci::Json::object();
+  for (const auto& facility : facilities) (*facts)["facilities"][facility.name] = facility.is_there;
+  return print_facts(context, command.format, *facts, info_lines(*facts) + facility_lines(facilities));
 }
 
 }  // namespace
@@ -171,7 +194,9 @@ const Verb kInfoVerb{
     "info",
     "[OPTIONS]",
     "Print facts about this host, the store and its containers",
-    R"(skink-json(5) describes the fields of --format json.
+    R"(Among them what newer kernels have and skink can do without: facilities that this kernel has,
+and of those that are missing what is done instead. skink-json(5) describes the fields of
+--format json.
 
 Exit status: 0; 1 on failure.
 

@@ -13,6 +13,7 @@
 
 #include "fs/dir.h"
 #include "image/layer.h"
+#include "image/layout.h"
 #include "sys/file.h"
 #include "sys/mount.h"
 
@@ -63,6 +64,24 @@ Result<UniqueFd> mount_layer_file(int file_fd) {
   auto by_loop = mount_by_loop(file_fd);
   if (by_loop) return by_loop;
   return Error::make(Code::unsupported, by_loop.error().text());
+}
+
+namespace {
+
+// A layer without anything in it.
+Result<UniqueFd> make_unnamed_layer(int dir_fd) {
+  UniqueFd file = TRY(make_unnamed_file(dir_fd));
+  TRY(TRY(make_erofs_writer(TRY(sys::dup_fd(file.get())), LayerUuid{}))->finish());
+  return file;
+}
+
+}  // namespace
+
+LayerSource find_layer_source(int dir_fd) {
+  const auto file = make_unnamed_layer(dir_fd);
+  if (!file) return LayerSource::none;
+  if (mount_source(str("/proc/self/fd/", file->get()))) return LayerSource::file;
+  return mount_layer_file(file->get()) ? LayerSource::loop : LayerSource::none;
 }
 
 Result<bool> can_mount_layers(int dir_fd) {

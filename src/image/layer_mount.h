@@ -15,4 +15,9 @@ Result<UniqueFd> mount_layer_file(int file_fd);
 /// SKINK_LAYERS=directories in the environment says no.
 Result<bool> can_mount_layers(int dir_fd);
 
+/// How the kernel can mount layers in `dir_fd`: from their files (6.12), by a loop device, or not at all. What is made
+/// there for that has no name.
+enum class LayerSource { file, loop, none };
+LayerSource find_layer_source(int dir_fd);
+
 }  // namespace skink::image

@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "cgroup/cgroup.h"
 #include "fs/dir.h"
+#include "image/layer_mount.h"
 #include "security/security.h"
 #include "supervise/doctor.h"
 #include "supervise/event_log.h"
@@ -134,6 +135,9 @@ void check_kernel(Ward& ward) {
     ward.problem("kernel", "overlay",
                  str("this kernel gives no overlay file system, and images cannot be run: ", overlay.error().text()),
                  "modprobe overlay, or a kernel with CONFIG_OVERLAY_FS; --bundle works without");
+  if (image::find_layer_source(ward.roots().store.get()) == image::LayerSource::none)
+    ward.note("kernel", "erofs", "no layer can be mounted from a file here: layers are loaded as directories",
+              "modprobe erofs and loop, or a kernel with CONFIG_EROFS_FS");
   check_controllers(ward);
   check_namespaces(ward);
   if (::prctl(PR_GET_SECCOMP) < 0 || ::access("/proc/sys/kernel/seccomp/actions_avail", F_OK) != 0)

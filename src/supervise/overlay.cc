@@ -79,6 +79,18 @@ Result<UniqueFd> try_overlay(const OverlayLayers& layers, Way way) {
 
 bool is_unknown_way(const Error& error) { return not_known(error) || old_way_only(error); }
 
+}  // namespace
+
+bool takes_lowers(int dir_fd, LowersBy by) {
+  auto overlay = sys::FsContext::open("overlay");
+  if (!overlay) return false;
+  const auto taken = by == LowersBy::descriptor ? overlay->set_fd("lowerdir+", dir_fd)
+                                                : overlay->set("lowerdir+", str("/proc/self/fd/", dir_fd));
+  return taken || !is_unknown_way(taken.error());
+}
+
+namespace {
+
 // In /proc/self/fd.
 Result<UniqueFd> mount_by_paths(const OverlayLayers& layers) {
   auto first = try_overlay(layers, Way::descriptors);

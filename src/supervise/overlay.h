@@ -26,6 +26,11 @@ Result<UniqueFd> mount_overlay(const OverlayLayers& layers);
 /// mount namespace of its own attaches the layers there. mount_overlay chooses it by itself.
 Result<UniqueFd> mount_overlay_apart(const OverlayLayers& layers);
 
+/// Whether the kernel takes layers one by one, by descriptor (6.13 and newer) or by path (6.7 and newer). `dir_fd` is
+/// any directory; nothing is mounted.
+enum class LowersBy { descriptor, path };
+bool takes_lowers(int dir_fd, LowersBy by);
+
 /// What an overlay of `lowers` would show as the regular file `name` in the top directory `dir`, found without the
 /// mount (to make one and take it away costs two grace periods of the kernel): an O_PATH descriptor, an empty one when
 /// nothing is there, or unsupported when it takes the kernel to say (a link on the way, anything odd).

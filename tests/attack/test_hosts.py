@@ -2,11 +2,12 @@
 """F22, F39 and F42: hosts that lack something. What is optional is done in another way or left out with a word; what is
 not is an error that names it; no container is ever weaker than it was asked to be."""
 
+import json
 import os
 import re
 
 import pytest
-from skinktest import support, wait_for
+from skinktest import busybox_image, has_erofs, read_text, support, wait_for
 
 # How a container is seen from inside: what confines it, and what it sees.
 LOOK = ["sh", "-c", "grep -E 'NoNewPrivs|Cap|Groups|Uid' /proc/self/status; cut -d' ' -f5,6 /proc/self/mountinfo | sort; "
@@ -56,6 +57,53 @@ def test_f22_an_older_kernel(oci, sk, bundle, world, what):
     wait_for(lambda: sk("exec", name, "ls", "/made", before=before).out == "/made\n")
     sk.ok("rm", "-f", name, before=before)
     nothing_is_left(sk, world)
+
+
+# The facility that "skink info" lists, how it looks where the kernel has none, and what is done without it.
+LISTED = [("erofs", "fsopen:0~erofs:ENODEV", "layers are stored as directories"),
+          ("overlay_descriptors", "fsconfig:1=5:EINVAL", "overlay is given its layers by path"),
+          ("overlay_layers", "fsconfig:2~lowerdir+:EINVAL", "images of very many layers cannot be run"),
+          ("pidfd_info", "ioctl:1&0xffff=0xff0b:ENOTTY", "how a process ended is read from /proc"),
+          ("pidfd_namespaces", "ioctl:1=0xff03:ENOTTY", "namespaces are opened by way of /proc"),
+          ("memfd_noexec", "memfd_create:1&0x8=0x8:EINVAL", "files in memory are sealed against writing alone"),
+          ("access_by_descriptor", "faccessat2:ENOSYS", "whether a program can be executed is told by its mode")]
+
+
+@pytest.mark.parametrize("name, rule, without", LISTED, ids=[row[0] for row in LISTED])
+def test_f22_what_the_kernel_lacks_is_listed(bare, name, rule, without):
+    before = lacking(rule)
+    here = json.loads(bare.ok("info", "--format", "json"))["facilities"]
+    there = json.loads(bare.ok("info", "--format", "json", before=before))["facilities"]
+    assert there[name] is False
+    if here[name]:
+        other = {"erofs": ["erofs_file"], "overlay_layers": ["overlay_descriptors"]}.get(name, [])
+        assert there == {**here, name: False, **{one: False for one in other}}
+    lines = bare.ok("info", before=before).split("\n")
+    assert any(line.endswith(" %s: %s" % (name, without)) for line in lines)
+    found = next(line for line in lines if line.startswith("facilities ")).split()[1:]
+    assert found == [one for one, has in there.items() if has]
+
+
+def test_f22_what_the_kernel_has_is_listed(bare):
+    """By the release, where no filter is in the way."""
+    release = tuple(int(number) for number in re.match(r"(\d+)\.(\d+)", os.uname().release).groups())
+    has = json.loads(bare.ok("info", "--format", "json"))["facilities"]
+    since = {"overlay_descriptors": (6, 13), "overlay_layers": (6, 7), "pidfd_info": (6, 13), "pidfd_namespaces": (6, 11), "memfd_noexec": (6, 3),
+             "access_by_descriptor": (5, 8)}
+    assert {name: has[name] for name in since} == {name: release >= first for name, first in since.items()}
+    assert has["erofs"] == has_erofs() and (has["erofs"] or not has["erofs_file"])
+    assert has["cgroup_kill"] == ("cgroup2" in read_text("/proc/mounts"))
+
+
+def test_f22_no_layer_can_be_mounted(bare, world):
+    """No EROFS: layers are directories, and doctor says so."""
+    before = lacking("fsopen:0~erofs:ENODEV")
+    bare.load(busybox_image(), before=before)
+    assert [name for name in os.listdir(world.path("store/layers/sha256")) if name.endswith(".erofs")] == []
+    assert run(bare, "echo", "ran", before=before).out == "ran\n"
+    notes = [one for one in json.loads(bare("doctor", "--format", "json", before=before).out) if one["where"] == "erofs"]
+    assert [(one["level"], "directories" in one["what"]) for one in notes] == [("note", True)]
+    nothing_is_left(bare, world)
 
 
 @pytest.mark.parametrize("driver, error", [("spool", "EINVAL"), ("spool", "EPERM"), ("spool", "ENOSYS"), ("none", "EPERM")])
