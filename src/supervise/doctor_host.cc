@@ -144,8 +144,18 @@ void check_kernel(Ward& ward) {
     ward.problem("kernel", "seccomp",
                  "this kernel has no seccomp filters: containers start only with seccomp=unconfined",
                  "another kernel is needed (CONFIG_SECCOMP_FILTER)");
-  constexpr unsigned kSysAdmin = 21;  // CAP_SYS_ADMIN
-  if ((security::permitted_capabilities() >> kSysAdmin & 1U) == 0)
+  if (number_in("/proc/sys/vm/memfd_noexec") == 2)
+    ward.problem("kernel", "vm.memfd_noexec",
+                 "it is 2, which refuses every program in memory: no container can be started",
+                 "sysctl vm.memfd_noexec=1");
+  constexpr unsigned kSysAdmin = 21, kSysResource = 24;  // CAP_SYS_ADMIN, CAP_SYS_RESOURCE
+  const auto capabilities = security::permitted_capabilities();
+  if ((capabilities >> kSysResource & 1U) == 0)
+    ward.note("kernel", "CAP_SYS_RESOURCE",
+              "this process has not this capability of root: when memory runs out, the guard and the supervisor of a "
+              "container are killed like any other process",
+              "give it to the container or service that skink runs in");
+  if ((capabilities >> kSysAdmin & 1U) == 0)
     ward.problem("kernel", "CAP_SYS_ADMIN", "this process has not this capability of root, and nothing can be mounted",
                  "give it to the container or service that skink runs in");
 }

@@ -144,12 +144,27 @@ Result<UniqueFd> dup_fd(int fd, int least) {
   return UniqueFd{copy};
 }
 
+namespace {
+
+// sysctl/vm.rst, memfd_noexec: 2 refuses every memory file that can be executed.
+Error no_memfd(int errnum, const char* name) {
+  Error error = Error::from_errno(errnum, "memfd_create ", name);
+  constexpr const char* kFile = "/proc/sys/vm/memfd_noexec";
+  const auto file = errnum == EACCES ? open_at(AT_FDCWD, kFile, O_RDONLY) : Result<UniqueFd>(Error(error));
+  const auto text = file ? read_all(file->get(), 64, kFile) : Result<std::string>(file.error());
+  if (!text || *text != "2\n") return error;
+  return Error::make(error.code(), error.text(),
+                     ": vm.memfd_noexec is 2, which refuses every program in memory; sysctl ", "vm.memfd_noexec=1");
+}
+
+}  // namespace
+
 Result<UniqueFd> sealed_memfd(const char* name, std::string_view bytes, bool executable) {
   const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
   int fd = ::memfd_create(name, flags | (executable ? MFD_EXEC : MFD_NOEXEC_SEAL));
   // Kernels before 6.3 do not know the exec flags and make every memfd executable.
   if (fd < 0 && errno == EINVAL) fd = ::memfd_create(name, flags);
-  if (fd < 0) return Error::from_errno(errno, "memfd_create ", name);
+  if (fd < 0) return no_memfd(errno, name);
   UniqueFd file(fd);
   TRY(write_all(file.get(), bytes, name));
   if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0)

@@ -156,6 +156,39 @@ def test_f39_a_capability_is_missing(oci, sk, bundle, world, capability):
     nothing_is_left(sk, world)
 
 
+def notes(sk, **more):
+    """What doctor says of the kernel: {where: (level, what, advice)}."""
+    said = json.loads(sk("doctor", "--format", "json", **more).out)
+    return {one["where"]: (one["level"], one["what"], one["advice"]) for one in said if one["kind"] == "kernel"}
+
+
+def test_f39_the_keepers_cannot_be_kept_from_the_oom_killer(sk, world):
+    """Without CAP_SYS_RESOURCE containers run all the same; doctor tells."""
+    before = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", "--"]
+    assert run(sk, "echo", "ran", before=before).out == "ran\n"
+    level, what, advice = notes(sk, before=before)["CAP_SYS_RESOURCE"]
+    assert level == "note" and "when memory runs out" in what and "give it to" in advice
+    has = int(re.search(r"CapEff:\t(\w+)", read_text("/proc/self/status")).group(1), 16) >> 24 & 1
+    assert ("CAP_SYS_RESOURCE" in notes(sk)) == (not has)
+    assert sk("doctor", before=before).status == sk("doctor").status
+    nothing_is_left(sk, world)
+
+
+def test_f39_programs_in_memory_are_forbidden(oci, sk, bundle, world):
+    """vm.memfd_noexec = 2, which each PID namespace has of its own."""
+    before = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", "echo 2 2>/dev/null >/proc/sys/vm/memfd_noexec || exit 77; exec \"$@\"", "sh"]
+    results = [oci("run", "--bundle", bundle(LOOK).dir, world.name(), before=before), run(sk, before=before)]
+    if results[0].status == 77:
+        pytest.skip("Linux before 6.3 has no such setting")
+    for result in results:
+        assert result.status in (1, 125) and result.out == "" and result.err.count("\n") == 1, result
+        assert "Permission denied: vm.memfd_noexec is 2, which refuses every program in memory; sysctl vm.memfd_noexec=1" in result.err, result
+    level, what, advice = notes(sk, before=before)["vm.memfd_noexec"]
+    assert level == "problem" and "no container can be started" in what and advice == "sysctl vm.memfd_noexec=1"
+    assert "vm.memfd_noexec" not in notes(sk)
+    nothing_is_left(sk, world)
+
+
 def test_f39_read_only_groups(sk, world):
     result = run(sk, before=READ_ONLY)
     if result.status == 77:
