@@ -261,7 +261,7 @@ struct LogOptions {
 class Engine {
  public:
   /// Opens or makes both directories (0700, the caller's own; else refused). Errors: denied when not root, unsupported
-  /// when the kernel is older than 5.14.
+  /// when the kernel is older than 5.14, corrupt when there is no store but a container that runs by the record in one.
   static Result<Engine> open(const EngineOptions& options);
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
@@ -313,6 +313,9 @@ class Engine {
   Result<ContainerInfo> info(const std::string& id) const;
   /// All containers, newest first. Damaged ones are listed with `problem` set.
   Result<std::vector<ContainerInfo>> list() const;
+  /// What to say of containers that run although their records cannot be reached, as when the store's file system was
+  /// unmounted below them: neither list() nor resolve() knows these. Empty when there are none.
+  [[nodiscard]] std::string strays() const;
   /// The container's OCI configuration (config.json) for inspect.
   Result<std::string> spec_json(const std::string& id) const;
   /// Where the container's control groups are (src/cgroup/cgroup.h), which tell what it uses and who is in it. Errors:

@@ -2,6 +2,7 @@
 // Printing, failing and helping.
 #include "cli/context.h"
 
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,6 +31,20 @@ std::string describe_options(const std::vector<OptionWords>& options) {
   return text;
 }
 
+// Which of our directories it is that a step could not write.
+std::string read_only_place(const Error& error, const EngineOptions& directories) {
+  if (error.errnum() != EROFS) return {};
+  const std::pair<const char*, const std::string*> places[] = {{"--root", &directories.store},
+                                                               {"--run", &directories.run}};
+  for (const auto& [option, path] : places) {
+    struct statvfs disk {};
+    if (::statvfs(path->c_str(), &disk) == 0 && (disk.f_flag & ST_RDONLY) != 0)
+      return str("; the file system of ", *path, " is mounted read-only: mount -o remount,rw it, or choose another ",
+                 option);
+  }
+  return {};
+}
+
 }  // namespace
 
 void Output::print(std::string_view text) {
@@ -50,7 +65,8 @@ void Context::note(std::string_view text) {
 }
 
 int Context::fail(const Error& error, int status) {
-  if (error.errnum() != EPIPE) note(str(error.text(), security::lacking_here(error)));
+  if (error.errnum() != EPIPE)
+    note(str(error.text(), security::lacking_here(error), read_only_place(error, directories_)));
   return status;
 }
 

@@ -89,13 +89,17 @@ int run_ps(Context& context, Arguments args) {
   if (!engine) return context.fail(engine.error());
   auto containers = engine->list();
   if (!containers) return context.fail(containers.error());
+  // A list without what runs is none that a script should go by.
+  const std::string strays = engine->strays();
+  if (!strays.empty()) context.note(strays);
+  const int status = strays.empty() ? 0 : 1;
   const auto chosen = choose(command, std::move(*containers), *engine);
   if (command.quiet) {
     std::string ids;
     for (const auto& container : chosen)
       ids += str(command.whole ? printable(container.id) : short_id(container.id), '\n');
     context.out().print(ids);
-    return 0;
+    return status;
   }
   std::vector<Item> items;
   const std::int64_t now_ns = fs::now_ns();
@@ -104,7 +108,7 @@ int run_ps(Context& context, Arguments args) {
   auto text = render_list(command.format, heading, items);
   if (!text) return context.fail(text.error().context("--format"));
   context.out().print(*text);
-  return 0;
+  return status;
 }
 
 }  // namespace

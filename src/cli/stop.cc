@@ -172,7 +172,8 @@ int run_rm(Context& context, Arguments args) {
     const auto id = engine->resolve(name);
     if (!id) {
       context.fail(id.error());
-      if (!command.force || id.error().code() != Code::not_found) status = 1;
+      // One whose record cannot be reached is not gone.
+      if (!command.force || id.error().code() != Code::not_found || !engine->strays().empty()) status = 1;
     } else if (auto removed = remove_whole(*engine, *id, command.force); !removed) {
       status = context.fail(removed.error().context(name));
     } else {

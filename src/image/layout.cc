@@ -42,11 +42,22 @@ Result<bool> is_still(int fd, int dir_fd, const std::string& name) {
   return there && there->st_ino == mine.st_ino && there->st_dev == mine.st_dev;
 }
 
+namespace {
+
+// For people: where a directory is.
+std::string path_of(int dir_fd) {
+  const auto path = sys::readlink_at(AT_FDCWD, str("/proc/self/fd/", dir_fd).c_str());
+  return path ? printable(*path) : std::string("the store");
+}
+
+}  // namespace
+
 Result<Session> Session::begin(int store_fd) {
   const UniqueFd all = TRY(open_part(store_fd, kTemporary));
   for (;;) {
     std::string name = str(fs::random_hex(16), '.', ::getpid());
-    TRY(sys::mkdir_at(all.get(), name.c_str(), 0700));
+    if (auto made = sys::mkdir_at(all.get(), name.c_str(), 0700); !made)
+      return std::move(made).error().context(path_of(all.get()));
     auto opened = sys::open_beneath(all.get(), name.c_str(), O_RDONLY | O_DIRECTORY);
     if (!opened && opened.error().errnum() == ENOENT) continue;  // swept before it was locked
     auto lock = fs::Lock::try_take(TRY(std::move(opened)), fs::Lock::Mode::exclusive, "temporary directory");

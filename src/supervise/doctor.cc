@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "fs/dir.h"
 #include "supervise/engine_impl.h"
+#include "supervise/strays.h"
 #include "sys/file.h"
 
 namespace skink {
@@ -173,6 +174,15 @@ Result<std::vector<Finding>> Engine::diagnose(const EngineOptions& options, bool
     Ward ward(Roots{}, options);
     ward.note("directory", options.store, "no store of skink is there, so nothing was looked at",
               "--root says where it is; skink run and skink load make it");
+    settle(std::move(ward.found()), fix, findings);
+    return findings;
+  }
+  const auto running = sys::open_at(AT_FDCWD, str(options.run, '/', std::string_view(kContainers)).c_str(),
+                                    O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (const auto strays = running ? without_store(options.store, running->get()) : std::vector<Stray>();
+      !strays.empty()) {
+    Ward ward(Roots{}, options);
+    ward.problem("vanished-store", options.store, str("no store is there, but ", describe(strays)), kStrayAdvice);
     settle(std::move(ward.found()), fix, findings);
     return findings;
   }

@@ -30,6 +30,15 @@ std::optional<std::int64_t> number_in(const char* path) {
   return text ? parse_int<std::int64_t>(std::string_view(*text).substr(0, text->find_first_of(" \t\n"))) : std::nullopt;
 }
 
+void check_writable(Ward& ward, int dir_fd, const std::string& path, std::string_view consequence) {
+  if (::faccessat(dir_fd, ".", W_OK, AT_EACCESS) == 0) return;
+  const bool read_only = errno == EROFS;
+  ward.problem(read_only ? "read-only" : "directory", path,
+               str("it cannot be written (", std::strerror(errno), "): ", consequence),
+               read_only ? "mount -o remount,rw its file system, after a look at why it is so (dmesg)"
+                         : "see what is in the way: lsattr -d, or the capabilities of this process");
+}
+
 void check_disk(Ward& ward, int dir_fd, const std::string& path, std::string_view consequence) {
   constexpr std::uint64_t kLeast = 100U << 20;  // bytes
   constexpr std::uint64_t kPart = 20;           // a twentieth: 5 %
@@ -101,6 +110,9 @@ void check_events(Ward& ward) {
 }
 
 void check_disks(Ward& ward) {
+  check_writable(ward, ward.roots().store.get(), ward.options().store,
+                 "no image can be loaded, and no container made, started or removed");
+  check_writable(ward, ward.roots().run.get(), ward.options().run, "no container can be started");
   check_disk(ward, ward.roots().store.get(), ward.options().store, "images cannot be loaded and output is dropped");
   check_disk(ward, ward.roots().run.get(), ward.options().run, "containers cannot be started and events are lost");
 }

@@ -18,6 +18,7 @@
 #include "supervise/exits.h"
 #include "supervise/removal.h"
 #include "supervise/scope.h"
+#include "supervise/strays.h"
 #include "supervise/supervisor.h"
 #include "sys/file.h"
 
@@ -62,26 +63,31 @@ Result<Root> open_root(const std::string& path) {
   return root;
 }
 
-Result<UniqueFd> sub_dir(int dir_fd, const char* name) {
+Result<UniqueFd> sub_dir(const Root& root, const char* name) {
+  const int dir_fd = root.dir.get();
   auto opened = sys::open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   if (opened || opened.error().errnum() != ENOENT) return opened;
   if (auto made = sys::mkdir_at(dir_fd, name, 0700); !made && made.error().errnum() != EEXIST)
-    return std::move(made).error();
+    return std::move(made).error().context(printable(root.path));
   return sys::open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 
 Result<Roots> open_roots(EngineOptions& options) {
   Roots roots;
-  Root store = TRY(open_root(options.store));
   Root run = TRY(open_root(options.run));
+  roots.run_containers = TRY(sub_dir(run, kContainers));
+  // Order: before a store is made where there is none.
+  if (const auto strays = without_store(options.store, roots.run_containers.get()); !strays.empty())
+    return Error::make(Code::corrupt, printable(options.store), ": no store is there, but ", describe(strays), "; ",
+                       std::string_view(kStrayAdvice));
+  Root store = TRY(open_root(options.store));
+  roots.store_containers = TRY(sub_dir(store, kContainers));
+  roots.names = TRY(sub_dir(store, kNames));
+  TRY(sub_dir(store, "seccomp-cache"));
   options.store = store.path;
   options.run = run.path;
   roots.store = std::move(store.dir);
   roots.run = std::move(run.dir);
-  roots.store_containers = TRY(sub_dir(roots.store.get(), kContainers));
-  roots.names = TRY(sub_dir(roots.store.get(), kNames));
-  roots.run_containers = TRY(sub_dir(roots.run.get(), kContainers));
-  TRY(sub_dir(roots.store.get(), "seccomp-cache"));
   return roots;
 }
 
@@ -267,8 +273,11 @@ Result<Engine> Engine::open(const EngineOptions& given) {
 
 Result<std::string> Engine::resolve(std::string_view text) const {
   const std::string name(text);
-  const auto none = [&] { return Error::make(Code::not_found, "no such container: ", skink::quoted(text)); };
   const Roots& roots = impl_->roots;
+  const auto none = [&] {
+    const std::string more = strays();
+    return Error::make(Code::not_found, "no such container: ", skink::quoted(text), more.empty() ? "" : "; ", more);
+  };
   const auto exists = [&](const std::string& id) { return sys::is_there(roots.store_containers.get(), id.c_str()); };
   if (is_id(name) && exists(name)) return name;
   if (const auto id = find_name(roots, name); id && exists(*id)) return *id;
@@ -283,6 +292,11 @@ Result<std::string> Engine::resolve(std::string_view text) const {
   }
   if (found.empty()) return none();
   return found;
+}
+
+std::string Engine::strays() const {
+  const auto found = find_strays(impl_->roots.run_containers.get(), impl_->roots.store_containers.get());
+  return found.empty() ? "" : str(describe(found), "; ", std::string_view(kStrayAdvice));
 }
 
 Result<ContainerInfo> Engine::info(const std::string& id) const {

@@ -57,7 +57,8 @@ Result<void> record_groups(int run_dir, const cgroup::Location& location) {
 
 Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, int store_dir) {
   const std::string& id = container.id;
-  TRY(sys::mkdir_at(roots.run_containers.get(), id.c_str(), 0700));
+  TRY_CTX(sys::mkdir_at(roots.run_containers.get(), id.c_str(), 0700), printable(container.run), '/',
+          std::string_view(kContainers));
   UniqueFd dir = TRY(open_run_dir(roots, id));
   // Order: where the groups will be is on record before there is one (fault F01).
   TRY(record_groups(dir.get(), TRY(plan_groups(id))));

@@ -57,13 +57,14 @@ struct Draft {
 
 // The sticky bit marks one that no fsync protects: after a power cut its files may be empty, and this is then all that
 // is known of it (is_passing).
-Result<Draft> begin_draft(const Roots& roots, bool durable) {
+Result<Draft> begin_draft(const Roots& roots, const std::string& store, bool durable) {
   const int containers = roots.store_containers.get();
   for (;;) {
     Draft draft;
     draft.id = fs::random_hex(32);
     const std::string name = str(kNewPrefix, draft.id);
-    TRY(sys::mkdir_at(containers, name.c_str(), durable ? 0700 : kPassingMode));
+    TRY_CTX(sys::mkdir_at(containers, name.c_str(), durable ? 0700 : kPassingMode), printable(store), '/',
+            std::string_view(kContainers));
     // Until it is locked another command may take it for one that was abandoned, and sweep it away.
     auto dir = sys::open_at(containers, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (!dir && dir.error().errnum() == ENOENT) continue;
@@ -321,7 +322,7 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
     return Error::from_errno(errno, "--log-driver journald: ", std::string_view(kJournalSocket),
                              ": this host has no journal of systemd; leave the option away");
   TRY(check_cri_log(request.cri_log));
-  const Draft draft = TRY(begin_draft(roots, request.keep_durable));
+  const Draft draft = TRY(begin_draft(roots, impl_->options.store, request.keep_durable));
   std::string name = request.name;
   const auto make = [&]() -> Result<void> {
     std::string bundle;
