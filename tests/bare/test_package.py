@@ -18,6 +18,7 @@ skink --version; skink-oci --version
 for unit in skink-heal skink-shutdown; do test -h /etc/systemd/system/multi-user.target.wants/$unit.service; done
 test -e /lib/systemd/system/skink@.service
 test -e /usr/share/man/man1/skink-heal.1.gz
+test -e /usr/share/zsh/vendor-completions/_skink  # where Debian's zsh looks
 skink run -d --name kept --restart always --entrypoint /bin/sh /root/hello.tar -c 'while :; do sleep 1; done'
 pid() { skink inspect -f '{{.pid}}' kept; }
 guard=$(skink inspect -f '{{.guard_pid}}' kept)
@@ -50,18 +51,6 @@ test ! -e /etc/systemd/system/multi-user.target.wants/skink-heal.service
 test ! -e /lib/systemd/system/skink@.service
 echo whole
 """
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    out = str(tmp_path_factory.mktemp("packages"))
-    paths = []
-    for version in ("0.1.0", "0.1.1"):
-        done = subprocess.run(["tools/package", "--version", version, out, "--", "-Dwerror=true"], cwd=TOP, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=3000)
-        assert done.returncode == 0, done.stdout.decode()
-        paths.append(done.stdout.decode().split()[-1])
-    return paths
 
 
 def test_lintian_finds_nothing(packages):
