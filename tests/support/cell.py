@@ -4,6 +4,8 @@
 /etc, /var/lib, /usr/local and /opt are overlays, /run and /dev/shm are fresh, so that configuration goes to the places
 that the documentation names and nothing of it reaches the host. Cgroups are the host's: every engine is told a parent
 that carries the test's id. The cell ends with its process 1, and everything in it.
+
+A cell has no systemd, even where its host has one. Guest is the virtual machine itself, for engines that work with its systemd.
 """
 
 import os
@@ -30,7 +32,7 @@ def documented(heading, kind):
     assert len(found) == 1, "docs/orchestrators.md has %d sections %r" % (len(found), heading)
     blocks = re.findall(r"^```%s\n(.*?)^```$" % kind, found[0], flags=re.M | re.S)
     assert len(blocks) == 1, "%d blocks of %s in %r" % (len(blocks), kind, heading)
-    return blocks[0] if os.path.isdir("/run/systemd/system") else without_systemd(blocks[0])
+    return blocks[0]
 
 
 def without_systemd(block):
@@ -38,13 +40,25 @@ def without_systemd(block):
     return block.replace("SystemdCgroup = true", "SystemdCgroup = false").replace("systemd", "cgroupfs")
 
 
+def cannot(reason):
+    """What other machines may be unable to do the virtual one has to do."""
+    if skinktest.IN_VM:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def need_programs(programs):
+    for program in programs:
+        if shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+            pytest.skip("%s is not installed" % program)
+
+
 class Cell:
     def __init__(self, world, programs):
-        for program in programs:
-            if shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
-                pytest.skip("%s is not installed" % program)
+        need_programs(programs)
         self.world = world
         self.parent = "skink-test-" + world.id
+        self.group_parent = "/" + self.parent
         os.mkdir(world.path("cell"))
         ready = world.path("cell/ready")
         self.log = open(world.path("cell/log"), "wb")
@@ -55,9 +69,13 @@ class Cell:
         world.background.append(self.process)
         wait_for(lambda: os.path.exists(ready) or self.process.poll() is not None, message="cell does not get ready")
         if self.process.poll() is not None:
-            pytest.skip("no cell on this host: " + read_text(world.path("cell/log")).strip()[-200:])
+            cannot("no cell on this host: " + read_text(world.path("cell/log")).strip()[-200:])
         self.init = int(read_text("/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)).split()[0])
         self.images = self.make_image()
+
+    def documented(self, heading, kind):
+        """For an engine in here."""
+        return without_systemd(documented(heading, kind))
 
     def environment(self, more=None):
         env = self.world.environment(more)
@@ -132,6 +150,37 @@ class Cell:
                     os.rmdir(directory)
                 except OSError:
                     pass
+        self.world.end()
+
+
+class Guest(Cell):
+    """The virtual machine as it is, its systemd included; for what is marked vm_only. What is written is put back at the end."""
+
+    def __init__(self, world, programs):
+        need_programs(programs)
+        self.world, self.before = world, {}
+        # A slice right below the root one, whose name says whose it is.
+        self.parent = self.group_parent = "skinktest%s.slice" % world.id
+        self.images = self.make_image()
+
+    def documented(self, heading, kind):
+        return documented(heading, kind)
+
+    def command(self, *args):
+        return [str(arg) for arg in args]
+
+    def write(self, path, text):
+        self.before.setdefault(path, read_text(path) if os.path.exists(path) else None)
+        super().write(path, text)
+
+    def end(self):
+        self.world.remove_containers()
+        subprocess.run(["systemctl", "stop", self.parent], stderr=subprocess.DEVNULL)
+        for path, text in self.before.items():
+            if text is None:
+                os.unlink(path)
+            else:
+                super().write(path, text)
         self.world.end()
 
 

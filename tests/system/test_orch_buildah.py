@@ -5,7 +5,7 @@ import os
 
 import pytest
 import transfers
-from cell import Cell, Terminal, checked, documented, kept
+from cell import Cell, Terminal, checked, kept
 
 # Limits that this machine allows, and our name in the path of cgroups.
 HERE = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]\nnetns = "host"\n'
@@ -15,7 +15,7 @@ RUNTIME = ["--isolation", "oci", "--runtime", "/usr/local/bin/skink-oci"]
 class Buildah:
     def __init__(self, world):
         self.world, self.cell = world, Cell(world, ["buildah"])
-        self.cell.write("/etc/containers/containers.conf", documented("podman and buildah", "toml"))
+        self.cell.write("/etc/containers/containers.conf", self.cell.documented("podman and buildah", "toml"))
         self.cell.write("/etc/containers/containers.conf.d/here.conf", HERE)
         self.cell.write("/etc/containers/policy.json", '{"default": [{"type": "insecureAcceptAnything"}]}')
         self.cell.write("/etc/containers/storage.conf", '[storage]\ndriver = "overlay"\ngraphroot = "/var/lib/containers/storage"\n'

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import transfers
-from cell import Cell, Terminal, checked, documented, kept
+from cell import Cell, Terminal, cannot, checked, kept
 from cri import Cri, CriError, fields
 from skinktest import read_text, wait_for
 
@@ -29,9 +29,11 @@ NETWORK = """{"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "bridg
 
 
 class Containerd:
+    place = Cell
+
     def __init__(self, world):
-        self.world, self.cell = world, Cell(world, ["containerd", "ctr", "containerd-shim-runc-v2", "curl"])
-        self.cell.write("/etc/containerd/config.toml", documented("containerd 1.x", "toml") + HERE)
+        self.world, self.cell = world, self.place(world, ["containerd", "ctr", "containerd-shim-runc-v2", "curl"])
+        self.cell.write("/etc/containerd/config.toml", self.cell.documented("containerd 1.x", "toml") + HERE)
         self.cell.write("/etc/cni/net.d/10-pods.conflist", NETWORK)
         # A name in a path of cgroups, so that these are known for ours.
         self.namespace = self.cell.parent
@@ -44,7 +46,7 @@ class Containerd:
         process = self.cell.daemon("containerd", log="containerd.log")
         wait_for(lambda: process.poll() is not None or self.cell("ctr", "version").status == 0, message="containerd does not answer")
         if process.poll() is not None:
-            pytest.skip("containerd does not run here: " + read_text(self.world.path("containerd.log"))[-300:])
+            cannot("containerd does not run here: " + read_text(self.world.path("containerd.log"))[-300:])
         return process
 
     def __call__(self, *args, **more):
@@ -158,7 +160,7 @@ def test_a_dead_shim_takes_its_container_along(containerd):
 
 def pod_config(containerd, **options):
     name = containerd.world.name("pod")
-    linux = {1: "/" + containerd.cell.parent, 2: {1: options.get("namespaces", {1: 0, 2: 1})}}
+    linux = {1: containerd.cell.group_parent, 2: {1: options.get("namespaces", {1: 0, 2: 1})}}
     on_host = options.get("namespaces", {}).get(1) == 2
     return {1: {1: name, 2: name, 3: "default", 4: 0}, 2: "" if on_host else "podhost", 3: containerd.world.base, 8: linux}
 

@@ -7,18 +7,20 @@ import re
 
 import pytest
 import transfers
-from cell import Cell, Terminal, checked, documented, kept
+from cell import Cell, Terminal, cannot, checked, kept
 from skinktest import read_text, status_of, wait_for
 
 IMAGE = "localhost/busybox"
 
 
 class Docker:
+    place = Cell
+
     def __init__(self, world):
-        self.world, self.cell = world, Cell(world, ["dockerd", "docker", "containerd"])
-        config = json.loads(documented("docker", "json"))
+        self.world, self.cell = world, self.place(world, ["dockerd", "docker", "containerd"])
+        config = json.loads(self.cell.documented("docker", "json"))
         # What is no matter of the runtime: our name in the path of cgroups, no filter rules, and a network only where it is looked at.
-        config.update({"cgroup-parent": "/" + self.cell.parent, "iptables": False, "bridge": "none", "storage-driver": "overlay2",
+        config.update({"cgroup-parent": self.cell.group_parent, "iptables": False, "bridge": "none", "storage-driver": "overlay2",
                        "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 1024, "Hard": 1024}}, "shutdown-timeout": 3})
         self.cell.write("/etc/docker/daemon.json", json.dumps(config))
         self.process = None
@@ -30,7 +32,7 @@ class Docker:
                                         env={"DOCKER_BUILDKIT_RUNC_COMMAND": "/usr/local/bin/skink-oci"})
         wait_for(lambda: self.process.poll() is not None or self("version").status == 0, message="dockerd does not answer")
         if self.process.poll() is not None:
-            pytest.skip("dockerd does not run here: " + read_text(self.world.path("dockerd.log"))[-300:])
+            cannot("dockerd does not run here: " + read_text(self.world.path("dockerd.log"))[-300:])
 
     def stop(self):
         self.cell.ok("sh", "-c", "kill $(cat /run/docker.pid)")

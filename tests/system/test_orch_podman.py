@@ -8,7 +8,7 @@ import signal
 
 import pytest
 import transfers
-from cell import Cell, Terminal, checked, documented, kept
+from cell import Cell, Terminal, checked, kept
 from skinktest import needs, read_text, v2_alone, wait_for
 
 IMAGE = "localhost/busybox"
@@ -19,18 +19,17 @@ default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 netns = "none"
 [engine]
 events_logger = "file"
-# A cell has no systemd, though its host may have one.
-cgroup_manager = "cgroupfs"
 infra_image = "localhost/pause:latest"
 """
 
 
 class Podman:
+    place = Cell
     before = []
 
     def __init__(self, world):
-        self.world, self.cell = world, Cell(world, ["podman", "conmon"])
-        self.cell.write("/etc/containers/containers.conf", documented("podman and buildah", "toml"))
+        self.world, self.cell = world, self.place(world, ["podman", "conmon"])
+        self.cell.write("/etc/containers/containers.conf", self.cell.documented("podman and buildah", "toml"))
         self.cell.write("/etc/containers/containers.conf.d/here.conf", HERE)
         self.cell.write("/etc/containers/policy.json", '{"default": [{"type": "insecureAcceptAnything"}]}')
         self.cell.write("/etc/containers/storage.conf", '[storage]\ndriver = "overlay"\ngraphroot = "/var/lib/containers/storage"\n'
@@ -42,8 +41,8 @@ class Podman:
     def arguments(self, args):
         """Every container gets a cgroup parent with our name."""
         args = list(args)
-        if args[0] in ("run", "create") and "disabled" not in args:
-            args[1:1] = ["--cgroup-parent", "/" + self.cell.parent]
+        if args[0] in ("run", "create") and "disabled" not in args and "--pod" not in args:
+            args[1:1] = ["--cgroup-parent", self.cell.group_parent]
         return self.before + ["podman"] + args
 
     def __call__(self, *args, **more):

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from skinktest import alive, busybox_image, kill_quietly, mkimg, wait_for
+from skinktest import alive, busybox_image, kill_quietly, mkimg, needs, wait_for
 
 
 def mount(*words):
@@ -154,10 +154,14 @@ def test_a_record_that_was_removed_by_hand(sk, world):
     assert sk.ok("ps", "-aq") == ""
 
 
+@pytest.mark.vm
+@pytest.mark.vm_more
 def test_a_store_that_folds_case(sk, world):
     """Names that differ in case alone are one there: the second is refused, and nothing is taken for another."""
     if not os.path.exists("/sys/fs/ext4/features/casefold"):
         pytest.skip("this kernel folds no case")
+    needs("mke2fs")
+    needs("chattr")
     disk, place = world.path("disk"), world.path("folded")
     os.mkdir(place)
     with open(disk, "wb") as file:
