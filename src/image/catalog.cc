@@ -21,6 +21,7 @@ constexpr std::string_view kDockerConfigType = "application/vnd.docker.container
 constexpr std::string_view kLayerType = "application/vnd.oci.image.layer.v1.tar";
 constexpr std::string_view kRefName = "org.opencontainers.image.ref.name";
 constexpr std::string_view kContainerdName = "io.containerd.image.name";
+constexpr std::string_view kReferenceType = "vnd.docker.reference.type";
 
 std::string blob_path(const oci::Digest& digest) { return "blobs/sha256/" + digest.hex(); }
 
@@ -80,6 +81,9 @@ class OciCatalog {
   Result<Found> visit(const oci::Descriptor& descriptor, int depth);
   Result<Found> visit_index(const oci::Descriptor& descriptor, int depth);
   Result<Found> visit_manifest(const oci::Descriptor& descriptor);
+  Result<Found> visit_image(const oci::Manifest& manifest, FoundImage image);
+  [[nodiscard]] bool is_attestation(const oci::Descriptor& descriptor) const;
+  Result<void> list_layers(const oci::Manifest& manifest, const oci::ImageConfig& config, FoundImage& image) const;
   void add_names(const Found& found, const oci::Descriptor& descriptor);
   std::optional<Reference> reference_of(std::string_view text, const oci::Descriptor& descriptor);
   std::optional<Reference> name_of(const oci::Descriptor& descriptor);
@@ -90,7 +94,9 @@ class OciCatalog {
   std::map<oci::Digest, Found> visited_;  // one visit each (A69)
   std::string others_;                    // what was there and did not fit, for the error
   std::vector<FoundImage> found_;
-  std::vector<bool> chosen_;  // of found_
+  std::vector<bool> chosen_;                       // of found_
+  std::map<oci::Digest, std::uint64_t> unwanted_;  // configurations that were read and do not fit, and their size
+  std::optional<Error> no_image_;                  // of what only looked like an image, why the first is none
   // The best image of each name so far: entries of one name are one image for several platforms.
   std::map<std::string, std::size_t> named_;
   std::vector<std::string> notes_;
@@ -108,7 +114,18 @@ Error none_for(const oci::Platform& wanted, const std::string& others) {
                      others.empty() ? std::string() : str("; the archive has ", others, " (see --platform)"));
 }
 
+// What buildkit puts beside an image to tell how it was made. Who asks for its platform hears why it is none.
+bool OciCatalog::is_attestation(const oci::Descriptor& descriptor) const {
+  static const oci::Platform kUnknown{"unknown", "unknown", ""};
+  if (descriptor.platform == kUnknown) return !choice_.rank(kUnknown);
+  return descriptor.annotations.contains(std::string(kReferenceType));
+}
+
 Result<OciCatalog::Found> OciCatalog::visit(const oci::Descriptor& descriptor, int depth) {
+  if (is_attestation(descriptor)) {
+    note_other(others_, "an attestation");
+    return Found();
+  }
   if (descriptor.platform && !choice_.rank(*descriptor.platform)) {
     note_other(others_, printable(oci::to_text(*descriptor.platform)));
     if (!choice_.all) return Found();
@@ -174,17 +191,29 @@ bool choose(const Choice& choice, FoundImage& image, std::string& others) {
   return rank || choice.all;
 }
 
-Result<void> check_layers(const FoundImage& image) {
-  if (image.config.diff_ids.size() != image.layers.size())
-    return Error::make(Code::corrupt, "the configuration lists ", image.config.diff_ids.size(),
-                       " layers and the manifest ", image.layers.size());
-  std::vector<oci::Digest> distinct = image.config.diff_ids;
+Result<void> check_layers(const oci::ImageConfig& config, std::size_t in_manifest) {
+  if (config.diff_ids.size() != in_manifest)
+    return Error::make(Code::corrupt, "the configuration lists ", config.diff_ids.size(), " layers and the manifest ",
+                       in_manifest);
+  std::vector<oci::Digest> distinct = config.diff_ids;
   std::sort(distinct.begin(), distinct.end());
   const auto count = std::unique(distinct.begin(), distinct.end()) - distinct.begin();
   if (static_cast<std::size_t>(count) > kLayersMost)
     return Error::make(Code::unsupported, count, " layers; at most ", kLayersMost,
                        " can be stacked, so squash the image when it is built");
   return {};
+}
+
+// Signatures and attestations come with the configuration of an image, and with layers of which none is a tar: what the
+// first one is.
+std::optional<Error> why_no_image(const oci::Manifest& manifest) {
+  std::optional<Error> why;
+  for (const auto& layer : manifest.layers) {
+    auto compression = oci::layer_compression(layer.media_type);
+    if (compression) return std::nullopt;
+    if (!why) why = std::move(compression).error().context("layer 1");
+  }
+  return why;
 }
 
 Result<OciCatalog::Found> OciCatalog::visit_manifest(const oci::Descriptor& descriptor) {
@@ -202,31 +231,62 @@ Result<OciCatalog::Found> OciCatalog::visit_manifest(const oci::Descriptor& desc
     note_other(others_, "an artifact with a configuration of type " + skink::quoted(manifest.config.media_type));
     return Found();
   }
-  image.id = manifest.config.digest;
+  if (auto why = why_no_image(manifest)) {
+    if (!no_image_) no_image_ = std::move(why)->context("manifest ", descriptor.digest.text());
+    return Found();
+  }
+  return visit_image(manifest, std::move(image));
+}
+
+Result<OciCatalog::Found> OciCatalog::visit_image(const oci::Manifest& manifest, FoundImage image) {
+  // Two manifests of one configuration are one image; however many name it, it is read once.
+  const oci::Digest& id = image.id = manifest.config.digest;
+  const auto size = static_cast<std::uint64_t>(manifest.config.size);
+  if (const auto known = unwanted_.find(id); known != unwanted_.end() && known->second == size) return Found();
+  const auto same = std::find_if(found_.begin(), found_.end(), [&](const FoundImage& have) {
+    return have.id == id && have.config_text.size() == size;
+  });
+  if (same != found_.end()) {
+    TRY(list_layers(manifest, same->config, image));
+    return Found{static_cast<std::size_t>(same - found_.begin())};
+  }
   image.config_text = TRY_CTX(read_blob(archive_, manifest.config), "config");
-  image.config = TRY_CTX(oci::parse_image_config(image.config_text), "config ", image.id.text());
-  if (!choose(choice_, image, others_)) return Found();
+  image.config = TRY_CTX(oci::parse_image_config(image.config_text), "config ", id.text());
+  if (!choose(choice_, image, others_)) {
+    unwanted_[id] = size;
+    return Found();
+  }
+  auto listed = list_layers(manifest, image.config, image);
+  if (!listed && !image.fits && listed.error().code() == Code::unsupported) {
+    // Such as an image for Windows, whose first layers its maker gives away himself.
+    notes_.push_back(str("the image for ", printable(oci::to_text(image.config.platform)), " was left out: manifest ",
+                         image.manifest.text(), ": ", printable(listed.error().text())));
+    return Found();
+  }
+  TRY(std::move(listed));
+  found_.push_back(std::move(image));
+  chosen_.push_back(false);
+  return Found{found_.size() - 1};
+}
+
+Result<void> OciCatalog::list_layers(const oci::Manifest& manifest, const oci::ImageConfig& config,
+                                     FoundImage& image) const {
+  TRY(check_layers(config, manifest.layers.size()));
   for (const auto& layer : manifest.layers) {
+    const std::size_t number = image.layers.size() + 1;
     LayerBlob blob;
     blob.member = blob_path(layer.digest);
     blob.label = layer.digest.text();
     blob.digest = layer.digest;
-    blob.compression = TRY_CTX(oci::layer_compression(layer.media_type), "layer ", image.layers.size() + 1);
-    const auto size = TRY_CTX(archive_.size_of(blob.member), "layer ", image.layers.size() + 1);
+    blob.diff_id = config.diff_ids[number - 1];
+    blob.compression = TRY_CTX(oci::layer_compression(layer.media_type), "layer ", number);
+    const auto size = TRY_CTX(archive_.size_of(blob.member), "layer ", number);
     if (layer.size < 0 || size != static_cast<std::uint64_t>(layer.size))
-      return Error::make(Code::corrupt, "layer ", image.layers.size() + 1, ": blob ", blob.label, ": ", size,
+      return Error::make(Code::corrupt, "layer ", number, ": blob ", blob.label, ": ", size,
                          " bytes in the archive, but its descriptor says ", layer.size);
     image.layers.push_back(std::move(blob));
   }
-  TRY(check_layers(image));
-  for (std::size_t i = 0; i < image.layers.size(); ++i) image.layers[i].diff_id = image.config.diff_ids[i];
-  // Two manifests of one configuration are one image.
-  const auto same =
-      std::find_if(found_.begin(), found_.end(), [&](const FoundImage& have) { return have.id == image.id; });
-  if (same != found_.end()) return Found{static_cast<std::size_t>(same - found_.begin())};
-  found_.push_back(std::move(image));
-  chosen_.push_back(false);
-  return Found{found_.size() - 1};
+  return {};
 }
 
 // A name with a digest is the name of that manifest or index and of nothing else.
@@ -293,7 +353,11 @@ Result<Catalog> OciCatalog::read() {
   Catalog catalog;
   for (std::size_t i = 0; i < found_.size(); ++i)
     if (chosen_[i]) catalog.images.push_back(std::move(found_[i]));
-  if (catalog.images.empty()) return none_for(choice_.platform, others_);
+  if (catalog.images.empty()) {
+    if (no_image_ && others_.empty()) return std::move(*no_image_);
+    if (no_image_) note_other(others_, "an artifact with layers that are no tars");
+    return none_for(choice_.platform, others_);
+  }
   catalog.notes = std::move(notes_);
   return catalog;
 }
@@ -310,8 +374,37 @@ std::optional<oci::Digest> digest_in_name(std::string_view member) {
   return std::move(digest).value();
 }
 
+class DockerCatalog {
+ public:
+  DockerCatalog(const Archive& archive, const Choice& choice) : archive_(archive), choice_(choice) {}
+
+  Result<Catalog> read();
+
+ private:
+  Result<std::optional<std::size_t>> visit(const oci::DockerEntry& entry);
+  Result<FoundImage> read_config(const oci::DockerEntry& entry) const;
+  Result<void> list_layers(const oci::DockerEntry& entry, FoundImage& image) const;
+  Result<std::string> make_manifest(const FoundImage& image);
+  Result<oci::Digest> digest_of(const std::string& member);
+
+  const Archive& archive_;
+  const Choice& choice_;
+  std::vector<FoundImage> found_;
+  std::string others_;
+  // What many entries may name is read once. By the place in the archive: a link is another name for it.
+  std::map<std::uint64_t, std::optional<std::size_t>> visited_;  // configurations: the image in found_, if it is wanted
+  std::map<std::uint64_t, oci::Digest> digests_;                 // of packed layers
+};
+
+Result<oci::Digest> DockerCatalog::digest_of(const std::string& member) {
+  const Part part = TRY(archive_.open_member(member));
+  if (const auto known = digests_.find(part.offset); known != digests_.end()) return known->second;
+  FileSource source = part.source();
+  return digests_[part.offset] = TRY(HashingSource(source).finish());
+}
+
 // The manifest that a docker-archive does not have, of the blobs as they lie there.
-Result<std::string> make_manifest(const Archive& archive, const FoundImage& image) {
+Result<std::string> DockerCatalog::make_manifest(const FoundImage& image) {
   oci::Json json;
   json["schemaVersion"] = 2;
   json["mediaType"] = kManifestType;
@@ -320,43 +413,58 @@ Result<std::string> make_manifest(const Archive& archive, const FoundImage& imag
   for (const auto& layer : image.layers) {
     const bool plain = layer.compression == oci::Compression::none;
     oci::Digest digest = layer.diff_id;
-    if (layer.digest) {
-      digest = *layer.digest;
-    } else if (!plain) {
-      const Part part = TRY(archive.open_member(layer.member));
-      FileSource source = part.source();
-      digest = TRY(HashingSource(source).finish());
-    }
+    if (layer.digest) digest = *layer.digest;
+    else if (!plain) digest = TRY(digest_of(layer.member));
     const std::string_view suffix = plain ? "" : layer.compression == oci::Compression::gzip ? "+gzip" : "+zstd";
     json["layers"].push_back({{"mediaType", str(kLayerType, suffix)},
                               {"digest", digest.text()},
-                              {"size", TRY(archive.size_of(layer.member))}});
+                              {"size", TRY(archive_.size_of(layer.member))}});
   }
   return oci::dump_json(json);
 }
 
-Result<FoundImage> read_docker_image(const Archive& archive, const oci::DockerEntry& entry) {
+Result<FoundImage> DockerCatalog::read_config(const oci::DockerEntry& entry) const {
   FoundImage image;
-  image.config_text = TRY_CTX(archive.read(entry.config, oci::kDocumentLimit), "config");
+  image.config_text = TRY_CTX(archive_.read(entry.config, oci::kDocumentLimit), "config");
   image.id = oci::Digest::of_bytes(Sha256::of(image.config_text));
   const auto claimed = digest_in_name(entry.config);
   if (claimed && *claimed != image.id)
     return Error::make(Code::corrupt, "config ", skink::quoted(entry.config), ": its bytes have the digest ",
                        image.id.text());
   image.config = TRY_CTX(oci::parse_image_config(image.config_text), "config ", image.id.text());
+  return image;
+}
+
+Result<void> DockerCatalog::list_layers(const oci::DockerEntry& entry, FoundImage& image) const {
+  TRY(check_layers(image.config, entry.layers.size()));
   for (const auto& layer : entry.layers) {
+    const std::size_t number = image.layers.size() + 1;
     LayerBlob blob;
     blob.member = layer;
     blob.label = printable(layer);
     if (layer.starts_with("blobs/sha256/")) blob.digest = digest_in_name(layer);
-    blob.compression = TRY_CTX(archive.compression_of(layer), "layer ", image.layers.size() + 1);
+    blob.diff_id = image.config.diff_ids[number - 1];
+    blob.compression = TRY_CTX(archive_.compression_of(layer), "layer ", number);
     image.layers.push_back(std::move(blob));
   }
-  TRY(check_layers(image));
-  for (std::size_t i = 0; i < image.layers.size(); ++i) image.layers[i].diff_id = image.config.diff_ids[i];
-  image.manifest_text = TRY(make_manifest(archive, image));
+  return {};
+}
+
+// Entries of one configuration are one image.
+Result<std::optional<std::size_t>> DockerCatalog::visit(const oci::DockerEntry& entry) {
+  const std::uint64_t place = TRY_CTX(archive_.open_member(entry.config), "config").offset;
+  if (const auto known = visited_.find(place); known != visited_.end()) return known->second;
+  auto& wanted = visited_[place];
+  FoundImage image = TRY(read_config(entry));
+  if (!choose(choice_, image, others_)) return wanted;
+  const auto same =
+      std::find_if(found_.begin(), found_.end(), [&](const FoundImage& have) { return have.id == image.id; });
+  if (same != found_.end()) return wanted = static_cast<std::size_t>(same - found_.begin());
+  TRY(list_layers(entry, image));
+  image.manifest_text = TRY(make_manifest(image));
   image.manifest = oci::Digest::of_bytes(Sha256::of(image.manifest_text));
-  return image;
+  found_.push_back(std::move(image));
+  return wanted = found_.size() - 1;
 }
 
 std::vector<Reference> tags_of(const oci::DockerEntry& entry, std::vector<std::string>& notes) {
@@ -383,30 +491,25 @@ Result<std::vector<oci::DockerEntry>> read_docker_manifest(const Archive& archiv
   return entries;
 }
 
-Result<Catalog> read_docker(const Archive& archive, const Choice& choice) {
+Result<Catalog> DockerCatalog::read() {
   Catalog catalog;
-  std::string others;
   std::map<std::string, std::size_t> named;  // as in an index: of one name the image that fits best
-  std::vector<FoundImage> found;
   std::size_t number = 0;
-  for (const auto& entry : TRY(read_docker_manifest(archive))) {
-    FoundImage image = TRY_CTX(read_docker_image(archive, entry), "manifest.json: image ", ++number);
-    if (!choose(choice, image, others)) continue;
-    auto same = std::find_if(found.begin(), found.end(), [&](const FoundImage& have) { return have.id == image.id; });
-    if (same == found.end()) same = found.insert(found.end(), std::move(image));
-    const auto one = static_cast<std::size_t>(same - found.begin());
+  for (const auto& entry : TRY(read_docker_manifest(archive_))) {
+    const auto wanted = TRY_CTX(visit(entry), "manifest.json: image ", ++number);
+    if (!wanted) continue;
     for (const auto& name : tags_of(entry, catalog.notes)) {
-      const auto [there, is_new] = named.try_emplace(name.text(), one);
-      if (is_new || there->second == one) continue;
-      const bool better = rank_of_found(*same) < rank_of_found(found[there->second]);
-      const std::size_t other = better ? std::exchange(there->second, one) : one;
-      if (const auto own = choice.all ? with_platform(name, found[other].config.platform) : std::nullopt)
-        found[other].names.push_back(*own);
+      const auto [there, is_new] = named.try_emplace(name.text(), *wanted);
+      if (is_new || there->second == *wanted) continue;
+      const bool better = rank_of_found(found_[*wanted]) < rank_of_found(found_[there->second]);
+      const std::size_t other = better ? std::exchange(there->second, *wanted) : *wanted;
+      if (const auto own = choice_.all ? with_platform(name, found_[other].config.platform) : std::nullopt)
+        found_[other].names.push_back(*own);
     }
   }
-  for (const auto& [name, one] : named) found[one].names.push_back(TRY(parse_reference(name)));
-  catalog.images = std::move(found);
-  if (catalog.images.empty()) return none_for(choice.platform, others);
+  for (const auto& [name, one] : named) found_[one].names.push_back(TRY(parse_reference(name)));
+  catalog.images = std::move(found_);
+  if (catalog.images.empty()) return none_for(choice_.platform, others_);
   return catalog;
 }
 
@@ -438,7 +541,7 @@ Result<Catalog> read_catalog(const Archive& archive, const LoadOptions& options,
     catalog = TRY(OciCatalog(archive, choice, stem).read());
     if (docker) TRY(add_docker_tags(archive, catalog));
   } else if (docker) {
-    catalog = TRY(read_docker(archive, choice));
+    catalog = TRY(DockerCatalog(archive, choice).read());
   } else {
     return Error::make(Code::invalid_config,
                        "neither an oci-archive (no index.json) nor a docker-archive (no manifest.json); make one with "

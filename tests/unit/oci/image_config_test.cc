@@ -66,7 +66,8 @@ TEST(ParseImageConfig, NamesWhatIsMissing) {
   EXPECT_EQ(config_error(R"({"architecture": "amd64"})"), "os: is missing");
   EXPECT_EQ(config_error(R"({"architecture": "amd64", "os": "linux"})"), "rootfs: is missing");
   EXPECT_EQ(config_error(config_with("{}", "{}")), "rootfs.type: is missing");
-  EXPECT_EQ(config_error(config_with("{}", R"({"type": "layers"})")), "rootfs.diff_ids: is missing");
+  EXPECT_EQ(config_error(config_with("{}", R"({"type": "layers", "diff_ids": {}})")),
+            "rootfs.diff_ids: an object is not a list");
   EXPECT_EQ(config_error(config_with("{}", R"({"type": "snapshot", "diff_ids": []})")),
             "rootfs.type: \"snapshot\" is not layers");
   EXPECT_EQ(config_error(config_with("{}", R"({"type": "layers", "diff_ids": ["sha256:x"]})")),

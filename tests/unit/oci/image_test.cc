@@ -214,9 +214,18 @@ TEST(ParseManifest, ChecksDescriptors) {
 
 TEST(ParseManifest, NeedsBothParts) {
   EXPECT_EQ(parse_manifest("{}").error().text(), "config: is missing");
-  EXPECT_EQ(parse_manifest(str(R"({"config": )", descriptor(kConfigType), "}")).error().text(), "layers: is missing");
   EXPECT_EQ(parse_index("{}").error().text(), "manifests: is missing");
   EXPECT_EQ(parse_index("[]").error().text(), "the document is a list, not an object");
+}
+
+// Go writes a list without entries as null, or leaves it out.
+TEST(ParseManifest, NoLayersAreNullOrMissingOrEmpty) {
+  for (const char* layers : {"", R"(, "layers": null)", R"(, "layers": [])"}) {
+    const auto manifest = parse_manifest(str(R"({"config": )", descriptor(kConfigType), layers, "}"));
+
+    ASSERT_TRUE(manifest) << layers << ": " << manifest.error().text();
+    EXPECT_TRUE(manifest->layers.empty()) << layers;
+  }
 }
 
 TEST(ParseManifest, CountsDescriptors) {

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archives as other programs make them: what lies beside an image in them, and how much of them a load reads."""
+
+import hashlib
+import json
+import os
+
+import mkimg
+import pytest
+from mkimg import CONFIG, INDEX, MANIFEST, HOST_ARCH
+from skinktest import Image, Layer, Layout, Tar, base_layer, busybox_image, read
+
+IN_TOTO, COSIGN = "application/vnd.in-toto+json", "application/vnd.dev.cosign.simplesigning.v1+json"
+
+
+def statement(layout, media_type, platform):
+    """A manifest that carries a JSON document as its layer, with the configuration of an image for `platform`."""
+    document = layout.blob({"predicate": platform}, media_type)
+    config = layout.blob({"os": platform[0], "architecture": platform[1], "config": {},
+                          "rootfs": {"type": "layers", "diff_ids": [document["digest"]]}}, CONFIG)
+    return layout.blob({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [document]}, MANIFEST)
+
+
+def attested(images, name):
+    """What `docker buildx build --output type=oci` writes: behind each image's manifest one that tells how it was made."""
+    layout, entries = Layout(), []
+    for image in images:
+        entries.append(dict(layout.add_image(image), platform=image.platform()))
+        told = statement(layout, IN_TOTO, ("unknown", "unknown"))
+        told["platform"] = {"os": "unknown", "architecture": "unknown"}
+        told["annotations"] = {"vnd.docker.reference.digest": entries[-1]["digest"],
+                               "vnd.docker.reference.type": "attestation-manifest"}
+        entries.append(told)
+    nested = layout.blob({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}, INDEX)
+    return layout.name(nested, [name])
+
+
+def names(sk):
+    return sorted(row["name"] for row in json.loads(sk.ok("images", "--format", "json")))
+
+
+def test_attestations_of_buildkit_are_passed_over(bare, world):
+    images = [busybox_image(run={"Cmd": ["echo", arch]}, arch=arch) for arch in (HOST_ARCH, "s390x")]
+    path = attested(images, "web:1").write(world.path("web.tar"))
+    for words in ([], ["--all-platforms"]):
+        result = bare("load", *words, path)
+        assert result.status == 0 and result.err == "", result
+        assert bare.ok("run", "--rm", "web:1") == HOST_ARCH
+    assert names(bare) == ["web:1", "web:1-linux-s390x"]
+    bare.fails("load", "--platform", "linux/riscv64", path, match="an attestation, linux/s390x")
+    bare.fails("load", "--platform", "unknown/unknown", path, match="an artifact with layers that are no tars")
+
+
+def test_f43_an_archive_with_attestations_repairs_an_image(bare, world):
+    image = Image([base_layer(), Tar().file("own", "own" * 2000)], {"Cmd": ["head", "-c", "3", "own"], "Env": ["PATH=/bin"]})
+    path = attested([image], "web:1").write(world.path("web.tar"))
+    bare.ok("load", path)
+    layer = world.path("store/layers/sha256/%s.erofs" % image.layers[1].diff_id[7:])
+    os.chmod(layer, 0o600)
+    with open(layer, "r+b") as file:
+        file.seek(5000)
+        file.write(b"XXXX")
+    assert bare("image", "verify").status == 1
+    bare.ok("image", "verify", "--repair", path)
+    assert bare.ok("image", "verify") == "web:1: ok"
+    assert bare.ok("run", "--rm", "web:1") == "own"
+
+
+@pytest.mark.parametrize("words", [[], ["--all-platforms"]])
+def test_a_signature_beside_its_image_is_passed_over(bare, world, words):
+    layout = Layout()
+    layout.name(layout.add_image(busybox_image()), ["web:1"])
+    layout.name(statement(layout, COSIGN, ("linux", HOST_ARCH)), ["web:sha256-0123.sig"])
+    layout.name(statement(layout, COSIGN, ("", "")), ["web:sha256-4567.sig"])
+    bare.ok("load", *words, layout.write(world.path("web.tar")))
+    assert names(bare) == ["web:1"]
+
+
+def test_a_signature_alone_is_no_image(bare, world):
+    layout = Layout()
+    layout.name(statement(layout, COSIGN, ("linux", HOST_ARCH)), ["web:sha256-0123.sig"])
+    bare.fails("load", layout.write(world.path("sig.tar")), match=["manifest sha256:", "layer 1", "simplesigning.*is not a tar"])
+
+
+def test_an_image_whose_layers_lie_elsewhere_is_left_out_of_all_platforms(bare, world):
+    windows = busybox_image(os_name="windows")
+    windows.layers.insert(0, Layer(Tar().file("x", "y"), media_type="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"))
+    windows.config["rootfs"]["diff_ids"].insert(0, windows.layers[0].diff_id)
+    path = Layout().add_platforms([windows, busybox_image()], ["web:1"]).write(world.path("web.tar"))
+    result = bare("load", "--all-platforms", path)
+    assert result.status == 0, result
+    for word in ("windows/" + HOST_ARCH, "left out", "layer 1", "foreign"):
+        assert word in result.err, result
+    assert names(bare) == ["web:1"]
+
+
+# ---- no layers ----
+
+def empty(kind, world, how):
+    """An archive of an image without layers, where "layers" and "diff_ids" are there or not as `how` makes them."""
+    image = Image([], {"Labels": {"a": "b"}}, "none:1")
+    how(image.config["rootfs"], "diff_ids")
+    path = world.path("none.tar")
+    if kind == "docker":
+        mkimg.docker_archive(path, image)
+        entry = {"Config": mkimg.sha256(mkimg.dump(image.config))[7:] + ".json", "RepoTags": ["none:1"], "Layers": []}
+        how(entry, "Layers")
+        return mkimg.docker_archive(path, image, entries=[entry])
+    layout = Layout()
+    manifest = json.loads(layout.blobs[layout.add_image(image)["digest"]])
+    how(manifest, "layers")
+    return layout.name(layout.blob(manifest, MANIFEST), ["none:1"]).write(path)
+
+
+def to_null(document, key):
+    document[key] = None
+
+
+def to_nothing(document, key):
+    del document[key]
+
+
+@pytest.mark.parametrize("how", [to_null, to_nothing])
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_no_layers_as_go_writes_them(bare, world, kind, how):
+    bare.ok("load", empty(kind, world, how))
+    assert names(bare) == ["none:1"]
+    assert bare.ok("images", "-q", "--filter", "label=a=b") != ""
+    bare.ok("image", "verify")
+
+
+def test_no_layers_here_and_some_there(bare, world):
+    layout = Layout()
+    image = busybox_image()
+    to_null(image.config["rootfs"], "diff_ids")
+    layout.name(layout.add_image(image), ["x"])
+    bare.fails("load", layout.write(world.path("x.tar")), match="lists 0 layers and the manifest 1")
+
+
+# ---- what is read ----
+
+def bytes_read(sk, *words):
+    """How many bytes a command that succeeds reads, with its processes."""
+    process = sk.start(*words)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    told = read("/proc/%d/io" % process.pid).decode()
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return int(next(line.split()[1] for line in told.splitlines() if line.startswith("rchar")))
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("fits", [True, False])
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_a69_a_configuration_with_many_names_is_read_once(bare, world, kind, fits):
+    """Otherwise one of 4 MiB that a thousand manifests name takes a minute."""
+    large = Image([base_layer()], arch=None if fits else "s390x", extra={"comment": "x" * (3 * MIB)})
+    path, count = world.path("many.tar"), 100
+    if kind == "oci":
+        layout = Layout()
+        layout.name(layout.add_image(busybox_image()), ["own:1"])
+        for i in range(count):
+            layout.name(layout.add_image(large, manifest_extra={"annotations": {"number": str(i)}}), ["n:%d" % i])
+        layout.write(path)
+    else:
+        own = busybox_image("own:1")
+        mkimg.docker_archive(path, own, large)
+        entries = [{"Config": mkimg.sha256(mkimg.dump(one.config))[7:] + ".json", "RepoTags": [name],
+                    "Layers": [one.layers[0].diff_id[7:] + "/layer.tar"]}
+                   for one, name in [(own, "own:1")] + [(large, "n:%d" % i) for i in range(count)]]
+        mkimg.docker_archive(path, own, large, entries=entries)
+    assert bytes_read(bare, "load", "-q", path) < 100 * MIB
+    assert len(names(bare)) == (count + 1 if fits else 1)
+
+
+def test_a69_a_packed_layer_with_many_names_is_hashed_once(bare, world):
+    noise = b"".join(hashlib.sha512(b"%d" % i).digest() for i in range(4 * MIB // 64))
+    layer = Layer(Tar().file("noise", noise), "gzip")
+    images = [Image([base_layer("gzip"), layer], {"Labels": {"number": str(i)}}, "n:%d" % i) for i in range(60)]
+    assert bytes_read(bare, "load", "-q", mkimg.docker_archive(world.path("many.tar"), *images)) < 100 * MIB
+    assert len(names(bare)) == 60
