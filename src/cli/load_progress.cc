@@ -43,6 +43,7 @@ std::string progress_line(const image::LayerProgress& layer, std::int64_t elapse
   }
   line += str("  ", bytes_of(layer.bytes));
   if (known) line += str(" of ", bytes_of(layer.size));
+  if (layer.state == State::syncing) return (line + "  writing to disk").substr(0, width);
   // Of the first moments a rate says nothing.
   if (elapsed_ns >= kSecond / 2 && layer.bytes > 0) {
     const std::uint64_t rate = layer.bytes * 1000 / static_cast<std::uint64_t>(elapsed_ns / 1'000'000);
@@ -74,7 +75,7 @@ void LoadProgress::show(const std::vector<image::LayerProgress>& layers) {
     text += str(name_of(layers[i].label), "  ", std::string_view(what), '\n');
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    if (layers[i].state != State::running) continue;
+    if (layers[i].state != State::running && layers[i].state != State::syncing) continue;
     if (begun_ns_[i] == 0) begun_ns_[i] = now;
     text += str(progress_line(layers[i], now - begun_ns_[i], width > 1 ? width - 1 : 1), '\n');
     ++lines_;

@@ -267,6 +267,8 @@ Result<Imported> import_layer(const ImportRequest& request) {
   else if (!built) imported.diff_id = built.error();
   else {
     imported.notes = TRY(read_notes(*built));
+    // The disk has something to do while it is looked at.
+    if (builds) (void)::sync_file_range(request.layer_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     if (builds) TRY(check_layer_file(request.layer_fd));
     if (builds && request.seals) {
       imported.seal = Seal{.layer = TRY(digest_file(request.layer_fd, "the layer")), .recipe = {}};

@@ -13,6 +13,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <new>
 
 #include "base/text.h"
 #include "oci/json.h"
@@ -73,11 +74,22 @@ Result<Imported> parse(const std::string& answer) {
   return imported;
 }
 
-[[noreturn]] void work(const ImportRequest& request, int answer_fd, pid_t parent) {
+// Here, so that one layer goes to disk while the next ones are read. What others have written to the file system is not
+// waited for, as syncfs(2) would.
+Result<Imported> import_to_disk(const ImportRequest& request, std::uint32_t& syncs) {
+  auto imported = import_layer(request);
+  if (!imported || !imported->diff_id) return imported;
+  std::atomic_ref(syncs).store(1);
+  for (const int fd : {request.layer_fd, request.recipe_fd})
+    if (fd >= 0 && ::fdatasync(fd) != 0) return Error::from_errno(errno, "write the layer to disk");
+  return imported;
+}
+
+[[noreturn]] void work(const ImportRequest& request, std::uint32_t& syncs, int answer_fd, pid_t parent) {
   // It dies with the command, and what it starts dies with it.
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || ::getppid() != parent) ::_exit(1);
   (void)::signal(SIGPIPE, SIG_IGN);
-  (void)sys::write_all(answer_fd, describe(import_layer(request)), "answer");
+  (void)sys::write_all(answer_fd, describe(import_to_disk(request, syncs)), "answer");
   ::_exit(0);
 }
 
@@ -87,7 +99,8 @@ Result<LayerJob> LayerJob::start(ImportRequest request) {
   LayerJob job;
   void* page = ::mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (page == MAP_FAILED) return Error::from_errno(errno, "mmap");
-  request.progress = job.progress_ = static_cast<std::uint64_t*>(page);
+  job.shared_ = new (page) Shared;
+  request.progress = &job.shared_->bytes;
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return Error::from_errno(errno, "pipe");
   job.answer_ = UniqueFd(ends[0]);
@@ -95,21 +108,23 @@ Result<LayerJob> LayerJob::start(ImportRequest request) {
   const pid_t parent = ::getpid();
   job.pid_ = ::fork();
   if (job.pid_ < 0) return Error::from_errno(errno, "fork");
-  if (job.pid_ == 0) work(request, write_end.get(), parent);
+  if (job.pid_ == 0) work(request, job.shared_->syncs, write_end.get(), parent);
   return job;
 }
 
 LayerJob::LayerJob(LayerJob&& other) noexcept
     : pid_(std::exchange(other.pid_, -1)),
       answer_(std::move(other.answer_)),
-      progress_(std::exchange(other.progress_, nullptr)) {}
+      shared_(std::exchange(other.shared_, nullptr)) {}
 
 LayerJob::~LayerJob() {
   stop();
-  if (progress_ != nullptr) ::munmap(progress_, kPage);
+  if (shared_ != nullptr) ::munmap(shared_, kPage);
 }
 
-std::uint64_t LayerJob::progress() const { return std::atomic_ref(*progress_).load(); }
+std::uint64_t LayerJob::progress() const { return std::atomic_ref(shared_->bytes).load(); }
+
+bool LayerJob::is_syncing() const { return std::atomic_ref(shared_->syncs).load() != 0; }
 
 Result<Imported> LayerJob::end() {
   const auto answer = sys::read_all(answer_.get(), kAnswerMost, "answer of a layer's import");

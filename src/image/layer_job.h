@@ -27,7 +27,9 @@ class LayerJob {
   [[nodiscard]] int answer_fd() const { return answer_.get(); }
   /// Packed bytes that were read so far, as far as one can believe a process that reads them.
   [[nodiscard]] std::uint64_t progress() const;
-  /// Waits for its end. Once.
+  /// Whether it has made the layer and waits for the disk.
+  [[nodiscard]] bool is_syncing() const;
+  /// Waits for its end. Once. The layer and its recipe are on disk then.
   Result<Imported> end();
   /// Kills it, and what it has started, and waits. Harmless after end().
   void stop();
@@ -36,7 +38,11 @@ class LayerJob {
   LayerJob() = default;
   pid_t pid_ = -1;
   UniqueFd answer_;
-  std::uint64_t* progress_ = nullptr;  // a page that is shared with it
+  struct Shared {
+    std::uint64_t bytes = 0;
+    std::uint32_t syncs = 0;
+  };
+  Shared* shared_ = nullptr;  // a page that is shared with it
 };
 
 /// How many jobs go on at once here: one for each two processors, as a job keeps two of them busy, and at least two.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "image/loader.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/statvfs.h>
@@ -40,6 +41,7 @@ Result<std::uint64_t> free_space(int store_fd) {
   return static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize / 20 * 19;
 }
 
+// Waits for all that anybody has written to the file system: for trees, of which nobody lists the files again.
 Result<void> sync_file_system(int store_fd) {
   // syncfs reports what could not be written since the descriptor was opened (man 2 syncfs).
   if (::syncfs(store_fd) != 0) return Error::from_errno(errno, "write the layers to disk");
@@ -73,6 +75,26 @@ Result<void> sync_directory(int dir_fd, const char* what) {
   return {};
 }
 
+Result<void> sync_file(int dir_fd, const std::string& name) {
+  const UniqueFd file = TRY(sys::open_beneath(dir_fd, name.c_str(), O_RDONLY | O_NOFOLLOW));
+  if (::fsync(file.get()) != 0) return Error::from_errno(errno, "write the layers to disk");
+  return {};
+}
+
+// The small files of a directory, and its entries. The writing of all begins before one is waited for: then they are in
+// one transaction of the file system's journal.
+Result<void> sync_files(int dir_fd) {
+  std::vector<UniqueFd> files;
+  for (const auto& entry : TRY(fs::list(dir_fd))) {
+    if (entry.type != DT_REG) continue;
+    files.push_back(TRY(sys::open_beneath(dir_fd, entry.name.c_str(), O_RDONLY | O_NOFOLLOW)));
+    (void)::sync_file_range(files.back().get(), 0, 0, SYNC_FILE_RANGE_WRITE);
+  }
+  for (const auto& file : files)
+    if (::fsync(file.get()) != 0) return Error::from_errno(errno, "write the layers to disk");
+  return sync_directory(dir_fd, "what describes a layer or an image");
+}
+
 }  // namespace
 
 // Each layer once, in the order in which images have them.
@@ -94,7 +116,9 @@ void Loader::tell(const std::vector<Task>& tasks) const {
   std::vector<LayerProgress> all;
   for (const auto& task : tasks) {
     all.push_back(task.progress);
-    if (task.job) all.back().bytes = std::min(task.job->progress(), task.progress.size);
+    if (!task.job) continue;
+    all.back().bytes = std::min(task.job->progress(), task.progress.size);
+    if (task.writes && task.job->is_syncing()) all.back().state = LayerProgress::State::syncing;
   }
   progress_(all);
 }
@@ -252,7 +276,11 @@ Result<void> Loader::publish(const LayerBlob& blob, const std::string& staged, c
     notes_.push_back(str("layer sha256:", hex, " was stored, but damaged; it was written anew"));
   }
   TRY(write_marks(blob, marks_dir.get(), was_there ? Synced::yes : Synced::no));
-  if (was_there) TRY(sync_file_system(store_fd_));
+  if (was_there && !is_file) TRY(sync_file_system(store_fd_));
+  if (was_there && is_file) {
+    TRY(sync_file(session_.fd(), staged));
+    TRY(sync_files(marks_dir.get()));
+  }
   // Only a layer of a crashed boot can be there, or one that is repaired: the write lock is ours. Marks without a layer
   // count as none, so they come first.
   if (is_file) TRY(put_in_place(session_.fd(), marks, all_marks.get(), hex));
@@ -464,17 +492,48 @@ Result<Loader::Staged> Loader::stage(const FoundImage& image) {
   return staged;
 }
 
-// Twice: a mark may go only after the data behind it is safe, and an image may come only after its layers' marks went.
-Result<void> Loader::sync() {
-  TRY(sync_file_system(store_fd_));
-  bool any = false;
-  for (const auto& hex : seen_) {
-    const UniqueFd marks = TRY(open_marks(store_fd_, hex));
-    auto unmarked = sys::unlink_at(marks.get(), kUnsyncedFile);
-    if (!unmarked && unmarked.error().errnum() != ENOENT) return unmarked;
-    any = any || unmarked;
+Result<void> Loader::sync_staged(const Staged& staged) {
+  TRY(sync_file(session_.fd(), staged.scaffold));
+  const UniqueFd image = TRY(open_part(session_.fd(), staged.image));
+  TRY(sync_files(TRY(open_part(image.get(), kNames)).get()));
+  return sync_files(image.get());
+}
+
+// Layers that are files, with their marks: those of another load, which has not said yet that they are on disk, as
+// well. False where one is a tree.
+Result<bool> Loader::sync_layers(const std::vector<std::string>& unsynced) {
+  const UniqueFd layers = TRY(open_part(store_fd_, kLayers));
+  const UniqueFd all_marks = TRY(open_part(store_fd_, kMarks));
+  for (const auto& hex : unsynced) {
+    const auto form = TRY(find_form(store_fd_, kLayers, hex));
+    if (form != Form::file) return false;
+    // Its job has done that: there is nothing to wait for, but for what came after it, such as fs-verity.
+    TRY(sync_file(layers.get(), stored_name(hex, Form::file)));
+    TRY(sync_files(TRY(open_part(all_marks.get(), hex)).get()));
   }
-  return any ? sync_file_system(store_fd_) : Result<void>{};
+  TRY(sync_directory(all_marks.get(), kMarks));
+  TRY(sync_directory(layers.get(), kLayers));
+  return true;
+}
+
+// Twice: a mark may go only after the data behind it is safe, and an image may come only after its layers' marks went.
+Result<void> Loader::sync(const std::vector<std::optional<Staged>>& staged) {
+  std::vector<std::string> unsynced;
+  for (const auto& hex : seen_)
+    if (sys::is_there(TRY(open_marks(store_fd_, hex)).get(), kUnsyncedFile)) unsynced.push_back(hex);
+  const bool are_files = TRY(form()) == Form::file && TRY(sync_layers(unsynced));
+  if (!are_files) TRY(sync_file_system(store_fd_));
+  for (const auto& one : staged)
+    if (are_files && one) TRY(sync_staged(*one));
+  std::vector<UniqueFd> unmarked;
+  for (const auto& hex : unsynced) {
+    unmarked.push_back(TRY(open_marks(store_fd_, hex)));
+    auto removed = sys::unlink_at(unmarked.back().get(), kUnsyncedFile);
+    if (!removed && removed.error().errnum() != ENOENT) return removed;
+  }
+  if (!are_files) return unmarked.empty() ? Result<void>{} : sync_file_system(store_fd_);
+  for (const auto& marks : unmarked) TRY(sync_directory(marks.get(), kMarks));
+  return {};
 }
 
 Result<void> Loader::reveal(const FoundImage& image, const Staged& staged) {
@@ -514,7 +573,7 @@ Result<bool> Loader::run(const std::vector<FoundImage>& images) {
   TRY(work_off(tasks));
   for (std::size_t i = 0; i < images.size(); ++i)
     if (lacks[i].is_new || lacks[i].documents) staged[i] = TRY_CTX(stage(images[i]), "image ", images[i].id.text());
-  if (std::find(wanted.begin(), wanted.end(), true) != wanted.end()) TRY(sync());
+  if (std::find(wanted.begin(), wanted.end(), true) != wanted.end()) TRY(sync(staged));
   const auto lock = TRY(lock_store(store_fd_));
   for (std::size_t i = 0; i < images.size(); ++i) {
     if (!TRY(exists(stored.get(), images[i].id.hex()))) {
@@ -536,7 +595,6 @@ Result<void> Loader::put_image_in_place(const Staged& staged, int images_fd, con
   auto exchanged = sys::rename_at(session_.fd(), staged.image.c_str(), images_fd, hex.c_str(), kExchange);
   if (exchanged || exchanged.error().errnum() != EINVAL) return exchanged;
   const UniqueFd from = TRY(open_part(session_.fd(), staged.image)), to = TRY(open_part(images_fd, hex));
-  TRY(sync_file_system(store_fd_));
   for (const char* name : {kConfigFile, kManifestFile, kRecordFile}) {
     TRY(sys::rename_at(from.get(), name, to.get(), name));
     TRY(sync_directory(to.get(), "an image"));
@@ -575,11 +633,11 @@ Result<void> Loader::repair(const std::vector<FoundImage>& layers, const std::ve
   anew_ = true;
   std::vector<Task> tasks = tasks_of(layers, std::vector<bool>(layers.size(), true));
   TRY(work_off(tasks));
-  std::vector<Staged> staged;
-  for (const auto& image : images) staged.push_back(TRY_CTX(stage(image), "image ", image.id.text()));
-  TRY(sync());
+  std::vector<std::optional<Staged>> staged;
+  for (const auto& image : images) staged.emplace_back(TRY_CTX(stage(image), "image ", image.id.text()));
+  TRY(sync(staged));
   const auto lock = TRY(lock_store(store_fd_));
-  for (std::size_t i = 0; i < images.size(); ++i) TRY(replace_image(images[i], staged[i]));
+  for (std::size_t i = 0; i < images.size(); ++i) TRY(replace_image(images[i], *staged[i]));
   return {};
 }
 

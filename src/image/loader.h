@@ -100,7 +100,9 @@ class Loader {
   Result<Form> form();
   Result<ScaffoldSeal> seal_scaffold(const std::string& staged);
   Result<Staged> stage(const FoundImage& image);
-  Result<void> sync();
+  Result<void> sync(const std::vector<std::optional<Staged>>& staged);
+  Result<bool> sync_layers(const std::vector<std::string>& unsynced);
+  Result<void> sync_staged(const Staged& staged);
   Result<void> reveal(const FoundImage& image, const Staged& staged);
   Result<void> give_names(const FoundImage& image);
 

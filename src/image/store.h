@@ -47,7 +47,7 @@ struct Image {
 
 /// How far one layer of a load is.
 struct LayerProgress {
-  enum class State { waiting, running, written, reused } state = State::waiting;
+  enum class State { waiting, running, syncing, written, reused } state = State::waiting;
   std::string label;        ///< its blob's digest or its name in the archive
   std::uint64_t bytes = 0;  ///< packed ones that were read
   std::uint64_t size = 0;   ///< of the blob; 0: nobody knows yet
