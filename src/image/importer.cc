@@ -71,7 +71,7 @@ Result<Pipe> make_pipe() {
 // gzip goes through libdeflate where it can.
 Result<void> inflate_into(const ImportRequest& request, WindowRoom* room, ByteSource& packed, const ByteSink& sink) {
   if (request.compression == oci::Compression::gzip && request.packed_size != 0) {
-    auto unpacked = gunzip(packed, request.packed_size, request.budget, sink);
+    auto unpacked = gunzip(packed, request.packed_size, sink);
     if (unpacked || unpacked.error().code() != Code::unsupported) return unpacked;
   }
   const auto inflater =

@@ -203,16 +203,19 @@ TEST(Importer, GzipGoesThroughLibdeflate) {
   packed[10] = static_cast<char>(packed[10] | 7);  // a block of a kind that there is not
   const UniqueFd blob(::memfd_create("packed", MFD_CLOEXEC)), layer(::memfd_create("layer", MFD_CLOEXEC));
   ASSERT_EQ(::write(blob.get(), packed.data(), packed.size()), static_cast<ssize_t>(packed.size()));
-  FileSource source(blob.get(), 0, packed.size());
-  const auto done = import_layer({.packed = source,
-                                  .packed_fd = blob.get(),
-                                  .packed_size = packed.size(),
-                                  .compression = oci::Compression::gzip,
-                                  .budget = 1U << 20,
-                                  .layer_fd = layer.get()});
-  ASSERT_TRUE(done) << done.error().text();
-  ASSERT_FALSE(done->diff_id);
-  EXPECT_THAT(done->diff_id.error().text(), HasSubstr("gzip data is corrupt or ends early, behind byte 10"));
+  // Of a layer that is only hashed, whatever its size may be, as well.
+  for (const bool writes : {true, false}) {
+    FileSource source(blob.get(), 0, packed.size());
+    const auto done = import_layer({.packed = source,
+                                    .packed_fd = blob.get(),
+                                    .packed_size = packed.size(),
+                                    .compression = oci::Compression::gzip,
+                                    .budget = writes ? std::uint64_t{1} << 20 : ~std::uint64_t{0},
+                                    .layer_fd = writes ? layer.get() : -1});
+    ASSERT_TRUE(done) << done.error().text();
+    ASSERT_FALSE(done->diff_id);
+    EXPECT_THAT(done->diff_id.error().text(), HasSubstr("gzip data is corrupt or ends early, behind byte 10"));
+  }
 }
 
 TEST_F(Confined, ABuilderThatWasTakenOverGetsNowhere) {
