@@ -300,7 +300,8 @@ class Engine {
   /// repaired, under the locks of the other verbs. Safe at any time. Needs no whole directories: an engine that cannot
   /// be opened is a finding. Errors: denied when not root, and what makes looking impossible.
   static Result<std::vector<Finding>> diagnose(const EngineOptions& options, bool fix);
-  /// Blocks until the container has stopped for good; its exit status.
+  /// Blocks until the container has stopped for good; its exit status. Errors: busy when it was never started;
+  /// not_found when it was removed before it could be asked, or nobody saw how it ended.
   Result<int> wait(const std::string& id);
   /// Runs a program in the container: its exit status (0 at once with detach). The supervisor is its parent's partner,
   /// not this process.

@@ -31,9 +31,11 @@ const Verb kWaitVerb{
     "CONTAINER...",
     "Wait until containers have stopped and print their exit statuses",
     R"(A container that its policy relaunches has not stopped. One exit status a line, in the
-order of the arguments; 128 + N for a container that signal N ended.
+order of the arguments; 128 + N for a container that signal N ended. A status that nobody
+saw is not made up: of a container that was never started, that was removed (rm, run --rm)
+before it could be asked, or whose guard and supervisor died together, there is none.
 
-Exit status: 0; 1 if any container could not be waited for.
+Exit status: 0; 1 if of any container there is no exit status, or it could not be waited for.
 
 Example:
   skink wait job

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The end of a supervised container: records, what is undone, and who is told.
 #include <fcntl.h>
+#include <sys/socket.h>
 
 #include <cerrno>
 #include <chrono>
@@ -39,6 +40,7 @@ void Supervisor::give_up(const LastExit& last) {
   else if (container_.remove_at_end) save();
   if (container_.log_driver == "none") forget_logs();
   serve_waiting_execs();
+  if (container_.remove_at_end) hear_latecomers(last);
   tell_end(last);
   if (start_heard_) {
     exit_code_ = kSupervisorDone;
@@ -46,6 +48,20 @@ void Supervisor::give_up(const LastExit& last) {
   }
   end_untold_ = last;
   await_question();
+}
+
+// Of what is removed nobody can read later how it ended. Who has connected hears it, and whoever comes now does not get
+// so far as to be hung up on.
+void Supervisor::hear_latecomers(const LastExit& last) {
+  constexpr std::int64_t kPatienceNs = 200'000'000;
+  end_untold_ = last;
+  watches_.forget(kFdListener);
+  ::shutdown(kFdListener, SHUT_RD);
+  accept_clients();
+  const std::int64_t deadline = fs::monotonic_ns() + kPatienceNs;
+  for (auto& [fd, client] : clients_)
+    if (!client.has_asked)
+      if (auto message = await_message(fd, deadline)) answer(client, std::move(*message));
 }
 
 // A program can be over before we have come to listen. Who started it has put the question before we lived, or is on

@@ -69,6 +69,7 @@ void Supervisor::reply_result(Client& client, const Result<void>& result) {
 }
 
 void Supervisor::answer(Client& client, Message message) {
+  client.has_asked = true;
   const oci::Json& json = message.json;
   const std::string op = oci::get_string(json, "op");
   const auto number = [&json](std::string_view key) { return static_cast<int>(oci::get_int(json, key)); };

@@ -59,6 +59,7 @@ class Supervisor {
 
   struct Client {
     UniqueFd socket;
+    bool has_asked = false;
     bool awaits_start = false;  // wants to know whether the first launch worked
     bool awaits_end = false;    // wants "done"
     bool awaits_stop = false;   // wants "ok" when it has stopped
@@ -178,6 +179,7 @@ class Supervisor {
   // finish.cc: the end
   void give_up(const LastExit& last);
   void await_question();
+  void hear_latecomers(const LastExit& last);
   void first_launch_failed(const Error& error);
   Result<void> write_exit(const LastExit& last, bool final);
   bool remove_groups();

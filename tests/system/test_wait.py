@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`skink wait`: how a container ended, or that nobody can say; never a status that was not seen."""
+
+import os
+import signal
+
+import pytest
+from skinktest import kill_quietly, starttime, wait_for
+from test_false_ends import status
+
+
+def sleeper(sk, *options):
+    return sk.running("--restart", "no", *options, command=["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.02; done"])
+
+
+def connected(sk, name):
+    """A `wait` that has connected, and does nothing any more."""
+    client = sk.start("wait", name)
+    sockets = lambda: [fd for fd in os.listdir("/proc/%d/fd" % client.pid) if "socket:" in os.readlink("/proc/%d/fd/%s" % (client.pid, fd))]
+    wait_for(sockets, step=0.005)
+    client.send_signal(signal.SIGSTOP)
+    return client
+
+
+def said(client):
+    client.send_signal(signal.SIGCONT)
+    out, err = client.communicate(timeout=60)
+    return client.returncode, out.decode(), err.decode()
+
+
+def test_of_one_that_was_never_started(sk):
+    name = sk.ok("create", "busybox", "true")
+    sk.fails("wait", name, status=1, match="never started.*skink start")
+
+
+def test_of_one_that_could_not_be_launched(sk):
+    name = sk.ok("create", "busybox", "/no/such/program")
+    sk.fails("start", name)
+    assert sk.ok("wait", name) == "127"
+
+
+@pytest.mark.vm
+@pytest.mark.vm_more
+@pytest.mark.parametrize("options", [[], ["--rm"]], ids=lambda options: "".join(options) or "kept")
+def test_who_asks_at_the_very_end(sk, world, options):
+    """The end is on its way before the question: of a container that goes with it, nobody else knows."""
+    name = sleeper(sk, *options)
+    now = status(world, sk.inspect(name)["id"])
+    os.kill(now["supervisor"][0], signal.SIGSTOP)
+    os.kill(now["init"][0], signal.SIGTERM)
+    wait_for(lambda: starttime(now["init"][0]) != str(now["init"][1]), step=0.005)
+    client = connected(sk, name)
+    os.kill(now["supervisor"][0], signal.SIGCONT)
+    wait_for(lambda: starttime(now["supervisor"][0]) != str(now["supervisor"][1]), step=0.005)
+    assert said(client) == (0, "7\n", "")
+
+
+def test_of_one_that_was_removed_meanwhile(sk, world):
+    name = sleeper(sk)
+    now = status(world, sk.inspect(name)["id"])
+    client = connected(sk, name)
+    kill_quietly(now["supervisor"][0])
+    sk.ok("rm", "-f", name)
+    code, out, err = said(client)
+    assert (code, out) == (1, "") and "removed" in err and "before it could be asked how it ended" in err, (code, out, err)
+
+
+def test_of_one_whose_end_nobody_saw(sk, world):
+    name = sleeper(sk)
+    now = status(world, sk.inspect(name)["id"])
+    for which in ("guard", "supervisor"):
+        os.kill(now[which][0], signal.SIGSTOP)
+    for which in ("init", "guard", "supervisor"):
+        kill_quietly(now[which][0])
+    wait_for(lambda: starttime(now["init"][0]) != str(now["init"][1]), step=0.005)
+    for _ in ("heard of its new supervisor", "read from its record"):
+        sk.fails("wait", name, status=1, match="nobody saw how it ended")
+
+
+def test_short_runs(sk):
+    """Whenever it is asked: the status, or that the container is not there any more."""
+    for i in range(12):
+        name = sk.ok("run", "-d", "--rm", "busybox", "sh", "-c", "sleep 0.0%d; exit 7" % i)
+        answer = sk("wait", name)
+        gone = answer.status == 1 and not answer.out and ("no such container" in answer.err or "was removed" in answer.err)
+        assert gone or (answer.status, answer.out.strip()) == (0, "7"), answer
