@@ -109,10 +109,8 @@ Result<std::string> describe_members(ByteSource& tar) {
   TarReader reader(tar);
   TarEntry entry;
   std::string description;
-  std::string last = "the start";
   std::set<std::string> names;
-  while (TRY_CTX(reader.next(entry), "behind ", last)) {
-    last = "member " + printable(entry.name);
+  while (TRY(reader.next(entry))) {
     if (entry.type == TarType::directory) continue;
     const std::string name = TRY(normalise_path(entry.name));
     Record record{
@@ -126,7 +124,8 @@ Result<std::string> describe_members(ByteSource& tar) {
       record.kind = static_cast<char>(ArchiveMember::Kind::refused);
     }
     // Which of two members with one name counts is a matter of the reader: neither.
-    if (!names.insert(name).second) return Error::make(Code::corrupt, "two members are named ", skink::quoted(name));
+    if (!names.insert(name).second)
+      return Error::make(Code::corrupt, "two members are named ", skink::quoted(shown(name)));
     if (names.size() > kMembersMost) return Error::make(Code::corrupt, "more than ", kMembersMost, " members");
     record.name_length = static_cast<std::uint16_t>(name.size());
     record.target_length = static_cast<std::uint16_t>(target.size());

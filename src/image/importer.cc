@@ -205,7 +205,10 @@ HashingSource::Check bomb_check(std::function<std::uint64_t()> packed_count, std
   return [count_packed = std::move(packed_count), budget](std::uint64_t count) -> Result<void> {
     if (count > budget) return Error::from_errno(ENOSPC, "it unpacks to more than the ", budget, " bytes free");
     if (count > kBombFloor && count / kBombRatio > count_packed())
-      return Error::make(Code::corrupt, "it unpacks to more than ", kBombRatio, " times its size");
+      return Error::make(
+          Code::corrupt, "it unpacks to more than ", kBombRatio,
+          " times its size, as a bomb does; what is none can be loaded unpacked (zcat FILE | skink load -, "
+          "or for a layer skopeo copy SOURCE docker-archive:FILE)");
     return {};
   };
 }

@@ -7,7 +7,8 @@ namespace skink::image {
 
 Result<std::string> normalise_path(std::string_view name) {
   if (name.size() > kPathMost) return Error::make(Code::corrupt, "a name of more than ", kPathMost, " bytes");
-  if (name.find('\0') != name.npos) return Error::make(Code::corrupt, skink::quoted(name), ": a name with a NUL byte");
+  if (name.find('\0') != name.npos)
+    return Error::make(Code::corrupt, skink::quoted(shown(name)), ": a name with a NUL byte");
   std::vector<std::string_view> kept;
   for (const auto component : split(name, '/')) {
     if (component.empty() || component == ".") continue;
@@ -40,6 +41,12 @@ std::vector<std::string> components_of(std::string_view path) {
   for (const auto component : split(path, '/'))
     if (!component.empty()) components.emplace_back(component);
   return components;
+}
+
+std::string shown(std::string_view text) {
+  constexpr std::size_t kShownMost = 200;
+  if (text.size() <= kShownMost) return std::string(text);
+  return str(text.substr(0, kShownMost), "...");
 }
 
 std::string join_path(std::string_view parent, std::string_view name) {

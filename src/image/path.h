@@ -28,4 +28,7 @@ std::vector<std::string> components_of(std::string_view path);
 /// parent "/" name, or the name alone when the parent is the root.
 std::string join_path(std::string_view parent, std::string_view name);
 
+/// The beginning of a name or value from an image, as much as an error shows of it. Not made printable.
+std::string shown(std::string_view text);
+
 }  // namespace skink::image

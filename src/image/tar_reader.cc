@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/text.h"
+#include "image/path.h"
 
 namespace skink::image {
 namespace {
@@ -16,7 +17,7 @@ namespace {
 constexpr std::size_t kTarRecord = 512;
 constexpr std::size_t kTarPathMost = 4096;        // PATH_MAX: nothing longer can be opened anyway
 constexpr std::size_t kMetaBytesMost = 1U << 20;  // xattr values are at most 64 KiB each (man 7 xattr)
-constexpr int kMetaMost = 4;                      // extended headers in front of one entry
+constexpr std::size_t kMetaMost = 4;              // extended headers in front of one entry
 constexpr std::size_t kEntryXattrsMost = 1024;    // of one entry
 constexpr std::uint64_t kSizeMost = 1ULL << 60;
 
@@ -60,6 +61,10 @@ std::optional<std::int64_t> parse_number(std::string_view field) {
   return (static_cast<unsigned char>(field[0]) & 0x80U) != 0 ? parse_binary(field) : parse_octal(field);
 }
 
+bool has_magic(std::string_view block) {
+  return block.size() > kMagicAt && block.substr(kMagicAt).starts_with("ustar");
+}
+
 std::string_view until_nul(std::string_view field) { return field.substr(0, std::min(field.find('\0'), field.size())); }
 
 // "1350244992.023960108", "-3", ".5": seconds and up to nine digits that count; floor for negative fractions.
@@ -70,7 +75,7 @@ bool parse_pax_time(std::string_view text, std::int64_t& seconds, std::uint32_t&
   std::string_view fraction = text.substr(std::min(dot + 1, text.size()));
   if (fraction.find_first_not_of("0123456789") != fraction.npos) return false;
   const auto parsed = whole.empty() || whole == "-" ? std::optional<std::int64_t>(0) : parse_int<std::int64_t>(whole);
-  if (!parsed || (whole.empty() && fraction.empty())) return false;
+  if (!parsed || ((whole.empty() || whole == "-") && fraction.empty())) return false;
   if (*parsed == std::numeric_limits<std::int64_t>::min()) return false;
   std::uint32_t parts = 0;
   for (std::size_t i = 0; i < 9; ++i)
@@ -82,6 +87,25 @@ bool parse_pax_time(std::string_view text, std::int64_t& seconds, std::uint32_t&
     nanoseconds = 1'000'000'000 - parts;
   }
   return true;
+}
+
+// Of what packs files, how its output begins. A tar has a name there.
+std::string_view packer_of(std::string_view start) {
+  using namespace std::string_view_literals;
+  constexpr std::pair<std::string_view, std::string_view> kPackers[] = {{"\x1f\x8b"sv, "gzip"},
+                                                                        {"\x28\xb5\x2f\xfd"sv, "zstd"},
+                                                                        {"\xfd"
+                                                                         "7zXZ\0"sv,
+                                                                         "xz"},
+                                                                        {"BZh"sv, "bzip2"},
+                                                                        {"\x04\x22\x4d\x18"sv, "lz4"},
+                                                                        {"\x5d\0\0"sv, "lzma"},
+                                                                        {"LZIP"sv, "lzip"},
+                                                                        {"\x1f\x9d"sv, "compress"},
+                                                                        {"PK\x03\x04"sv, "zip"}};
+  for (const auto& [magic, name] : kPackers)
+    if (start.starts_with(magic)) return name;
+  return {};
 }
 
 bool has_no_effect(std::string_view key) {
@@ -112,6 +136,9 @@ struct TarReader::Header {
   }
 };
 
+// Ends the error of an archive in which one reader sees other entries than the next (A72, CVE-2025-62518).
+constexpr std::string_view kDisagree = ", which readers of tar take for different things; pack it anew";
+
 // What extended headers said about the entry that follows them.
 struct TarReader::Overrides {
   std::optional<std::string> gnu_name, gnu_link;
@@ -121,15 +148,17 @@ struct TarReader::Overrides {
   std::optional<std::pair<std::int64_t, std::uint32_t>> mtime;
   std::map<std::string, std::string, std::less<>> xattrs;
   std::size_t bytes = 0;  // of all these headers
+  std::string types;      // of each
 
   Result<void> set(std::string_view key, std::string_view value);
 };
 
 Result<void> TarReader::Overrides::set(std::string_view key, std::string_view value) {
   const auto bad = [&] {
-    return Error::make(Code::corrupt, "pax record ", skink::quoted(key), ": bad value ", skink::quoted(value));
+    return Error::make(Code::corrupt, "pax record ", skink::quoted(shown(key)), ": bad value ",
+                       skink::quoted(shown(value)));
   };
-  if (key.starts_with("GNU.sparse."))
+  if (key.starts_with("GNU.sparse.") || key == "SCHILY.realsize")
     return Error::make(Code::unsupported, "sparse entries are not supported; pack the image without --sparse");
   constexpr std::string_view kXattr = "SCHILY.xattr.";
   if (key.starts_with(kXattr)) {
@@ -140,7 +169,11 @@ Result<void> TarReader::Overrides::set(std::string_view key, std::string_view va
       return Error::make(Code::unsupported, "more than ", kEntryXattrsMost, " extended attributes of one entry");
     return {};
   }
-  if (value.empty()) return {};  // "restores the header's value", which is what no override means
+  // Whether no value means that of the header below (Go), nothing at all (Python) or an error (GNU) is a matter of the
+  // reader; of what changes no entry it is nobody's.
+  constexpr std::array<std::string_view, 6> kTaken = {"path", "linkpath", "size", "uid", "gid", "mtime"};
+  if (value.empty() && std::find(kTaken.begin(), kTaken.end(), key) != kTaken.end())
+    return Error::make(Code::corrupt, "pax record ", skink::quoted(key), " without a value", kDisagree);
   if (key == "path" || key == "linkpath") {
     if (value.find('\0') != value.npos || value.size() > kTarPathMost) return bad();
     (key == "path" ? path : link) = std::string(value);
@@ -179,15 +212,30 @@ Result<void> parse_pax(std::string_view records, Take take) {
 
 }  // namespace
 
-Error TarReader::corrupt(std::string_view why) const {
-  return Error::make(Code::corrupt, "tar header at byte ", header_at_, ": ", why);
+std::string TarReader::place() const {
+  const std::string at = str("tar header at byte ", header_at_);
+  return name_.empty() ? at : str(at, name_is_its_own_ ? ", of " : ", behind ", printable(name_));
+}
+
+Error TarReader::corrupt(std::string_view why) const { return Error::make(Code::corrupt, place(), ": ", why); }
+
+// Of a first block that is no header.
+Error TarReader::not_a_tar(std::string_view start, std::string_view why) const {
+  const std::string_view packer = packer_of(start);
+  if (packer.empty()) return Error::make(Code::corrupt, "not a tar archive: ", why);
+  return Error::make(Code::corrupt, "not a tar archive, but something packed with ", packer,
+                     packer == "gzip" || packer == "zstd" ? "" : "; skink unpacks gzip and zstd");
 }
 
 // A whole block, or false when the source ended exactly here.
 Result<bool> TarReader::read_block(char* block) {
   const std::size_t got = TRY(read_full(source_, block, kTarRecord));
   if (got == 0) return false;
-  if (got < kTarRecord) return Error::make(Code::corrupt, "tar ends inside a block, at byte ", offset_ + got);
+  if (got < kTarRecord && offset_ == 0 && !has_magic({block, got}))
+    return not_a_tar({block, got}, str("it has ", got, " bytes"));
+  if (got < kTarRecord)
+    return Error::make(Code::corrupt, "tar ends inside a block, at byte ", offset_ + got,
+                       name_.empty() ? "" : ", behind ", printable(name_));
   offset_ += kTarRecord;
   return true;
 }
@@ -212,7 +260,11 @@ Result<bool> TarReader::read_header(Header& header) {
     sum += static_cast<unsigned char>(byte);
     signed_sum += static_cast<signed char>(byte);
   }
-  if (!wanted || (*wanted != sum && *wanted != signed_sum)) return corrupt("wrong checksum");
+  if (!wanted || (*wanted != sum && *wanted != signed_sum)) {
+    const std::string_view block(header.bytes.data(), header.bytes.size());
+    return header_at_ == 0 && !has_magic(block) ? not_a_tar(block, "it does not begin with a header of one")
+                                                : corrupt("wrong checksum");
+  }
   const auto size = parse_number(header.field(kSize));
   if (!size || *size < 0 || static_cast<std::uint64_t>(*size) > kSizeMost) return corrupt("bad size");
   header.size = static_cast<std::uint64_t>(*size);
@@ -231,22 +283,43 @@ Result<std::string> TarReader::read_meta(const Header& header, std::size_t most)
   return bytes;
 }
 
+// Of the stacks of extended headers that archivers write, all readers make the same; of others not: Go forgets them at
+// a global header, GNU tar takes the last of two, Python merges them.
+Result<void> TarReader::check_stack(char type, const Overrides& overrides) const {
+  const bool second = overrides.types.find(type) != overrides.types.npos;
+  if (type == 'g' && overrides.types.find_first_not_of('g') != overrides.types.npos)
+    return corrupt(str("a global pax header between an extended header and its entry", kDisagree));
+  if (type == 'x' && second) return corrupt(str("two pax headers in front of one entry", kDisagree));
+  if (type != 'g' && second) return corrupt(str("two long names in front of one entry", kDisagree));
+  return {};
+}
+
 Result<void> TarReader::apply_meta(const Header& header, Overrides& overrides) {
-  const bool gnu = header.type() == 'L' || header.type() == 'K';
+  const char type = header.type();
+  const bool gnu = type == 'L' || type == 'K';
+  TRY(check_stack(type, overrides));
+  overrides.types += type;
   const std::string bytes = TRY(read_meta(header, gnu ? kTarPathMost + 1 : kMetaBytesMost));
   overrides.bytes += bytes.size();
   if (overrides.bytes > kMetaBytesMost)
     return corrupt(str("extended headers of more than ", kMetaBytesMost, " bytes in front of one entry"));
   if (gnu) {
-    (header.type() == 'L' ? overrides.gnu_name : overrides.gnu_link) = std::string(until_nul(bytes));
+    const std::string_view name = until_nul(bytes);
+    if (name.empty()) return corrupt(str("an empty long name", kDisagree));
+    (type == 'L' ? overrides.gnu_name : overrides.gnu_link) = std::string(name);
     return {};
   }
-  if (header.type() == 'x')
-    return parse_pax(bytes, [&](std::string_view key, std::string_view value) { return overrides.set(key, value); });
-  return parse_pax(bytes, [&](std::string_view key, std::string_view) -> Result<void> {
+  is_pax_ = true;
+  const auto global = [](std::string_view key) -> Result<void> {
     if (has_no_effect(key)) return {};
-    return corrupt(str("a global pax header sets ", skink::quoted(key), ", which is not supported"));
-  });
+    return Error::make(Code::corrupt, "a global pax header sets ", skink::quoted(shown(key)),
+                       ", which is not supported");
+  };
+  TRY_CTX(
+      parse_pax(bytes, [&](std::string_view key,
+                           std::string_view value) { return type == 'x' ? overrides.set(key, value) : global(key); }),
+      place());
+  return {};
 }
 
 namespace {
@@ -268,18 +341,52 @@ std::optional<TarType> type_of(char type) {
 }
 }  // namespace
 
-Result<void> TarReader::fill(const Header& header, Overrides& overrides, TarEntry& entry) {
-  const auto type = type_of(header.type());
-  if (header.type() == 'S') return corrupt("sparse entries are not supported; pack the image without --sparse");
-  if (!type)
-    return corrupt(str("unknown entry type ", skink::quoted(std::string_view(header.bytes.data() + kTypeAt, 1))));
-  entry = TarEntry{};
-  entry.type = *type;
+// The entry's names: pax, then GNU, then the header's own.
+Result<void> TarReader::fill_names(const Header& header, Overrides& overrides, TarEntry& entry) {
+  const auto differ = [](const auto& pax, const auto& gnu) { return pax && gnu && *pax != *gnu; };
+  const bool disagree = differ(overrides.path, overrides.gnu_name) || differ(overrides.link, overrides.gnu_link);
   const auto pick = [](auto& pax, auto& gnu, auto ustar) {
     return pax ? std::move(*pax) : gnu ? std::move(*gnu) : std::string(ustar);
   };
   entry.name = pick(overrides.path, overrides.gnu_name, header.name());
   entry.link = pick(overrides.link, overrides.gnu_link, until_nul(header.field(kLinkName)));
+  if (entry.name.empty()) return corrupt("an entry without a name");
+  name_ = shown(entry.name);
+  name_is_its_own_ = true;
+  if (disagree) return corrupt(str("a long name of GNU and another of pax", kDisagree));
+  if (entry.name.size() > kTarPathMost || entry.link.size() > kTarPathMost)
+    return corrupt("a name of more than 4096 bytes");
+  return {};
+}
+
+// Whether data follows, and how much.
+Result<void> TarReader::fill_size(const Header& header, const Overrides& overrides, TarEntry& entry) const {
+  const std::uint64_t size = overrides.size.value_or(header.size);
+  // Version 7 had no directories: a file whose name ends in a slash was one. Of later types, and by another name, it is
+  // one to GNU tar and a file to others.
+  const bool is_old = header.type() == '\0' && header.name().ends_with('/');
+  if (entry.type == TarType::file && (is_old || entry.name.ends_with('/'))) {
+    if (!is_old || !entry.name.ends_with('/') || size != 0)
+      return corrupt(str("a file whose name ends in a slash", kDisagree));
+    entry.type = TarType::directory;
+  }
+  // Old archivers note a hard link's size without data. In a pax archive there may be some (POSIX), and readers
+  // disagree about that, as they do for the other types.
+  const bool is_old_link = entry.type == TarType::hardlink && !is_pax_;
+  if (entry.type != TarType::file && !is_old_link && size != 0)
+    return corrupt(str("an entry that is no file has a size", kDisagree));
+  entry.size = entry.type == TarType::file ? size : 0;
+  return {};
+}
+
+Result<void> TarReader::fill(const Header& header, Overrides& overrides, TarEntry& entry) {
+  entry = TarEntry{};
+  TRY(fill_names(header, overrides, entry));
+  const auto type = type_of(header.type());
+  if (header.type() == 'S') return corrupt("sparse entries are not supported; pack the image without --sparse");
+  if (!type)
+    return corrupt(str("unknown entry type ", skink::quoted(std::string_view(header.bytes.data() + kTypeAt, 1))));
+  entry.type = *type;
   const auto mode = parse_number(header.field(kMode)), uid = parse_number(header.field(kUid)),
              gid = parse_number(header.field(kGid)), mtime = parse_number(header.field(kMtime));
   const auto is_id = [](std::optional<std::int64_t> id) { return id && *id >= 0 && *id < 0xffffffffLL; };
@@ -299,38 +406,35 @@ Result<void> TarReader::fill(const Header& header, Overrides& overrides, TarEntr
     entry.major = static_cast<std::uint64_t>(*major);
     entry.minor = static_cast<std::uint64_t>(*minor);
   }
-  // Version 7 had no directories: a file whose name ends in a slash was one.
-  const std::uint64_t size = overrides.size.value_or(header.size);
-  if (*type == TarType::file && entry.name.ends_with('/')) {
-    if (size != 0) return corrupt("a file whose name ends in a slash");
-    entry.type = TarType::directory;
+  return fill_size(header, overrides, entry);
+}
+
+// The header of an entry, and what the extended ones in front of it say; false at the end of the archive.
+Result<bool> TarReader::read_headers(Header& header, Overrides& overrides) {
+  for (;;) {
+    if (!TRY(read_header(header))) {
+      if (overrides.types.empty()) return false;
+      return corrupt("the archive ends after an extended header");
+    }
+    if (header.type() == 'V') {  // the label that tar --label writes is no entry
+      if (header.size != 0 || !overrides.types.empty()) return corrupt(str("a volume label with data", kDisagree));
+      continue;
+    }
+    if (!is_meta(header.type())) return true;
+    if (overrides.types.size() == kMetaMost) return corrupt("too many extended headers in front of one entry");
+    TRY(apply_meta(header, overrides));
   }
-  // Old archivers note a hard link's size without data. For the other types, readers disagree whether data follows.
-  if (entry.type != TarType::file && entry.type != TarType::hardlink && size != 0)
-    return corrupt("an entry that is no file has a size");
-  entry.size = entry.type == TarType::file ? size : 0;
-  return {};
 }
 
 Result<bool> TarReader::next(TarEntry& entry) {
-  TRY_CTX(source_.skip(data_left_ + padding_), "tar ends early, behind byte ", offset_);
+  TRY_CTX(source_.skip(data_left_ + padding_), "tar ends early, behind byte ", offset_, ", in ", printable(name_));
   offset_ += data_left_ + padding_;
   data_left_ = padding_ = 0;
+  name_is_its_own_ = false;
   Header header;
   Overrides overrides;
-  for (int metas = 0;; ++metas) {
-    if (!TRY(read_header(header))) {
-      if (metas == 0) return false;
-      return corrupt("the archive ends after an extended header");
-    }
-    if (!is_meta(header.type())) break;
-    if (metas == kMetaMost) return corrupt("too many extended headers in front of one entry");
-    TRY_CTX(apply_meta(header, overrides), "at byte ", header_at_);
-  }
+  if (!TRY(read_headers(header, overrides))) return false;
   TRY(fill(header, overrides, entry));
-  if (entry.name.empty()) return corrupt("an entry without a name");
-  if (entry.name.size() > kTarPathMost || entry.link.size() > kTarPathMost)
-    return corrupt("a name of more than 4096 bytes");
   entry.data_offset = offset_;
   data_left_ = entry.size;
   padding_ = padding_of(entry.size);

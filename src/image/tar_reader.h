@@ -31,8 +31,9 @@ struct TarEntry {
   std::uint64_t data_offset = 0;                            ///< where the data begins in the source
 };
 
-/// Bytes are never converted (no locale, no iconv: attack A07), one precedence holds for names and sizes (pax, GNU,
-/// ustar: A72), every number is checked, and there are limits on names, extended headers and their nesting (A71-A73).
+/// Bytes are never converted (no locale, no iconv: attack A07), stacks of extended headers that readers make different
+/// entries of are refused (A72), every number is checked, and there are limits on names, extended headers and their
+/// nesting (A71-A73).
 class TarReader {
  public:
   explicit TarReader(ByteSource& source) : source_(source) {}
@@ -49,15 +50,24 @@ class TarReader {
   Result<bool> read_block(char* block);
   Result<bool> read_header(Header& header);
   Result<std::string> read_meta(const Header& header, std::size_t most);
+  Result<void> check_stack(char type, const Overrides& overrides) const;
   Result<void> apply_meta(const Header& header, Overrides& overrides);
+  Result<bool> read_headers(Header& header, Overrides& overrides);
+  Result<void> fill_names(const Header& header, Overrides& overrides, TarEntry& entry);
+  Result<void> fill_size(const Header& header, const Overrides& overrides, TarEntry& entry) const;
   Result<void> fill(const Header& header, Overrides& overrides, TarEntry& entry);
+  std::string place() const;
   Error corrupt(std::string_view why) const;
+  Error not_a_tar(std::string_view start, std::string_view why) const;
 
   ByteSource& source_;
   std::uint64_t offset_ = 0;
   std::uint64_t header_at_ = 0;
   std::uint64_t data_left_ = 0;
   std::uint64_t padding_ = 0;
+  bool is_pax_ = false;           // the archive has pax headers
+  std::string name_;              // of the last entry, for errors
+  bool name_is_its_own_ = false;  // that of the header which is looked at, not of the entry before it
 };
 
 }  // namespace skink::image

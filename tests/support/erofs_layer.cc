@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The EROFS writer and reader by themselves. usage:
 //   erofs-layer write TAR FILE     what `skink load` makes of a layer; prints the implied directories, one a line
+//   erofs-layer list TAR           the entries that the tar reader sees: type, size, name and target as hexadecimal
 //   erofs-layer read FILE          for each path on standard input (each ended by a NUL) what the reader finds there
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -10,8 +11,10 @@
 #include <iostream>
 #include <string>
 
+#include "base/text.h"
 #include "image/layer.h"
 #include "image/source.h"
+#include "image/tar_reader.h"
 #include "image/unpack.h"
 #include "sys/file.h"
 
@@ -29,6 +32,21 @@ Result<void> write_layer(const char* tar, const char* out) {
   TRY(writer->finish());
   const auto reader = TRY(image::open_erofs_layer(std::move(again)));
   for (const auto& path : reader->implied()) printf("%s\n", path.c_str());
+  return {};
+}
+
+std::string hex(const std::string& text) {
+  return to_hex(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+}
+
+Result<void> list_entries(const char* tar) {
+  const UniqueFd in = TRY(sys::open_at(AT_FDCWD, tar, O_RDONLY));
+  image::StreamSource source(in.get());
+  image::TarReader reader(source);
+  image::TarEntry entry;
+  while (TRY(reader.next(entry)))
+    printf("%c %lu %s %s\n", "fhldpcb"[static_cast<int>(entry.type)], entry.size, hex(entry.name).c_str(),
+           hex(entry.link).c_str());
   return {};
 }
 
@@ -55,6 +73,7 @@ int main(int argc, char** argv) {
   const std::string verb = argc > 2 ? argv[1] : "";
   Result<void> done;
   if (verb == "write" && argc == 4) done = write_layer(argv[2], argv[3]);
+  else if (verb == "list" && argc == 3) done = list_entries(argv[2]);
   else if (verb == "read" && argc == 3) done = read_layer(argv[2]);
   else return 2;
   if (done) return 0;

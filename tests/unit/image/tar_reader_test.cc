@@ -154,10 +154,17 @@ TarSpec with_size(std::string field) {
   return spec;
 }
 
-std::string metas(int count) {
+// An extended header of this type by itself.
+std::string meta(char type, std::string data) {
+  return test::tar_entry({.type = type, .name = "p", .data = std::move(data)});
+}
+
+std::string pax(const std::string& key, const std::string& value) { return meta('x', test::pax_record(key, value)); }
+std::string global(const std::string& key) { return meta('g', test::pax_record(key, "v")); }
+
+std::string globals(int count) {
   std::string bytes;
-  for (int i = 0; i < count; ++i)
-    bytes += test::tar_entry({.type = 'x', .name = "p", .data = test::pax_record("a", "b")});
+  for (int i = 0; i < count; ++i) bytes += global("comment");
   return bytes + test::tar({file("f")});
 }
 
@@ -185,7 +192,7 @@ TEST(TarReader, RefusesWhatArchiversDisagreeAbout) {
       {"sparse", test::tar({with_pax("GNU.sparse.major", "1")}), "sparse"},
       {"old sparse", test::tar({TarSpec{.type = 'S', .name = "s"}}), "sparse"},
       {"unknown type", test::tar({TarSpec{.type = '!', .name = "s"}}), "unknown entry type \"!\""},
-      {"five headers", metas(5), "too many extended headers"},
+      {"five headers", globals(5), "too many extended headers"},
       {"huge header", test::tar({huge}), "extended header of"},
       {"header alone", test::tar_entry({.type = 'x', .name = "p", .data = test::pax_record("a", "b")}),
        "ends after an extended header"},
@@ -196,7 +203,133 @@ TEST(TarReader, RefusesWhatArchiversDisagreeAbout) {
       {"no name", test::tar({file("")}), "without a name"},
   };
   for (const auto& bad : cases) EXPECT_THAT(list(bad.bytes).error, HasSubstr(bad.words)) << bad.what;
-  EXPECT_EQ(list(metas(4)).error, "");
+  EXPECT_EQ(list(globals(4)).error, "");
+}
+
+// Each of these is one archive for skink, another for GNU tar and a third for Go's archive/tar (CVE-2025-62518).
+TEST(TarReader, RefusesStacksOfHeadersThatReadersMakeDifferentEntriesOf) {
+  TarSpec evil = file("evil", "boo");
+  TarSpec link = test::hardlink("l", "f");
+  TarSpec v = file("v");
+  const std::string hidden = test::tar_entry(v) + test::tar({evil});
+  const std::string size = pax("size", "512"), long_name = meta('L', std::string("other\0", 6));
+  const std::vector<Bad> cases = {
+      {"two pax headers", size + pax("comment", "c") + hidden,
+       "byte 1024: two pax headers in front of one entry, which"},
+      {"a size and then none", meta('x', test::pax_record("size", "512") + test::pax_record("size", "")) + hidden,
+       "pax record \"size\" without a value, which readers of tar take for different things; pack it anew"},
+      {"an empty path", pax("path", "") + hidden, "\"path\" without a value"},
+      {"an empty linkpath", pax("linkpath", "") + test::tar({link}), "\"linkpath\" without a value"},
+      {"an empty owner", pax("uid", "") + hidden, "\"uid\" without a value"},
+      {"an empty time", pax("mtime", "") + hidden, "\"mtime\" without a value"},
+      {"a global one between", size + global("comment") + hidden,
+       "a global pax header between an extended header and its entry"},
+      {"a global one behind a name", long_name + global("comment") + hidden, "a global pax header between"},
+      {"a size of a hard link", size + test::tar({link, evil}), "of l: an entry that is no file has a size, which"},
+      {"two names", long_name + pax("path", "paxname") + hidden, "a long name of GNU and another of pax"},
+      {"two names the other way round", pax("path", "paxname") + long_name + hidden, "a long name of GNU and another"},
+      {"two targets", meta('K', "other") + pax("linkpath", "paxname") + test::tar({link}), "a long name of GNU and"},
+      {"two long names", long_name + meta('L', "third") + hidden, "two long names in front of one entry"},
+      {"an empty long name", meta('L', "") + hidden, "an empty long name"},
+      {"an empty long target", meta('K', std::string(1, '\0')) + test::tar({link}), "an empty long name"},
+      {"two long targets", meta('K', "a") + meta('K', "b") + test::tar({link}), "two long names in front of one"},
+      {"a label behind a header", size + test::tar_entry({.type = 'V', .name = "label"}) + hidden, "a volume label"},
+      {"a label with data", test::tar({TarSpec{.type = 'V', .name = "label", .data = "x"}}), "a volume label"},
+      {"sparse by star", pax("SCHILY.realsize", "512") + hidden, "sparse"},
+  };
+  for (const auto& bad : cases) {
+    EXPECT_THAT(list(bad.bytes).error, HasSubstr(bad.words)) << bad.what;
+    EXPECT_TRUE(list(bad.bytes).entries.empty()) << bad.what;
+  }
+  link.size_field = "00000001000";
+  EXPECT_THAT(list(test::tar({with_pax("mtime", "1"), link, evil})).error, HasSubstr("no file has a size"))
+      << "in a pax archive it may have data";
+}
+
+TEST(TarReader, ReadsTheStacksOfHeadersThatToolsWrite) {
+  const std::string name(150, 'n');
+  TarSpec link = test::hardlink("l", "f"), old_link = link;
+  link.pax = {{"mtime", "1.5"}, {"size", "0"}};
+  old_link.size_field = "00000001000";
+  TarSpec odd = file("f", "x");
+  odd.pax = {{"uname", ""}, {"comment", ""}, {"atime", ""}, {"VENDOR.key", ""}};
+
+  const Listing label = list(test::tar({TarSpec{.type = 'V', .name = "label"}, odd, link}));
+  const Listing old = list(test::tar({file("f", "x"), old_link, file("g")}));
+  const Listing both = list(global("GNU.volume.label") + meta('L', name) + meta('K', name) + test::tar({link}));
+  const Listing same = list(meta('L', name) + pax("path", name) + test::tar({file("f")}));
+
+  EXPECT_EQ(label.error, "");
+  EXPECT_EQ(label.entries.size(), 2u) << "a label is no entry";
+  EXPECT_EQ(old.error, "");
+  EXPECT_EQ(old.entries.size(), 3u) << "a size of old archivers, without data";
+  EXPECT_EQ(both.error, "");
+  ASSERT_EQ(both.entries.size(), 1u);
+  EXPECT_EQ(both.entries[0].name + both.entries[0].link, name + name);
+  EXPECT_EQ(same.error, "");
+}
+
+TEST(TarReader, ErrorsNameTheEntryOrTheOneBeforeIt) {
+  TarSpec sized = directory("b/dir");
+  sized.data = "x";
+  TarSpec wrong_sum = file("c");
+  wrong_sum.bad_checksum = true;
+  const auto behind_a = [](TarSpec spec) { return list(test::tar({file("dir/a", "1"), std::move(spec)})).error; };
+
+  EXPECT_EQ(behind_a(wrong_sum), "tar header at byte 1024, behind dir/a: wrong checksum");
+  EXPECT_EQ(behind_a(with_pax("uid", "x")),
+            "tar header at byte 1024, behind dir/a: pax record \"uid\": bad value \"x\"");
+  EXPECT_EQ(behind_a(TarSpec{.type = '!', .name = "t"}), "tar header at byte 1024, of t: unknown entry type \"!\"");
+  EXPECT_THAT(behind_a(TarSpec{.type = 'S', .name = "big"}), HasSubstr("byte 1024, of big: sparse entries"));
+  EXPECT_THAT(behind_a(sized), HasSubstr("byte 1024, of b/dir: an entry that is no file has a size"));
+  EXPECT_EQ(list(test::tar({file("a", std::string(600, 'x'))}).substr(0, 1100)).error,
+            "tar ends inside an entry, at byte 1100");
+  EXPECT_EQ(list(test::tar({file("dir/a", "1")}).substr(0, 1100)).error,
+            "tar ends inside a block, at byte 1100, behind dir/a");
+  EXPECT_LT(list(test::tar({with_pax("path", std::string(50'000, 'a'))})).error.size(), 400u);
+  EXPECT_LT(behind_a(with_pax("mtime", std::string(50'000, 'a'))).size(), 400u);
+}
+
+TEST(TarReader, SaysWhatAFileIsThatIsNoTar) {
+  using namespace std::string_literals;
+  const auto of = [](std::string start, std::size_t size) { return list(start.append(size, 'x')).error; };
+
+  EXPECT_EQ(of("\xfd"
+               "7zXZ\0"s,
+               2000),
+            "not a tar archive, but something packed with xz; skink unpacks gzip and zstd");
+  EXPECT_EQ(of("BZh91AY", 10), "not a tar archive, but something packed with bzip2; skink unpacks gzip and zstd");
+  EXPECT_EQ(of("\x04\x22\x4d\x18", 2000),
+            "not a tar archive, but something packed with lz4; skink unpacks gzip and zstd");
+  EXPECT_EQ(of("\x1f\x8b", 2000), "not a tar archive, but something packed with gzip");
+  EXPECT_EQ(of("root:x:0:0:", 2000), "not a tar archive: it does not begin with a header of one");
+  EXPECT_EQ(of("root:x:0:0:", 20), "not a tar archive: it has 31 bytes");
+}
+
+TEST(TarReader, TimesOfPaxAreTakenOrRefused) {
+  struct Time {
+    const char* text;
+    std::int64_t seconds;
+    std::uint32_t nanoseconds;
+  };
+  constexpr Time kTimes[] = {{"0", 0, 0},
+                             {"-1", -1, 0},
+                             {"-0.5", -1, 500'000'000},
+                             {".5", 0, 500'000'000},
+                             {"-.25", -1, 750'000'000},
+                             {"1.", 1, 0},
+                             {"1.0000000019", 1, 1},
+                             {"-2177452800.75", -2177452801, 250'000'000},
+                             {"253402300800", 253402300800, 0}};
+  for (const auto& time : kTimes) {
+    const Listing listing = list(test::tar({with_pax("mtime", time.text)}));
+    ASSERT_EQ(listing.entries.size(), 1u) << time.text << ": " << listing.error;
+    EXPECT_EQ(listing.entries[0].mtime_s, time.seconds) << time.text;
+    EXPECT_EQ(listing.entries[0].mtime_ns, time.nanoseconds) << time.text;
+  }
+  for (const char* text : {".", "-", "-.", "+1", " 1", "1 ", "1e3", "1.2.3", "0x1", "nan", "9223372036854775808",
+                           "-9223372036854775808", "1,5"})
+    EXPECT_THAT(list(test::tar({with_pax("mtime", text)})).error, HasSubstr("\"mtime\": bad value")) << text;
 }
 
 TEST(TarReader, ExtendedHeadersOfOneEntryHaveLimitsAltogether) {
@@ -204,7 +337,7 @@ TEST(TarReader, ExtendedHeadersOfOneEntryHaveLimitsAltogether) {
   for (int i = 0; i < 3000; ++i) same.pax.emplace_back("SCHILY.xattr.user.a", std::to_string(i));
   for (int i = 0; i < 1025; ++i) many.pax.emplace_back("SCHILY.xattr.user." + std::to_string(i), "");
   full.pax = {{"comment", std::string(600'000, 'c')}};
-  const TarSpec first{.type = 'x', .name = "p", .data = test::pax_record("comment", std::string(600'000, 'c'))};
+  const TarSpec first{.type = 'g', .name = "p", .data = test::pax_record("comment", std::string(600'000, 'c'))};
 
   const Listing last = list(test::tar({same}));
 
