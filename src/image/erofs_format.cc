@@ -33,6 +33,11 @@ const Prefix* prefix_of(std::string_view name) {
 
 }  // namespace
 
+Error too_many_xattrs(std::string_view name) {
+  return Error::make(Code::unsupported, "extended attribute ", printable(name), ": those of one file have more than ",
+                     kXattrsOfInodeMost, " bytes");
+}
+
 Result<std::string> pack_xattrs(const Xattrs& xattrs) {
   std::map<std::string_view, std::string_view> last;
   for (const auto& [name, value] : xattrs) last[name] = value;
@@ -47,7 +52,7 @@ Result<std::string> pack_xattrs(const Xattrs& xattrs) {
                            static_cast<std::uint16_t>(value.size())};
     packed.append(reinterpret_cast<const char*>(&entry), sizeof entry).append(rest).append(value);
     packed.resize((packed.size() + 3) / 4 * 4);
-    if (packed.size() > kXattrsOfInodeMost) return Error::from_errno(ENOSPC, "set xattr ", printable(name));
+    if (packed.size() > kXattrsOfInodeMost) return too_many_xattrs(name);
   }
   return packed;
 }

@@ -108,6 +108,8 @@ inline constexpr std::size_t kXattrsOfInodeMost = 0xfffeU * 4;
 /// Extended attributes as they lie behind the header, one after the other; the later of two with one name wins.
 /// Names that EROFS has no prefix for, and what is too long, are errors.
 Result<std::string> pack_xattrs(const Xattrs& xattrs);
+/// That an inode's attributes do not fit, with this one.
+Error too_many_xattrs(std::string_view name);
 using ReadAt = std::function<Result<void>(std::uint64_t offset, void* into, std::size_t count)>;
 /// Reads the one at `at`, which ends at `end` at the latest: where the next one begins. Adds it to `into` when its name
 /// is user.*.

@@ -44,7 +44,8 @@ class ErofsWriter final : public LayerWriter {
   Result<void> regular(const std::string& path, const Attributes& attributes, ByteSource& data) override;
   Result<void> symlink(const std::string& path, const std::string& target, const Attributes& attributes) override;
   Result<void> fifo(const std::string& path, const Attributes& attributes) override;
-  Result<void> hardlink(const std::string& path, const std::string& target) override;
+  Result<bool> hardlink(const std::string& path, const std::string& target) override;
+  Result<void> leave_out(const std::string& path) override;
   Result<void> whiteout(const std::string& path) override { return defer(whiteouts_, path); }
   Result<void> opaque(const std::string& path) override { return defer(opaques_, path); }
   Result<void> finish() override;
@@ -69,6 +70,8 @@ class ErofsWriter final : public LayerWriter {
   Result<void> defer(std::vector<std::string>& list, const std::string& path);
   Result<void> mark_opaque(const std::string& path);
   Result<void> write_whiteout(const std::string& path);
+  Result<void> put_whiteout(std::uint32_t directory, const std::string& name);
+  Result<void> hide_left_out();
 
   UniqueFd fd_;
   erofs::BlockFile file_;
@@ -187,7 +190,7 @@ Result<void> ErofsWriter::set_xattrs(LayerTree::Directory& directory, const erof
     all.packed += packed - before;
     xattr_bytes_ += packed - before + (is_new ? sizeof xattrs.front() : 0);
     there->second = value;
-    if (all.packed > erofs::kXattrsOfInodeMost) return Error::from_errno(ENOSPC, "set xattr ", printable(name));
+    if (all.packed > erofs::kXattrsOfInodeMost) return erofs::too_many_xattrs(name);
   }
   if (xattr_bytes_ > kXattrsMost)
     return Error::make(Code::unsupported, "more than ", kXattrsMost >> 20,
@@ -280,11 +283,18 @@ Result<const LayerTree::Name*> ErofsWriter::find_target(const std::string& targe
   return there;
 }
 
-Result<void> ErofsWriter::hardlink(const std::string& path, const std::string& target) {
+Result<bool> ErofsWriter::hardlink(const std::string& path, const std::string& target) {
   const LayerTree::Name from = *TRY(find_target(target));
   const auto [parent_path, name] = split_path(path);
   const std::uint32_t parent = TRY(resolve(parent_path));
-  return put(parent, name, from.type, from.target);
+  TRY(put(parent, name, from.type, from.target));
+  return from.type != FileType::none;
+}
+
+// A name of type none until the end, which a later entry can still take.
+Result<void> ErofsWriter::leave_out(const std::string& path) {
+  const auto [parent_path, name] = split_path(path);
+  return put(TRY(resolve(parent_path)), name, FileType::none, 0);
 }
 
 Result<void> ErofsWriter::defer(std::vector<std::string>& list, const std::string& path) {
@@ -315,6 +325,10 @@ Result<void> ErofsWriter::write_whiteout(const std::string& path) {
     if (there->type == FileType::directory) tree_.directories[there->target].opaque = true;
     return {};
   }
+  return put_whiteout(directory, name);
+}
+
+Result<void> ErofsWriter::put_whiteout(std::uint32_t directory, const std::string& name) {
   if (!whiteout_node_) {
     Inode inode;
     inode.mode = S_IFCHR;
@@ -324,10 +338,21 @@ Result<void> ErofsWriter::write_whiteout(const std::string& path) {
   return put(directory, name, FileType::character, *whiteout_node_);
 }
 
+// What is left in an opaque directory has nothing to hide and is no entry.
+Result<void> ErofsWriter::hide_left_out() {
+  for (std::size_t number = 0; number < tree_.names.size(); ++number) {
+    const LayerTree::Name name = tree_.names[number];
+    if (name.type == FileType::none && !tree_.directories[name.directory].opaque)
+      TRY(put_whiteout(name.directory, std::string(tree_.text_of(name))));
+  }
+  return {};
+}
+
 Result<void> ErofsWriter::finish() {
   for (const auto& path : opaques_) TRY_CTX(mark_opaque(path), "opaque directory ", skink::quoted(path));
   sort_whiteouts(whiteouts_);
   for (const auto& path : whiteouts_) TRY_CTX(write_whiteout(path), "whiteout of ", skink::quoted(path));
+  TRY(hide_left_out());
   return erofs::write_directories(file_, tree_, {.uuid = uuid_, .bytes = bytes_});
 }
 

@@ -54,8 +54,12 @@ class LayerWriter {
   [[nodiscard]] virtual std::optional<Placement> placement() const { return std::nullopt; }
   virtual Result<void> symlink(const std::string& path, const std::string& target, const Attributes& attributes) = 0;
   virtual Result<void> fifo(const std::string& path, const Attributes& attributes) = 0;
-  /// Another name of a file or symbolic link of this layer, never following a link at `target` (attack A05).
-  virtual Result<void> hardlink(const std::string& path, const std::string& target) = 0;
+  /// Another name of a file or symbolic link of this layer, never following a link at `target` (attack A05). False when
+  /// leave_out() had left that out: then this name is left out too.
+  virtual Result<bool> hardlink(const std::string& path, const std::string& target) = 0;
+  /// An entry that layers do not hold. What stands at `path`, here and in the layers below, is gone as if it were
+  /// there.
+  virtual Result<void> leave_out(const std::string& path) = 0;
   /// Hides `path` of the layers below. An entry of the same path in this layer stays, whatever the order (attack A60).
   virtual Result<void> whiteout(const std::string& path) = 0;
   /// Hides everything in directory `path` of the layers below.

@@ -166,7 +166,7 @@ std::vector<std::uint32_t> LayerTree::sorted_names(const std::vector<bool>& reac
   std::vector<std::uint32_t> sorted;
   sorted.reserve(names.size());
   for (std::uint32_t number = 0; number < names.size(); ++number)
-    if (reached[names[number].directory]) sorted.push_back(number);
+    if (names[number].type != FileType::none && reached[names[number].directory]) sorted.push_back(number);
   std::sort(sorted.begin(), sorted.end(), [&](std::uint32_t a, std::uint32_t b) {
     if (names[a].directory != names[b].directory) return names[a].directory < names[b].directory;
     return text_of(names[a]) < text_of(names[b]);  // char_traits compares as unsigned bytes, and so does EROFS

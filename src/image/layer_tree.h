@@ -39,7 +39,8 @@ class LayerTree {
     bool opaque = false;
     bool covering = false;  ///< a whiteout stands in it
   };
-  /// An entry of a directory. A later one of the same name takes its place, so a whole tree goes with one entry.
+  /// An entry of a directory. A later one of the same name takes its place, so a whole tree goes with one entry. One of
+  /// type none is not there.
   struct Name {
     std::uint32_t text = 0;
     std::uint32_t directory = 0;  ///< that it is in

@@ -52,7 +52,8 @@ class TreeWriter final : public LayerWriter {
   Result<void> regular(const std::string& path, const Attributes& attributes, ByteSource& data) override;
   Result<void> symlink(const std::string& path, const std::string& target, const Attributes& attributes) override;
   Result<void> fifo(const std::string& path, const Attributes& attributes) override;
-  Result<void> hardlink(const std::string& path, const std::string& target) override;
+  Result<bool> hardlink(const std::string& path, const std::string& target) override;
+  Result<void> leave_out(const std::string& path) override;
   Result<void> whiteout(const std::string& path) override { return defer(whiteouts_, path); }
   Result<void> opaque(const std::string& path) override { return defer(opaques_, path); }
   Result<void> finish() override;
@@ -74,6 +75,7 @@ class TreeWriter final : public LayerWriter {
   Result<void> defer(std::vector<std::string>& list, const std::string& path);
   Result<void> mark_opaque(const std::string& path);
   Result<void> write_whiteout(const std::string& path);
+  Result<void> cover(const std::string& path);
   Result<void> finish_directories();
   std::optional<std::string> path_of(ino_t inode) const;
   Result<void> write_description();
@@ -86,7 +88,7 @@ class TreeWriter final : public LayerWriter {
   // replaced by a link (A04, CVE-2025-47290). Making things cannot change where a resolved path leads.
   std::string parent_path_;
   UniqueFd parent_;
-  std::vector<std::string> whiteouts_, opaques_;
+  std::vector<std::string> whiteouts_, opaques_, left_out_;
   std::size_t deferred_ = 0;
   std::vector<std::string> implied_, covering_;
   std::uint64_t bytes_ = 0;
@@ -302,7 +304,9 @@ Result<void> TreeWriter::fifo(const std::string& path, const Attributes& attribu
   return {};
 }
 
-Result<void> TreeWriter::hardlink(const std::string& path, const std::string& target) {
+bool is_whiteout(const struct stat& status) { return S_ISCHR(status.st_mode) && status.st_rdev == ::makedev(0, 0); }
+
+Result<bool> TreeWriter::hardlink(const std::string& path, const std::string& target) {
   const auto [target_parent_path, target_name] = split_path(target);
   const std::string target_parent = target_parent_path.empty() ? "." : target_parent_path;
   const auto from = sys::open_in_root(root_.get(), target_parent.c_str(), O_PATH | O_DIRECTORY);
@@ -312,14 +316,28 @@ Result<void> TreeWriter::hardlink(const std::string& path, const std::string& ta
   if (S_ISDIR(status.st_mode)) return Error::make(Code::corrupt, "hard link to the directory ", skink::quoted(target));
   const auto [parent_path, name] = split_path(path);
   const int parent = TRY(open_parent(parent_path));
+  const bool is_there = !is_whiteout(status);
   struct stat there {};
-  if (::fstatat(parent, name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 && there.st_ino == status.st_ino) return {};
-  return make(
+  if (::fstatat(parent, name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 && there.st_ino == status.st_ino)
+    return is_there;
+  if (!is_there) TRY(defer(left_out_, path));
+  TRY(make(
       parent, name,
       [&, &base = name, &base_target = target_name] {
         return ::linkat(from->get(), base_target.c_str(), parent, base.c_str(), 0);
       },
-      "link");
+      "link"));
+  return is_there;
+}
+
+// A whiteout from the start, which a later entry can still replace.
+Result<void> TreeWriter::leave_out(const std::string& path) {
+  const auto [parent_path, name] = split_path(path);
+  const int parent = TRY(open_parent(parent_path));
+  TRY(defer(left_out_, path));
+  return make(
+      parent, name, [&, &base = name] { return ::mknodat(parent, base.c_str(), S_IFCHR, ::makedev(0, 0)); },
+      "mknod whiteout");
 }
 
 Result<void> TreeWriter::defer(std::vector<std::string>& list, const std::string& path) {
@@ -362,6 +380,21 @@ Result<void> TreeWriter::write_whiteout(const std::string& path) {
   if (::mknodat(*parent, name.c_str(), S_IFCHR, ::makedev(0, 0)) != 0)
     return Error::from_errno(errno, "mknod whiteout");
   if (node != directories_.end()) node->second.covering = true;
+  return {};
+}
+
+// The directory of an entry that was left out has a whiteout in it, unless it is opaque: then there is nothing to hide.
+Result<void> TreeWriter::cover(const std::string& path) {
+  const auto [parent_path, name] = split_path(path);
+  const auto parent =
+      sys::open_in_root(root_.get(), parent_path.empty() ? "." : parent_path.c_str(), O_PATH | O_DIRECTORY);
+  struct stat status {};
+  if (!parent || ::fstatat(parent->get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0 || !is_whiteout(status))
+    return {};  // a later entry took its place, or that of its directory
+  const auto node = directories_.find(TRY(sys::stat_fd(parent->get(), "parent directory")).st_ino);
+  if (node == directories_.end()) return {};
+  if (node->second.opaque) return remove_existing(parent->get(), name);
+  node->second.covering = true;
   return {};
 }
 
@@ -413,6 +446,7 @@ Result<void> TreeWriter::finish() {
   for (const auto& path : opaques_) TRY_CTX(mark_opaque(path), "opaque directory ", skink::quoted(path));
   sort_whiteouts(whiteouts_);
   for (const auto& path : whiteouts_) TRY_CTX(write_whiteout(path), "whiteout of ", skink::quoted(path));
+  for (const auto& path : left_out_) TRY_CTX(cover(path), "entry ", skink::quoted(path));
   parent_.reset();
   TRY(finish_directories());
   return write_description();

@@ -42,7 +42,8 @@ bool is_allowed(const TarEntry& entry, const std::string& name, const std::strin
   return name.starts_with("user.") && !name.starts_with("user.overlay.") && (file || entry.type == TarType::directory);
 }
 
-Attributes attributes_of(TarEntry& entry, UnpackNotes& notes) {
+Result<Attributes> attributes_of(TarEntry& entry, UnpackNotes& notes) {
+  constexpr std::size_t kValueMost = 65535;  // what EROFS can note; the kernel has 65536
   Attributes attributes;
   attributes.mode = entry.mode;
   attributes.uid = entry.uid;
@@ -54,6 +55,9 @@ Attributes attributes_of(TarEntry& entry, UnpackNotes& notes) {
       ++notes.xattrs;
       continue;
     }
+    if (value.size() > kValueMost)
+      return Error::make(Code::unsupported, "extended attribute ", printable(shown(name)), " has ", value.size(),
+                         " bytes; at most ", kValueMost, " can be kept");
     attributes.xattrs.emplace_back(std::move(name), std::move(value));
   }
   return attributes;
@@ -76,12 +80,19 @@ Result<Mark> mark_of(const TarEntry& entry, const std::string& parent, std::stri
   return Mark::whiteout;
 }
 
-Result<void> write_device(const TarEntry& entry, UnpackNotes& notes) {
+Result<void> write_device(const TarEntry& entry, const std::string& path, LayerWriter& writer, UnpackNotes& notes) {
   // Character device 0:0 is how overlayfs spells a whiteout: it would hide files of the layers below.
   if (entry.type == TarType::char_device && entry.major == 0 && entry.minor == 0)
     return Error::make(Code::corrupt, "character device 0:0 is not allowed in a layer");
   if (entry.major > 0xfff || entry.minor > 0xfffff) return Error::make(Code::corrupt, "device number out of range");
   ++notes.devices;
+  return writer.leave_out(path);
+}
+
+Result<void> write_hardlink(const TarEntry& entry, const std::string& path, LayerWriter& writer, UnpackNotes& notes) {
+  const std::string target = TRY(normalise_path(entry.link));
+  if (target.empty()) return Error::make(Code::corrupt, "hard link to the root of the layer");
+  if (!TRY(writer.hardlink(path, target))) ++notes.devices;
   return {};
 }
 
@@ -105,7 +116,7 @@ Result<void> write_entry(TarEntry& entry, TarReader& reader, LayerWriter& writer
     case Mark::whiteout: return writer.whiteout(join_path(parent, name.substr(kWhiteout.size())));
     case Mark::none: break;
   }
-  const Attributes attributes = attributes_of(entry, notes);
+  const Attributes attributes = TRY(attributes_of(entry, notes));
   switch (entry.type) {
     case TarType::directory: return writer.directory(path, attributes);
     case TarType::file: return write_file(path, attributes, reader, writer, recording);
@@ -114,13 +125,9 @@ Result<void> write_entry(TarEntry& entry, TarReader& reader, LayerWriter& writer
       if (entry.link.empty() || entry.link.size() >= kPathMost || entry.link.find('\0') != entry.link.npos)
         return Error::make(Code::corrupt, "a symbolic link with an impossible target");
       return writer.symlink(path, entry.link, attributes);
-    case TarType::hardlink: {
-      const std::string target = TRY(normalise_path(entry.link));
-      if (target.empty()) return Error::make(Code::corrupt, "hard link to the root of the layer");
-      return writer.hardlink(path, target);
-    }
+    case TarType::hardlink: return write_hardlink(entry, path, writer, notes);
     case TarType::char_device:
-    case TarType::block_device: return write_device(entry, notes);
+    case TarType::block_device: return write_device(entry, path, writer, notes);
   }
   return {};
 }
@@ -135,7 +142,7 @@ Result<UnpackNotes> unpack_layer(ByteSource& tar, LayerWriter& writer, const Unp
   for (std::uint64_t count = 0; TRY(reader.next(entry)); ++count) {
     if (count == limits.entries)
       return Error::make(Code::unsupported, "more than ", limits.entries, " entries in one layer");
-    TRY_CTX(write_entry(entry, reader, writer, notes, recording), "entry ", printable(entry.name));
+    TRY_CTX(write_entry(entry, reader, writer, notes, recording), "entry ", printable(shown(entry.name)));
   }
   return notes;
 }

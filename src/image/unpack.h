@@ -16,7 +16,7 @@ struct UnpackLimits {
 
 /// What was left out on purpose.
 struct UnpackNotes {
-  std::uint64_t devices = 0;  ///< device nodes: a container gets its own /dev (attack A62)
+  std::uint64_t devices = 0;  ///< device nodes and hard links to them: a container gets its own /dev (attack A62)
   std::uint64_t xattrs = 0;   ///< extended attributes outside the allow-list (A61, A63)
 };
 

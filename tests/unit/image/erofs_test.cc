@@ -142,7 +142,12 @@ TEST_F(Erofs, LimitsAreSaid) {
   EXPECT_THAT(write({directory("d"), hardlink("h", "d")}), HasSubstr("hard link to the directory \"d\""));
   TarSpec spec = file("f");
   spec.pax.emplace_back("SCHILY.xattr.user.k", std::string(70'000, 'v'));
-  EXPECT_THAT(write({spec}), HasSubstr("entry f: set xattr user.k: "));
+  EXPECT_THAT(write({spec}),
+              HasSubstr("entry f: extended attribute user.k has 70000 bytes; at most 65535 can be kept"));
+  spec.pax.clear();
+  for (const char* name : {"a", "b", "c", "d", "e"})
+    spec.pax.emplace_back(std::string("SCHILY.xattr.user.") + name, std::string(60'000, 'v'));
+  EXPECT_THAT(write({spec}), HasSubstr("entry f: extended attribute user.e: those of one file have more than 262136"));
   const auto many = write_layer(new_file().get(), tar({file("a"), file("b"), file("c")}), 2);
   EXPECT_THAT(many.error().text(), HasSubstr("more than 2 entries in one layer"));
 }
@@ -241,7 +246,22 @@ TEST_F(Erofs, EntriesOfOneDirectoryReplaceItsAttributes) {
   EXPECT_THAT(write({with("a", std::string(65'000, 'v')), with("b", std::string(65'000, 'v')),
                      with("c", std::string(65'000, 'v')), with("d", std::string(65'000, 'v')),
                      with("e", std::string(65'000, 'v'))}),
-              HasSubstr("entry d: set xattr user.e: No space left on device"));
+              HasSubstr("entry d: extended attribute user.e: those of one file have more than 262136 bytes"));
+}
+
+TEST_F(Erofs, WhatIsLeftOutHidesWhatLowerLayersHaveThere) {
+  const TarSpec null{.type = '3', .name = "dev/null", .major = 1, .minor = 3};
+  ASSERT_EQ(write({file("dev/null", "old"), null, hardlink("dev/twin", "dev/null"), file("o/.wh..wh..opq"),
+                   hardlink("o/twin", "dev/null"), file("dev/full"), TarSpec{.type = '4', .name = "b", .major = 8},
+                   directory("b")}),
+            "");
+
+  EXPECT_EQ(describe("dev/null"), "whiteout20000");
+  EXPECT_EQ(describe("dev/twin"), "whiteout20000");
+  EXPECT_EQ(describe("dev/full"), "100644");
+  EXPECT_EQ(describe("o/twin"), "nothing") << "below an opaque directory there is nothing to hide";
+  EXPECT_EQ(describe("b"), "40755") << "a later entry takes its place";
+  EXPECT_THAT(reader_->covering(), ElementsAre("dev"));
 }
 
 TEST(ErofsXattrs, KnowTheirPrefixes) {

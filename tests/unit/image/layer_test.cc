@@ -273,6 +273,30 @@ TEST_F(Layer, DevicesAreLeftOutAndTheWhiteoutDeviceIsRefused) {
   EXPECT_THAT(text_of(load_layers({tar({range})})), HasSubstr("device number out of range"));
 }
 
+// In files and in directories alike: a whiteout hides what lower layers have there, as the device would.
+TEST_F(Layer, ADeviceTakesThePlaceOfWhatWasThere) {
+  const TarSpec null{.type = '3', .name = "x/null", .major = 1, .minor = 3};
+  for (const char* form : {"files", "directories"}) {
+    ::setenv("SKINK_LAYERS", form, 1);
+    const std::string layer =
+        tar({file("x/null", "old"), null, hardlink("x/twin", "x/null"), hardlink("y/third", "x/twin"), file("y/f", "1"),
+             hardlink("y/f", "x/null"), TarSpec{.type = '4', .name = "z", .major = 8}, file("z", "new"),
+             TarSpec{.type = '4', .name = "w", .major = 8}, file("w/in", "2"), file("o/.wh..wh..opq"),
+             TarSpec{.type = '4', .name = "o/disk", .major = 8}, file("x/kept", "3")});
+    const auto loaded = load(oci_archive({.layers = {layer}, .ref_name = form}));
+    ASSERT_TRUE(loaded) << text_of(loaded);
+
+    EXPECT_THAT(loaded->notes, ::testing::ElementsAre(HasSubstr("layer 1: 7 device nodes were left out"))) << form;
+    EXPECT_EQ(run("cd " + tree(layer) + " && find . -mindepth 1 -printf '%y %P\\n' | sort"),
+              "c x/null\nc x/twin\nc y/f\nc y/third\nd o\nd w\nd x\nd y\nf w/in\nf x/kept\nf z\n")
+        << form;
+    EXPECT_EQ(run("stat -c %t:%T " + tree(layer) + "/x/null"), "0:0\n");
+    unmount_layers();
+    EXPECT_TRUE(fs::remove_tree(AT_FDCWD, (top_ + "/store").c_str()));
+  }
+  ::unsetenv("SKINK_LAYERS");
+}
+
 // A small deterministic fuzzer over what a layer can say; the canary and the fixture judge.
 TEST_F(Layer, RandomLayersStayInside) {
   std::uint32_t state = 20261123;
