@@ -199,6 +199,21 @@ def test_attributes_of_the_root_and_large_ones(tmp_path, size):
         assert open(at + "/g", "rb").read() == b"more" * 1000
 
 
+def test_times_before_the_epoch_and_far_ahead(tmp_path):
+    """In the header as a negative base-256 number and in pax, with fractions: what tar extracts and stat(2) shows."""
+    times = {"a": "-1", "b": "-0.5", "c": "-2147472000.75", "d": "0", "e": "4102444800.000000001"}
+    made = Tar().file("old", b"1", mtime=-2147472000).dir("dir", mtime=-86400).file("new", mtime=4102444800)
+    for name, mtime in times.items():
+        made.file("pax/" + name, name.encode(), pax={"mtime": mtime}).symlink("pax/l" + name, name, pax={"mtime": mtime})
+    path = compare(tmp_path, made.bytes())
+    with Mounted(path, str(tmp_path / "mounted")) as at:
+        shown = subprocess.run(["stat", "-c", "%n %y", "old", "dir", "pax/c", "pax/lc", "pax/b"], cwd=at, check=True, timeout=20,
+                               env={**os.environ, "TZ": "UTC"}, stdout=subprocess.PIPE).stdout.decode().splitlines()
+    assert shown == ["old 1901-12-14 00:00:00.000000000 +0000", "dir 1969-12-31 00:00:00.000000000 +0000",
+                     "pax/c 1901-12-13 23:59:59.250000000 +0000", "pax/lc 1901-12-13 23:59:59.250000000 +0000",
+                     "pax/b 1969-12-31 23:59:59.500000000 +0000"]
+
+
 def test_whiteouts_in_every_order(tmp_path):
     parts = [lambda t: t.file(".wh.gone"), lambda t: t.file(".wh.dir"), lambda t: t.file("dir/new", b"1"),
              lambda t: t.file("o/.wh..wh..opq"), lambda t: t.file("o/.wh.x"), lambda t: t.file("gone/.wh.y")]
