@@ -131,6 +131,29 @@ def test_a66_an_index_that_contains_itself(world):
     refused(world, layout.name(entry, ["deep"]).write(world.path("deep.tar")))
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a69_indexes_that_are_wide_and_deep(world, depth):
+    """A thousand entries each, which all lead to one: a billion ways, of which each document is read once."""
+    layout = Layout()
+    entry = layout.add_image(Image([small_layer()], {"Cmd": ["x"]}))
+    for _ in range(depth):
+        entry = layout.blob({"schemaVersion": 2, "mediaType": mkimg.INDEX, "manifests": [entry] * 1000}, mkimg.INDEX)
+    result = world.skink("load", layout.name(entry, ["wide"]).write(world.path("wide.tar")), timeout=10)
+    assert result.status in (0, 1), result
+
+
+def test_a69_tags_that_name_themselves_and_each_other(world):
+    """In a docker-archive: two images, each with the name of the other and their own ids as names."""
+    images = [Image([small_layer()], {"Cmd": [name]}, [name, "a", "b"]) for name in ("a", "b")]
+    ids = [mkimg.sha256(mkimg.dump(image.config)) for image in images]
+    for image in images:
+        image.names += [one[7:19] for one in ids] + [one.replace(":", "/") for one in ids]
+    result = world.skink("load", mkimg.docker_archive(world.path("ids.tar"), *images), timeout=10)
+    assert result.status in (0, 1), result
+    if result.status == 0:
+        assert len(set(world.skink.ok("images", "-q").split())) == 2
+
+
 GOOD = "0123456789abcdef" * 4
 
 

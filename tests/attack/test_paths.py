@@ -320,6 +320,14 @@ def test_a17_volumes_of_an_image(world, canary, volume):
 IDS = ["../../x", ".", "..", "", "-rf", "a/b", "x" * 300, "a\nb", "a b", ".hidden", "a\x1bb", "ä", "*", "$(id)", "a;b", "/etc"]
 
 
+@pytest.mark.parametrize("verb", ["cp", "commit", "export", "mount"])
+def test_a22_nothing_copies_into_or_out_of_a_container(sk, world, verb):
+    """So no process of it can swap a path meanwhile."""
+    name = sk.running()
+    for program in (sk, world.oci):
+        program.fails(verb, name + ":/etc/passwd", world.path("out"), match='there is no verb "%s"' % verb)
+
+
 @pytest.mark.parametrize("ident", IDS)
 def test_a37_names_of_containers(sk, canary, world, ident):
     before = sorted(os.listdir(world.base))

@@ -165,3 +165,32 @@ def layer_of_umoci(world, tree):
     packed = [data for data in (read(os.path.join(blobs, name)) for name in os.listdir(blobs)) if data[:2] == b"\x1f\x8b"]
     assert len(packed) == 1
     return world.write("umoci.tar", gzip.decompress(packed[0]))
+
+
+SPARSE = {
+    "gnu": {},
+    "pax-0.0": {"GNU.sparse.size": str(1 << 60), "GNU.sparse.numblocks": "10000000"},
+    "pax-0.1": {"GNU.sparse.map": "0,1,0,1," * 100000 + "-5,1"},
+    "pax-1.0": {"GNU.sparse.major": "1", "GNU.sparse.realsize": str(1 << 60)},
+    "star": {"SCHILY.realsize": str(1 << 60)},
+}
+
+
+@pytest.mark.parametrize("kind", SPARSE)
+def test_a71_sparse_entries_are_refused_and_named(world, canary, kind):
+    """Their maps are never read."""
+    tar = Tar().file("first", "1").add("holes", b"data", type=b"S" if kind == "gnu" else FILE, pax=SPARSE[kind])
+    path = mkimg.oci_archive(world.path("hostile.tar"), Image([base_layer(), Layer(tar)], {"Cmd": ["sh"]}, "hostile"))
+    world.skink.fails("load", path, match=["layer 2: tar header at byte 1024, %s: sparse entries are not supported; pack the image without --sparse"
+                                           % ("of holes" if kind == "gnu" else "behind first")])
+    assert world.skink.ok("images", "-q") == ""
+
+
+@pytest.mark.parametrize("how", ["gnu", "pax"])
+def test_a71_sparse_entries_of_gnu_tar(world, canary, how):
+    with open(world.path("holes"), "wb") as file:
+        file.truncate(10 << 20)
+        file.write(b"x")
+    made = subprocess.run(["tar", "--sparse", "--format=" + how, "-cf", "-", "-C", world.base, "holes"], stdout=subprocess.PIPE, check=True, timeout=60)
+    path = mkimg.oci_archive(world.path("hostile.tar"), Image([base_layer(), Layer(made.stdout)], {"Cmd": ["sh"]}, "hostile"))
+    world.skink.fails("load", path, match="pack the image without --sparse")
