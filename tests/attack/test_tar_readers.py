@@ -93,7 +93,7 @@ def random_archive(pick):
 
 def test_a72_random_stacks_of_headers_are_read_as_other_readers_do(world):
     """Or refused. Some of both, so that neither is for want of the other."""
-    count = 30000 if ALL else 400
+    count = 10000 if ALL else 400
     pick = random.Random(72)
     path = world.path("stack.tar")
     taken = stacked = 0

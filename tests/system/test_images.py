@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images: load, images, tag, rmi, inspect, and what layers mean."""
 
+import bz2
 import json
+import lzma
 import os
 import subprocess
 
@@ -251,7 +253,10 @@ def test_inspect_of_an_image_tells_its_configuration(bare, world):
 
 def test_an_archive_that_is_no_image(bare, world):
     bare.fails("load", world.write("x.tar", Tar().file("hello", "x").bytes()), match="x.tar")
-    bare.fails("load", world.write("y.tar", b"this is text\n" * 100), match="y.tar")
+    bare.fails("load", world.write("y.tar", b"this is text\n" * 100), match="y.tar: not a tar archive: it does not begin with a header of one")
+    for pack in (lzma, bz2):
+        packed = world.write("p.tar", pack.compress(Tar().file("hello", "x").bytes()))
+        bare.fails("load", packed, match="p.tar: not a tar archive, but something packed with (xz|bzip2); skink unpacks gzip and zstd")
     bare.fails("load", world.write("z.tar", b""), match="z.tar")
     bare.fails("load", world.path("missing.tar"), match=["missing.tar", "no such file"])
     bare.fails("load", world.base, match="directory|regular|skink-test")
