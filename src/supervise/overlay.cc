@@ -84,9 +84,11 @@ bool is_unknown_way(const Error& error) { return not_known(error) || old_way_onl
 bool takes_lowers(int dir_fd, LowersBy by) {
   auto overlay = sys::FsContext::open("overlay");
   if (!overlay) return false;
-  const auto taken = by == LowersBy::descriptor ? overlay->set_fd("lowerdir+", dir_fd)
-                                                : overlay->set("lowerdir+", str("/proc/self/fd/", dir_fd));
-  return taken || !is_unknown_way(taken.error());
+  const auto known = [](const Result<void>& taken) { return taken || !is_unknown_way(taken.error()); };
+  const auto taken = overlay->set_fd("lowerdir+", dir_fd);
+  // Before 6.5 any string is taken, and not looked at until the mount is made.
+  if (by == LowersBy::descriptor || (!taken && old_way_only(taken.error()))) return known(taken);
+  return known(overlay->set("lowerdir+", str("/proc/self/fd/", dir_fd)));
 }
 
 namespace {
