@@ -339,13 +339,21 @@ Result<std::string> Connection::manager_property(std::string name) {
   return property(kObject, kManagerInterface, std::move(name));
 }
 
-Result<std::string> Connection::unit_property(std::string unit, std::string name) {
+Result<std::string> Connection::property_of_unit(std::string unit, std::string interface, std::string name) {
   auto found = call("GetUnit", {text(std::move(unit))});
   if (!found && error_name_.ends_with(".NoSuchUnit")) return std::move(found).error().as(Code::not_found);
   const Message message = TRY(std::move(found));
   auto path = Reader(message.body).text();
   if (!path) return Error::make(Code::corrupt, "systemd's answer names no unit");
-  return property(*std::move(path), "org.freedesktop.systemd1.Unit", std::move(name));
+  return property(*std::move(path), std::move(interface), std::move(name));
+}
+
+Result<std::string> Connection::unit_property(std::string unit, std::string name) {
+  return property_of_unit(std::move(unit), "org.freedesktop.systemd1.Unit", std::move(name));
+}
+
+Result<std::string> Connection::slice_group(std::string slice) {
+  return property_of_unit(std::move(slice), "org.freedesktop.systemd1.Slice", "ControlGroup");
 }
 
 // JobRemoved: number, object path, unit and result.

@@ -41,6 +41,8 @@ class Connection {
   Result<std::string> manager_property(std::string name);
   /// Likewise of a unit that is loaded, such as "Description". Errors: not_found when it is not.
   Result<std::string> unit_property(std::string unit, std::string name);
+  /// The group of a slice that is there, "/a.slice".
+  Result<std::string> slice_group(std::string slice);
 
   /// Asks for the signals that tell of finished jobs; to be called before a job is begun.
   void watch_jobs();
@@ -55,6 +57,7 @@ class Connection {
       : socket_(std::move(socket)), direct_(direct), deadline_(patience) {}
   std::uint32_t queue(Call call);
   Result<std::string> property(std::string path, std::string interface, std::string name);
+  Result<std::string> property_of_unit(std::string unit, std::string interface, std::string name);
   void ask_bus(std::string member, std::vector<Value> arguments);
   Result<void> flush();
   Result<std::size_t> receive();

@@ -141,15 +141,19 @@ Result<Location> location_of(const Unit& unit, pid_t pid) {
     return Error::from_errno(err, "read ", file);
   auto own = own_group(groups, host.layout == Layout::v2 ? "" : "name=systemd");
   if (!own) own = own_group(groups, "");
+  // systemd puts a "_" before what could be a control file's name, or looks as if it had one (its cg_escape).
   if (!own || !(own->ends_with("/" + unit.name) || own->ends_with("/_" + unit.name)))
     return Error::make(Code::internal, "systemd started ", quoted(unit.name), " but has not put process ", pid,
                        " into it");
   return locate_below(host, std::string(*own), {});
 }
 
+// It is systemd that knows, since it escapes names, each version in its own way.
 Result<std::string> group_of_slice(const Unit& unit, bus::Connection& connection) {
-  if (unit.manager == bus::Manager::system) return expand_slice(unit.name);
-  return TRY(connection.manager_property("ControlGroup")) + expand_slice(unit.name);
+  auto group = TRY(connection.slice_group(unit.name));
+  if (group.empty())
+    return Error::make(Code::internal, "systemd started ", quoted(unit.name), " but has no control group for it");
+  return group;
 }
 
 Error job_failed(const Unit& unit, std::string_view result) {
@@ -158,32 +162,6 @@ Error job_failed(const Unit& unit, std::string_view result) {
 }
 
 }  // namespace
-
-namespace {
-
-// As systemd does, so that no group's name is that of a control file or of its own (cg_escape of its cgroup-util.c).
-std::string group_name_of(std::string_view unit) {
-  constexpr std::string_view kControllers[] = {"cgroup", "cpu",    "cpuacct", "cpuset", "io",
-                                               "blkio",  "memory", "devices", "pids"};
-  const bool escaped =
-      unit.starts_with('_') || unit.starts_with('.') || std::ranges::any_of(kControllers, [&](std::string_view one) {
-        return unit.starts_with(one) && unit.substr(one.size()).starts_with('.');
-      });
-  return str(escaped ? "_" : "", unit);
-}
-
-}  // namespace
-
-std::string expand_slice(std::string_view slice) {
-  std::string out;
-  const std::string_view stem = slice.substr(0, slice.size() - std::string_view(".slice").size());
-  if (stem == "-") return out;
-  for (std::size_t dash = 0; dash != std::string_view::npos;) {
-    dash = stem.find('-', dash + 1);
-    out += str('/', group_name_of(str(stem.substr(0, dash), ".slice")));
-  }
-  return out;
-}
 
 Result<Unit> parse_unit(std::string_view cgroups_path, std::string_view id, bus::Manager manager) {
   const std::string name_of_id = unit_text_of(id);

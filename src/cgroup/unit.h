@@ -35,10 +35,6 @@ struct Unit {
 /// is skink-ID.scope there. Errors: invalid_config.
 Result<Unit> parse_unit(std::string_view cgroups_path, std::string_view id, bus::Manager manager);
 
-/// The group of a slice below its manager's: "/a.slice/a-b.slice" for "a-b.slice", "" for "-.slice". Names that could
-/// be a control file's, or begin with "_" or ".", have a "_" in front, as systemd has it.
-std::string expand_slice(std::string_view slice);
-
 /// A property's name and value, as StartTransientUnit and SetUnitProperties take them.
 using Property = std::pair<std::string, bus::Value>;
 

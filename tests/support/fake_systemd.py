@@ -361,6 +361,8 @@ class Systemd:
             if arguments[0] not in self.units:
                 raise Failure(NAME + ".NoSuchUnit", "Unit %s not loaded." % arguments[0])
             return "o", ["/unit/" + arguments[0].encode().hex()], None
+        elif member == "Get" and arguments[0] == NAME + ".Slice" and arguments[1] == "ControlGroup":
+            return "v", [("s", self.units[bytes.fromhex(path[len("/unit/"):]).decode()].group)], None
         elif member == "Get" and arguments[0] == NAME + ".Unit":
             properties = dict(self.units[bytes.fromhex(path[len("/unit/"):]).decode()].properties, ActiveState="active")
             return "v", [("s", properties[arguments[1]])], None

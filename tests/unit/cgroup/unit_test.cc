@@ -84,22 +84,6 @@ TEST(ParseUnit, RefusesTheRest) {
   EXPECT_FALSE(parse_unit(":a:" + std::string(248, 'x'), "c", Manager::system));
 }
 
-TEST(ExpandSlice, EscapesWhatSystemdEscapes) {
-  EXPECT_EQ(expand_slice("_a.slice"), "/__a.slice");
-  EXPECT_EQ(expand_slice(".a-b.slice"), "/_.a.slice/_.a-b.slice");
-  EXPECT_EQ(expand_slice("cpu.slice"), "/_cpu.slice");
-  EXPECT_EQ(expand_slice("cgroup.x-b.slice"), "/_cgroup.x.slice/_cgroup.x-b.slice");
-  EXPECT_EQ(expand_slice("memory-b.slice"), "/_memory.slice/memory-b.slice");
-  EXPECT_EQ(expand_slice("cpux.slice"), "/cpux.slice");
-}
-
-TEST(ExpandSlice, AnswersAsRuncDoes) {
-  EXPECT_EQ(expand_slice("system.slice"), "/system.slice");
-  EXPECT_EQ(expand_slice("test-a-b.slice"), "/test.slice/test-a.slice/test-a-b.slice");
-  EXPECT_EQ(expand_slice("-.slice"), "");
-  EXPECT_EQ(expand_slice("a.b-c.slice"), "/a.b.slice/a.b-c.slice");
-}
-
 // Properties as text: "MemoryMax=t:64 TasksMax=t:1".
 std::string shown(const bus::Value& value) {
   if (value.type == "ay") {
