@@ -129,7 +129,8 @@ for that place, or --writable: see skink run --help.
 Templates know docker's names (.ID .Names .Image .Command .CreatedAt .RunningFor .State
 .Status .Labels) and those of --format json, which skink-json(5) describes.
 
-Exit status: 0; 1 on failure.
+Exit status: 0; 1 on failure, and when a container runs whose record cannot be reached, as
+when the store's file system was unmounted below it: the list lacks it, and a line says so.
 
 Examples:
   skink ps -a

@@ -273,7 +273,8 @@ const Verb kRmVerb{
     R"(Removes the record, the logs and whatever a crash may have left of a container that is not
 running. The name is printed as given.
 
-Exit status: 0; 1 if any container could not be removed (the others are).
+Exit status: 0; 1 if any container could not be removed (the others are). One that does not
+exist is no failure with --force, unless a container runs whose record cannot be reached.
 
 Examples:
   skink rm web
