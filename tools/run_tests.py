@@ -188,18 +188,26 @@ def virtual_machine(image, names, total, everything, all_points):
         total.fail("virtual machine: its image cannot be made, see build/logs/vm-image.log")
         tail(log_path("build", "vm-image"), 15)
         return stage.end("no image")
-    results, log = os.path.join(TOP, "build", "logs", "vm"), log_path("build", "vm")
+    in_machine(stage, "vm", "virtual machine", total, lambda out, results: suite.run_suite(
+        os.path.join(TOP, "build"), out, results, everything, all_points, names, VM_SECONDS[everything]))
+    if everything and not names:
+        in_machine(Stage("tests in the virtual machine (systemd with cgroup v1)"), "vm-v1", "virtual machine, v1", total,
+                   lambda out, results: suite.run_v1_suite(os.path.join(TOP, "build"), out, results, all_points))
+
+
+def in_machine(stage, name, where, total, run_tests):
+    """`run_tests` gets the log and the directory for results; its answer is what went wrong besides failed tests."""
+    results, log = os.path.join(TOP, "build", "logs", name), log_path("build", name)
     shutil.rmtree(results, ignore_errors=True)
     before = (total.passed, total.failed, total.skipped)
     with open(log, "wb") as out:
         try:
-            problems = suite.run_suite(os.path.join(TOP, "build"), out, results, everything, all_points, names,
-                                       VM_SECONDS[everything])
+            problems = run_tests(out, results)
         except (suite.MachineError, suite.ImageError, TimeoutError, OSError) as error:
             problems = [str(error)]
-    total.read_directory(results, "virtual machine")
+    total.read_directory(results, where)
     for problem in problems:
-        total.fail("virtual machine: %s, see %s" % (problem, log))
+        total.fail("%s: %s, see %s" % (where, problem, log))
     if total.failed != before[1]:
         tail(log, 80)
     stage.end("%d passed, %d failed, %d skipped" % (

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""skink-oci --systemd-cgroup where systemd uses the older hierarchies: a virtual machine started with
-tools/vm --kernel-args "systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"."""
+"""skink-oci --systemd-cgroup where systemd uses the older hierarchies: a virtual machine of its own, which tests/vm/suite.py starts with
+--kernel-args "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1" under tools/test --vm and --all."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import pytest
 from skinktest import read_text, wait_for
 from test_systemd import Driver, MIB, REEXEC, SLEEP, TOP, driver, scope, shown, systemctl, units  # noqa: F401
 
-# The machine that tools/test starts has cgroup v2 alone.
+# By hand, in a machine with cgroup v2.
 if os.path.exists(TOP + "/cgroup.controllers"):
     pytestmark = [pytest.mark.vm_only, pytest.mark.skip(reason="this machine was started with cgroup v2")]
 else:

@@ -18,6 +18,9 @@ SLOWER = "8"
 # Tests of one file share a user with a session, or a service: one worker has all of them.
 WORKERS = "2"
 KERNEL_PROGRAMS = ("test-cgroup-kernel",)
+# systemd with the hierarchies of cgroup v1 and nothing else: a machine of its own.
+V1_TESTS = "tests/system/test_systemd_v1.py"
+V1_KERNEL_ARGS = "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1"
 
 
 # A test that failed is tried once more, by itself: beside the results lie those of the second try. More failures than
@@ -103,7 +106,8 @@ class Suite:
 
     def run_system(self, machine, timeout):
         status = self.run(machine, pytest_command("system.xml", "-n", WORKERS, "--dist", "loadfile",
-                                                  *chosen_tests(self.everything, self.names), "tests/system", "tests/attack"),
+                                                  *chosen_tests(self.everything, self.names), "--ignore", V1_TESTS,
+                                                  "tests/system", "tests/attack"),
                           timeout)
         machine.fetch("/out", self.results)
         # What changes the machine itself, such as its clock, has it for itself: not within the time of every day.
@@ -148,3 +152,13 @@ def run_suite(build, log, results, everything=False, all_points=False, names=(),
         problems = suite(machine, timeout)
         suite.write(b"-- console of the machine --\n" + machine.console_text().encode())
     return problems
+
+
+def run_v1_suite(build, log, results, all_points=False, timeout=1200):
+    """Likewise, for what needs a systemd that uses cgroup v1."""
+    suite = Suite(log, results, True, all_points, [])
+    with Machine(build=build, kernel_args=V1_KERNEL_ARGS) as machine:
+        machine.run(["mkdir", "-p", "/out"])
+        status = suite.run(machine, pytest_command("systemd-v1.xml", V1_TESTS), timeout)
+        machine.fetch("/out", results)
+    return [] if status in (0, 1) else ["pytest ended with status %d" % status]
