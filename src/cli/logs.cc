@@ -25,7 +25,7 @@ constexpr Option<LogOptions> kLogsOptions[] = {
        o.since_ns = TRY(parse_time(v, fs::now_ns()));
        return {};
      }},
-    {{"until", 0, "T", "up to a time, in the same forms"},
+    {{"until", 0, "T", "up to a time, in the same forms; --follow ends then, --tail counts back from it"},
      [](LogOptions& o, std::string_view v) -> Result<void> {
        o.until_ns = TRY(parse_time(v, fs::now_ns()));
        return {};

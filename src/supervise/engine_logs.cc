@@ -207,11 +207,16 @@ Result<void> Engine::logs(const std::string& id, const LogOptions& options) {
   auto opened = LogReader::open(store_dir.get());
   if (!opened && opened.error().errnum() == ENOENT) return {};  // it never ran
   LogReader reader = TRY(std::move(opened));
-  if (options.tail) TRY(reader.skip_to_tail(*options.tail, options.out, options.err, !is_alive(store_dir.get())));
+  if (options.tail)
+    TRY(reader.skip_to_tail(*options.tail, options.out, options.err, !is_alive(store_dir.get()), options.until_ns));
   const WithoutSigpipe guard;
   LogPrinter printer(options);
   if (!TRY(print_present(reader, printer))) return {};
-  if (options.follow) TRY(follow(reader, printer, [&] { return is_kept(impl_->roots, id, store_dir.get()); }));
+  const auto may_come = [&] {
+    const bool in_time = !options.until_ns || fs::now_ns() <= *options.until_ns;
+    return in_time && is_kept(impl_->roots, id, store_dir.get());
+  };
+  if (options.follow) TRY(follow(reader, printer, may_come));
   if (is_alive(store_dir.get())) {
     TRY(printer.finish());
     return {};

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/durations.h"
 #include "sys/file.h"
 
 namespace skink::supervise {
@@ -24,6 +25,11 @@ std::uint64_t first_data(int fd, std::uint64_t from) {
   if (at >= 0) return static_cast<std::uint64_t>(at);
   const off_t end = errno == ENXIO ? ::lseek(fd, 0, SEEK_END) : -1;
   return end < 0 ? from : std::max(static_cast<std::uint64_t>(end), from);
+}
+
+// Of bytes that have no entry: when the last of them was written.
+std::int64_t write_time_of(const struct stat& status) {
+  return status.st_mtim.tv_sec * kSecond + status.st_mtim.tv_nsec;
 }
 
 const PackedPart* part_with(const std::vector<PackedPart>& parts, std::uint64_t offset) {
@@ -212,8 +218,7 @@ Result<std::optional<LogPiece>> LogReader::rest() {
     const auto status = TRY(sys::stat_fd(files_[i].get(), kStreamFiles[i]));
     const auto size = static_cast<std::uint64_t>(status.st_size);
     if (size <= position_.at[i]) continue;
-    const std::int64_t time = status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec;
-    LogPiece piece{static_cast<Stream>(i), time, TRY(read_bytes(i, position_.at[i], size))};
+    LogPiece piece{static_cast<Stream>(i), write_time_of(status), TRY(read_bytes(i, position_.at[i], size))};
     if (piece.bytes.empty()) {
       piece.missing = skip_given_back(i);
       if (piece.missing == 0) continue;
@@ -227,30 +232,34 @@ Result<std::optional<LogPiece>> LogReader::rest() {
   return std::optional<LogPiece>{};
 }
 
-Result<std::vector<LogReader::Part>> LogReader::list_parts(bool out, bool err, bool with_rest) {
+Result<std::vector<LogReader::Part>> LogReader::list_parts(bool out, bool err, bool with_rest,
+                                                           std::optional<std::int64_t> until_ns) {
   std::vector<Part> parts;
   std::array<std::uint64_t, 2> at{};
   for (std::size_t i = 0; i < at.size(); ++i) at[i] = first_kept(i, position_.at[i]);
-  const auto add = [&](std::size_t stream, std::uint64_t index, std::uint64_t end) {
-    if (stream == 0 ? out : err) parts.push_back({stream, index, at[stream], end, at});
+  const auto add = [&](std::size_t stream, std::uint64_t index, std::uint64_t end, std::int64_t time_ns) {
+    const bool wanted = (stream == 0 ? out : err) && (!until_ns || time_ns <= *until_ns);
+    if (wanted) parts.push_back({stream, index, at[stream], end, at});
     at[stream] = end;
   };
   IndexEntry entry{};
   std::uint64_t offset = position_.index;
   for (; TRY(read_entry(offset, entry)); offset += sizeof entry) {
     const bool ours = entry.magic == IndexEntry::kMagic && entry.stream < at.size();
-    if (ours && entry.end > at[entry.stream]) add(entry.stream, offset, entry.end);
+    if (ours && entry.end > at[entry.stream]) add(entry.stream, offset, entry.end, entry.time_ns);
   }
   for (std::size_t i = 0; with_rest && i < at.size(); ++i) {
-    const std::uint64_t size = TRY(size_of(files_[i].get(), kStreamFiles[i]));
-    if (size > at[i]) add(i, offset, size);
+    const auto status = TRY(sys::stat_fd(files_[i].get(), kStreamFiles[i]));
+    const auto size = static_cast<std::uint64_t>(status.st_size);
+    if (size > at[i]) add(i, offset, size, write_time_of(status));
   }
   return parts;
 }
 
-Result<void> LogReader::skip_to_tail(std::uint64_t lines, bool out, bool err, bool with_rest) {
+Result<void> LogReader::skip_to_tail(std::uint64_t lines, bool out, bool err, bool with_rest,
+                                     std::optional<std::int64_t> until_ns) {
   if (lines == 0) return skip_to_end();
-  const auto parts = TRY(list_parts(out, err, with_rest));
+  const auto parts = TRY(list_parts(out, err, with_rest, until_ns));
   // Backwards: the last byte of a stream begins a line to count, and so does each newline before it, as it ends an
   // earlier line. The first one too many is where the tail begins.
   std::uint64_t found = 0;

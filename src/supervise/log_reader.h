@@ -50,9 +50,10 @@ class LogReader {
 
   /// From here on only what comes later.
   Result<void> skip_to_end();
-  /// Goes to the last `lines` lines of the streams asked for.
+  /// Goes to the last `lines` lines of the streams asked for, of those that were written until `until_ns`.
   /// `with_rest`: of what rest() will give, too.
-  Result<void> skip_to_tail(std::uint64_t lines, bool out, bool err, bool with_rest);
+  Result<void> skip_to_tail(std::uint64_t lines, bool out, bool err, bool with_rest,
+                            std::optional<std::int64_t> until_ns = std::nullopt);
   /// The next piece, or nothing at the present end.
   Result<std::optional<LogPiece>> next();
   /// What was spooled but has no index entry yet, once nobody writes any more.
@@ -75,7 +76,7 @@ class LogReader {
     std::uint64_t index, from, to;
     std::array<std::uint64_t, 2> before;  // where both streams stood
   };
-  Result<std::vector<Part>> list_parts(bool out, bool err, bool with_rest);
+  Result<std::vector<Part>> list_parts(bool out, bool err, bool with_rest, std::optional<std::int64_t> until_ns);
   std::uint64_t first_kept(std::size_t stream, std::uint64_t from);
   std::uint64_t skip_given_back(std::size_t stream);
   std::uint64_t skip_cut_line(std::size_t stream, Loss loss);

@@ -126,3 +126,28 @@ def test_one_stream_and_json(sk):
     assert len(sk.ok("logs", "--format", "json", "--tail", "1", "--stream", "stderr", name).splitlines()) == 1
     sk.fails("logs", "--stream", "both", name, match="neither stdout nor stderr")
     sk.fails("logs", "--format", "xml", name, match="json and cri")
+
+
+def test_the_last_lines_before_a_time(sk):
+    name = finished(sk, "echo 1; echo 2; echo 3; sleep 0.6; echo 4; echo 5; echo err >&2")
+    stamps = {line.split()[1]: line.split()[0] for line in sk("logs", "-t", name).out.splitlines()}
+    assert sk.ok("logs", "--until", stamps["3"], "--tail", "2", name) == "2\n3"
+    assert sk.ok("logs", "--until", stamps["3"], "--tail", "100", name) == "1\n2\n3"
+    assert sk.ok("logs", "--until", "1h", "--tail", "2", name) == ""
+
+
+def test_following_until_a_time(sk):
+    """It ends then, with all that was written until then; at once for one that is over."""
+    name = sk.running("--restart", "no", command=["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"])
+    wait_for(lambda: sk.ok("logs", name))
+    until = time.time() + 1.5
+    following = sk.start("logs", "-f", "-t", "--until", "%.3f" % until, name)
+    out, _ = following.communicate(timeout=60)
+    assert time.time() > until and sk.state(name) == "running" and following.returncode == 0
+    lines = out.decode().splitlines()
+    assert [line.split()[1] for line in lines] == [str(n) for n in range(1, len(lines) + 1)]
+    later = str(len(lines) + 1)
+    known = wait_for(lambda: (lambda all_: later in all_ and all_)(
+        {line.split()[1]: line.split()[0] for line in sk.ok("logs", "-t", name).splitlines()}))
+    assert lines and known[later] > lines[-1].split()[0]
+    assert sk.ok("logs", "-f", "--until", "%.3f" % until, name).count("\n") == len(lines) - 1
