@@ -18,9 +18,11 @@ namespace skink::supervise {
 // The user said stop, or the policy does not relaunch: undo what the incarnations needed, then say so.
 void Supervisor::give_up(const LastExit& last) {
   drop_standby();
+  const bool waited = status_.step == Step::waiting;
+  if (waited) take_relaunch_back();
   status_.step = Step::stopped;
   status_.last_exit = last;
-  tell_given_up(last);
+  tell_given_up(last, waited);
   flush_logs();
   // Of a container that goes there is nothing to read later; a successor of ours would find its end in the guard's
   // records and come here again.
@@ -48,6 +50,16 @@ void Supervisor::give_up(const LastExit& last) {
   }
   end_untold_ = last;
   await_question();
+}
+
+// The relaunch that it waited for is counted and told already, and is not going to be.
+void Supervisor::take_relaunch_back() {
+  relaunched_after_.reset();
+  if (status_.restarts > 0) --status_.restarts;
+  if (history_.empty()) return;
+  history_.back().outcome = container_.restart.kind == RestartPolicy::Kind::no && !status_.stop_wanted
+                                ? "not relaunched: its policy has become no"
+                                : "stopped, while it waited for its relaunch";
 }
 
 // Of what is removed nobody can read later how it ended. Who has connected hears it, and whoever comes now does not get

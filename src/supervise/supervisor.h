@@ -178,6 +178,7 @@ class Supervisor {
 
   // finish.cc: the end
   void give_up(const LastExit& last);
+  void take_relaunch_back();
   void await_question();
   void hear_latecomers(const LastExit& last);
   void first_launch_failed(const Error& error);
@@ -300,7 +301,7 @@ class Supervisor {
   void tell_died(const LastExit& last);
   void tell_untold();
   void tell_waiting(std::int64_t delay_ns);
-  void tell_given_up(const LastExit& last);
+  void tell_given_up(const LastExit& last, bool waited);
   void tell_signalled(int signal);
   void note_sender(int signal, std::string_view who);
   void tell_replaced(const Status& before);

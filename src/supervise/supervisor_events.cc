@@ -65,16 +65,18 @@ void Supervisor::tell_waiting(std::int64_t delay_ns) {
     tell_run("waiting", {{"number", status_.restarts}, {"delay_ns", delay_ns}, {"next_try_ns", status_.next_try_ns}});
 }
 
-void Supervisor::tell_given_up(const LastExit& last) {
+// `waited`: for a relaunch, which is not going to be; that is told whatever the policy is now.
+void Supervisor::tell_given_up(const LastExit& last, bool waited) {
   using Kind = RestartPolicy::Kind;
   if (status_.stop_wanted) {
     tell_run("stop");
     return;
   }
-  if (container_.restart.kind == Kind::no) return;
+  if (container_.restart.kind == Kind::no && !waited) return;
   const bool success = last.known && last.error.empty() && last.status == 0;
   Json attributes{{"policy", to_text(container_.restart)}, {"restarts", status_.restarts}};
   if (!wants_running(kFdStoreDir)) attributes["reason"] = "stopped";
+  else if (container_.restart.kind == Kind::no) attributes["reason"] = "policy";
   else if (success) attributes["reason"] = "success";
   else attributes["reason"] = "retries";
   // In the words of `skink why`: a budget, a status that is final.

@@ -247,3 +247,28 @@ def test_why_a_first_launch_failed(sk):
     sk("start", name)
     page = sk.ok("why", name)
     assert page.count("Because:") == 1 and "/none" in page
+
+
+@pytest.mark.parametrize("how,outcome,action", [
+    (["stop"], "stopped, while it waited for its relaunch", "stop"),
+    (["update", "--restart", "no"], "not relaunched: its policy has become no", "give_up")], ids=lambda how: how[0] if isinstance(how, list) else "")
+def test_a_relaunch_that_never_was(sk, how, outcome, action):
+    """Ended in back-off: neither the history nor the count nor the events tell of another run."""
+    name = sk.running("--restart", "always", "--restart-delay", "60s", command=["sh", "-c", "exit 3"])
+    wait_for(lambda: sk.state(name) == "restarting")
+    assert sk.history(name)[-1]["outcome"].startswith("relaunched after ")
+    for _ in range(2):  # a supervisor that was killed meanwhile does not take it back twice, or not at all
+        before = sk.inspect(name)["supervisor_pid"]
+        kill_quietly(before)
+        wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, before))
+    sk.ok(*how, name)
+    sk.wait_state(name, "exited")
+    now = sk.inspect(name)
+    assert [run["outcome"] for run in now["history"]] == ["relaunched at once", outcome]
+    assert now["restarts"] == 1 and now["exit"]["status"] == 3
+    assert "Then:" in sk.ok("why", name) and outcome in sk.ok("why", name) and "relaunched after" not in sk.ok("why", name)
+    told = [json.loads(line) for line in sk.ok("events", "--since", "1h", "--no-follow", "--format", "json", "--filter", "container=" + name).splitlines()]
+    ends = [event for event in told if event["action"] in ("stop", "give_up")]
+    assert [event["action"] for event in ends] == [action]
+    if action == "give_up":
+        assert ends[0]["attributes"] == {"policy": "no", "restarts": 1, "reason": "policy", "outcome": outcome}
