@@ -59,6 +59,8 @@ struct Location {
 /// The number of the location's first directory, which no other directory of that hierarchy has had or will have until
 /// the host boots anew (kernfs). 0: it is not there.
 std::uint64_t identity_of(const Location& location);
+/// Whether all of its directories are there.
+[[nodiscard]] bool is_whole(const Location& location);
 
 /// The places that `cgroups_path` (linux.cgroupsPath; absolute, or relative to the caller's own group, where v2 is
 /// alone to that group's parent, as runc has it) means on this host. Each component is checked; ".." is refused (attack

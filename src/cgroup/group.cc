@@ -204,6 +204,10 @@ std::uint64_t identity_of(const Location& location) {
   return status ? status->st_ino : 0;
 }
 
+bool is_whole(const Location& location) {
+  return std::ranges::all_of(location.places, [](const Place& place) { return open_place(place).has_value(); });
+}
+
 Result<Group> Group::open(const Location& location) {
   Group group;
   group.layout_ = location.layout;

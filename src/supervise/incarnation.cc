@@ -66,12 +66,13 @@ void Supervisor::undo_launch() {
 }
 
 // Launches; once more where a process was killed that did nothing wrong: in a group that was struck, by a predecessor
-// of ours or from outside (Group::was_struck), or where somebody has removed the group, which had no process yet.
+// of ours or from outside (Group::was_struck), or where somebody has removed the group, or one hierarchy's part of it,
+// which had no process yet.
 Result<void> Supervisor::launch_or_again() {
   auto launched = use_standby() ? Result<void>{} : launch();
   if (launched || guard_is_gone()) return launched;
   const bool struck = launch::was_killed(launched.error()) && !group_is_new_;
-  if (!struck && cgroup::identity_of(location_) != 0) return launched;
+  if (!struck && cgroup::is_whole(location_)) return launched;
   undo_launch();
   TRY(drop_group());
   return launch();
@@ -176,7 +177,9 @@ Result<void> Supervisor::drop_group() {
 }
 
 Result<void> Supervisor::prepare_group() {
-  if (group_ && group_->was_struck()) TRY(drop_group());
+  // While it waited for a relaunch somebody may have taken away the group, or one hierarchy's part of it.
+  const bool has_waited = !relaunched_after_;
+  if (group_ && (group_->was_struck() || (has_waited && !cgroup::is_whole(location_)))) TRY(drop_group());
   group_is_new_ = !group_;
   if (group_is_new_) {
     group_ = TRY(cgroup::Group::create(location_));

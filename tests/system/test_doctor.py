@@ -534,19 +534,6 @@ def test_a_new_group_that_another_root_may_be_starting_in_stays(sk, world):
         subprocess.run(other + ["rm", "-f", ident], check=True, capture_output=True)
 
 
-def test_a_group_that_is_taken_away_before_its_next_run_is_made_again(sk):
-    name = sk.running("--restart", "always", "--restart-delay", "1s", command=["false"])
-    ident = sk.inspect(name)["id"]
-    paths = [os.path.join(top, "skink", ident) for top in hierarchies() if os.path.isdir(os.path.join(top, "skink", ident))]
-    if not paths:
-        pytest.skip("it is systemd's scope")
-    wait_for(lambda: sk.row(name)["state"] == "restarting" and sk.row(name)["restarts"] == 2, step=0.01)
-    for path in paths:
-        os.rmdir(path)
-    wait_for(lambda: sk.row(name)["restarts"] > 2)
-    assert all(run["exit"]["status"] == 1 and not run["exit"].get("error") for run in sk.history(name)), sk.history(name)
-
-
 def test_a_log_of_events_that_cannot_be_written(sk, world):
     path = os.path.join(world.run_dir, "events")
     os.unlink(path)
