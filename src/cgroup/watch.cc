@@ -29,7 +29,7 @@ UniqueFd open_file(int dir_fd, const char* name, int flags) {
 
 // cgroup v1: "EVENTFD FILE [LEVEL]" into cgroup.event_control makes the kernel write to the eventfd, also once when the
 // group is removed.
-void Watch::add_v1(int dir_fd) {
+void Watch::add_v1(int dir_fd, What what) {
   struct Event {
     const char* file;
     const char* level;
@@ -40,6 +40,7 @@ void Watch::add_v1(int dir_fd) {
                                {"memory.pressure_level", "medium", Kind::memory_pressure},
                                {"memory.pressure_level", "critical", Kind::memory_pressure}};
   for (const Event& event : kEvents) {
+    if (what == What::out_of_memory && event.kind != Kind::out_of_memory) continue;
     UniqueFd file = open_file(dir_fd, event.file, O_RDONLY);
     UniqueFd notice(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!file || !notice) continue;
@@ -53,12 +54,13 @@ void Watch::add_v1(int dir_fd) {
 
 // cgroup v2: memory.events is polled for its changes; a line written to memory.pressure makes its descriptor report
 // stalls of that length.
-void Watch::add_unified(int dir_fd) {
+void Watch::add_unified(int dir_fd, What what) {
   if (UniqueFd events = open_file(dir_fd, "memory.events", O_RDONLY)) {
     std::string text;
     if (read_control(dir_fd, "memory.events", text) == 0) kills_ = kills_in(text);
     sources_.push_back({std::move(events), POLLPRI, {Kind::out_of_memory, {}}});
   }
+  if (what == What::out_of_memory) return;
   struct Trigger {
     const char* level;
     const char* line;
@@ -75,11 +77,11 @@ void Watch::add_unified(int dir_fd) {
   }
 }
 
-Result<Watch> Watch::open(const Group& group) {
+Result<Watch> Watch::open(const Group& group, What what) {
   Watch watch;
   group.each([&](const Place& place, int dir_fd) {
-    if (has_word(place.hierarchy.controllers, "memory")) watch.add_v1(dir_fd);
-    if (place.hierarchy.unified) watch.add_unified(dir_fd);
+    if (has_word(place.hierarchy.controllers, "memory")) watch.add_v1(dir_fd, what);
+    if (place.hierarchy.unified) watch.add_unified(dir_fd, what);
   });
   if (watch.sources_.empty())
     return Error::make(Code::unsupported, "this host tells nothing of a group's memory: no memory controller");

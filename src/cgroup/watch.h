@@ -25,7 +25,8 @@ class Watch {
  public:
   /// Whatever of it this host can tell. Memory pressure on cgroup v2 is that within 2 s some (or all) tasks waited for
   /// memory for 300 (200) ms.
-  static Result<Watch> open(const Group& group);
+  enum class What { all, out_of_memory };
+  static Result<Watch> open(const Group& group, What what = What::all);
 
   struct Source {
     UniqueFd fd;
@@ -38,8 +39,8 @@ class Watch {
 
  private:
   Watch() = default;
-  void add_v1(int dir_fd);
-  void add_unified(int dir_fd);
+  void add_v1(int dir_fd, What what);
+  void add_unified(int dir_fd, What what);
   std::size_t take_notices(const Source& source) const;
   std::size_t take_kills(const Source& source);
 

@@ -121,7 +121,7 @@ constexpr MetricFamily kOthers[] = {
     {kGauge, "skink_container_started_timestamp_seconds", "seconds", "Unix time at which its last run began."},
     {kGauge, "skink_container_finished_timestamp_seconds", "seconds", "Unix time at which its last run ended."},
     {kGauge, "skink_container_last_exit_code", "", "How its last run ended: exit status, or 128 + the signal."},
-    {kGauge, "skink_container_last_exit_oom", "", "Whether the OOM killer struck in the run that ended last."},
+    {kGauge, "skink_container_last_exit_oom", "", "Whether the OOM killer ended the last run."},
     {kCounter, "skink_container_network_receive_bytes", "bytes", "Bytes received."},
     {kCounter, "skink_container_network_receive_packets", "", "Packets received."},
     {kCounter, "skink_container_network_receive_errors", "", "Packets received with an error."},

@@ -117,6 +117,7 @@ Result<void> Supervisor::adopt_running() {
   if (status_.step == Step::running) begin_said();
   if (status_.step == Step::running) begin_probes();
   if (status_.step == Step::running) hold_namespaces();
+  if (status_.step == Step::running) watch_memory();
   // Order: once the health is known. Who was killed before it could end the run leaves that to us.
   if (status_.step == Step::running && status_.said.missed && !is_ending())
     fail_run("its watchdog: missed under an earlier supervisor");

@@ -182,6 +182,7 @@ Result<void> Supervisor::prepare_group() {
   if (group_ && (group_->was_struck() || (has_waited && !cgroup::is_whole(location_)))) TRY(drop_group());
   group_is_new_ = !group_;
   if (group_is_new_) {
+    forget_memory_watch();
     group_ = TRY(cgroup::Group::create(location_));
     protect_keepers(location_, container_.id);  // the group beside it knows of memory by now
   }
@@ -311,6 +312,7 @@ void Supervisor::started() {
   tell_all_started();
   serve_waiting_execs();
   hold_namespaces();
+  watch_memory();
   plan_standby();
   shed_ = true;
 }
@@ -346,10 +348,7 @@ void Supervisor::init_ended(LastExit last) {
   if (status_.paused && group_) (void)group_->thaw();
   clear_group();
   drain_output();
-  if (group_) {
-    const std::uint64_t kills = group_->oom_kills();
-    last.oom = kills > std::exchange(status_.oom_base, kills);
-  }
+  judge_oom(last);
   last.cause = cause_of(last);
   end_probes();
   close_watched(init_pidfd_);

@@ -249,6 +249,7 @@ void Supervisor::handle(const Watches::Event& event) {
     case Source::probe: probe_event(fd); break;
     case Source::notify: notices_came(); break;
     case Source::helper: helper_event(fd); break;
+    case Source::memory: memory_ran_out(); break;
     case Source::exec:
       watches_.forget(fd);
       for (auto& [pid, exec] : execs_)
@@ -268,6 +269,7 @@ int Supervisor::timeout_ms() const {
   if (status_.step == Step::running && !status_.paused && !status_.stop_wanted) consider(standby_at_ns_);
   if (status_.step == Step::running && !status_.paused && !status_.is_being_stopped())
     for (const auto& probe : probes_) consider(probe.deadline_ns != 0 ? probe.deadline_ns : probe.next_ns);
+  if (memory_again_ns_ != 0) consider(memory_again_ns_);
   if (notices_again_ns_ > 0) consider(notices_again_ns_);
   if (health_again_ns_ != 0) consider(health_again_ns_);
   if (status_.step == Step::running && !status_.paused && !status_.is_being_stopped()) consider(watchdog_at());
@@ -303,6 +305,7 @@ Result<void> Supervisor::run_timers() {
   }
   if (exit_code_ < 0 && status_.step == Step::running && !status_.paused) check_probes(now);
   if (exit_code_ < 0) check_notices(now);
+  if (exit_code_ < 0 && memory_again_ns_ != 0 && now >= memory_again_ns_) look_for_oom_kills();
   if (exit_code_ < 0 && status_.step == Step::running && !status_.paused && !status_.stop_wanted &&
       standby_at_ns_ != 0 && now >= standby_at_ns_)
     prepare_standby();

@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "cgroup/cgroup.h"
+#include "cgroup/watch.h"
 #include "image/store.h"
 #include "launch/launch.h"
 #include "oci/spec.h"
@@ -54,7 +55,8 @@ class Supervisor {
     probe,
     standby,
     notify,
-    helper
+    helper,
+    memory
   };
 
   struct Client {
@@ -175,6 +177,15 @@ class Supervisor {
   void standby_ended();
   void adopt_standby(bool same_guard);
   [[nodiscard]] bool is_standby_alone(const std::vector<pid_t>& processes) const;
+
+  // out_of_memory.cc: what the kernel's OOM killer does in the container
+  void watch_memory();
+  void arm_memory_watch();
+  void disarm_memory_watch();
+  void forget_memory_watch();
+  void memory_ran_out();
+  void look_for_oom_kills();
+  void judge_oom(LastExit& last);
 
   // finish.cc: the end
   void give_up(const LastExit& last);
@@ -315,7 +326,13 @@ class Supervisor {
   Status status_;
   cgroup::Location location_;
   std::optional<cgroup::Group> group_;
-  bool group_is_new_ = false;  // made for the launch that is under way
+  bool group_is_new_ = false;                  // made for the launch that is under way
+  std::optional<cgroup::Watch> memory_watch_;  // of group_
+  bool memory_watch_armed_ = false;
+  std::int64_t memory_again_ns_ = 0;  // CLOCK_BOOTTIME: when to look for kills, or to listen again; 0: not
+  int memory_looks_ = 0;              // in vain, since it was heard of
+  bool oom_told_ = false;             // of this run, by this supervisor
+  bool oom_untold_ = false;           // to be told with its end
   std::optional<Spool> spool_;
   std::optional<JournalForwarder> journal_;
   std::optional<CriFile> cri_;

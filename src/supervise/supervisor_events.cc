@@ -49,7 +49,7 @@ void Supervisor::tell_failed(const Error& error) {
 }
 
 void Supervisor::tell_died(const LastExit& last) {
-  if (last.oom) tell_run("oom");
+  if (std::exchange(oom_untold_, false)) tell_run("oom");
   if (!standby_pidfd_) {
     tell_run("die", exit_attributes(last));
     return;

@@ -110,7 +110,38 @@ def test_out_of_memory(sk, world):
                 "head -c 100m /dev/zero | tail -c 90m >/dev/null; exit 5")
     assert result.status != 125, result
     found = {event["action"]: event for event in events(sk, "--filter", "container=" + name)}
-    assert "oom" in found and found["die"]["attributes"]["oom"] is True
+    assert "oom" in found and found["die"]["attributes"].get("oom", False) is (found["die"]["attributes"]["exit_code"] == 137)
+
+
+def test_out_of_memory_while_it_goes_on(sk, world):
+    """A worker is killed: that is told at once and once, by whichever supervisor, and the end, later, has another reason."""
+    script = "trap 'exit 0' TERM; tail /dev/zero; echo worker $?; tail /dev/zero; echo worker $?; while :; do sleep 0.05; done"
+    ends = {}
+    for how in (["stop"], ["kill"]):
+        name = sk.running("--restart", "no", "-m", "8m", "--memory-swap", "8m", command=["sh", "-c", script])
+        wait_for(lambda: sk.ok("logs", name).count("worker 137") == 2)
+        told = lambda: [event["action"] for event in events(sk, "--filter", "container=" + name)]
+        wait_for(lambda: "oom" in told())
+        before = sk.inspect(name)["supervisor_pid"]
+        os.kill(before, signal.SIGKILL)
+        wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, before))
+        assert sk.state(name) == "running" and "die" not in told()
+        sk.ok(*how, name)
+        assert told().count("oom") == 1
+        ends[how[0]] = sk.inspect(name)["exit"]
+        assert "memory" not in sk.row(name)["status"] and "memory" not in sk.ok("why", name).split("output:")[0], sk.ok("why", name)
+    assert (ends["stop"]["status"], ends["stop"]["oom"]) == (0, False)
+    assert (ends["kill"]["status"], ends["kill"]["oom"]) == (137, False)
+
+
+def test_a_program_at_its_limit_does_not_keep_its_supervisor_busy(sk):
+    """File cache fills the limit all the time, which is no want of memory."""
+    name = sk.running("-m", "8m", "--tmpfs", "/data:size=4m", command=["sh", "-c", "while :; do cat /bin/* >/dev/null; head -c 3000000 /dev/zero >/data/x; done"])
+    time.sleep(2)
+    ticks = lambda: sum(int(field) for field in read_text("/proc/%d/stat" % sk.inspect(name)["supervisor_pid"]).rsplit(")", 1)[1].split()[11:13])
+    before = ticks()
+    time.sleep(4)
+    assert ticks() - before <= 10, "%d ticks of 10 ms in 4 s" % (ticks() - before)
 
 
 def test_signals_and_the_removal_of_a_running_one(sk):
