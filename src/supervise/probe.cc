@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "supervise/probe.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include <algorithm>
+#include <array>
 
 #include "base/durations.h"
 #include "base/text.h"
@@ -94,6 +98,12 @@ std::string without_commas(std::string_view path) {
   return text;
 }
 
+bool is_address(const std::string& host) {
+  std::array<unsigned char, sizeof(in6_addr)> bytes{};
+  return ::inet_pton(AF_INET, host.c_str(), bytes.data()) == 1 ||
+         ::inet_pton(AF_INET6, host.c_str(), bytes.data()) == 1;
+}
+
 // [HOST]:PORT[/PATH]; only addresses, as nothing here looks names up.
 Result<void> take_address(std::string_view text, Probe& probe, std::string_view whole) {
   const auto slash = std::min(text.find('/'), text.size());
@@ -106,9 +116,12 @@ Result<void> take_address(std::string_view text, Probe& probe, std::string_view 
   std::string_view host = where.substr(0, colon);
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   if (host.empty() || host == "localhost") host = "127.0.0.1";
-  if (host.find_first_not_of("0123456789.:abcdefABCDEF") != std::string_view::npos)
-    return refuse(whole, "the host has to be an address");
   probe.address = std::string(host);
+  if (!is_address(probe.address))
+    return refuse(whole, str("the host ", quoted(host),
+                             " is not an IP address, and no names are looked up; without one it is the "
+                             "container itself, as in tcp://:",
+                             probe.port));
   return {};
 }
 

@@ -185,7 +185,24 @@ std::optional<ProbeResult> ProbeAttempt::judge(bool over) {
   return kind_ == Probe::Kind::grpc ? judge_grpc(over) : judge_http(answer_, over);
 }
 
+namespace {
+
+// Before the answer there may be interim ones (100, 103), which have no body: RFC 9110, 15.2.
+std::string_view without_interim(std::string_view answer) {
+  constexpr std::string_view kEnd = "\r\n\r\n";
+  for (;;) {
+    const bool interim = answer.starts_with("HTTP/1.") && answer.size() >= 12 && answer.substr(9).starts_with('1') &&
+                         answer.substr(9, 3) != "101";
+    const auto end = interim ? answer.find(kEnd) : std::string_view::npos;
+    if (end == std::string_view::npos) return answer;
+    answer.remove_prefix(end + kEnd.size());
+  }
+}
+
+}  // namespace
+
 std::optional<ProbeResult> judge_http(std::string_view answer, bool over) {
+  answer = without_interim(answer);
   const auto end = answer.find("\r\n");
   if (end == std::string_view::npos && !over) return std::nullopt;
   const std::string_view line = answer.substr(0, std::min(end, kShown));
@@ -193,6 +210,7 @@ std::optional<ProbeResult> judge_http(std::string_view answer, bool over) {
       line.starts_with("HTTP/1.") && line.size() >= 12 ? parse_int<int>(line.substr(9, 3)) : std::nullopt;
   if (!status)
     return failed(answer.empty() ? "no answer: the connection was closed" : str("no HTTP answer: ", printable(line)));
+  if (*status < 200 && *status != 101 && !over) return std::nullopt;
   const bool good = *status >= 200 && *status < 400;
   return ProbeResult{good, str("HTTP ", printable(line.substr(9)))};
 }
