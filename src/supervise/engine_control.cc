@@ -55,7 +55,7 @@ Result<void> record_groups(int run_dir, const cgroup::Location& location) {
   return fs::write_file_atomic(run_dir, kCgroupFile, cgroup::dump_location(location), 0600);
 }
 
-Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, int store_dir) {
+Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, int store_dir, Starter starter) {
   const std::string& id = container.id;
   TRY_CTX(sys::mkdir_at(roots.run_containers.get(), id.c_str(), 0700), printable(container.run), '/',
           std::string_view(kContainers));
@@ -67,6 +67,7 @@ Result<UniqueFd> make_run_dir(const Roots& roots, const Container& container, in
   const Wish wish = read_wish(store_dir);
   status.order = wish.order + 1;
   status.wish_before = wish.text;
+  status.by_heal = starter == Starter::heal;
   if (const auto before = read_run_record(store_dir)) {
     status.started_ns = before->started_ns;
     status.finished_ns = before->finished_ns;
@@ -115,12 +116,12 @@ Result<void> revive_guard(const Roots& roots, const Container& container, int ru
   return begin_guard(roots, container, listener.get(), run_dir, true);
 }
 
-Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container, int store_dir,
-                                  const Greeting& greet) {
+Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container, int store_dir, const Greeting& greet,
+                                  Starter starter) {
   const Wish before = read_wish(store_dir);
   // An order comes before all that is made: without one, and without a run directory, nothing can be left.
   if (before.order != 0 || open_run_dir(roots, container.id)) TRY(clean_leftovers(roots, container.id));
-  const UniqueFd run_dir = TRY(make_run_dir(roots, container, store_dir));
+  const UniqueFd run_dir = TRY(make_run_dir(roots, container, store_dir, starter));
   TRY(record_wish(store_dir, true, container.durable));
   const auto begin = [&]() -> Result<UniqueFd> {
     const UniqueFd listener = TRY(listen_control(run_dir.get()));
@@ -291,7 +292,7 @@ Result<void> clean_leftovers(const Roots& roots, const std::string& id) {
 
 Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
                                      const std::function<Result<void>(int store_dir_fd)>& before_start,
-                                     const Greeting& greet) {
+                                     const Greeting& greet, Starter starter) {
   Patience patience(roots, id);
   for (;;) {
     auto lock = TRY(lock_container(roots, id));
@@ -306,7 +307,7 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
       TRY(revive_guard(roots, container, run_dir.get()));
     } else if (!alive) {
       TRY(before_start(lock.fd()));
-      auto socket = start_supervisor(roots, container, lock.fd(), greet);
+      auto socket = start_supervisor(roots, container, lock.fd(), greet, starter);
       if (!socket) {
         if (!is_alive(lock.fd())) (void)clean_leftovers(roots, id);
         return std::move(socket).error();

@@ -195,23 +195,33 @@ Starting begin_start(const Roots& roots, const std::string& id, std::size_t inde
   return {index, ensure_supervisor(
                      roots, id, [](int) -> Result<void> { return {}; },
                      [](int socket) {
-                       return send_message(socket, {{"op", "start"}});
-                     })};
+                       return send_message(socket, {{"op", "start"}, {"heal", true}});
+                     },
+                     Starter::heal)};
 }
 
-Result<void> end_start(Engine& engine, const Roots& roots, const std::string& id, const Starting& starting) {
-  if (!starting.supervised) return starting.supervised.error();
-  const int socket = starting.supervised->socket.get();
+Result<void> end_start(const Roots& roots, const std::string& id, Starting starting) {
+  constexpr int kMostAttempts = 8;
   Patience patience(roots, id);
-  const auto answer = await_answer(socket, patience);
-  if (!answer && is_hang_up(answer.error())) return engine.start(id);  // it was killed, or had come to its end
-  if (!answer) return answer.error();
-  if (!answer->json.contains("error")) return {};
-  (void)await_no_supervisor(starting.supervised->alive.get(), patience);
-  return error_of(answer->json);
+  for (int attempt = 0;; ++attempt) {
+    if (!starting.supervised) return starting.supervised.error();
+    const Supervised& supervised = *starting.supervised;
+    const auto answer = await_answer(supervised.socket.get(), patience);
+    if (!answer && is_hang_up(answer.error()) && attempt < kMostAttempts) {
+      // It was killed, or had come to its end, or cannot read the container's files.
+      TRY(check_files(supervised.store_dir.get(), id));
+      pause_ms(2);
+      starting = begin_start(roots, id, starting.index);
+      continue;
+    }
+    if (!answer) return answer.error();
+    if (!answer->json.contains("error")) return {};
+    if (!oci::get_bool(answer->json, "again")) (void)await_no_supervisor(supervised.alive.get(), patience);
+    return error_of(answer->json);
+  }
 }
 
-void start_all(Engine& engine, const Roots& roots, std::vector<Healed>& report) {
+void start_all(const Roots& roots, std::vector<Healed>& report) {
   std::vector<std::size_t> waiting;
   for (std::size_t i = 0; i < report.size(); ++i)
     if (report[i].deed == Deed::started) waiting.push_back(i);
@@ -219,9 +229,9 @@ void start_all(Engine& engine, const Roots& roots, std::vector<Healed>& report) 
     std::vector<Starting> batch;
     for (std::size_t i = from; i < std::min(waiting.size(), from + kHealedAtOnce); ++i)
       batch.push_back(begin_start(roots, report[waiting[i]].id, waiting[i]));
-    for (const Starting& starting : batch) {
+    for (Starting& starting : batch) {
       Healed& healed = report[starting.index];
-      auto started = end_start(engine, roots, healed.id, starting);
+      auto started = end_start(roots, healed.id, std::move(starting));
       if (started) continue;
       healed.deed = Deed::failed;
       healed.error = std::move(started).error();
@@ -259,7 +269,7 @@ Result<std::vector<Healed>> Engine::heal() {
   }
   sweep_run_dirs(roots);
   sweep_names(roots);
-  start_all(*this, roots, report);
+  start_all(roots, report);
   // Order: last. It can take long, and nothing that should run has to wait for it.
   sweep_images(impl_->images.dir_fd());
   return report;

@@ -67,9 +67,13 @@ struct Supervised {
 using Greeting = std::function<Result<void>(int socket_fd)>;
 /// `before_start` is called when a new supervisor is about to be started and nobody writes logs; `greet` before it
 /// lives, so that it cannot end without having been asked.
+enum class Starter {
+  somebody,  ///< who hears of a first launch that fails, and that is all
+  heal       ///< what ran before: a launch that fails is tried again by the restart policy
+};
 Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
                                      const std::function<Result<void>(int store_dir_fd)>& before_start,
-                                     const Greeting& greet);
+                                     const Greeting& greet, Starter starter = Starter::somebody);
 
 /// With --log-driver passthrough: an error when the output, which is ours, is a terminal. For who starts a container.
 Result<void> check_passed_output(int store_dir_fd, const std::string& id);

@@ -92,7 +92,8 @@ Result<void> Supervisor::begin_again() {
   return begin();
 }
 
-// A failure of the very first launch is for whoever gave the order; later ones are the policy's.
+// A failure of the very first launch is for whoever gave the order; later ones are the policy's, and all of what was
+// brought back: it ran before, and what it lacks may be there in a moment.
 Result<void> Supervisor::begin() {
   status_.step = Step::launching;
   status_.incarnation++;
@@ -110,7 +111,7 @@ Result<void> Supervisor::begin() {
   if (guard_is_gone()) return begin_again();
   undo_launch();
   tell_failed(launched.error());
-  if (status_.incarnation == 1) {
+  if (status_.incarnation == 1 && !status_.by_heal) {
     first_launch_failed(launched.error());
     return {};
   }

@@ -75,6 +75,7 @@ void Supervisor::answer(Client& client, Message message) {
   const auto number = [&json](std::string_view key) { return static_cast<int>(oci::get_int(json, key)); };
   if (op == "start") {
     start_heard_ = true;
+    if (oci::get_bool(json, "heal") && tell_unhealed(client)) return;
     if (end_untold_) {
       client.awaits_start = true;
       tell_end(*end_untold_);
@@ -118,6 +119,19 @@ void Supervisor::answer(Client& client, Message message) {
                                      "this supervisor does not know the request; it may be of another "
                                      "version of skink"));
   }
+}
+
+// Who brings it back hears why that has not worked, and whether it is tried again.
+bool Supervisor::tell_unhealed(Client& client) {
+  const bool waits = status_.step == Step::waiting;
+  if (!status_.by_heal || !status_.last_exit || status_.last_exit->error.empty()) return false;
+  if (!waits && !end_untold_) return false;
+  if (end_untold_) exit_code_ = kSupervisorDone;
+  oci::Json answer = error_json(
+      Error::make(Code::busy, status_.last_exit->error, waits ? "; its restart policy tries it again and again" : ""));
+  if (waits) answer["again"] = true;
+  reply(client, answer);
+  return true;
 }
 
 // Order: those who wait for it before the journal, which can take a moment.

@@ -96,6 +96,7 @@ std::string dump(const Status& s) {
   if (s.guard.pid != 0) json["guard"] = identity_json(s.guard);
   put(json, "order", s.order);
   put(json, "wish_before", s.wish_before);
+  put(json, "by_heal", s.by_heal);
   put(json, "incarnation", s.incarnation);
   put(json, "restarts", s.restarts);
   put(json, "failures_in_row", s.streak.failures_in_row);
@@ -154,6 +155,7 @@ Result<Status> parse_status(std::string_view text) {
   s.guard = identity_of(oci::find(json, "guard"), s.boot_id);
   s.order = get_count(json, "order");
   s.wish_before = oci::get_string(json, "wish_before");
+  s.by_heal = oci::get_bool(json, "by_heal");
   s.incarnation = get_count(json, "incarnation");
   s.restarts = get_count(json, "restarts");
   s.streak.failures_in_row = get_count(json, "failures_in_row");

@@ -64,6 +64,7 @@ struct Status {
   sys::ProcessIdentity supervisor, guard;
   std::uint64_t order = 0;        ///< which order to start this is, see Wish
   std::string wish_before;        ///< what `desired` said before it
+  bool by_heal = false;           ///< brought back: a first launch that fails is the policy's, as later ones are
   std::uint64_t incarnation = 0;  ///< 1 is the first
   std::uint64_t restarts = 0;
   Streak streak;                     ///< of what the policy counts

@@ -207,6 +207,7 @@ class Supervisor {
   void reply(Client& client, oci::Json json, std::span<const int> fds = {});
   void reply_result(Client& client, const Result<void>& result);
   void drop(int fd);
+  bool tell_unhealed(Client& client);
   void tell_started(Client& client);
   void tell_all_started();
   void handle_attach(Client& client, Message& message);

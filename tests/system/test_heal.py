@@ -197,11 +197,34 @@ def test_one_that_cannot_come_back_does_not_keep_the_others(sk, world):
     assert len(lines) == 2 and all(line.startswith("skink: heal: ") for line in lines), result
     assert any(bad in line and "/data" in line for line in lines) and any(ident[:12] in line for line in lines), result
     assert sk.state(good) == "running"
-    # What was in the way is gone: the next time it comes back, for a failed try is no wish to stop.
+    # What was in the way is gone: it comes back by itself, and what is damaged the next time.
     os.makedirs(world.path("data"))
+    sk.wait_state(bad, "running")
     with open(record, "w") as file:
         file.write(text)
-    assert heal(sk) == {bad: "started", damaged: "started"}
+    assert heal(sk) == {damaged: "started"}
+
+
+@pytest.mark.vm_more
+def test_a_volume_that_comes_late_after_a_boot(sk, world):
+    """What ran before is left to its policy, as later launches are; what somebody starts is not tried again."""
+    os.makedirs(world.path("data"))
+    name = sk.running("--restart", "always", "--restart-max-delay", "1s", "-v", world.path("data") + ":/data")
+    sk.ok("stop", "--for-reboot", name)
+    os.rmdir(world.path("data"))
+    sk.fails("start", name, match="/data")
+    assert "Then:        not tried again: whoever started it was told" in sk.ok("why", name)
+    result = sk("heal")
+    assert result.status == 1 and "/data" in result.err and "its restart policy tries it again and again" in result.err, result
+    wait_for(lambda: sk.state(name) == "restarting" and sk.row(name)["restarts"] > 2)
+    page = sk.ok("why", name)
+    assert "it could not be launched" in page and "Then:        relaunched after" in page, page
+    supervisor = sk.inspect(name)["supervisor_pid"]
+    kill_quietly(supervisor)
+    wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, supervisor))
+    os.makedirs(world.path("data"))
+    sk.wait_state(name, "running")
+    assert sk.inspect(name)["history"][-1]["exit"]["error"]
 
 
 def test_what_a_killed_load_left_is_cleared_away(sk, world):
