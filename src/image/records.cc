@@ -228,7 +228,7 @@ Result<fs::Lock> hold_image(int store_fd, const std::string& hex) {
 Result<fs::Lock> lock_unused_image(int store_fd, const Image& image, const ImageUsers& users) {
   auto lock = fs::Lock::try_take(TRY(open_image(store_fd, image.id.hex())), fs::Lock::Mode::exclusive, image.id.text());
   if (!lock && lock.error().code() == Code::busy)
-    return Error::make(Code::busy, "is in use: a container is being made of it");
+    return Error::make(Code::busy, "is in use: a container is being made of it, or it is being saved");
   if (!lock || !users) return lock;
   // Order: whoever holds the image has written down that he needs it before he lets it go.
   const auto all = TRY(users());

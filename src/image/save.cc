@@ -232,6 +232,9 @@ Result<void> Saver::finish() {
 }  // namespace
 
 Result<void> save_images(const Store& store, const std::vector<SavedImage>& images, int out_fd) {
+  // Until all are written nobody takes them away, nor their layers.
+  std::vector<fs::Lock> held;
+  for (const auto& saved : images) held.push_back(TRY(store.hold(saved.image)));
   Saver saver(store, out_fd);
   TRY(saver.begin());
   for (const auto& saved : images) TRY_CTX(saver.add(saved), "image ", saved.image.id.text());

@@ -133,15 +133,30 @@ Result<void> sweep(int store_fd, Session& session) {
 
 }  // namespace
 
+namespace {
+
+// False when another command has removed one of them meanwhile.
+Result<bool> read_loaded(int store_fd, const Catalog& catalog, std::vector<Image>& images) {
+  images.clear();
+  for (const auto& found : catalog.images) {
+    auto image = read_image(store_fd, found.id.hex());
+    if (!image && image.error().code() == Code::not_found) return false;
+    images.push_back(TRY(std::move(image)));
+  }
+  return true;
+}
+
+}  // namespace
+
 Result<Loaded> load_images(int store_fd, Loader& loader, const std::function<Result<Catalog>()>& make) {
   const auto load = [&]() -> Result<Loaded> {
     const Catalog catalog = TRY(make());
     constexpr int kTries = 8;
-    bool done = false;
-    for (int i = 0; i < kTries && !done; ++i) done = TRY(loader.run(catalog.images));
-    if (!done) return Error::make(Code::busy, "another command removes the image again and again");
     Loaded loaded;
-    for (const auto& image : catalog.images) loaded.images.push_back(TRY(read_image(store_fd, image.id.hex())));
+    bool done = false;
+    for (int i = 0; i < kTries && !done; ++i)
+      done = TRY(loader.run(catalog.images)) && TRY(read_loaded(store_fd, catalog, loaded.images));
+    if (!done) return Error::make(Code::busy, "another command removes the image again and again");
     loaded.layers_written = loader.written();
     loaded.layers_reused = loader.reused();
     loaded.mended = loader.mended();
@@ -156,12 +171,11 @@ Result<Loaded> load_images(int store_fd, Loader& loader, const std::function<Res
   return loaded;
 }
 
-Result<Loaded> load_archive(int store_fd, Session& session, const std::string& file, const LoadOptions& options) {
+Result<Loaded> load_archive(int store_fd, Session& session, const std::string& file, const std::string& stem,
+                            const LoadOptions& options) {
   const Archive archive = TRY(Archive::open(file, session.fd()));
-  const bool has_name = !options.name.empty() || file == "-";
   Loader loader(store_fd, session, &archive, options.progress);
-  return load_images(store_fd, loader,
-                     [&] { return read_catalog(archive, options, has_name ? options.name : stem_of(file)); });
+  return load_images(store_fd, loader, [&] { return read_catalog(archive, options, stem); });
 }
 
 Result<Loaded> load_with_session(int store_fd, const std::string& words,
@@ -191,8 +205,10 @@ Result<Store> Store::open(const std::string& path, const std::string& run) {
 
 Result<Loaded> Store::load(const std::string& file, const LoadOptions& options) {
   const std::string words = str("load ", file == "-" ? "standard input" : printable(file));
-  auto loaded = load_with_session(dir_.get(), words,
-                                  [&](Session& session) { return load_archive(dir_.get(), session, file, options); });
+  const bool has_name = !options.name.empty() || file == "-";
+  const std::string stem = has_name ? options.name : stem_of(file);
+  auto loaded = load_with_session(
+      dir_.get(), words, [&](Session& session) { return load_archive(dir_.get(), session, file, stem, options); });
   // What took the place of a damaged layer is another file.
   if (loaded && loaded->mended > 0) TRY(sweep_mounts());
   return loaded;

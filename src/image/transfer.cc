@@ -79,7 +79,8 @@ Result<Loaded> fetch_image(const Store& store, const Fetch& fetch, const LoadOpt
     const std::string directory = TRY(sys::readlink_at(AT_FDCWD, str("/proc/self/fd/", session.fd()).c_str()));
     const std::string layout = str(directory, '/', std::string_view(kFetched));
     TRY(fetch(layout));
-    return load_archive(store.dir_fd(), session, layout, options);
+    // The directory's name is ours and no image's.
+    return load_archive(store.dir_fd(), session, layout, "", options);
   });
 }
 

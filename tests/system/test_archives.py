@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import tarfile
 
 import mkimg
 import pytest
@@ -181,3 +182,29 @@ def test_a69_a_packed_layer_with_many_names_is_hashed_once(bare, world):
     images = [Image([base_layer("gzip"), layer], {"Labels": {"number": str(i)}}, "n:%d" % i) for i in range(60)]
     assert bytes_read(bare, "load", "-q", mkimg.docker_archive(world.path("many.tar"), *images)) < 100 * MIB
     assert len(names(bare)) == 60
+
+
+# ---- many layers, other loads, other platforms ----
+
+def test_what_is_saved_is_in_use(bare, world):
+    bare.load(busybox_image("one"))
+    saving = bare.start("save", "one")
+    first = saving.stdout.read(1)
+    bare.fails("rmi", "one", match="in use.*being saved")
+    assert "one" in bare.ok("images")
+    bare.ok("image", "prune", "-a")
+    rest, err = saving.communicate()
+    assert saving.returncode == 0 and len(first + rest) > 100000, err
+    bare.ok("rmi", "one")
+
+
+def test_pull_of_what_has_no_name_gives_none(bare, world):
+    """Not that of the directory which skink has given to skopeo."""
+    layout = Layout()
+    layout.name(layout.add_image(busybox_image()), ["latest"])
+    with tarfile.open(layout.write(world.path("x.tar"))) as archive:
+        archive.extractall(world.path("layout"))
+    world.write("skopeo", '#!/bin/sh\nfor last; do :; done\ncp -r %s/. "${last#oci:}"\n' % world.path("layout"), 0o755)
+    env = {"PATH": world.base + ":" + os.environ["PATH"]}
+    assert bare.ok("pull", "dir:/somewhere", env=env).startswith("sha256:")
+    assert not any(names(bare)), names(bare)

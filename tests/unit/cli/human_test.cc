@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include "base/text.h"
+#include "cli/load_progress.h"
+
 namespace skink::cli {
 namespace {
 
@@ -128,6 +131,18 @@ TEST(Shortened, CutsBetweenCharactersNotBytes) {
 TEST(ShortId, LeavesTheAlgorithmAway) {
   EXPECT_EQ(short_id("sha256:0123456789abcdef"), "0123456789ab");
   EXPECT_EQ(short_id("0123456789abcdef"), "0123456789ab");
+}
+
+TEST(ProgressLine, SaysThatOnlyTheDiskIsWaitedFor) {
+  image::LayerProgress layer{
+      .state = image::LayerProgress::State::running, .label = "one", .bytes = 1000, .size = 1000};
+  const std::string bar = str("one [", std::string(24, '#'), "]  1kB of 1kB");
+  EXPECT_EQ(progress_line(layer, 2 * kSecond, 80), bar + "  500B/s");
+
+  layer.state = image::LayerProgress::State::syncing;
+
+  EXPECT_EQ(progress_line(layer, 2 * kSecond, 80), bar + "  writing to disk");
+  EXPECT_EQ(progress_line(layer, 2 * kSecond, 20).size(), 20U);
 }
 
 }  // namespace
