@@ -71,6 +71,7 @@ int load_file(Context& context, Engine& engine, const LoadCommand& command, cons
   LoadProgress progress;
   image::LoadOptions options{.platform = command.platform, .all_platforms = command.all_platforms};
   if (!command.quiet && !command.json) options.progress = progress.function();
+  if (!command.quiet) options.waits = progress.waits(context);
   const auto loaded = engine.images().load(file, options);
   progress.clear();
   if (loaded) tell_loaded(engine, *loaded);
@@ -118,9 +119,11 @@ void tell_loaded(const Engine& engine, const image::Loaded& loaded) {
 
 std::string handle_of(const image::Image& image) { return image.names.empty() ? image.id.text() : image.names.front(); }
 
-Result<image::Image> load_for_run(Engine& engine, const std::string& file,
+Result<image::Image> load_for_run(Context& context, Engine& engine, const std::string& file,
                                   const std::optional<oci::Platform>& platform) {
+  LoadProgress progress;
   image::LoadOptions options{.platform = platform, .name = name_from_file(file)};
+  options.waits = progress.waits(context);
   // A file must not take the name away from another image only by what it is called.
   if (!options.name.empty() && engine.images().find(options.name)) options.name.clear();
   image::Loaded loaded = TRY(engine.images().load(file, options));

@@ -18,7 +18,7 @@ void tell_loaded(const Engine& engine, const image::Loaded& loaded);
 
 /// Loads what is not stored yet of an archive with one image and answers that. Several images are an error that names
 /// them.
-Result<image::Image> load_for_run(Engine& engine, const std::string& file,
+Result<image::Image> load_for_run(Context& context, Engine& engine, const std::string& file,
                                   const std::optional<oci::Platform>& platform);
 
 }  // namespace skink::cli

@@ -59,6 +59,13 @@ image::ProgressFunction LoadProgress::function() {
   return [this](const std::vector<image::LayerProgress>& layers) { show(layers); };
 }
 
+image::WaitFunction LoadProgress::waits(Context& context) {
+  return [this, &context](const std::string& words) {
+    clear();
+    context.note(words);
+  };
+}
+
 void LoadProgress::show(const std::vector<image::LayerProgress>& layers) {
   begun_ns_.resize(layers.size());
   is_told_.resize(layers.size());

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/context.h"
 #include "image/store.h"
 
 namespace skink::cli {
@@ -19,6 +20,8 @@ class LoadProgress {
   image::ProgressFunction function();
   /// Takes the bars away, for what is said next.
   void clear();
+  /// What says whom a load waits for, above the lines.
+  image::WaitFunction waits(Context& context);
 
  private:
   void show(const std::vector<image::LayerProgress>& layers);

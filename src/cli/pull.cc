@@ -109,6 +109,7 @@ int run_pull(Context& context, Arguments args) {
   image::LoadOptions options{.platform = command.platform};
   if (source->name) options.names = {*source->name};
   if (!command.quiet) options.progress = progress.function();
+  if (!command.quiet) options.waits = progress.waits(context);
   auto loaded = image::fetch_image(
       engine->images(),
       [&](const std::string& directory) { return run_skopeo(command_for(*source, command, directory)); }, options);

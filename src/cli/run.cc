@@ -74,9 +74,9 @@ struct Found {
   std::string handle;  // the name or id by which the engine finds it, as ps shows it
 };
 
-Result<Found> find_image(Engine& engine, const RunCommand& command) {
+Result<Found> find_image(Context& context, Engine& engine, const RunCommand& command) {
   if (TRY(names_archive(command.image))) {
-    image::Image image = TRY(load_for_run(engine, command.image, command.platform));
+    image::Image image = TRY(load_for_run(context, engine, command.image, command.platform));
     std::string handle = handle_of(image);
     return Found{std::move(image), std::move(handle)};
   }
@@ -90,7 +90,7 @@ Result<Found> find_image(Engine& engine, const RunCommand& command) {
 
 Result<std::string> create_container(Context& context, Engine& engine, RunCommand& command) {
   if (command.request.bundle.empty()) {
-    const Found found = TRY(find_image(engine, command));
+    const Found found = TRY(find_image(context, engine, command));
     command.request.image = found.handle;
     // An image's labels are the container's too; one of the command line wins.
     const auto& labels = found.image.config.run.labels;

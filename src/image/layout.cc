@@ -142,6 +142,24 @@ Result<fs::Lock> lock_layer(int store_fd, const std::string& hex, LayerLock how)
   }
 }
 
+// "1: FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF" (man 5 proc_locks).
+std::optional<pid_t> writer_of_layer(int store_fd, const std::string& hex) {
+  constexpr std::size_t kLocksMost = 4U << 20;
+  const auto file = sys::stat_at(store_fd, str(std::string_view(kLocks), '/', hex, ".write").c_str(), 0);
+  const auto proc = sys::open_at(AT_FDCWD, "/proc/locks", O_RDONLY);
+  if (!file || !proc) return std::nullopt;
+  const auto locks = sys::read_all(proc->get(), kLocksMost, "locks");
+  const std::string inode = str(':', file->st_ino);
+  for (const auto& line : locks ? split(*locks, '\n') : std::vector<std::string_view>()) {
+    std::vector<std::string_view> words = split(line, ' ');
+    std::erase(words, std::string_view());
+    const bool is_it = words.size() > 5 && words[1] == "FLOCK" && words[3] == "WRITE" && words[5].ends_with(inode);
+    const auto pid = is_it ? parse_int<pid_t>(words[4]) : std::nullopt;
+    if (pid && *pid > 0) return pid;
+  }
+  return std::nullopt;
+}
+
 std::string encode_name(std::string_view reference) {
   std::string file(reference);
   std::replace(file.begin(), file.end(), '/', ',');

@@ -13,7 +13,10 @@
 //   tmp/RANDOM.PID/                one for each command that writes, locked while it lives
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -88,6 +91,8 @@ enum class LayerLock {
   remove      ///< exclusive on the same file as use; never waits: busy when a load counts on the layer
 };
 Result<fs::Lock> lock_layer(int store_fd, const std::string& hex, LayerLock how);
+/// The process that has locked a layer to write it, as far as the kernel tells.
+std::optional<pid_t> writer_of_layer(int store_fd, const std::string& hex);
 
 /// A reference as a file name, and back. References hold neither ',' nor '%'.
 std::string encode_name(std::string_view reference);

@@ -163,6 +163,22 @@ Result<void> Loader::wait_for_any(std::vector<Task>& tasks) {
   return {};
 }
 
+// Whoever has to wait longer than a moment says for whom: that load may have been stopped.
+Result<fs::Lock> Loader::lock_for_writing(const std::string& hex, May may) const {
+  constexpr int kTries = 10;
+  constexpr useconds_t kPause = 100'000;
+  for (int i = 0; i < kTries && (i == 0 || waits_); ++i) {
+    if (i > 0) ::usleep(kPause);
+    auto lock = lock_layer(store_fd_, hex, LayerLock::try_write);
+    if (lock || lock.error().code() != Code::busy || may == May::not_wait) return lock;
+  }
+  const auto writer = writer_of_layer(store_fd_, hex);
+  if (waits_)
+    waits_(str("waiting for another load", writer ? str(" (process ", *writer, ")") : std::string(),
+               ", which stores the layer sha256:", hex));
+  return lock_layer(store_fd_, hex, LayerLock::write);
+}
+
 // A layer that is to be written, or only looked at, or not even that.
 Result<Loader::Begun> Loader::begin(Task& task, May may) {
   const std::string& hex = task.blob.diff_id.hex();
@@ -171,7 +187,7 @@ Result<Loader::Begun> Loader::begin(Task& task, May may) {
   if (seen_.insert(hex).second) uses_.push_back(TRY(lock_layer(store_fd_, hex, LayerLock::use)));
   if (anew_ || !TRY(is_whole(hex))) {
     // Another load may be writing it: then this waits, and finds it written (F44).
-    auto lock = lock_layer(store_fd_, hex, may == May::wait ? LayerLock::write : LayerLock::try_write);
+    auto lock = lock_for_writing(hex, may);
     if (!lock && lock.error().code() == Code::busy) return Begun::no;
     task.write_lock = TRY(std::move(lock));
     if (anew_ || !TRY(is_whole(hex))) {

@@ -15,14 +15,20 @@
 #include "image/store.h"
 #include "image/stored_layer.h"
 #include "image/unpack.h"
+#include "sys/descriptors.h"
 
 namespace skink::image {
 
 class Loader {
  public:
   /// `archive` may be null for import_tree() and what comes of it.
-  Loader(int store_fd, Session& session, const Archive* archive, ProgressFunction progress = {})
-      : store_fd_(store_fd), session_(session), archive_(archive), progress_(std::move(progress)) {}
+  Loader(int store_fd, Session& session, const Archive* archive, ProgressFunction progress = {},
+         WaitFunction waits = {})
+      : store_fd_(store_fd),
+        session_(session),
+        archive_(archive),
+        progress_(std::move(progress)),
+        waits_(std::move(waits)) {}
 
   /// What import_tree() has found out.
   struct Tree {
@@ -71,6 +77,7 @@ class Loader {
   Result<void> work_off(std::vector<Task>& tasks);
   Result<void> wait_for_any(std::vector<Task>& tasks);
   Result<Begun> begin(Task& task, May may);
+  Result<fs::Lock> lock_for_writing(const std::string& hex, May may) const;
   Result<void> begin_check(Task& task);
   Result<void> begin_write(Task& task);
   Result<void> start_job(Task& task, std::uint64_t budget);
@@ -114,9 +121,11 @@ class Loader {
   Session& session_;
   const Archive* archive_;
   ProgressFunction progress_;
-  std::vector<fs::Lock> uses_;     // the layers of this load stay while these are held
-  std::set<std::string> seen_;     // diffIDs
-  std::set<std::string> checked_;  // which blob was found to unpack to which diffID
+  WaitFunction waits_;
+  sys::ManyDescriptors descriptors_;  // a lock for each layer
+  std::vector<fs::Lock> uses_;        // the layers of this load stay while these are held
+  std::set<std::string> seen_;        // diffIDs
+  std::set<std::string> checked_;     // which blob was found to unpack to which diffID
   std::vector<std::string> written_;
   std::set<std::string> reused_;
   std::vector<std::string> notes_;

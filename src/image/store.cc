@@ -174,7 +174,7 @@ Result<Loaded> load_images(int store_fd, Loader& loader, const std::function<Res
 Result<Loaded> load_archive(int store_fd, Session& session, const std::string& file, const std::string& stem,
                             const LoadOptions& options) {
   const Archive archive = TRY(Archive::open(file, session.fd()));
-  Loader loader(store_fd, session, &archive, options.progress);
+  Loader loader(store_fd, session, &archive, options.progress, options.waits);
   return load_images(store_fd, loader, [&] { return read_catalog(archive, options, stem); });
 }
 

@@ -55,12 +55,16 @@ struct LayerProgress {
 /// Gets all layers of the load, in their order.
 using ProgressFunction = std::function<void(const std::vector<LayerProgress>& layers)>;
 
+/// Gets a sentence on what a load waits for, when that takes longer than a second.
+using WaitFunction = std::function<void(const std::string& words)>;
+
 struct LoadOptions {
   std::optional<oci::Platform> platform;  ///< default: the host's
   bool all_platforms = false;             ///< all of them; `platform` says which one gets the names as they are
   std::string name;                       ///< a name to give when the archive carries none (run FILE.tar)
   std::vector<Reference> names;           ///< names to give, whatever the archive says, to its only image
   ProgressFunction progress;              ///< told now and then, if there is one
+  WaitFunction waits;                     ///< told of another load that it waits for, likewise
 };
 
 struct Loaded {

@@ -32,4 +32,18 @@ Result<SpareDescriptors> SpareDescriptors::hold(std::size_t count) {
   return spare;
 }
 
+ManyDescriptors::ManyDescriptors() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  const rlimit raised{limit.rlim_max, limit.rlim_max};
+  if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) soft_ = limit.rlim_cur;
+}
+
+ManyDescriptors::~ManyDescriptors() {
+  rlimit limit{};
+  if (!soft_ || ::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = *soft_;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace skink::sys

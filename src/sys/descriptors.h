@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,19 @@ class SpareDescriptors {
 
  private:
   std::vector<UniqueFd> held_;
+};
+
+/// While it lives, the process may have as many files open as its hard limit allows; then the soft one is what it was:
+/// programs that are started count on it (descriptors beyond 1024 break select(2)).
+class ManyDescriptors {
+ public:
+  ManyDescriptors();
+  ManyDescriptors(const ManyDescriptors&) = delete;
+  ManyDescriptors& operator=(const ManyDescriptors&) = delete;
+  ~ManyDescriptors();
+
+ private:
+  std::optional<std::uint64_t> soft_;  // where it was raised
 };
 
 }  // namespace skink::sys

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Archives as other programs make them: what lies beside an image in them, and how much of them a load reads."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -185,6 +186,32 @@ def test_a69_a_packed_layer_with_many_names_is_hashed_once(bare, world):
 
 
 # ---- many layers, other loads, other platforms ----
+
+def test_more_layers_than_files_may_be_open(bare, world):
+    images = [Image([base_layer()] + [Tar().file("f%d-%d" % (one, i), "x") for i in range(150)],
+                    {"Cmd": ["sh", "-c", "ulimit -n; ls / | grep -c ^f"], "Env": ["PATH=/bin"]}, "many:%d" % one) for one in (1, 2)]
+    limit = ["prlimit", "--nofile=256:4096"]
+    bare.ok("load", "-q", mkimg.oci_archive(world.path("two.tar"), *images), before=limit)
+    of_stored = bare.ok("run", "--rm", "many:1", before=limit)
+    assert of_stored.splitlines()[1] == "150"
+    bare.ok("rmi", "many:1", "many:2")
+    # The limit is for the load alone.
+    path = mkimg.oci_archive(world.path("one.tar"), images[0])
+    assert bare.ok("run", "--rm", path, before=limit) == of_stored
+
+
+def test_a_load_says_for_whom_it_waits(bare, world):
+    image = busybox_image("one")
+    path = mkimg.oci_archive(world.path("one.tar"), image)
+    bare.ok("images")
+    with open(world.path("store/locks/%s.write" % image.layers[0].diff_id[7:]), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        load = bare.start("load", path)
+        said = load.stderr.readline().decode()
+        assert "waiting for another load (process %d)" % os.getpid() in said and image.layers[0].diff_id in said, said
+    out, err = load.communicate(timeout=60)
+    assert (load.returncode, out, err) == (0, b"Loaded image: one:latest\n", b"")
+
 
 def test_what_is_saved_is_in_use(bare, world):
     bare.load(busybox_image("one"))
