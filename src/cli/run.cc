@@ -88,9 +88,23 @@ Result<Found> find_image(Context& context, Engine& engine, const RunCommand& com
   return Found{std::move(image), command.image};
 }
 
+// Of another operating system no program runs. Of another processor it may, by an interpreter.
+Result<void> check_platform(Context& context, const Found& found) {
+  const oci::Platform host = oci::host_platform();
+  const oci::Platform& made_for = found.image.config.platform;
+  if (!made_for.os.empty() && made_for.os != host.os)
+    return Error::make(Code::unsupported, "image ", quoted(found.handle), " is for ", printable(oci::to_text(made_for)),
+                       ", and this host is ", oci::to_text(host), ": load the image of this platform, or another one");
+  if (!made_for.architecture.empty() && !oci::matches(made_for, host))
+    context.note(str("image ", quoted(found.handle), " is for ", oci::to_text(made_for), ", and this host is ",
+                     oci::to_text(host), ": its programs run only where binfmt_misc has an interpreter for them"));
+  return {};
+}
+
 Result<std::string> create_container(Context& context, Engine& engine, RunCommand& command) {
   if (command.request.bundle.empty()) {
     const Found found = TRY(find_image(context, engine, command));
+    TRY(check_platform(context, found));
     command.request.image = found.handle;
     // An image's labels are the container's too; one of the command line wins.
     const auto& labels = found.image.config.run.labels;

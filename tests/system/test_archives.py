@@ -213,6 +213,21 @@ def test_a_load_says_for_whom_it_waits(bare, world):
     assert (load.returncode, out, err) == (0, b"Loaded image: one:latest\n", b"")
 
 
+def test_an_image_of_another_platform_is_run_with_a_warning_or_not_at_all(bare, world):
+    far = mkimg.oci_archive(world.path("far.tar"), busybox_image("far", arch="s390x"))
+    bare.ok("load", "--platform", "linux/s390x", far)
+    result = bare("run", "--rm", "far", "echo", "runs")
+    # The programs are the host's whatever the label says.
+    assert (result.status, result.out) == (0, "runs\n"), result
+    assert "linux/s390x" in result.err and "linux/" + HOST_ARCH in result.err and "binfmt_misc" in result.err, result
+    other = mkimg.oci_archive(world.path("other.tar"), busybox_image("other", os_name="windows"))
+    bare.ok("load", "--platform", "windows/" + HOST_ARCH, other)
+    for verb in ("run", "create"):
+        bare.fails(verb, "other", "true", status=125, match=["windows/" + HOST_ARCH, "linux/" + HOST_ARCH])
+    bare.load(busybox_image("own"))
+    assert bare("run", "--rm", "own", "true").err == ""
+
+
 def test_what_is_saved_is_in_use(bare, world):
     bare.load(busybox_image("one"))
     saving = bare.start("save", "one")
