@@ -153,6 +153,14 @@ def test_an_implied_parent_keeps_the_mode_it_has_below(bare, world):
     assert bare.shell("stat -c '%a %u %g' /secret", image="made") == "700 1000 1000"
 
 
+def test_an_implied_parent_over_a_link_hides_it(bare, world):
+    """As for docker and podman, whose layers overlayfs puts one on the other: docs/decisions/erofs.md."""
+    low = Tar().dir("real").file("real/old", "x").symlink("alias", "real")
+    load_layers(bare, world, low, Tar().file("alias/new", "y"))
+    assert bare.shell("ls /real /alias; test -L /alias || echo no link", image="made").split() == [
+        "/alias:", "new", "/real:", "old", "no", "link"]
+
+
 def test_absolute_symlink_as_parent(bare, world):
     """/var/run -> /run with files below it is what real images have."""
     low = Tar().dir("real", 0o755).symlink("alias", "/real")
