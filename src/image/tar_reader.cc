@@ -92,17 +92,10 @@ bool parse_pax_time(std::string_view text, std::int64_t& seconds, std::uint32_t&
 // Of what packs files, how its output begins. A tar has a name there.
 std::string_view packer_of(std::string_view start) {
   using namespace std::string_view_literals;
-  constexpr std::pair<std::string_view, std::string_view> kPackers[] = {{"\x1f\x8b"sv, "gzip"},
-                                                                        {"\x28\xb5\x2f\xfd"sv, "zstd"},
-                                                                        {"\xfd"
-                                                                         "7zXZ\0"sv,
-                                                                         "xz"},
-                                                                        {"BZh"sv, "bzip2"},
-                                                                        {"\x04\x22\x4d\x18"sv, "lz4"},
-                                                                        {"\x5d\0\0"sv, "lzma"},
-                                                                        {"LZIP"sv, "lzip"},
-                                                                        {"\x1f\x9d"sv, "compress"},
-                                                                        {"PK\x03\x04"sv, "zip"}};
+  constexpr std::pair<std::string_view, std::string_view> kPackers[] = {
+      {"\x1f\x8b"sv, "gzip"}, {"\x28\xb5\x2f\xfd"sv, "zstd"}, {"\xfd\x37zXZ\0"sv, "xz"},
+      {"BZh"sv, "bzip2"},     {"\x04\x22\x4d\x18"sv, "lz4"},  {"\x5d\0\0"sv, "lzma"},
+      {"LZIP"sv, "lzip"},     {"\x1f\x9d"sv, "compress"},     {"PK\x03\x04"sv, "zip"}};
   for (const auto& [magic, name] : kPackers)
     if (start.starts_with(magic)) return name;
   return {};
@@ -417,7 +410,8 @@ Result<bool> TarReader::read_headers(Header& header, Overrides& overrides) {
       return corrupt("the archive ends after an extended header");
     }
     if (header.type() == 'V') {  // the label that tar --label writes is no entry
-      if (header.size != 0 || !overrides.types.empty()) return corrupt(str("a volume label with data", kDisagree));
+      if (header.size != 0 || !overrides.types.empty())
+        return corrupt(str("a volume label with data or extended headers", kDisagree));
       continue;
     }
     if (!is_meta(header.type())) return true;
