@@ -2,7 +2,9 @@
 #include "image/layout.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,8 +17,19 @@
 
 namespace skink::image {
 
+Result<void> check_case(int store_fd) {
+  int flags = 0;
+  // A file system without such flags folds nothing, as far as anybody can know.
+  if (::ioctl(store_fd, FS_IOC_GETFLAGS, &flags) != 0 || (flags & FS_CASEFOLD_FL) == 0) return {};
+  return Error::make(
+      Code::unsupported,
+      "the directory folds case, and names that differ in nothing else would be one (\"web:V1\" takes the "
+      "place of \"web:v1\"); chattr -F it while it is empty, or choose another directory");
+}
+
 Result<void> make_layout(int store_fd) {
   if (TRY(exists(store_fd, kMarks))) return {};  // made last
+  TRY(check_case(store_fd));
   for (const char* path :
        {"layers", kLayers, "images", kImages, "scaffolds", kScaffolds, kNames, kLocks, kTemporary, kMarks}) {
     auto made = sys::mkdir_at(store_fd, path, 0700);

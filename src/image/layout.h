@@ -41,6 +41,8 @@ inline constexpr char kUnsyncedFile[] = "unsynced";
 /// Among a layer's marks, an empty file for each packed blob that was found to unpack to it: "blob-" and its digest.
 inline constexpr char kBlobMark[] = "blob-";
 
+/// Whether a store may be made here: unsupported where names that differ in case alone are one.
+Result<void> check_case(int store_fd);
 /// Makes the directories of a store.
 Result<void> make_layout(int store_fd);
 /// Opens one of the directories above, or one below it.

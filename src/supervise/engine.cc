@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "fs/dir.h"
 #include "fs/usage.h"
+#include "image/layout.h"
 #include "supervise/engine_impl.h"
 #include "supervise/event_log.h"
 #include "supervise/exits.h"
@@ -81,6 +82,8 @@ Result<Roots> open_roots(EngineOptions& options) {
     return Error::make(Code::corrupt, printable(options.store), ": no store is there, but ", describe(strays), "; ",
                        std::string_view(kStrayAdvice));
   Root store = TRY(open_root(options.store));
+  // Order: while it is empty still, as only then it can be mended.
+  if (!sys::is_there(store.dir.get(), kContainers)) TRY_CTX(image::check_case(store.dir.get()), printable(store.path));
   roots.store_containers = TRY(sub_dir(store, kContainers));
   roots.names = TRY(sub_dir(store, kNames));
   TRY(sub_dir(store, "seccomp-cache"));
