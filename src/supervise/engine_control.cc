@@ -557,13 +557,25 @@ Result<void> end_by_force(const Roots& roots, const std::string& id, int store_d
   return {};
 }
 
+// A hook that hangs goes with the container's process that it is run for, and its supervisor goes on to what it was
+// asked (launch::run_hooks).
+bool end_launch(const Roots& roots, const std::string& id, int alive_fd) {
+  const auto status = status_of(roots, id);
+  if (!status || status->step != Step::launching) return false;
+  if (const auto init = sys::open_identified(status->init)) (void)sys::signal_pidfd(init->get(), SIGKILL);
+  Patience patience(roots, id, {.quiet_ns = 2 * kSecond, .stopped_ns = 2 * kSecond, .launch_may_last = false});
+  return await_no_supervisor(alive_fd, patience).has_value();
+}
+
 // What a removal has to do about a supervisor that lives.
 Result<void> end_supervisor(const Roots& roots, const std::string& id, const fs::Lock& lock, bool force) {
   const int store_dir = lock.fd();
   const UniqueFd alive = TRY(open_alive(store_dir));
   // By force there is another way, so less is waited for.
-  Patience patience(roots, id,
-                    force ? Patience::Limits{.quiet_ns = 10 * kSecond, .stopped_ns = 2 * kSecond} : Patience::Limits{});
+  Patience patience(
+      roots, id,
+      force ? Patience::Limits{.quiet_ns = 10 * kSecond, .stopped_ns = 2 * kSecond, .launch_may_last = false}
+            : Patience::Limits{});
   if (!force) {
     const auto run_dir = open_run_dir(roots, id);
     const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
@@ -576,6 +588,7 @@ Result<void> end_supervisor(const Roots& roots, const std::string& id, const fs:
   if (!stopped && sys::is_want_of_descriptors(stopped.error())) return stopped;
   if (stopped || stopped.error().code() == Code::not_found)
     if (await_no_supervisor(alive.get(), patience)) return {};
+  if (end_launch(roots, id, alive.get())) return {};
   return end_by_force(roots, id, store_dir);
 }
 

@@ -121,7 +121,7 @@ Result<void> Patience::check() {
   if (const auto run_dir = open_run_dir(roots_, id_))
     if (auto status = read_status(run_dir->get())) status_ = std::move(*status);
   Look now = look();
-  const bool busy = now.moves || now.text != last_.text || status_.step == Step::launching;
+  const bool busy = now.moves || now.text != last_.text || (limits_.launch_may_last && status_.step == Step::launching);
   // Of two, one may run on while the other is held: that is no progress.
   if (now.stopped == 0 ? busy : now.stopped != last_.stopped) moved_at_ns_ = time;
   last_ = std::move(now);

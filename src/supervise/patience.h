@@ -20,6 +20,7 @@ class Patience {
   struct Limits {
     std::int64_t quiet_ns = 120'000'000'000;   ///< neither guard nor supervisor has used CPU time or waited for any
     std::int64_t stopped_ns = 10'000'000'000;  ///< one of them is stopped (SIGSTOP)
+    bool launch_may_last = true;               ///< while it launches (hooks) it need not move
   };
   /// `roots` is borrowed.
   Patience(const Roots& roots, std::string id, Limits limits);
@@ -27,7 +28,7 @@ class Patience {
 
   /// Asked again and again while waiting; looks at the processes at most twice a second. Success: there is hope. busy,
   /// with the reason and the way out, when a limit was reached or each supervisor fails as soon as it starts. A launch
-  /// may take as long as it likes (hooks).
+  /// may take as long as it likes (hooks), unless the limits say otherwise.
   Result<void> check();
   /// Notes by which supervisor a message of the control socket was sent.
   void heard(const oci::Json& message);
