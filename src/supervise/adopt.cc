@@ -44,14 +44,18 @@ Result<void> Supervisor::adopt(const Status& before) {
   return {};
 }
 
+// Numbers begin anew with each order to start, so the time of the last start is looked at as well.
+bool Supervisor::is_in_history(std::uint64_t incarnation) const {
+  return std::ranges::any_of(history_, [&](const PastRun& run) {
+    return run.incarnation == incarnation && run.started_ns == status_.started_ns;
+  });
+}
+
 // Who was killed while it relaunched at once had not written the run before down yet, see relaunch_or_give_up().
 void Supervisor::remember_last_run() {
   if (status_.incarnation < 2 || !status_.last_exit || !status_.last_exit->error.empty()) return;
   const std::uint64_t before = status_.incarnation - 1;
-  const auto is_it = [&](const PastRun& run) {
-    return run.incarnation == before && run.started_ns == status_.started_ns;
-  };
-  if (std::ranges::any_of(history_, is_it)) return;
+  if (is_in_history(before)) return;
   add_past_run(history_, {before, status_.started_ns, *status_.last_exit, "relaunched at once"});
   status_.restarts++;
   relaunched_after_ = status_.last_exit;
@@ -62,7 +66,10 @@ void Supervisor::take_parked() {
   if (!parked) return;  // what is missing is then looked for by its identity
   for (auto& one : *parked) {
     switch (one.kind) {
-      case Parked::Kind::init_pidfd: init_pidfd_ = std::move(one.fd); break;
+      // A standby that has gone on is parked a moment before it is on record as the run.
+      case Parked::Kind::init_pidfd:
+        if (static_cast<pid_t>(one.pid) == status_.init.pid) init_pidfd_ = std::move(one.fd);
+        break;
       case Parked::Kind::terminal: terminal_ = std::move(one.fd); break;
       case Parked::Kind::stdin_read: stdin_read_ = std::move(one.fd); break;
       case Parked::Kind::stdin_write: stdin_write_ = std::move(one.fd); break;
@@ -131,7 +138,7 @@ void Supervisor::park_all() {
   const auto add = [&](Parked::Kind kind, const UniqueFd& fd, pid_t pid = 0) {
     if (fd && parked.size() < kMostParked) parked.push_back({kind, static_cast<std::uint32_t>(pid), fd.get()});
   };
-  add(Parked::Kind::init_pidfd, init_pidfd_);
+  add(Parked::Kind::init_pidfd, init_pidfd_, status_.init.pid);
   add(Parked::Kind::terminal, terminal_);
   add(Parked::Kind::stdin_read, stdin_read_);
   add(Parked::Kind::stdin_write, stdin_write_);

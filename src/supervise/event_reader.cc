@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "fs/dir.h"
 #include "sys/file.h"
@@ -89,8 +90,10 @@ bool EventReader::told_before(const Event& event) {
   if (event.action == "destroy") told_.erase(event.id);
   // A first launch that failed gives its number back, so that the next try has it too.
   if (event.run.empty() || event.action == "fail") return false;
-  Told& told = told_[event.id];
-  if (told.run != event.run) told = {event.run, {}};
+  // A supervisor that is killed in the middle of a relaunch may have told the end of one run and the start of the next.
+  auto& [last, before] = told_[event.id];
+  if (last.run != event.run && before.run != event.run) before = std::exchange(last, {event.run, {}});
+  Told& told = last.run == event.run ? last : before;
   if (told.keys.size() > kMostKeys) told.keys.clear();
   std::string key = event.action;
   if (key.starts_with("exec_"))

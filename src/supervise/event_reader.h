@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -51,7 +52,7 @@ class EventReader {
     std::string run;
     std::set<std::string> keys;
   };
-  std::map<std::string, Told> told_;  // by container: of its last run
+  std::map<std::string, std::array<Told, 2>> told_;  // by container: of its last run and the one before
 };
 
 }  // namespace skink::supervise

@@ -446,13 +446,16 @@ void Supervisor::relaunch_or_give_up(const LastExit& last, std::int64_t ran_ns) 
   // One that was never launched has no start; told by a predecessor too, it is told once.
   const bool failed = !last.error.empty();
   if (failed && !history_.empty() && history_.back().incarnation == status_.incarnation) history_.pop_back();
-  add_past_run(history_, {status_.incarnation, failed ? last.at_ns : status_.started_ns, last, decision.outcome});
+  // Of a predecessor that was killed when it had counted the relaunch in exit.json and not yet in status.json.
+  const bool counted = !failed && is_in_history(status_.incarnation);
+  if (!counted)
+    add_past_run(history_, {status_.incarnation, failed ? last.at_ns : status_.started_ns, last, decision.outcome});
   if (!decision.relaunch) {
     let_namespaces_go();
     give_up(last);
     return;
   }
-  status_.restarts++;
+  if (!counted) status_.restarts++;
   status_.step = Step::waiting;
   status_.next_try_mono_ns = fs::monotonic_ns() + decision.delay_ns;
   status_.next_try_ns = fs::now_ns() + decision.delay_ns;

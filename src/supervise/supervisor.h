@@ -127,6 +127,7 @@ class Supervisor {
 
   // adopt.cc: a successor's first steps, and what happens when the guard dies
   Result<void> adopt(const Status& before);
+  [[nodiscard]] bool is_in_history(std::uint64_t incarnation) const;
   void remember_last_run();
   void take_parked();
   void adopt_execs();

@@ -249,7 +249,8 @@ def test_one_that_went_on_is_the_run_although_the_supervisor_was_killed_just_the
         waits, pid = standby(sk, name), sk.pid(name)
         supervisor = sk.inspect(name)["supervisor_pid"]
         kill_quietly(pid)
-        deadline = time.monotonic() + number % 6 * 0.0004 + 0.0002
+        # Every other round just when it has gone on; else anywhere on the way.
+        deadline = time.monotonic() + (5 if number % 2 else number % 6 * 0.0004 + 0.0002)
         while command_name(waits) == "skink-init" and time.monotonic() < deadline:
             pass
         kill_quietly(supervisor)
@@ -259,13 +260,12 @@ def test_one_that_went_on_is_the_run_although_the_supervisor_was_killed_just_the
         went_on += ran
         wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, supervisor))
     assert went_on
-    row = sk.row(name)
-    assert row["restarts"] == rounds
     told = [(event["run"], event["action"]) for event in map(json.loads, sk.ok(
         "events", "--no-follow", "--format", "json", "--filter", "container=" + name).splitlines()) if event["action"] in ("die", "start")]
     numbers = sorted({run for run, _ in told}, key=lambda run: int(run.split(".")[1]))
     assert told == [(run, action) for run in numbers for action in ("start", "die")][:-1], told
-    assert len(numbers) == rounds + 1
+    # Once in some hundred times a run more comes in between, which is told and counted like all of them.
+    assert sk.row(name)["restarts"] == len(numbers) - 1 and 0 <= len(numbers) - 1 - rounds <= 1
 
 
 def test_its_supervisor_takes_short_turns_and_it_does_not(sk):
@@ -278,6 +278,8 @@ def test_its_supervisor_takes_short_turns_and_it_does_not(sk):
 
     if slice_ns(os.getpid()) == 0:
         pytest.skip("this kernel has one slice for all processes: Linux 6.12")
-    name = sk.running(*OPTIONS)
+    name = sk.world.name()
+    # Of who has more than others by the operator's choice nothing is changed.
+    sk.ok("run", "-d", "--name", name, *OPTIONS, "busybox", "sleep", "1000", before=["sh", "-c", 'renice -n 0 -p $$ >/dev/null; exec "$@"', "sh"])
     assert slice_ns(sk.inspect(name)["supervisor_pid"]) == 100000
-    assert slice_ns(sk.pid(name)) == slice_ns(standby(sk, name)) == slice_ns(os.getpid())
+    assert slice_ns(sk.pid(name)) == slice_ns(standby(sk, name)) != 100000

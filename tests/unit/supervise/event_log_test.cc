@@ -107,6 +107,14 @@ TEST(EventReader, TheSameOfTheSameRunComesOnce) {
   EXPECT_THAT(ids(*reader), ElementsAre("a", "a", "a", "b"));
 }
 
+TEST(EventReader, ARunIsRememberedWhenTheNextHasBegun) {
+  const TempDir dir;
+  for (const char* run : {"1.1", "1.2", "1.1", "1.2", "1.3", "1.2"}) append_event(dir.fd(), started("a", run));
+  auto reader = EventReader::open(dir.path());
+
+  EXPECT_THAT(ids(*reader), ElementsAre("a", "a", "a"));
+}
+
 TEST(EventReader, FollowsOverGenerations) {
   const TempDir dir;
   auto reader = EventReader::open(dir.path());
