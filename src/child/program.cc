@@ -141,7 +141,9 @@ Fault await_start(Context& context) {
       // The end of the connection alone would not tell whether we went on or were dead already.
       plan::Message message{};
       message.kind = static_cast<unsigned>(plan::Kind::going);
-      return check(send_message(context, message), Step::protocol);  // 10
+      const long sent = send_message(context, message);
+      // Who said it may be dead by now, and yet it was said.
+      return sent == -EPIPE ? Fault{} : check(sent, Step::protocol);  // 10
     }
     close_fd(static_cast<int>(peer));
   }
