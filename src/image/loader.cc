@@ -87,7 +87,10 @@ Result<void> sync_files(int dir_fd) {
   std::vector<UniqueFd> files;
   for (const auto& entry : TRY(fs::list(dir_fd))) {
     if (entry.type != DT_REG) continue;
-    files.push_back(TRY(sys::open_beneath(dir_fd, entry.name.c_str(), O_RDONLY | O_NOFOLLOW)));
+    auto file = sys::open_beneath(dir_fd, entry.name.c_str(), O_RDONLY | O_NOFOLLOW);
+    // Another load of the same layer takes its mark away when it has seen to all of this.
+    if (!file && file.error().errnum() == ENOENT) continue;
+    files.push_back(TRY(std::move(file)));
     (void)::sync_file_range(files.back().get(), 0, 0, SYNC_FILE_RANGE_WRITE);
   }
   for (const auto& file : files)
