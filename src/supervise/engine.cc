@@ -156,7 +156,10 @@ void fill_abandoned(ContainerInfo& info, const Status& status) {
 
 // What a dead supervisor wrote holds only as far as it can be seen: its successor has not looked yet.
 bool is_stale(const Status& status) {
-  return status.step == Step::running && !sys::open_identified(status.supervisor) && !sys::open_identified(status.init);
+  if (status.step != Step::running || sys::open_identified(status.supervisor)) return false;
+  // Whoever is to reap it, the host's init perhaps, takes a moment.
+  const auto init = sys::activity(status.init);
+  return !init || init->state == 'Z' || init->state == 'X';
 }
 
 Result<Status> status_in(const Result<UniqueFd>& run_dir) {

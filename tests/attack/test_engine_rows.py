@@ -72,6 +72,7 @@ def hook(script):
     return [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}]
 
 
+@pytest.mark.full
 def test_f34_a_hook_that_hangs_can_be_ended(bare, bundle, world):
     b = bundle(["sleep", "1000"])
     b.config["hooks"] = {"createRuntime": hook("echo $$ >%s/hook; exec sleep 86397" % world.base)}

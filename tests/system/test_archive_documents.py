@@ -187,6 +187,7 @@ def test_a69_a_packed_layer_with_many_names_is_hashed_once(bare, world):
 
 # ---- many layers, other loads, other platforms ----
 
+@pytest.mark.full
 def test_more_layers_than_files_may_be_open(bare, world):
     images = [Image([base_layer()] + [Tar().file("f%d-%d" % (one, i), "x") for i in range(150)],
                     {"Cmd": ["sh", "-c", "ulimit -n; ls / | grep -c ^f"], "Env": ["PATH=/bin"]}, "many:%d" % one) for one in (1, 2)]

@@ -209,7 +209,7 @@ def test_one_that_cannot_come_back_does_not_keep_the_others(sk, world):
 def test_a_volume_that_comes_late_after_a_boot(sk, world):
     """What ran before is left to its policy, as later launches are; what somebody starts is not tried again."""
     os.makedirs(world.path("data"))
-    name = sk.running("--restart", "always", "--restart-max-delay", "1s", "-v", world.path("data") + ":/data")
+    name = sk.running("--restart", "always", "--restart-max-delay", "1s", "--stop-timeout", "1", "-v", world.path("data") + ":/data")
     sk.ok("stop", "--for-reboot", name)
     os.rmdir(world.path("data"))
     sk.fails("start", name, match="/data")

@@ -45,14 +45,14 @@ def test_a_probe_is_not_early_because_a_keeper_was_killed(sk, which):
         before = sk.inspect(name)[which]
         kill_quietly(before)
         replaced(sk, name, which, before)
-    time.sleep(1)
+    time.sleep(0.5)
     row = sk.inspect(name)
     assert sk.pid(name) == pid and row["restarts"] == 0 and row["health"] == "starting"
 
 
 @pytest.mark.vm
 def test_failures_of_a_probe_are_counted_on_by_a_successor(sk):
-    name = sk.running("--restart", "always", "--liveness", "tcp://:1,interval=300ms,failures=12")
+    name = sk.running("--restart", "always", "--liveness", "tcp://:1,interval=300ms,failures=6")
     pid = sk.pid(name)
     deadline = time.monotonic() + 60
     while sk.pid(name) == pid:
@@ -61,7 +61,7 @@ def test_failures_of_a_probe_are_counted_on_by_a_successor(sk):
         time.sleep(0.7)
         assert time.monotonic() < deadline, sk.inspect(name)
     wait_for(lambda: sk.row(name)["restarts"] == 1)
-    assert "failed 12 times in a row" in sk.ok("why", name)
+    assert "failed 6 times in a row" in sk.ok("why", name)
 
 
 @pytest.mark.parametrize("verb", ["exec", "kill", "pause", "wait"])
@@ -130,6 +130,7 @@ def test_f29_exec_when_one_of_its_groups_is_gone(sk, world, controller):
         os.rmdir(elsewhere)
 
 
+@pytest.mark.full
 def test_f28_a_container_whose_run_directory_was_removed_can_be_ended(sk, world):
     name = sk.running("--restart", "always")
     facts = sk.inspect(name)

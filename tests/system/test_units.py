@@ -67,7 +67,7 @@ def fake(world):
 def test_a_unit_that_is_stopped_with_the_machine_comes_back_with_it(sk, fake, state, comes_back):
     """skink@NAME that was started and is not enabled: what is wanted at the machine's end is wanted at its next start."""
     stop = re.search(r"^ExecStop=@bindir@/skink (.*) %i$", read_text(os.path.join(TOP, "units", "skink@.service.in")), re.M).group(1).split()
-    name = sk.running("--restart", "unless-stopped")
+    name = sk.running("--restart", "unless-stopped", "--stop-timeout", "1")
     fake.state = state
     result = sk(*stop, name, env={"DBUS_SYSTEM_BUS_ADDRESS": fake.address})
     assert result.status == 0 and result.err == "" and sk.state(name) == "exited"
@@ -77,7 +77,7 @@ def test_a_unit_that_is_stopped_with_the_machine_comes_back_with_it(sk, fake, st
 
 @pytest.mark.not_vm("there is a systemd")
 def test_a_unit_that_is_stopped_without_a_systemd_is_stopped_for_good(sk, world):
-    name = sk.running("--restart", "unless-stopped")
+    name = sk.running("--restart", "unless-stopped", "--stop-timeout", "1")
     result = sk("stop", "--for-unit", name, env={"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=" + world.path("nobody")})
     assert result.status == 0 and result.err.count("\n") == 1 and "--for-unit: whether the machine goes down cannot be told, so it is a stop for good" in result.err
     assert sk.ok("heal") == "" and sk.state(name) == "exited"
