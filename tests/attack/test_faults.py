@@ -216,6 +216,7 @@ def enter(groups, process):
             procs.write(str(process.pid))
 
 
+@pytest.mark.full
 def test_f05_a_group_that_cannot_be_removed_stays_on_record(sk, world, stuck):
     """Somebody in the group of an ended --rm container does not die: it is not forgotten, and the look after that removes all."""
     name = sk.running("--rm")

