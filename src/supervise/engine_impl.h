@@ -65,12 +65,13 @@ struct Supervised {
 };
 /// Puts the first requests of a command on a new connection.
 using Greeting = std::function<Result<void>(int socket_fd)>;
-/// `before_start` is called when a new supervisor is about to be started and nobody writes logs; `greet` before it
-/// lives, so that it cannot end without having been asked.
+/// Who starts a container.
 enum class Starter {
   somebody,  ///< who hears of a first launch that fails, and that is all
   heal       ///< what ran before: a launch that fails is tried again by the restart policy
 };
+/// `before_start` is called when a new supervisor is about to be started and nobody writes logs; `greet` before it
+/// lives, so that it cannot end without having been asked.
 Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
                                      const std::function<Result<void>(int store_dir_fd)>& before_start,
                                      const Greeting& greet, Starter starter = Starter::somebody);

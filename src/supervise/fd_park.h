@@ -15,7 +15,7 @@ namespace skink::supervise {
 
 struct Parked {
   enum class Kind : std::uint32_t { init_pidfd = 1, terminal, stdin_read, stdin_write, exec_pidfd, notify } kind;
-  std::uint32_t pid = 0;  ///< of an exec's process
+  std::uint32_t pid = 0;  ///< of the process, where it is a pidfd
   int fd = -1;            ///< borrowed
 };
 

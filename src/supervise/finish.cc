@@ -18,6 +18,8 @@ namespace skink::supervise {
 // The user said stop, or the policy does not relaunch: undo what the incarnations needed, then say so.
 void Supervisor::give_up(const LastExit& last) {
   drop_standby();
+  // Order: before the record of that end.
+  tell_untold();
   const bool waited = status_.step == Step::waiting;
   if (waited) take_relaunch_back();
   status_.step = Step::stopped;

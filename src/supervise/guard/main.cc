@@ -140,7 +140,7 @@ void guard() {
     const long supervisor = start_supervisor();
     // No process to be had. Whoever starts the container wants to hear of that soon; for one that runs it passes.
     if (supervisor < 0) {
-      if (!lived || fruitless < kMostFruitlessStarts / 2) ++fruitless;
+      if (!lived) ++fruitless;
       pause_ns(kSecond / 10);
       continue;
     }
