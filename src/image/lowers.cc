@@ -18,14 +18,14 @@
 namespace skink::image {
 namespace {
 
-struct Part {
+struct LowerPart {
   std::string path;    // below the store, of a directory
   std::string what;    // for errors
   std::string verity;  // of its file, as it was written down when it was stored; "": nothing was
 };
 
-std::vector<Part> parts_of(const Image& image) {
-  std::vector<Part> parts{
+std::vector<LowerPart> parts_of(const Image& image) {
+  std::vector<LowerPart> parts{
       {str(kScaffolds, '/', image.id.hex()), str("scaffold of ", image.id.text()), image.scaffold.verity}};
   for (const auto& layer : image.lowers) parts.push_back({str(kLayers, '/', layer.hex()), "layer " + layer.text(), ""});
   return parts;
@@ -49,7 +49,7 @@ class Opener {
   int store_fd_;
   const std::string& run_;
   const std::vector<oci::Digest>& layers_;
-  std::vector<Part> parts_;
+  std::vector<LowerPart> parts_;
   std::vector<std::string> names_;  // of files, as a LayerSpace knows them; "" of directories
   std::optional<LayerSpace> space_;
   LayerSpace::Owner store_;
@@ -73,7 +73,7 @@ Result<bool> Opener::look_for_files() {
 Result<void> Opener::check_files() {
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     if (!is_file(i)) continue;
-    Part& part = parts_[i];
+    LowerPart& part = parts_[i];
     if (i > 0) part.verity = TRY(recorded_verity(store_fd_, layers_[i - 1].hex())).value_or("");
     if (!part.verity.empty())
       TRY_CTX(check_verity(TRY(open_stored_file(i)).get(), part.verity), std::string_view(part.what));

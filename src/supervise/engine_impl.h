@@ -33,6 +33,9 @@ Result<UniqueFd> open_alive(int store_dir_fd);
 Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, Patience& patience,
                                     const fs::Lock* held = nullptr);
 
+/// What the container's supervisor has written; not_found without a run directory.
+Result<Status> status_of(const Roots& roots, const std::string& id);
+
 /// Whether guard and supervisor died in the middle of their work, by what the last supervisor wrote.
 bool is_abandoned(const Status& status);
 /// Gives a container whose guard and supervisor were killed together new ones, which adopt it as it is. busy when
