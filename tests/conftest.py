@@ -40,7 +40,16 @@ def wanted(item):
         return False
     if not skinktest.IN_VM:
         return not item.get_closest_marker("vm_only")
-    return not item.get_closest_marker("not_vm")
+    return not item.get_closest_marker("not_vm") and not item.get_closest_marker("without_systemd")
+
+
+def skip_what_systemd_is_in_the_way_of(items):
+    if not os.path.isdir("/run/systemd/system"):
+        return
+    for item in items:
+        marker = item.get_closest_marker("without_systemd")
+        if marker:
+            item.add_marker(pytest.mark.skip(reason="systemd runs this host: " + marker.args[0]))
 
 
 def allow_more_time(config, items):
@@ -56,6 +65,7 @@ def pytest_collection_modifyitems(config, items):
     """Long tests first, spread so that no worker gets all of them in its first share."""
     config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
     items[:] = [item for item in items if wanted(item)]
+    skip_what_systemd_is_in_the_way_of(items)
     if skinktest.SLOWER != 1 or skinktest.ALL:
         allow_more_time(config, items)
     slow = [item for item in items if item.name.startswith(SLOW)]

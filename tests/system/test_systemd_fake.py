@@ -14,7 +14,7 @@ import pytest
 from fake_systemd import NAME, Systemd
 from skinktest import ALL, Bundle, alive, cgroup_value, group_lines, listdir, read_text, support, wait_for
 
-pytestmark = pytest.mark.not_vm(reason="moves processes behind the real systemd's back")
+pytestmark = pytest.mark.without_systemd("processes would be moved behind its back")
 SLEEP = ["sleep", "1000"]
 MIB = 1 << 20
 UNKNOWN = ("org.freedesktop.DBus.Error.ServiceUnknown", "The name org.freedesktop.systemd1 was not provided by any .service files")

@@ -75,7 +75,7 @@ def test_a_unit_that_is_stopped_with_the_machine_comes_back_with_it(sk, fake, st
     assert sk.state(name) == ("running" if comes_back else "exited")
 
 
-@pytest.mark.not_vm("there is a systemd")
+@pytest.mark.without_systemd("it says whether the machine goes down")
 def test_a_unit_that_is_stopped_without_a_systemd_is_stopped_for_good(sk, world):
     name = sk.running("--restart", "unless-stopped", "--stop-timeout", "1")
     result = sk("stop", "--for-unit", name, env={"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=" + world.path("nobody")})
