@@ -16,12 +16,23 @@ EVERY = ["CAP_" + name for name in (
 # On v2 a group with processes gives no controllers to groups below it.
 MAKE_ROOM = "mkdir /sys/fs/cgroup/init; for p in $(cat /sys/fs/cgroup/cgroup.procs); do echo $p >/sys/fs/cgroup/init/cgroup.procs || true; done; "
 
+START = "set -e; S='skink --root /store --run /run/skink'; "
+LIFE = ("$S load /image.tar; $S run --rm busybox echo ran; $S run -d --name web --restart always busybox sleep 1000; $S exec web echo inside; "
+        "$S ps --format '{{.Names}} {{.State}}'; kill -9 $($S inspect --format '{{.State.Pid}}' web); "
+        "while [ \"$($S inspect --format '{{.RestartCount}}' web)\" != 1 ]; do sleep 0.1; done; $S exec web echo again; $S stop -t 1 web; $S rm web; "
+        "$S ps -a -q; ls /run/skink/containers /store/containers")
+
+
+def lived(result):
+    assert result.status == 0, result
+    assert [line for line in result.out.split("\n") if line in ("ran", "inside", "web running", "again")] == ["ran", "inside", "web running", "again"], result
+
 
 @pytest.fixture
 def outer(oci, world):
     """Runs a script in a container with all that the host's root has but the host."""
     def run(script, room=True, timeout=120):
-        b = Bundle(world, ["sh", "-c", "set -e; S='skink --root /store --run /run/skink'; " + (MAKE_ROOM if room and v2_alone() else "") + script])
+        b = Bundle(world, ["sh", "-c", START + (MAKE_ROOM if room and v2_alone() else "") + script])
         b.config["process"]["capabilities"] = {kind: EVERY for kind in ("bounding", "effective", "permitted")}
         b.config["process"]["noNewPrivileges"] = False
         b.config["linux"]["maskedPaths"] = b.config["linux"]["readonlyPaths"] = []
@@ -38,12 +49,7 @@ def outer(oci, world):
 
 
 def test_the_life_of_a_container_in_a_container(outer, world):
-    result = outer("$S load /image.tar; $S run --rm busybox echo ran; $S run -d --name web --restart always busybox sleep 1000; $S exec web echo inside; "
-                   "$S ps --format '{{.Names}} {{.State}}'; kill -9 $($S inspect --format '{{.State.Pid}}' web); "
-                   "while [ \"$($S inspect --format '{{.RestartCount}}' web)\" != 1 ]; do sleep 0.1; done; $S exec web echo again; $S stop -t 1 web; $S rm web; "
-                   "$S ps -a -q; ls /run/skink/containers /store/containers")
-    assert result.status == 0, result
-    assert [line for line in result.out.split("\n") if line in ("ran", "inside", "web running", "again")] == ["ran", "inside", "web running", "again"], result
+    lived(outer(LIFE))
     assert world.leaks() == []
 
 

@@ -7,7 +7,8 @@ import os
 
 import pytest
 from cell import Guest, checked, kept
-from skinktest import read_text, wait_for
+from skinktest import SKINK, read_text, wait_for
+from test_nested import LIFE, MAKE_ROOM, START, lived
 from test_orch_containerd import Containerd, container_config
 from test_orch_docker import Docker
 from test_orch_podman import IMAGE, Podman
@@ -77,6 +78,21 @@ def is_limited(cell, unit, pid, memory, quota):
     assert shown(unit, "MemoryMax", "CPUQuotaPerSecUSec", "Slice") == {
         "MemoryMax": str(memory), "CPUQuotaPerSecUSec": quota, "Slice": cell.parent}
     assert read_text(TOP + "/%s/%s/memory.max" % (cell.parent, unit)).strip() == str(memory)
+
+
+def lives_in(engine):
+    """skink in a container of the engine, to which that gave all that the host's root has."""
+    archive, key = engine.world.path("oci.tar"), engine.world.name()
+    lived(engine("run", "--rm", "--name", key, "--privileged", "--tmpfs", "/store:mode=0700", "--tmpfs", "/run:mode=0700",
+                 "-v", SKINK + ":/bin/skink:ro", "-v", archive + ":/image.tar:ro", IMAGE, "sh", "-c", START + MAKE_ROOM + LIFE, timeout=600))
+
+
+def test_skink_in_a_container_of_podman(podman):
+    lives_in(podman)
+
+
+def test_skink_in_a_container_of_docker(docker):
+    lives_in(docker)
 
 
 def test_podman(podman):

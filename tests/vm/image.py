@@ -18,7 +18,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GUEST = os.path.join(HERE, "guest")
-SUITE = "bookworm"
+SUITE = os.environ.get("SKINK_VM_SUITE") or "bookworm"
 PACKAGES = ("systemd systemd-sysv dbus linux-image-cloud-amd64 busybox-static iproute2 procps kmod util-linux mount "
             "libpam-systemd dbus-user-session apparmor python3 python3-pytest python3-pytest-xdist python3-pytest-timeout").split()
 # Drivers of the disks and of the agent's port, in the order in which they need each other.
@@ -66,7 +66,7 @@ def key(extra=()):
             content.update(os.path.basename(path).encode() + b"\0" + hashlib.sha256(file.read()).digest())
     for program in ("mmdebstrap", "mke2fs", "busybox"):
         content.update(version_of(program))
-    content.update((os.environ.get("SKINK_VM_MIRROR") or "").encode())
+    content.update((os.environ.get("SKINK_VM_MIRROR") or "").encode() + b"\0" + SUITE.encode())
     return content.hexdigest()[:24]
 
 
