@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import fcntl
 import hashlib
+import lzma
 import os
 import shutil
 import subprocess
@@ -218,9 +219,15 @@ def take_kernel(tree, work):
     os.chmod(top + "/init", 0o755)
     found = {name: os.path.join(directory, name) for directory, _, names in
              os.walk(os.path.join(tree, "lib/modules", version, "kernel")) for name in names}
-    for module in MODULES:
-        shutil.copy(found[module + ".ko"], top + "/modules/")
-    write(top, "modules/order", "".join(module + ".ko\n" for module in MODULES))
+    # Newer kernels have them packed, or built in.
+    needed = [module for module in MODULES if any(module + end in found for end in (".ko", ".ko.xz"))]
+    for module in needed:
+        packed = found.get(module + ".ko.xz")
+        with (lzma.open(packed) if packed else open(found[module + ".ko"], "rb")) as file:
+            content = file.read()
+        with open("%s/modules/%s.ko" % (top, module), "wb") as file:
+            file.write(content)
+    write(top, "modules/order", "".join(module + ".ko\n" for module in needed))
     with open(work + "/initrd", "wb") as out:
         run("sh", "-c", "find . | busybox cpio -o -H newc", cwd=top, stdout=out)
     for name in os.listdir(tree + "/boot"):

@@ -15,6 +15,8 @@ from machine import TOP, ImageError, Machine, MachineError  # noqa: E402,F401
 
 # Fork and exec take fifteen times as long as outside where the processor is emulated; half of a test is waiting.
 SLOWER = "8"
+# For each program of unit tests; one that takes longer does not keep the others from being run.
+UNIT_SECONDS = 3600
 # Tests of one file share a user with a session, or a service: one worker has all of them.
 WORKERS = "2"
 KERNEL_PROGRAMS = ("test-cgroup-kernel",)
@@ -99,7 +101,8 @@ class Suite:
         broken = []
         for path in self.unit_programs(machine):
             name = os.path.basename(path)
-            status = self.run(machine, [path, "--gtest_brief=1", "--gtest_output=xml:/out/%s.xml" % name], 1800)
+            status = self.run(machine, ["timeout", str(UNIT_SECONDS), path, "--gtest_brief=1", "--gtest_output=xml:/out/%s.xml" % name],
+                              2 * UNIT_SECONDS)
             if status not in (0, 1):
                 broken.append("%s ended with status %d" % (name, status))
         return broken

@@ -110,7 +110,10 @@ class Scratch : public ::testing::Test {
 };
 
 /// Whether sweeps run in full (tools/test --all).
-inline bool test_everything() { return ::getenv("SKINK_TEST_ALL") != nullptr; }
+inline bool test_everything() {
+  const char* const all = ::getenv("SKINK_TEST_ALL");
+  return all != nullptr && *all != '\0';
+}
 
 /// Strings that end with a NUL each.
 inline std::vector<std::string> components(const std::string& list) {
