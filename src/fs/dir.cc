@@ -3,6 +3,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -10,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -109,6 +112,43 @@ Result<void> put_in_place(int dir_fd, const char* temporary, const char* name, D
 }
 
 }  // namespace
+
+namespace {
+
+struct Syncing {
+  const std::vector<int>& fds;
+  std::atomic<std::size_t> next{0};
+  std::atomic<int> error{0};
+  static void* work(void* of) {
+    auto& all = *static_cast<Syncing*>(of);
+    for (std::size_t i = all.next++; i < all.fds.size(); i = all.next++)
+      if (::fsync(all.fds[i]) != 0) all.error = errno;
+    return nullptr;
+  }
+};
+
+}  // namespace
+
+Result<void> sync_all(const std::vector<int>& fds) {
+  constexpr std::size_t kMost = 8;
+  // Signals are for the thread that knows of them.
+  sigset_t every, before;
+  ::sigfillset(&every);
+  ::pthread_sigmask(SIG_SETMASK, &every, &before);
+  Syncing syncing{.fds = fds};
+  std::vector<pthread_t> helpers;
+  // Without threads (a limit of processes) it only takes longer.
+  while (helpers.size() + 1 < std::min(fds.size(), kMost)) {
+    pthread_t helper{};
+    if (::pthread_create(&helper, nullptr, Syncing::work, &syncing) != 0) break;
+    helpers.push_back(helper);
+  }
+  Syncing::work(&syncing);
+  for (const pthread_t helper : helpers) ::pthread_join(helper, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (syncing.error != 0) return Error::from_errno(syncing.error, "fsync");
+  return {};
+}
 
 Result<void> write_file_atomic(int dir_fd, const char* name, std::string_view text, mode_t mode,
                                Durability durability) {

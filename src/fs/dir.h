@@ -35,6 +35,10 @@ Result<std::string> read_file_beneath(int dir_fd, const char* path, std::size_t 
 /// The same of a file that nobody but us can have written: it and the directory are private (attack A36).
 Result<std::string> read_private_file(int dir_fd, const char* name, std::size_t most);
 
+/// fsync of each file and directory, side by side, by threads that have ended when it returns: what waits for the disk
+/// then waits for the same commit of the file system's journal, and the same flush, instead of one after the other.
+Result<void> sync_all(const std::vector<int>& fds);
+
 /// Replaces `name` whole: a temporary file with a random name in the same directory, then rename. A reader sees the old
 /// or the new text, never a part. On failure the temporary file is gone.
 Result<void> write_file_atomic(int dir_fd, const char* name, std::string_view text, mode_t mode,

@@ -43,21 +43,20 @@ Result<void> sync_file(int dir_fd, const std::string& name) {
   return {};
 }
 
-// The small files of a directory, and its entries. The writing of all begins before one is waited for: then they are in
-// one transaction of the file system's journal.
+// The small files of a directory, and its entries.
 Result<void> sync_files(int dir_fd) {
   std::vector<UniqueFd> files;
+  std::vector<int> all{dir_fd};
   for (const auto& entry : TRY(fs::list(dir_fd))) {
     if (entry.type != DT_REG) continue;
     auto file = sys::open_beneath(dir_fd, entry.name.c_str(), O_RDONLY | O_NOFOLLOW);
     // Another load of the same layer takes its mark away when it has seen to all of this.
     if (!file && file.error().errnum() == ENOENT) continue;
     files.push_back(TRY(std::move(file)));
-    (void)::sync_file_range(files.back().get(), 0, 0, SYNC_FILE_RANGE_WRITE);
+    all.push_back(files.back().get());
   }
-  for (const auto& file : files)
-    if (::fsync(file.get()) != 0) return Error::from_errno(errno, "write the layers to disk");
-  return sync_directory(dir_fd, "what describes a layer or an image");
+  TRY_CTX(fs::sync_all(all), "write the layers to disk");
+  return {};
 }
 
 }  // namespace

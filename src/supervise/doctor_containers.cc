@@ -46,11 +46,11 @@ bool is_of_other_boot(const Result<Status>& status) {
 }
 
 void check_record(Ward& ward, const Chart& chart, const Result<Container>& container) {
-  const std::string out = str("skink rm -f ", chart.id.substr(0, 12), " removes the container");
-  const bool passing = !container && is_passing(chart.dir);
+  const std::string out = is_passing(chart.dir) ? "a power cut came before it was on disk: skink heal removes it"
+                                                : str("skink rm -f ", chart.id.substr(0, 12), " removes the container");
   if (!container) {
     ward.problem("damaged-record", chart.path, str("the container's record cannot be read: ", container.error().text()),
-                 passing ? "it was not meant to outlive a power cut: skink heal removes it" : out);
+                 out);
     return;
   }
   const auto spec = oci::parse_spec(fs::read_file(chart.dir, kConfigFile, oci::kConfigLimit).value_or(std::string()));

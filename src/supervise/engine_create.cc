@@ -27,6 +27,21 @@
 namespace skink {
 namespace supervise {
 
+Result<void> settle(const Roots& roots, int store_dir_fd) {
+  std::vector<UniqueFd> files;
+  std::vector<int> all{store_dir_fd, roots.store_containers.get(), roots.names.get()};
+  for (const char* name : {kConfigFile, kContainerFile, kDesiredFile}) {
+    auto file = sys::open_at(store_dir_fd, name, O_RDONLY | O_NOFOLLOW);
+    if (!file && file.error().errnum() == ENOENT) continue;  // never started, or removed meanwhile
+    files.push_back(TRY(std::move(file)));
+    all.push_back(files.back().get());
+  }
+  TRY_CTX(fs::sync_all(all), "write the container to disk");
+  // Whether a power cut undoes this does not matter: from here on the files tell by themselves.
+  if (::fchmod(store_dir_fd, 0700) != 0) return Error::from_errno(errno, "chmod");
+  return {};
+}
+
 std::string make_up_name(const Roots& roots) {
   static constexpr TableText<8> kManners[] = {
       "agile", "amber",   "basking", "bold",   "brave", "bright", "brisk",  "calm",   "clever", "copper", "cosmic",
@@ -55,15 +70,15 @@ struct Draft {
   UniqueFd dir;  // holds the lock
 };
 
-// The sticky bit marks one that no fsync protects: after a power cut its files may be empty, and this is then all that
-// is known of it (is_passing).
-Result<Draft> begin_draft(const Roots& roots, const std::string& store, bool durable) {
+// The sticky bit marks one that no fsync protects yet: after a power cut its files may be empty, and this is then all
+// that is known of it (is_passing, settle).
+Result<Draft> begin_draft(const Roots& roots, const std::string& store) {
   const int containers = roots.store_containers.get();
   for (;;) {
     Draft draft;
     draft.id = fs::random_hex(32);
     const std::string name = str(kNewPrefix, draft.id);
-    TRY_CTX(sys::mkdir_at(containers, name.c_str(), durable ? 0700 : kPassingMode), printable(store), '/',
+    TRY_CTX(sys::mkdir_at(containers, name.c_str(), kPassingMode), printable(store), '/',
             std::string_view(kContainers));
     // Until it is locked another command may take it for one that was abandoned, and sweep it away.
     auto dir = sys::open_at(containers, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
@@ -73,11 +88,9 @@ Result<Draft> begin_draft(const Roots& roots, const std::string& store, bool dur
   }
 }
 
-Result<void> write_file(int dir_fd, const char* name, std::string_view text, bool durable) {
+Result<void> write_file(int dir_fd, const char* name, std::string_view text) {
   const UniqueFd file = TRY(sys::open_at(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
-  TRY(sys::write_all(file.get(), text, name));
-  if (durable && ::fsync(file.get()) != 0) return Error::from_errno(errno, "fsync ", name);
-  return {};
+  return sys::write_all(file.get(), text, name);
 }
 
 // Whether anything stands behind a name: a container, or one that another process is making right now.
@@ -112,19 +125,15 @@ Result<void> take_name(const Roots& roots, const std::string& name, const std::s
 }
 
 Result<void> fill_draft(const Draft& draft, const Container& container, const std::string& config) {
-  TRY(write_file(draft.dir.get(), kConfigFile, config, container.durable));
-  TRY(write_file(draft.dir.get(), kAliveFile, "", false));
-  return write_file(draft.dir.get(), kContainerFile, dump(container), container.durable);
+  TRY(write_file(draft.dir.get(), kConfigFile, config));
+  TRY(write_file(draft.dir.get(), kAliveFile, ""));
+  return write_file(draft.dir.get(), kContainerFile, dump(container));
 }
 
 // Everything is there: one rename makes it a container.
-Result<void> commit_draft(const Roots& roots, const Draft& draft, bool durable) {
-  if (durable && ::fsync(draft.dir.get()) != 0) return Error::from_errno(errno, "fsync");
-  TRY(sys::rename_at(roots.store_containers.get(), str(kNewPrefix, draft.id).c_str(), roots.store_containers.get(),
-                     draft.id.c_str(), 1 /* RENAME_NOREPLACE */));
-  if (durable && (::fsync(roots.store_containers.get()) != 0 || ::fsync(roots.names.get()) != 0))
-    return Error::from_errno(errno, "fsync");
-  return {};
+Result<void> commit_draft(const Roots& roots, const Draft& draft) {
+  return sys::rename_at(roots.store_containers.get(), str(kNewPrefix, draft.id).c_str(), roots.store_containers.get(),
+                        draft.id.c_str(), 1 /* RENAME_NOREPLACE */);
 }
 
 struct Resolved {
@@ -322,7 +331,7 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
     return Error::from_errno(errno, "--log-driver journald: ", std::string_view(kJournalSocket),
                              ": this host has no journal of systemd; leave the option away");
   TRY(check_cri_log(request.cri_log));
-  const Draft draft = TRY(begin_draft(roots, impl_->options.store, request.keep_durable));
+  const Draft draft = TRY(begin_draft(roots, impl_->options.store));
   std::string name = request.name;
   const auto make = [&]() -> Result<void> {
     std::string bundle;
@@ -344,15 +353,18 @@ Result<std::string> Engine::create(const CreateRequest& request, std::vector<std
     if (container.default_seccomp) resolved.spec.linux.seccomp.reset();
     TRY(fill_draft(draft, container, oci::dump_spec(resolved.spec)));
     TRY(take_name(roots, name, draft.id));
-    TRY(commit_draft(roots, draft, container.durable));
+    TRY(commit_draft(roots, draft));
+    // Who starts it next does that while it is launched.
+    if (container.durable && !request.start_follows) TRY(settle(roots, draft.dir.get()));
     append_event(roots.run.get(), event_of(container, "create"));
     return {};
   };
   if (auto made = make(); !made) {
     Error error = std::move(made.error());
-    if (auto undone = fs::remove_tree(roots.store_containers.get(), str(kNewPrefix, draft.id).c_str()); !undone)
-      error.also(undone.error());
-    (void)remove_name(roots.names.get(), name, draft.id);
+    const int containers = roots.store_containers.get();
+    auto undone = fs::remove_tree(containers, str(kNewPrefix, draft.id).c_str());
+    if (undone) undone = remove_store_dir(containers, roots.names.get(), draft.id, name, [] {});
+    if (!undone) error.also(undone.error());
     return error;
   }
   return draft.id;

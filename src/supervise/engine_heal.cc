@@ -84,10 +84,14 @@ Result<Verdict> remove_whole(const Roots& roots, const std::string& id, const Re
 // Under its lock, with no guard and no supervisor alive.
 Result<Verdict> judge(const Roots& roots, const std::string& id, int store_dir) {
   const auto container = read_container(store_dir, id);
-  // Never meant to outlive the machine's run, and the power cut came before its files were written.
-  if (!container && container.error().code() == Code::corrupt && is_passing(store_dir))
+  const bool passing = is_passing(store_dir);
+  // Not meant to outlive the machine's run, or nobody was told of it; and the power cut came before its files were
+  // written.
+  if (const auto whole = passing ? check_files(store_dir, id) : Result<void>{};
+      !whole && (whole.error().code() == Code::corrupt || whole.error().errnum() == ENOENT))
     return remove_whole(roots, id, container);
   if (!container) return container.error();
+  if (passing && container->durable) TRY(settle(roots, store_dir));
   const auto run_dir = open_run_dir(roots, id);
   const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
   const Wish wish = read_wish(store_dir);

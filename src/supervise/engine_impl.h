@@ -93,6 +93,10 @@ bool is_hang_up(const Error& error);
 /// Whether a supervisor could read what it needs; the error tells what is damaged.
 Result<void> check_files(int store_dir_fd, const std::string& id);
 
+/// Puts a container's records on disk and takes its mark (is_passing) away: one commit of the file system, or two. For
+/// durable ones, before anybody is told that it exists, and beside its launch where there is one.
+Result<void> settle(const Roots& roots, int store_dir_fd);
+
 /// A made-up name that is free, "brisk_gecko" or "brisk_gecko_3".
 std::string make_up_name(const Roots& roots);
 

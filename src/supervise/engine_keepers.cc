@@ -122,7 +122,8 @@ Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container
   // An order comes before all that is made: without one, and without a run directory, nothing can be left.
   if (before.order != 0 || open_run_dir(roots, container.id)) TRY(clean_leftovers(roots, container.id));
   const UniqueFd run_dir = TRY(make_run_dir(roots, container, store_dir, starter));
-  TRY(record_wish(store_dir, true, container.durable));
+  // Of one that is on disk already; else that follows (settle).
+  TRY(record_wish(store_dir, true, container.durable && !is_passing(store_dir)));
   const auto begin = [&]() -> Result<UniqueFd> {
     const UniqueFd listener = TRY(listen_control(run_dir.get()));
     // Order: asked before there is anybody to answer. A program can be over, and its supervisor and the socket's name
@@ -286,6 +287,18 @@ Result<void> clean_leftovers(const Roots& roots, const std::string& id) {
   return remove_run_dir(roots.run_containers.get(), id);
 }
 
+namespace {
+
+// While the supervisor launches it. What cannot be kept must not run either: nobody would know of it after a reboot.
+Result<void> settle_beside(const Roots& roots, const Container& container, int store_dir, Patience& patience) {
+  if (!container.durable || !is_passing(store_dir)) return {};
+  auto settled = settle(roots, store_dir);
+  if (!settled) (void)ask_supervisor(roots, container.id, {{"op", "stop"}, {"timeout_ns", 0}}, patience);
+  return settled;
+}
+
+}  // namespace
+
 Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
                                      const std::function<Result<void>(int store_dir_fd)>& before_start,
                                      const Greeting& greet, Starter starter) {
@@ -312,6 +325,7 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
       supervised.store_dir = std::move(lock).release();
       // Order: the lock goes now. A launch can take long, and `rm -f` must be able to end it.
       ::flock(supervised.store_dir.get(), LOCK_UN);
+      TRY(settle_beside(roots, container, supervised.store_dir.get(), patience));
       return supervised;
     }
     const auto run_dir = open_run_dir(roots, id);
@@ -325,6 +339,7 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
         supervised.socket = std::move(*socket);
         supervised.store_dir = std::move(lock).release();
         ::flock(supervised.store_dir.get(), LOCK_UN);
+        TRY(settle_beside(roots, container, supervised.store_dir.get(), patience));
         return supervised;
       }
       if (!is_transient(greeted.error())) return std::move(greeted).error();

@@ -121,7 +121,8 @@ bool is_name(std::string_view name);
 /// True for 64 lower-case hex digits.
 bool is_id(std::string_view text);
 
-/// The mode of STORE/containers/ID when the container is not to outlive the machine's run.
+/// The mode of STORE/containers/ID when no fsync protects the container (yet): it is not to outlive the machine's run,
+/// or nobody was told that it exists.
 inline constexpr mode_t kPassingMode = 01700;
 /// Whether it is such a one.
 bool is_passing(int store_dir_fd);

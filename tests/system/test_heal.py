@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 
 import mkimg
@@ -177,6 +178,38 @@ def test_a_passing_container_whose_files_a_power_cut_emptied_is_removed(sk, worl
         open(os.path.join(container_dir(world, ident), file), "w").close()
     assert list(heal(sk).values()) == ["removed"]
     assert sk.ps() == [] and listdir(os.path.join(world.store, "container-names")) == []
+
+
+def mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+@pytest.mark.vm_more
+@pytest.mark.parametrize("file", ["container.json", "config.json"])
+def test_one_that_nobody_was_told_of_goes_when_a_power_cut_emptied_a_file(sk, world, file):
+    """The records are put on disk while the container is launched; until then its directory has the sticky bit."""
+    name = sk.running("--restart", "always")
+    ident = sk.row(name)["id"]
+    directory = container_dir(world, ident)
+    assert mode(directory) == 0o700, "run has ended, so it is on disk"
+    pull_the_plug(sk, world, name)
+    os.chmod(directory, 0o1700)
+    open(os.path.join(directory, file), "w").close()
+    assert list(heal(sk).values()) == ["removed"]
+    assert sk.ps() == [] and listdir(os.path.join(world.store, "container-names")) == []
+
+
+@pytest.mark.vm_more
+def test_one_that_is_whole_stays_and_is_put_on_disk(sk, world):
+    created, name = world.name(), sk.running("--restart", "always")
+    sk.ok("create", "--restart", "always", "--name", created, "busybox", "sleep", "1000")
+    directories = [container_dir(world, sk.row(one)["id"]) for one in (created, name)]
+    assert [mode(one) for one in directories] == [0o700] * 2
+    pull_the_plug(sk, world, name)
+    for one in directories:
+        os.chmod(one, 0o1700)
+    assert heal(sk)[name] == "started"
+    assert [mode(one) for one in directories] == [0o700] * 2 and sk.state(created) == "created"
 
 
 @pytest.mark.vm_more
