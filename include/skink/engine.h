@@ -149,7 +149,7 @@ struct LastExit {
 /// One run of a container that is over.
 struct PastRun {
   std::uint64_t incarnation = 0;  ///< 1 is the first since it was started
-  std::int64_t started_ns = 0;    ///< Unix time
+  std::int64_t started_ns = 0;    ///< Unix time; 0: not known, as it was cut off
   LastExit exit;
   std::string outcome;  ///< what came of it: "relaunched at once", "relaunched after 400ms", or why not
 };

@@ -34,7 +34,7 @@ std::string exited_text(const ContainerInfo& container, std::int64_t now_ns) {
                                                                : 0,
                                     now_ns);
   if (!last) return str("Exited ", ago);
-  if (!last->known) return str("Exited (unknown) ", ago);
+  if (!last->known) return ago == "N/A" ? "Exited (unknown)" : str("Exited (unknown) ", ago);
   std::string text = str("Exited (", last->status, ") ", ago);
   if (last->oom) text += ", out of memory";
   if (!last->error.empty()) text += str(", ", shortened(last->error, 100));

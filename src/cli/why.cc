@@ -76,9 +76,12 @@ void add_history(const ContainerInfo& info, std::int64_t now, Page& page) {
   for (auto run = info.history.rbegin(); run != info.history.rend(); ++run) {
     const std::int64_t ran = run->exit.at_ns > run->started_ns ? run->exit.at_ns - run->started_ns : 0;
     const std::string status = run->exit.known ? str(run->exit.status) : std::string("?");
-    const std::string length = run->exit.error.empty() ? str(" after ", duration_text(ran)) : ", it was not launched";
-    page.raw(str("  ", human_ago(run->exit.at_ns, now), ": status ", status, run->exit.oom ? " (out of memory)" : "",
-                 length, "; ", printable(run->outcome), '\n'));
+    const std::string length = !run->exit.error.empty() ? ", it was not launched"
+                               : run->started_ns == 0   ? ""
+                                                        : str(" after ", duration_text(ran));
+    const std::string when = run->exit.at_ns == 0 ? "not known when" : human_ago(run->exit.at_ns, now);
+    page.raw(str("  ", when, ": status ", status, run->exit.oom ? " (out of memory)" : "", length, "; ",
+                 printable(run->outcome), '\n'));
   }
 }
 

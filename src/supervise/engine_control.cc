@@ -108,6 +108,8 @@ Result<void> Engine::stop(const std::string& id, std::int64_t timeout_ns, StopKi
     if (!lock) return {};
     if (is_alive(lock->fd())) return Error::make(Code::busy, "it is being started by another command");
     const auto container = read_container(lock->fd(), id);
+    // Order: the wish says until then that it was to run, and so that nobody told of its end.
+    (void)record_unseen_end(impl_->roots, id);
     if (for_good) (void)record_wish(lock->fd(), false, container && container->durable);
     return clean_leftovers(impl_->roots, id);
   }

@@ -57,18 +57,6 @@ bool should_run(const RestartPolicy& policy, const Wish& wish, const std::string
   return policy.kind == Kind::unless_stopped && wish.running;
 }
 
-// Its end is on record, as one that nobody saw.
-Result<void> record_cut_off(int store_dir, const Wish& wish, bool durable) {
-  RunRecord record = read_run_record(store_dir).value_or(RunRecord{});
-  if (record.order < wish.order) record = RunRecord{};  // it tells of a run before that one
-  record.last = unknown_exit();
-  record.order = wish.order;
-  record.final = true;
-  record.finished_ns = 0;
-  return fs::write_file_atomic(store_dir, kExitFile, dump(record), 0600,
-                               durable ? fs::Durability::durable : fs::Durability::volatile_state);
-}
-
 // What a start that was interrupted before its program ran has left. Nobody was told that it runs.
 bool is_stillborn(const Result<Status>& status) {
   return status && (status->step == Step::starting || status->step == Step::launching) && status->incarnation <= 1;
@@ -102,13 +90,11 @@ Result<Verdict> judge(const Roots& roots, const std::string& id, int store_dir) 
   }
   const bool cut_off = was_cut_off(store_dir);
   if (cut_off && container->remove_at_end) return remove_whole(roots, id, container);
+  TRY(record_unseen_end(roots, id));
   if (should_run(container->restart, wish, TRY(sys::boot_id()))) return Verdict::start;
   if (!run_dir && !cut_off) return Verdict::fine;
   TRY(clean_leftovers(roots, id));
-  if (!cut_off) return Verdict::cleaned;
-  append_event(roots.run.get(), event_of(*container, "die", exit_attributes(unknown_exit())));
-  TRY(record_cut_off(store_dir, wish, container->durable));
-  return Verdict::recorded;
+  return cut_off ? Verdict::recorded : Verdict::cleaned;
 }
 
 Result<Verdict> examine(const Roots& roots, const std::string& id) {

@@ -57,6 +57,9 @@ void pause_ms(long milliseconds);
 /// The event of a container that is gone; `container` as read_container() gave it before.
 void tell_destroyed(const Roots& roots, const std::string& id, const Result<Container>& container);
 
+/// Puts on record, for a container without guard and supervisor, the end of a run that nobody saw: both were killed
+/// with it, or the machine went down. Nothing happens where the end is on record.
+Result<void> record_unseen_end(const Roots& roots, const std::string& id);
 /// Ends whatever a container without guard and supervisor left in its groups, removes the groups and RUN/containers/ID.
 Result<void> clean_leftovers(const Roots& roots, const std::string& id);
 

@@ -138,27 +138,6 @@ Result<UniqueFd> start_supervisor(const Roots& roots, const Container& container
   return begun;
 }
 
-// Guard and supervisor died without a word: how the last run ended is not known, and that is what is written down.
-void record_abandoned(const Roots& roots, const std::string& id, int run_dir) {
-  const auto status = read_status(run_dir);
-  if (!status || status->started_ns == 0 || (status->step != Step::running && status->step != Step::waiting)) return;
-  const auto store_dir = open_container(roots, id);
-  if (!store_dir) return;
-  RunRecord record;
-  record.order = status->order;
-  record.last = status->step == Step::running ? unknown_exit() : status->last_exit.value_or(unknown_exit());
-  record.started_ns = status->started_ns;
-  record.finished_ns = status->step == Step::running ? 0 : status->finished_ns;
-  record.restarts = status->restarts;
-  if (status->step == Step::running)
-    if (const auto container = read_container(store_dir->get(), id)) {
-      Event event = event_of(*container, "die", exit_attributes(record.last));
-      event.run = str(status->order, '.', status->incarnation);
-      append_event(roots.run.get(), std::move(event));
-    }
-  (void)fs::write_file_atomic(store_dir->get(), kExitFile, dump(record), 0600);
-}
-
 }  // namespace
 
 void tell_destroyed(const Roots& roots, const std::string& id, const Result<Container>& container) {
@@ -263,10 +242,64 @@ Result<UniqueFd> connect_supervisor(const Roots& roots, const std::string& id, P
   }
 }
 
+namespace {
+
+// What whoever reads of such an end wants to know next.
+constexpr std::string_view kUnseenOutcome = "left to skink heal, or to whoever starts it";
+
+// The machine went down under it, or its run directory is gone. When it was, and when that run began, nobody knows.
+PastRun cut_off_run(const RunRecord& before, std::uint64_t order) {
+  const bool is_same = before.order == order && !before.history.empty();
+  PastRun run{is_same ? before.history.back().incarnation + 1 : 1, 0, unknown_exit(), std::string(kUnseenOutcome)};
+  run.exit.at_ns = 0;
+  return run;
+}
+
+}  // namespace
+
+Result<void> record_unseen_end(const Roots& roots, const std::string& id) {
+  const auto status = status_of(roots, id);
+  if (!status && status.error().code() != Code::not_found) return {};
+  const UniqueFd store_dir = TRY(open_container(roots, id));
+  const auto container = read_container(store_dir.get(), id);
+  if (!container || container->remove_at_end) return {};
+  const RunRecord before = read_run_record(store_dir.get()).value_or(RunRecord{});
+  RunRecord record = before;
+  record.final = true;
+  std::optional<PastRun> run;
+  if (status) {
+    const bool ran = status->step == Step::running;
+    if (status->started_ns == 0 || (!ran && status->step != Step::waiting)) return {};
+    if (ran) run = PastRun{status->incarnation, status->started_ns, unknown_exit(), std::string(kUnseenOutcome)};
+    record.order = status->order;
+    record.last = run ? run->exit : status->last_exit.value_or(unknown_exit());
+    record.started_ns = status->started_ns;
+    record.finished_ns = run ? 0 : status->finished_ns;
+    record.restarts = status->restarts;
+  } else {
+    if (!was_cut_off(store_dir.get())) return {};
+    record.order = read_wish(store_dir.get()).order;
+    run = cut_off_run(before, record.order);
+    record.last = run->exit;
+    record.finished_ns = 0;
+    // What that tells is of an order before this one.
+    if (before.order < record.order) record.started_ns = 0;
+    if (before.order < record.order) record.restarts = 0;
+  }
+  if (run) {
+    Event event = event_of(*container, "die", exit_attributes(run->exit));
+    if (status) event.run = str(status->order, '.', status->incarnation);
+    append_event(roots.run.get(), std::move(event));
+    add_past_run(record.history, *std::move(run));
+  }
+  return fs::write_file_atomic(store_dir.get(), kExitFile, dump(record), 0600,
+                               container->durable ? fs::Durability::durable : fs::Durability::volatile_state);
+}
+
 Result<void> clean_leftovers(const Roots& roots, const std::string& id) {
+  (void)record_unseen_end(roots, id);
   const auto run_dir = open_run_dir(roots, id);
   if (run_dir) {
-    record_abandoned(roots, id, run_dir->get());
     // Both processes that would have ended it are gone: nobody but us is left to do it.
     if (const auto status = read_status(run_dir->get()))
       if (const auto init = sys::open_identified(status->init)) (void)sys::signal_pidfd(init->get(), SIGKILL);

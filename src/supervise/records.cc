@@ -205,7 +205,7 @@ Result<LastExit> parse_last_exit(std::string_view text) {
 
 void add_past_run(std::vector<PastRun>& history, PastRun run) {
   std::erase_if(history, [&run](const PastRun& other) {
-    return other.incarnation == run.incarnation && other.started_ns == run.started_ns;
+    return run.started_ns != 0 && other.incarnation == run.incarnation && other.started_ns == run.started_ns;
   });
   history.push_back(std::move(run));
   if (history.size() > kMostPastRuns) history.erase(history.begin());

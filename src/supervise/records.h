@@ -102,7 +102,7 @@ struct RunRecord {
   std::vector<PastRun> history;  ///< the latest kMostPastRuns, oldest first
 };
 inline constexpr std::size_t kMostPastRuns = 20;
-/// Adds a run; one that is there already (a successor decides again) is replaced.
+/// Adds a run; one that is there already (a successor decides again) is replaced, if it is known when it was started.
 void add_past_run(std::vector<PastRun>& history, PastRun run);
 std::string dump(const RunRecord& record);
 Result<RunRecord> parse_run_record(std::string_view json);

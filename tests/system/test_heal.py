@@ -83,6 +83,35 @@ def test_f09_what_ran_at_a_power_cut_comes_back_by_policy(sk, world, policy, com
     assert sk.ok("heal") == "", "a second time there is nothing to do"
 
 
+def deaths(sk, name):
+    lines = sk.ok("events", "--no-follow", "--format", "json", "--filter", "container=" + name, "--filter", "event=die").splitlines()
+    return [json.loads(line)["attributes"]["known"] for line in lines]
+
+
+@pytest.mark.vm_more
+@pytest.mark.parametrize("verb", ["heal", "start", "stop"])
+def test_f09_a_run_that_a_power_cut_ended_is_on_record(sk, world, verb):
+    """Whether it is brought back or not; and so are the runs before it."""
+    name = sk.running("--restart", "always")
+    for count in (1, 2):
+        pull_the_plug(sk, world, name)
+        if verb == "heal":
+            assert heal(sk) == {name: "started"}
+        else:
+            sk.ok(verb, name)
+        runs = sk.inspect(name)["history"]
+        assert [run["exit"]["known"] for run in runs] == [False] * count and runs[-1]["started"] is None, runs
+        assert "left to skink heal" in runs[-1]["outcome"] and deaths(sk, name) == [False] * count
+        page = sk.ok("why", name)
+        assert "Last end:    not known when" in page and "the machine went down under it" in page, page
+        if verb == "stop":
+            assert sk.state(name) == "exited" and sk.row(name)["status"] == "Exited (unknown)"
+            assert sk.ok("heal") == ""
+            sk.ok("start", name)
+        assert sk.state(name) == "running"
+    assert "  not known when: status ?; left to skink heal" in sk.ok("why", name)
+
+
 @pytest.mark.vm_more
 @pytest.mark.parametrize("policy,comes_back", [("always", True), ("unless-stopped", False), ("on-failure", False)])
 def test_f09_what_the_user_stopped_before_the_boot(sk, world, policy, comes_back):
