@@ -84,9 +84,10 @@ time, and where nothing is wrong it does nothing. skink-heal.service runs it at 
 A container that runs without its guard and supervisor gets both again and is not disturbed.
 One that ran when the machine went down is started by the policies always and unless-stopped,
 not by on-failure and no. One that was stopped with skink stop stays stopped; with always only
-until the next boot. What a former boot or an interrupted command has left is cleared away,
-and a container of --rm whose run is over is removed. Process numbers of a former boot are
-never used.
+until the next boot; and so does what its own policy has given up (--restart-budget,
+--restart-never-on), until it is started or the next boot. What a former boot or an
+interrupted command has left is cleared away, and a container of --rm whose run is over is
+removed. Process numbers of a former boot are never used.
 
 A line is printed for each container that something was done about. --format json has id,
 name, action (adopted, started, removed, recorded, cleaned, failed) and error.

@@ -91,7 +91,10 @@ Result<Verdict> judge(const Roots& roots, const std::string& id, int store_dir) 
   const bool cut_off = was_cut_off(store_dir);
   if (cut_off && container->remove_at_end) return remove_whole(roots, id, container);
   TRY(record_unseen_end(roots, id));
-  if (should_run(container->restart, wish, TRY(sys::boot_id()))) return Verdict::start;
+  const std::string boot = TRY(sys::boot_id());
+  // What has spent its budget, or ended by a status that is final, is not given another one by every heal.
+  const bool stays = has_given_up(store_dir, boot);
+  if (!stays && should_run(container->restart, wish, boot)) return Verdict::start;
   if (!run_dir && !cut_off) return Verdict::fine;
   TRY(clean_leftovers(roots, id));
   return cut_off ? Verdict::recorded : Verdict::cleaned;

@@ -266,6 +266,7 @@ Result<void> record_unseen_end(const Roots& roots, const std::string& id) {
   const RunRecord before = read_run_record(store_dir.get()).value_or(RunRecord{});
   RunRecord record = before;
   record.final = true;
+  record.given_up.clear();
   std::optional<PastRun> run;
   if (status) {
     const bool ran = status->step == Step::running;

@@ -31,7 +31,7 @@ void Supervisor::give_up(const LastExit& last) {
   Result<void> written;
   if (!container_.remove_at_end) {
     // Order: who reads that it has stopped, and then its record, finds this run in it.
-    written = write_exit(last, true);
+    written = write_exit(last, true, status_.stop_wanted ? std::string() : status_.boot_id);
     save();
   }
   group_.reset();
@@ -104,12 +104,13 @@ void Supervisor::first_launch_failed(const Error& error) {
   await_question();
 }
 
-Result<void> Supervisor::write_exit(const LastExit& last, bool final) {
+Result<void> Supervisor::write_exit(const LastExit& last, bool final, std::string given_up) {
   restarts_told_ = status_.restarts;
   // One small file; only the last word of a container that should survive a power cut is worth an fsync.
   const RunRecord record{.last = last,
                          .order = status_.order,
                          .final = final,
+                         .given_up = std::move(given_up),
                          .started_ns = status_.started_ns,
                          .finished_ns = status_.finished_ns,
                          .restarts = status_.restarts,

@@ -212,16 +212,17 @@ void add_past_run(std::vector<PastRun>& history, PastRun run) {
 }
 
 std::string dump(const RunRecord& record) {
-  Json history = Json::array();
+  Json json{{"last", dump(record.last)},
+            {"order", record.order},
+            {"final", record.final},
+            {"started_ns", record.started_ns},
+            {"finished_ns", record.finished_ns},
+            {"restarts", record.restarts}};
+  put(json, "given_up", record.given_up);
+  Json& history = json["history"] = Json::array();
   for (const auto& run : record.history)
     history.push_back(Json::array({run.incarnation, run.started_ns, dump(run.exit), run.outcome}));
-  return oci::dump_json(Json{{"last", dump(record.last)},
-                             {"order", record.order},
-                             {"final", record.final},
-                             {"started_ns", record.started_ns},
-                             {"finished_ns", record.finished_ns},
-                             {"restarts", record.restarts},
-                             {"history", std::move(history)}});
+  return oci::dump_json(json);
 }
 
 Result<RunRecord> parse_run_record(std::string_view text) {
@@ -230,6 +231,7 @@ Result<RunRecord> parse_run_record(std::string_view text) {
   record.last = TRY(parse_last_exit(oci::get_string(json, "last", "{}")));
   record.order = static_cast<std::uint64_t>(std::max<std::int64_t>(oci::get_int(json, "order"), 0));
   record.final = oci::get_bool(json, "final", true);
+  record.given_up = oci::get_string(json, "given_up");
   record.started_ns = oci::get_int(json, "started_ns");
   record.finished_ns = oci::get_int(json, "finished_ns");
   record.restarts = static_cast<std::uint64_t>(std::max<std::int64_t>(oci::get_int(json, "restarts"), 0));
@@ -394,6 +396,11 @@ bool was_cut_off(int store_dir_fd) {
   if (!wish.running) return false;
   const auto record = read_run_record(store_dir_fd);
   return !record || !record->final || record->order < wish.order;
+}
+
+bool has_given_up(int store_dir_fd, const std::string& boot) {
+  const auto record = read_run_record(store_dir_fd);
+  return record && record->given_up == boot && record->order == read_wish(store_dir_fd).order;
 }
 
 std::optional<RunRecord> read_run_record(int store_dir_fd) {

@@ -194,7 +194,7 @@ class Supervisor {
   void await_question();
   void hear_latecomers(const LastExit& last);
   void first_launch_failed(const Error& error);
-  Result<void> write_exit(const LastExit& last, bool final);
+  Result<void> write_exit(const LastExit& last, bool final, std::string given_up = {});
   bool remove_groups();
   Result<void> finish_removal();
   bool remove_run_state(bool with_directory);  // whether the directory is gone, if it was to go

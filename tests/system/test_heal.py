@@ -52,7 +52,7 @@ def forget_boot(world, ident):
     """What a record says of this boot, it says of another."""
     boot = read_text("/proc/sys/kernel/random/boot_id").strip()
     for directory in (container_dir(world, ident), os.path.join(world.run_dir, "containers", ident)):
-        for name in ("desired", "status.json"):
+        for name in ("desired", "status.json", "exit.json"):
             path = os.path.join(directory, name)
             if os.path.exists(path):
                 text = read_text(path)
@@ -133,6 +133,19 @@ def test_what_is_stopped_for_a_reboot_comes_back_by_policy(sk, world, policy):
     for name in names:
         forget_boot(world, sk.row(name)["id"])
     assert heal(sk) == ({} if policy == "on-failure" else {name: "started" for name in names})
+
+
+@pytest.mark.parametrize("policy", ["always", "unless-stopped"])
+@pytest.mark.parametrize("words,status", [(["--restart-budget", "2/1h"], 1), (["--restart-never-on", "75"], 75)])
+def test_what_its_policy_has_given_up_stays_down_until_the_next_boot(sk, world, policy, words, status):
+    name = sk.running("--restart", policy, *words, command=["sh", "-c", "exit %d" % status])
+    sk.wait_state(name, "exited")
+    runs = sk.inspect(name)["history"]
+    for _ in range(2):
+        assert heal(sk) == {} and sk.inspect(name)["history"] == runs
+    forget_boot(world, sk.row(name)["id"])
+    assert heal(sk) == {name: "started"}
+    wait_for(lambda: len(sk.inspect(name)["history"]) > len(runs))
 
 
 @pytest.mark.vm_more
