@@ -344,7 +344,7 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
     supervised.alive = TRY(open_alive(lock.fd()));
     const bool alive = is_alive(lock.fd());
     if (const auto left = alive ? Result<Status>(Error(Code::not_found, "")) : status_of(roots, id);
-        left && is_abandoned(*left) && left->step != Step::stopped && !left->stop_wanted) {
+        left && is_abandoned(*left) && left->step != Step::stopped && !left->is_being_stopped()) {
       // It may be running still: adopted, not started anew.
       const UniqueFd run_dir = TRY(open_run_dir(roots, id));
       TRY(revive_guard(roots, container, run_dir.get()));

@@ -190,3 +190,17 @@ def test_a_program_that_goes_on_after_a_stop_signal_can_be_wanted_again(sk):
     sk.ok("kill", "-s", "TERM", name)
     kill_quietly(now)
     wait_for(lambda: sk.state(name) == "exited")
+
+
+def test_start_of_such_a_program_when_both_keepers_are_dead(sk):
+    """It is given new ones, as with its keepers, and is not killed for another."""
+    name = sk.running("--restart", "always", command=["sh", "-c", "trap : TERM; echo ready; while :; do sleep 0.1; done"])
+    wait_for(lambda: sk.ok("logs", name) == "ready")
+    pid = sk.pid(name)
+    sk.ok("kill", "-s", "TERM", name)
+    kill_both(sk, name)
+    sk.ok("start", name)
+    assert sk.pid(name) == pid and alive(pid)
+    assert sk.inspect(name)["asked_to_end"] == "" and sk.inspect(name)["history"] == []
+    kill_quietly(pid)
+    wait_for(lambda: sk.state(name) == "running" and sk.pid(name) not in (0, pid))
