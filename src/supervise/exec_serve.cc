@@ -39,7 +39,6 @@ Result<launch::ExecRequest> Supervisor::request_of(ExecStart& start) {
 }
 
 Result<pid_t> Supervisor::start_process(ExecStart& start) {
-  trim_exits();
   Exec exec;
   exec.process.of_probe = start.of_probe;
   exec.process.token = start.token;

@@ -149,7 +149,6 @@ Result<void> Supervisor::ask_by_exec(ProbeState& state) {
 // What is in the container can hold the process up on its way, and nobody else shall wait for that. The helper's child
 // becomes the guard's when the helper ends.
 Result<void> Supervisor::launch_by_helper(ProbeState& state, ExecStart& start) {
-  trim_exits();
   int ends[2] = {-1, -1};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Error::from_errno(errno, "socketpair");
   const auto ours = std::make_shared<UniqueFd>(ends[0]);
@@ -213,8 +212,9 @@ bool Supervisor::probe_launched(ProbeState& state, bool wanted, int from_fd, std
   return true;
 }
 
-// A probe that runs for months must not fill RUN with records of its ends. Order: what is given back lies before where
-// anybody looks, and the guard only adds. The newest are kept for who has not asked yet.
+// A probe that runs for months must not fill RUN with records of its ends, nor what a program without a pid namespace
+// of its own leaves to the guard, its subreaper. Order: what is given back lies before where anybody looks, and the
+// guard only adds. The newest are kept for who has not asked yet.
 void Supervisor::trim_exits() {
   constexpr std::int64_t kMost = 64 << 10, kKept = 16 << 10;
   const auto end = exits_end(kFdExits);

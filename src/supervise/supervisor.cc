@@ -220,6 +220,7 @@ void Supervisor::handle(const Watches::Event& event) {
       (void)!::read(kFdExitEvent, &count, sizeof count);
       check_init();
       if (exit_code_ < 0) check_execs();
+      if (exit_code_ < 0) trim_exits();
       break;
     }
     case Source::guard: guard_died(); break;

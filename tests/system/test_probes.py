@@ -407,6 +407,17 @@ def test_records_of_probes_do_not_pile_up_beside_a_long_exec(sk):
     wait_for(lambda: health(sk, name) == "healthy")
 
 
+def test_records_of_what_a_program_leaves_to_the_guard_do_not_pile_up(sk):
+    """Without a pid namespace of its own each process that is nobody's is the guard's, as it is a subreaper."""
+    name = sk.running("--restart", "no", "--pid", "host", command=["sh", "-c", "while :; do (true & ); sleep 0.05; done"])
+    wait_for(lambda: os.stat(exits_file(sk, name)).st_size > 10 * len(RECORD))
+    with open(exits_file(sk, name), "ab") as exits:
+        exits.write(RECORD * 40000)
+    wait_for(lambda: os.stat(exits_file(sk, name)).st_blocks * 512 <= 64 << 10)
+    sk.ok("stop", "-t", "0", name)
+    assert sk.inspect(name)["exit"]["status"] == 137
+
+
 def test_without_a_guard_no_zombies_are_left(sk, world):
     """A guard that was killed when no process could be made: the supervisor goes on alone and reaps what it starts."""
     name = sk.running("--restart", "no", "--liveness", "exec:sleep 0.01,interval=20ms,failures=1000000")
