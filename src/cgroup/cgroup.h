@@ -129,6 +129,8 @@ class Group {
   Result<void> freeze();
   Result<void> thaw();
   [[nodiscard]] Result<bool> frozen() const;
+  /// Whether it was told to stand still itself, and is not only held by a group above it.
+  [[nodiscard]] bool is_told_to_freeze() const;
   /// Every process in the group and below, as the caller sees the numbers.
   [[nodiscard]] Result<std::vector<pid_t>> processes() const;
   /// Likewise, asked of one hierarchy alone: the unified one, or the one that a process enters first. What is on the

@@ -206,6 +206,16 @@ Result<bool> Group::frozen() const {
   return false;
 }
 
+bool Group::is_told_to_freeze() const {
+  return std::ranges::any_of(dirs_, [](const Dir& dir) {
+    std::string text;
+    const char* file = dir.place.hierarchy.unified    ? "cgroup.freeze"
+                       : has_v1(dir.place, "freezer") ? "freezer.self_freezing"
+                                                      : nullptr;
+    return file != nullptr && read_control(dir.fd.get(), file, text) == 0 && chomp(text) == "1";
+  });
+}
+
 namespace {
 
 // One read has the whole of these two files: a line or two.

@@ -110,6 +110,8 @@ void Supervisor::open_group() {
 
 Result<void> Supervisor::adopt_running() {
   open_group();
+  // Not as it is on record: who was killed when it froze or thawed it had not come to write that down.
+  if (group_) status_.paused = group_->is_told_to_freeze();
   if (!init_pidfd_)
     if (auto opened = sys::open_identified(status_.init)) init_pidfd_ = std::move(*opened);
   if (terminal_) TRY(watch(terminal_.get(), Source::terminal, EPOLLIN));

@@ -188,6 +188,8 @@ Result<void> Supervisor::prepare_group() {
     protect_keepers(location_, container_.id);  // the group beside it knows of memory by now
   }
   if (spec_.linux.resources) TRY(group_->apply(*spec_.linux.resources));
+  // What is made in a group that stands still never comes back to us, and nobody would be served any more.
+  if (TRY(group_->frozen())) TRY_CTX(group_->thaw(), "launch");
   status_.oom_base = group_->oom_kills();
   return {};
 }
@@ -345,8 +347,9 @@ void Supervisor::check_init() {
 
 void Supervisor::init_ended(LastExit last) {
   const std::int64_t ran_ns = fs::monotonic_ns() - status_.started_mono_ns;
-  // Killed while it was paused: nothing may stand still in the group that the next run is to have.
-  if (status_.paused && group_) (void)group_->thaw();
+  // Killed while it was paused, by us or by somebody who wrote to the group: nothing may stand still in the group that
+  // the next run is to have.
+  if (group_ && (status_.paused || group_->is_told_to_freeze())) (void)group_->thaw();
   clear_group();
   drain_output();
   judge_oom(last);

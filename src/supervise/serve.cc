@@ -315,13 +315,26 @@ Result<void> Supervisor::handle_pause(bool pause) {
   if (status_.step != Step::running || !group_) return not_running();
   if (pause == status_.paused)
     return Error::make(Code::busy, pause ? "the container is already paused" : "the container is not paused");
-  if (pause) put_off_launches();
-  TRY(pause ? group_->freeze() : group_->thaw());
-  tell_event(pause ? "pause" : "unpause");
-  status_.paused = pause;
-  if (!pause) resume_probes();
+  if (!pause) {
+    TRY(group_->thaw());
+    tell_event("unpause");
+    status_.paused = false;
+    resume_probes();
+    save();
+    return {};
+  }
+  put_off_launches();
+  // Order: on record before it stands still. Without keepers it is shown as what is on record.
+  status_.paused = true;
   save();
-  return {};
+  auto frozen = group_->freeze();
+  if (frozen) {
+    tell_event("pause");
+  } else {
+    status_.paused = false;
+    save();
+  }
+  return frozen;
 }
 
 }  // namespace skink::supervise

@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from skinktest import alive, cgroup_dir, kill_quietly, read_text, wait_for
+from skinktest import alive, cgroup_dir, kill_quietly, read_text, unified_top, wait_for
 
 
 def kill_both(sk, name):
@@ -204,3 +204,55 @@ def test_start_of_such_a_program_when_both_keepers_are_dead(sk):
     assert sk.inspect(name)["asked_to_end"] == "" and sk.inspect(name)["history"] == []
     kill_quietly(pid)
     wait_for(lambda: sk.state(name) == "running" and sk.pid(name) not in (0, pid))
+
+
+class Freezer:
+    """A container's group, as an administrator or a supervisor that is killed just then leaves it."""
+
+    def __init__(self, pid, unified):
+        self.unified = unified
+        if unified:
+            self.path = unified_top() + next(line[3:] for line in read_text("/proc/%d/cgroup" % pid).splitlines() if line.startswith("0::"))
+        else:
+            self.path = cgroup_dir(pid, "freezer")[0]
+
+    def tell(self, frozen):
+        file, text = ("cgroup.freeze", str(int(frozen))) if self.unified else ("freezer.state", "FROZEN" if frozen else "THAWED")
+        with open(os.path.join(self.path, file), "w") as control:
+            control.write(text)
+        shown = ("cgroup.events", "frozen " + text) if self.unified else (file, text)
+        wait_for(lambda: shown[1] in read_text(os.path.join(self.path, shown[0])))
+
+
+def test_a_run_that_is_killed_in_a_frozen_group_is_followed_by_another(sk):
+    """And its supervisor answers: what is made in such a group would never come back to it."""
+    name = sk.running("--restart", "always", "--restart-delay", "2s")
+    pid = sk.pid(name)
+    freezer = Freezer(pid, unified=True)
+    freezer.tell(True)
+    kill_quietly(pid)
+    now = wait_for(lambda: sk.pid(name) not in (0, pid) and sk.pid(name))
+    assert sk.ok("exec", name, "echo", "here") == "here"
+    # While it waits for the next one the group is empty.
+    kill_quietly(now)
+    wait_for(lambda: sk.state(name) == "restarting")
+    freezer.tell(True)
+    sk.wait_state(name, "running")
+    assert sk.ok("exec", name, "echo", "here") == "here"
+
+
+@pytest.mark.parametrize("verb", ["pause", "unpause"])
+def test_a_supervisor_that_was_killed_while_it_froze_or_thawed(sk, verb):
+    """Between the group and the record: its successor takes the container for what it is."""
+    name = sk.running("--restart", "always")
+    facts = sk.inspect(name)
+    if verb == "pause":
+        sk.ok("pause", name)
+    Freezer(facts["pid"], not os.path.isdir("/sys/fs/cgroup/freezer")).tell(verb == "unpause")
+    kill_quietly(facts["supervisor_pid"])
+    replaced(sk, name, "supervisor_pid", facts["supervisor_pid"])
+    assert sk.state(name) == ("running" if verb == "pause" else "paused")
+    sk.ok(verb, name)
+    assert sk.state(name) == ("paused" if verb == "pause" else "running")
+    assert sk.pid(name) == facts["pid"]
+    sk.ok("rm", "-f", name)
