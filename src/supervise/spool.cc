@@ -95,10 +95,9 @@ Result<Spool> Spool::open(int dir_fd) {
     seen[entry.stream] = true;
     known[entry.stream] = entry.end;
   }
+  // One that was silent for longer than was looked gets an entry too: should it be one too many, it tells of no bytes.
   for (const Stream stream : {Stream::out, Stream::err})
-    if (known[static_cast<std::size_t>(stream)] < spool.at(stream).end &&
-        (at == 0 || seen[static_cast<std::size_t>(stream)]))
-      spool.note(stream);
+    if (known[static_cast<std::size_t>(stream)] < spool.at(stream).end) spool.note(stream);
   spool.adopt_pending(dir_fd);
   return spool;
 }

@@ -110,6 +110,33 @@ TEST_F(SpoolTest, BytesThatWereMovedButNotNotedGetTheirEntry) {
   EXPECT_EQ(all(), "o:one\no:moved\n");
 }
 
+TEST_F(SpoolTest, AStreamThatWasSilentForLongGetsItsEntryTooAndNothingIsDoubled) {
+  const auto other_lines = [this](Spool& spool) {
+    std::string said;
+    for (int i = 0; i < 5000; ++i) {
+      say(spool, Stream::out, "x\n");
+      said += "o:x\n";
+    }
+    return said;
+  };
+  std::string expected = "e:before\n";
+  {
+    auto spool = Spool::open(dir_.fd()).value();
+    say(spool, Stream::err, "before\n");
+    expected += other_lines(spool);
+  }
+  {
+    auto nothing_moved = Spool::open(dir_.fd()).value();
+    expected += other_lines(nothing_moved);
+  }
+  const auto file = sys::open_at(dir_.fd(), kStreamFiles[1], O_WRONLY | O_APPEND).value();
+  ASSERT_TRUE(sys::write_all(file.get(), "moved\n", "stderr"));
+
+  auto spool = Spool::open(dir_.fd()).value();
+
+  EXPECT_EQ(all(), expected + "e:moved\n");
+}
+
 TEST_F(SpoolTest, ATornEntryAtTheEndIsOverwritten) {
   {
     auto spool = Spool::open(dir_.fd()).value();
