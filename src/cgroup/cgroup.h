@@ -152,14 +152,17 @@ class Group {
   /// How often the kernel's OOM killer has ended a process of the group (memory.events oom_kill; v1
   /// memory.oom_control).
   [[nodiscard]] std::uint64_t oom_kills() const;
-  /// The nearest group, from this one to the top, whose memory limit has ever been hit; nothing when none was.
   struct MemoryLimit {
     std::string path;  ///< below the mount point
     std::uint64_t bytes = 0;
-    std::uint64_t hits = 0;    ///< how often it was hit
-    std::string_view counter;  ///< by which file
+    std::uint64_t hits = 0;  ///< how often it was hit
+    std::string counter;     ///< by which file
   };
-  [[nodiscard]] std::optional<MemoryLimit> memory_limit_hit() const;
+  /// The limits of this group and of those above it that have ever been hit, the nearest first; one that is hit
+  /// without being counted, as some kernels have it, comes last.
+  [[nodiscard]] std::vector<MemoryLimit> memory_limits_hit() const;
+  /// The nearest limit that was hit since `before` was asked, or ever; nothing when none was.
+  [[nodiscard]] std::optional<MemoryLimit> memory_limit_hit(std::span<const MemoryLimit> before = {}) const;
   /// In words for people: the nearest group, likewise, that may have hardly any process more; empty when there is none.
   [[nodiscard]] std::string pids_limit_reached() const;
 

@@ -3,7 +3,10 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "base/text.h"
 #include "cgroup/cgroup.h"
@@ -82,10 +85,10 @@ std::optional<Group::MemoryLimit> hit_limit(int dir_fd, const char* limit_file, 
 }
 
 // v1 counts failures, v2 what it has killed for.
-std::optional<Group::MemoryLimit> hit_limit(int dir_fd, bool unified) {
-  if (unified) return hit_limit(dir_fd, "memory.max", "memory.events.local", "oom");
-  const auto hit = hit_limit(dir_fd, "memory.limit_in_bytes", "memory.failcnt");
-  return hit ? hit : hit_limit(dir_fd, "memory.memsw.limit_in_bytes", "memory.memsw.failcnt");
+std::vector<std::optional<Group::MemoryLimit>> hit_limits(int dir_fd, bool unified) {
+  if (unified) return {hit_limit(dir_fd, "memory.max", "memory.events.local", "oom")};
+  return {hit_limit(dir_fd, "memory.limit_in_bytes", "memory.failcnt"),
+          hit_limit(dir_fd, "memory.memsw.limit_in_bytes", "memory.memsw.failcnt")};
 }
 
 // Memory and swap together are charged first: with both limits the same it is that one which is hit, and Linux 6.18
@@ -98,24 +101,35 @@ std::optional<Group::MemoryLimit> uncounted_limit(int dir_fd, bool unified) {
 
 }  // namespace
 
-std::optional<Group::MemoryLimit> Group::memory_limit_hit() const {
-  std::optional<MemoryLimit> left;
+std::vector<Group::MemoryLimit> Group::memory_limits_hit() const {
+  std::vector<MemoryLimit> found, uncounted;
   for (const Dir& dir : dirs_) {
     const bool unified = dir.place.hierarchy.unified;
     if (!unified && !has_word(dir.place.hierarchy.controllers, "memory")) continue;
     for (Place place = dir.place; place.path.size() > 1; place.path.resize(place.path.rfind('/'))) {
       const auto group = open_place(place);
       if (!group) break;
-      if (auto hit = hit_limit(group->get(), unified)) {
-        hit->path = place.path;
-        return hit;
-      }
-      if (left) continue;
-      left = uncounted_limit(group->get(), unified);
-      if (left) left->path = place.path;
+      const auto add = [&](std::vector<MemoryLimit>& to, std::optional<MemoryLimit> limit) {
+        if (!limit) return;
+        limit->path = place.path;
+        to.push_back(*std::move(limit));
+      };
+      for (auto& limit : hit_limits(group->get(), unified)) add(found, std::move(limit));
+      add(uncounted, uncounted_limit(group->get(), unified));
     }
   }
-  return left;
+  std::ranges::move(uncounted, std::back_inserter(found));
+  return found;
+}
+
+std::optional<Group::MemoryLimit> Group::memory_limit_hit(std::span<const MemoryLimit> before) const {
+  for (auto& limit : memory_limits_hit()) {
+    const auto same = [&limit](const MemoryLimit& one) {
+      return one.path == limit.path && one.counter == limit.counter && one.hits >= limit.hits;
+    };
+    if (std::ranges::none_of(before, same)) return std::move(limit);
+  }
+  return std::nullopt;
 }
 
 // Of two stages the first one is gone by now, so one is left as it were.

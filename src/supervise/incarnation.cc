@@ -191,6 +191,7 @@ Result<void> Supervisor::prepare_group() {
   // What is made in a group that stands still never comes back to us, and nobody would be served any more.
   if (TRY(group_->frozen())) TRY_CTX(group_->thaw(), "launch");
   status_.oom_base = group_->oom_kills();
+  status_.limits_base = group_->memory_limits_hit();
   return {};
 }
 
@@ -354,6 +355,7 @@ void Supervisor::init_ended(LastExit last) {
   drain_output();
   judge_oom(last);
   last.cause = cause_of(last);
+  if (last.oom && group_) status_.limits_base = group_->memory_limits_hit();  // what a standby goes on from
   end_probes();
   close_watched(init_pidfd_);
   close_watched(terminal_);
@@ -414,9 +416,9 @@ void Supervisor::note_sender(int signal, std::string_view who) {
 // Whose limit, or which of our own commands: what an administrator asks first at night.
 std::string Supervisor::cause_of(const LastExit& last) const {
   if (last.oom && group_) {
-    const auto hit = group_->memory_limit_hit();
+    const auto hit = group_->memory_limit_hit(status_.limits_base);
     return hit ? str("out of memory: the limit of ", hit->bytes, " bytes of control group ", hit->path)
-               : "out of memory: the host's, as no control group has a limit";
+               : "out of memory: the host's, as no limit of its control groups was hit";
   }
   if (!status_.probe_failure.empty()) return status_.probe_failure;
   return last.signal != 0 && last.signal == status_.sent_signal ? status_.sender : std::string();

@@ -107,6 +107,8 @@ std::string dump(const Status& s) {
   put(json, "next_try_mono_ns", s.next_try_mono_ns);
   put(json, "exits_from", s.exits_from);
   put(json, "oom_base", s.oom_base);
+  for (const auto& limit : s.limits_base)
+    json["limits_base"].push_back(Json::array({limit.path, limit.counter, limit.hits}));
   if (s.last_exit) json["last_exit"] = dump(*s.last_exit);
   put(json, "health", s.health);
   if (s.ready) json["ready"] = *s.ready;
@@ -183,6 +185,14 @@ Result<Status> parse_status(std::string_view text) {
     s.standby_sources = sources->get<std::uint64_t>();
   s.sent_signal = static_cast<int>(oci::get_int(json, "sent_signal"));
   s.oom_base = get_count(json, "oom_base");
+  if (const Json* limits = oci::find(json, "limits_base"); limits != nullptr && limits->is_array())
+    for (const Json& limit : *limits)
+      if (limit.is_array() && limit.size() == 3 && limit[0].is_string() && limit[1].is_string() &&
+          limit[2].is_number_unsigned())
+        s.limits_base.push_back({.path = limit[0].get<std::string>(),
+                                 .bytes = 0,
+                                 .hits = limit[2].get<std::uint64_t>(),
+                                 .counter = limit[1].get<std::string>()});
   if (const std::string last = oci::get_string(json, "last_exit"); !last.empty())
     s.last_exit = TRY(parse_last_exit(last));
   if (const Json* execs = oci::find(json, "execs"); execs != nullptr && execs->is_array())

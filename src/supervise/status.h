@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cgroup/cgroup.h"
 #include "skink/engine.h"
 #include "supervise/policy.h"
 #include "sys/process.h"
@@ -73,12 +74,13 @@ struct Status {
   std::int64_t finished_ns = 0;
   std::int64_t next_try_ns = 0;  ///< Unix time, while waiting
   std::int64_t next_try_mono_ns = 0;
-  std::int64_t exits_from = 0;  ///< offset in `exits` from where the record of init can be
-  std::uint64_t oom_base = 0;   ///< OOM kills that the group had counted when this run began
-  std::string health;           ///< of this run: "" without probes, "starting", "healthy", "unhealthy"
-  std::string probe_health;     ///< what of that the probes say, without the watchdog
-  std::optional<bool> ready;    ///< with a readiness probe or a NOTIFY_SOCKET
-  bool probe_ready = false;     ///< what of that the probe says
+  std::int64_t exits_from = 0;                          ///< offset in `exits` from where the record of init can be
+  std::uint64_t oom_base = 0;                           ///< OOM kills that the group had counted when this run began
+  std::vector<cgroup::Group::MemoryLimit> limits_base;  ///< and the memory limits that had been hit by then
+  std::string health;         ///< of this run: "" without probes, "starting", "healthy", "unhealthy"
+  std::string probe_health;   ///< what of that the probes say, without the watchdog
+  std::optional<bool> ready;  ///< with a readiness probe or a NOTIFY_SOCKET
+  bool probe_ready = false;   ///< what of that the probe says
   Said said;
   bool startup_passed = false;              ///< the startup probe has succeeded in this run
   std::int64_t probes_from_ns = 0;          ///< CLOCK_BOOTTIME: from when the delays of the present probes count

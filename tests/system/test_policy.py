@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from skinktest import cgroup_value, kill_quietly, read_text, wait_for
+from skinktest import cgroup_dir, cgroup_value, kill_quietly, read_text, wait_for
 
 
 def counted(world, script):
@@ -201,6 +201,28 @@ def test_why_memory(sk):
     told = sk.ok("why", name)
     assert "out of memory: the limit of %d bytes of control group " % (24 << 20) in told and sk.inspect(name)["id"] in told, told
     assert "skink update -m SIZE" in told
+
+
+def test_why_memory_is_not_a_limit_that_an_earlier_run_has_hit(sk, world):
+    """The second one is killed by a limit that is not among those of its group, as the host's OOM killer would do it."""
+    os.mkdir(world.path("data"))
+    name = sk.running("-m", "24m", "--restart", "always", "-v", world.path("data") + ":/data", command=[
+        "sh", "-c", "if [ ! -e /data/first ]; then touch /data/first; exec tail /dev/zero; fi; while [ ! -e /data/go ]; do sleep 0.05; done; exec tail /dev/zero"])
+    wait_for(lambda: sk.inspect(name)["restarts"] == 1 and sk.state(name) == "running")
+    assert "the limit of %d bytes" % (24 << 20) in sk.history(name)[0]["exit"]["cause"]
+    before = sk.inspect(name)["supervisor_pid"]
+    kill_quietly(before)
+    wait_for(lambda: sk.inspect(name)["supervisor_pid"] not in (0, before))
+    directory, version = cgroup_dir(sk.pid(name), "memory")
+    if version != 1:
+        pytest.skip("cgroup v2 suffers no process beside a group that has a limit")
+    os.mkdir(directory + "/inner")
+    for file, text in (("memory.limit_in_bytes", str(8 << 20)), ("cgroup.procs", str(sk.pid(name)))):
+        with open(directory + "/inner/" + file, "w") as control:
+            control.write(text)
+    world.write("data/go", "")
+    cause = wait_for(lambda: len(sk.inspect(name)["history"]) > 1 and sk.inspect(name)["history"])[1]["exit"]["cause"]
+    assert cause == "out of memory: the host's, as no limit of its control groups was hit"
 
 
 def test_why_a_signal(sk, world):

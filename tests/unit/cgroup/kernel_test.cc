@@ -242,6 +242,9 @@ TEST_F(KernelTest, CountsTheDeathsByTheOutOfMemoryKiller) {
   EXPECT_EQ(reap_child(hog), 128 + SIGKILL);
   EXPECT_EQ(group.oom_kills(), 1U);
   EXPECT_EQ(group.stats()->oom_kills, 1U);
+  ASSERT_TRUE(group.memory_limit_hit());
+  EXPECT_EQ(group.memory_limit_hit()->bytes, 16U << 20);
+  EXPECT_FALSE(group.memory_limit_hit(group.memory_limits_hit())) << "since then it was not";
 }
 
 TEST_F(KernelTest, RemovesGroupsThatTheContainerMadeWideAndDeep) {
