@@ -71,7 +71,8 @@ class Skink:
         self.path = path
         self.prefix = f"{work.tag}-skink"
         self.image = "bench:latest"
-        self.base = [path, "--root", work.path("skink-store"), "--run", work.run_path("skink")]
+        self.run_dir = work.run_path("skink")
+        self.base = [path, "--root", work.path("skink-store"), "--run", self.run_dir]
         run([*self.base, "load", str(work.image)])
         images = json.loads(run([*self.base, "images", "--format", "json"]))
         self.image = images[0]["name"] if isinstance(images, list) else images["name"]
@@ -95,6 +96,9 @@ class Skink:
 
     def delete(self, suffix="0"):
         return [*self.base, "rm", "-f", self.id(suffix)]
+
+    def signal(self, name, suffix="0"):
+        return [*self.base, "kill", "-s", name, self.id(suffix)]
 
     def ps(self):
         return [*self.base, "ps"]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rows of the table. Each function measures one, or gives None when nothing of it can be measured here."""
+import json
 import os
 import pathlib
 import signal
@@ -306,6 +307,42 @@ def _survives(runtime, bundle):
         return False
 
 
+def killed_keepers(bench):
+    """P12: from the SIGKILL of a keeper to an answer of the supervisor that comes with, or after, its successor."""
+    engine = bench.engine("skink")
+    if engine is None:
+        return []
+    rows = []
+    for which in ("supervisor", "guard"):
+        row = Row("P12", f"killed {which}: until a command is answered again", "ms", limit=1000.0)
+        rows.append(row)
+        suffix = f"killed-{which}"
+        try:
+            run(engine.keep_running(*SLEEP, suffix=suffix))
+            times = [_keeper_back(engine, suffix, which) for _ in range(bench.pairs)]
+            row.values["skink"] = statistics.median(times) / 1e6
+            row.notes.append(f"skink: slowest of {len(times)} {max(times) / 1e6:.1f} ms")
+        except (CommandFailed, OSError, KeyError, ValueError) as why:
+            row.notes.append(f"skink: {why}")
+        finally:
+            run(engine.delete(suffix), check=False)
+    return rows
+
+
+def _keeper_back(engine, suffix, which, seconds=15):
+    facts = engine.inspect(suffix)
+    time.sleep(0.1)
+    killed = time.monotonic_ns()
+    os.kill(facts[f"{which}_pid"], signal.SIGKILL)
+    status = pathlib.Path(engine.run_dir) / "containers" / facts["id"] / "status.json"
+    while json.loads(status.read_text())[which][0] == facts[f"{which}_pid"]:
+        if time.monotonic_ns() - killed > seconds * 1e9:
+            raise CommandFailed(f"no other {which} within {seconds} s")
+        time.sleep(0.001)
+    run(engine.signal("WINCH", suffix))  # by default it is ignored
+    return time.monotonic_ns() - killed
+
+
 def _started(runtimes, bundle, suffixes, row):
     """Those of `runtimes` that could start one container for each suffix."""
     ready = []
@@ -331,5 +368,5 @@ def _deleted(runtimes, suffixes):
 ROWS = {
     "P1": run_bundle, "P1s": run_by_systemd, "P2": create_start_delete, "P3": exec_in_running, "P4": state_and_list, "P5": run_image,
     "P6": first_run, "P7": relaunch, "P8": supervisor_memory, "P9": run_bundle, "P10": many_containers, "P10c": crash_looping,
-    "P11": smallest_limit,
+    "P11": smallest_limit, "P12": killed_keepers,
 }
