@@ -90,8 +90,23 @@ JournalFields journal_fields(const Container& container) {
 
 }  // namespace
 
+// A hook that fails in each run of a crash loop must not fill RUN.
+void Supervisor::trim_complaints() {
+  struct stat status {};
+  if (::fstat(kFdComplaints, &status) != 0 || status.st_size < kMostComplaints) return;
+  // Our own descriptor only writes.
+  std::string kept(kMostComplaints / 2, '\0');
+  const auto file = sys::open_at(kFdRunDir, kComplaintsFile, O_RDONLY | O_NOFOLLOW);
+  const auto from = status.st_size - static_cast<off_t>(kept.size());
+  const ssize_t got = file ? ::pread(file->get(), kept.data(), kept.size(), from) : 0;
+  kept.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  kept.erase(0, kept.find('\n') + 1);  // the first line is cut
+  if (::ftruncate(kFdComplaints, 0) == 0) (void)!::write(kFdComplaints, kept.data(), kept.size());
+}
+
 // To a file beside status.json, for whoever looks into a failure later.
 void Supervisor::complain(const Error& error) {
+  trim_complaints();
   const std::string line = str("skink: supervisor: ", printable(error.text()), "\n");
   (void)!::write(kFdComplaints, line.data(), line.size());
 }

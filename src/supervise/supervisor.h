@@ -155,6 +155,7 @@ class Supervisor {
   void let_namespaces_go();
   [[nodiscard]] bool may_overlap() const;
   void run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind, std::string_view state);
+  static void trim_complaints();
   static void complain(const Error& error);
   void clear_group();
   void check_init();

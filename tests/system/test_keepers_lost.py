@@ -172,6 +172,22 @@ def test_a_guard_that_can_start_nobody_tries_on(sk, world):
         os.rmdir(group)
 
 
+def test_what_supervisors_complain_of_is_bounded(sk, world, bundle):
+    """The latest of it is kept, by whole lines."""
+    b = bundle(["false"])
+    b.config["hooks"] = {"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", "exit 1"]}]}
+    name = world.name()
+    sk.ok("run", "-d", "--restart", "always", "--restart-delay", "1s", "--restart-factor", "1", "--name", name, "--bundle", b.save().dir)
+    complaints = os.path.join(world.run_dir, "containers", sk.inspect(name)["id"], "supervisor.log")
+    with open(complaints, "a") as log:
+        log.write("".join("an old one, %06d\n" % number for number in range(10000)))
+    before = sk.inspect(name)["restarts"]
+    wait_for(lambda: sk.inspect(name)["restarts"] > before + 1)
+    lines = read_text(complaints).splitlines()
+    assert os.stat(complaints).st_size < 64 << 10 and lines[0].startswith("an old one, 00") and len(lines) > 1000
+    assert "an old one, 009999" in lines and "poststop" in lines[-1], lines[-3:]
+
+
 def test_a_program_that_goes_on_after_a_stop_signal_can_be_wanted_again(sk):
     """kill -s TERM says that it shall not start again; it is probed on, and start takes that back."""
     name = sk.running("--restart", "always", "--readiness", "exec:test -e /tmp/ready,interval=200ms", "--writable",

@@ -69,8 +69,10 @@ long start_supervisor() {
   const long pid = call(__NR_clone, kSigchld);
   if (pid != 0) return pid;
   call(__NR_execveat, kFdProgram, arg(""), arg(supervisor_args), arg(environment), kEmptyPath);
+  constexpr long kSeekEnd = 2;  // lseek(2) SEEK_END
   constexpr char kComplaint[] = "skink: guard: the supervisor cannot be executed\n";
-  call(__NR_write, kFdComplaints, arg(kComplaint), sizeof kComplaint - 1);
+  if (call(__NR_lseek, kFdComplaints, 0, kSeekEnd) < kMostComplaints)
+    call(__NR_write, kFdComplaints, arg(kComplaint), sizeof kComplaint - 1);
   for (;;) call(__NR_exit_group, 127);
 }
 

@@ -29,6 +29,9 @@ enum GuardFd : int {
   kFdEnd,         ///< from here on: control files of v1 groups that it moves itself to, and closes
 };
 
+/// Of what is written to kFdComplaints so many bytes are kept at most, and the latest half is in any case.
+inline constexpr long kMostComplaints = 64 << 10;
+
 /// At most so many control files are passed on.
 inline constexpr int kMostHomes = 20;
 
