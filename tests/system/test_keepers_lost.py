@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from skinktest import alive, cgroup_dir, kill_quietly, read_text, unified_top, wait_for
+from skinktest import alive, cgroup_dir, kill_quietly, listdir, read_text, unified_top, wait_for
 
 
 def kill_both(sk, name):
@@ -141,6 +141,10 @@ def test_f28_a_container_whose_run_directory_was_removed_can_be_ended(sk, world)
     wait_for(lambda: not any(alive(facts[which]) for which in ("pid", "guard_pid", "supervisor_pid")))
 
 
+def children(pid):
+    return [int(child) for child in read_text("/proc/%d/task/%d/children" % (pid, pid), "").split()]
+
+
 def test_a_guard_that_can_start_nobody_tries_on(sk, world):
     """For longer than it gives somebody who starts a container."""
     name = sk.running("--restart", "always")
@@ -163,13 +167,31 @@ def test_a_guard_that_can_start_nobody_tries_on(sk, world):
         assert alive(facts["guard_pid"]) and alive(facts["pid"])
         with open(group + "/pids.max", "w") as limit:
             limit.write("max")
-        wait_for(lambda: any("skink-supervise" in read_text("/proc/%s/comm" % pid, "")
-                             for pid in read_text("/proc/%d/task/%d/children" % (facts["guard_pid"], facts["guard_pid"])).split()))
+        wait_for(lambda: any("skink-supervise" in read_text("/proc/%d/comm" % pid, "") for pid in children(facts["guard_pid"])))
         assert sk.inspect(name)["guard_pid"] == facts["guard_pid"] and sk.pid(name) == facts["pid"]
         sk.ok("rm", "-f", name)
     finally:
         wait_for(lambda: not read_text(group + "/cgroup.procs").split())
         os.rmdir(group)
+
+
+def test_a_guard_whose_supervisors_cannot_set_up_tries_on(sk, world):
+    """The file that they have to write to is a directory for a while, as a store that has become read-only refuses to be written to."""
+    name = sk.running("--restart", "always")
+    facts = sk.inspect(name)
+    index = os.path.join(world.store, "containers", facts["id"], "log.index")
+    complaints = os.path.join(world.run_dir, "containers", facts["id"], "supervisor.log")
+    time.sleep(1.2)  # for so long one has to live
+    os.rename(index, index + ".aside")
+    os.mkdir(index)
+    kill_quietly(facts["supervisor_pid"])
+    # It gives somebody who starts a container twenty of them.
+    wait_for(lambda: read_text(complaints).count("\n") > 22)
+    assert alive(facts["guard_pid"]) and alive(facts["pid"])
+    os.rmdir(index)
+    os.rename(index + ".aside", index)
+    wait_for(lambda: any(pid != facts["pid"] and len(listdir("/proc/%d/fd" % pid)) > 20 for pid in children(facts["guard_pid"])))
+    assert sk.inspect(name)["guard_pid"] == facts["guard_pid"] and sk.pid(name) == facts["pid"]
 
 
 def test_what_supervisors_complain_of_is_bounded(sk, world, bundle):

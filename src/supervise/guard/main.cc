@@ -123,13 +123,15 @@ long leave_starter() {
   return pid;
 }
 
-// Not more than ten starts a second, and an end to it when none of them gets anywhere.
+// Not more than ten starts a second, and an end to it when none of them gets anywhere. Where one has lived for a second
+// there is a container that runs, and what keeps others from that passes (a read-only store, no descriptors).
 void guard() {
   int fruitless = 0;
-  bool lived = false;
+  bool lived = false, settled = false;
   long window = now(kBoottime);
   int starts_in_window = 0;
-  while (fruitless < kMostFruitlessStarts) {
+  while (settled || fruitless < kMostFruitlessStarts) {
+    if (fruitless >= kMostFruitlessStarts) pause_ns(kSecond);
     const long started = now(kBoottime);
     if (started - window >= kSecond) {
       window = started;
@@ -151,7 +153,9 @@ void guard() {
     const bool exited = end.code == kCldExited;
     if (exited && (end.status == kSupervisorDone || end.status == kSupervisorHopeless)) return;
     // A supervisor that was killed is always brought back; one that gives up by itself at once is not, for ever.
-    fruitless = exited && now(kBoottime) - started < kSecond ? fruitless + 1 : 0;
+    const bool quick = now(kBoottime) - started < kSecond;
+    settled = settled || !quick;
+    fruitless = exited && quick ? fruitless + 1 : 0;
   }
 }
 

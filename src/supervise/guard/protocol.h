@@ -51,7 +51,8 @@ inline constexpr int kExitMagic = 0x736b6e6b;
 inline constexpr int kSupervisorDone = 0;
 inline constexpr int kSupervisorHopeless = 3;  ///< the container's files cannot be read; trying again would not help
 
-/// How often the guard tries a supervisor that never gets anywhere (exit code other than 0 within a second).
+/// How often the guard tries a supervisor that never gets anywhere (exit code other than 0 within a second). After one
+/// that has lived for longer it goes on trying, once a second.
 inline constexpr int kMostFruitlessStarts = 20;
 
 }  // namespace skink::supervise
