@@ -94,6 +94,8 @@ void Supervisor::first_launch_failed(const Error& error) {
   status_.step = Step::stopped;
   status_.last_exit = last;
   save();
+  // The number of an order that came to nothing is the next one's again, and its record must not tell of that.
+  --status_.order;
   add_past_run(history_, {status_.incarnation, last.at_ns, last, "not tried again: whoever started it was told"});
   (void)write_exit(last, true);
   // An order that came to nothing leaves the wish as it was: one that should run since before is tried again by heal.

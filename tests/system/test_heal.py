@@ -113,6 +113,18 @@ def test_f09_a_run_that_a_power_cut_ended_is_on_record(sk, world, verb):
 
 
 @pytest.mark.vm_more
+def test_f09_a_power_cut_after_a_start_that_failed_and_one_that_did_not(sk, world):
+    """What is on record of the first is not taken for the end of the second."""
+    name = world.name()
+    sk.ok("create", "--name", name, "--restart", "no", "-v", world.path("data") + ":/data", "busybox", "sleep", "1000")
+    sk.fails("start", name, match="/data")
+    os.makedirs(world.path("data"))
+    sk.ok("start", name)
+    pull_the_plug(sk, world, name)
+    assert sk.state(name) == "unknown" and heal(sk) == {name: "recorded"} and sk.state(name) == "exited"
+
+
+@pytest.mark.vm_more
 @pytest.mark.parametrize("policy,comes_back", [("always", True), ("unless-stopped", False), ("on-failure", False)])
 def test_f09_what_the_user_stopped_before_the_boot(sk, world, policy, comes_back):
     name = sk.running("--restart", policy)
