@@ -13,6 +13,7 @@
 #include "fs/dir.h"
 #include "security/security.h"
 #include "supervise/engine_impl.h"
+#include "supervise/exits.h"
 #include "supervise/front.h"
 #include "sys/file.h"
 
@@ -96,6 +97,7 @@ class ExecSession {
   Error lost(const std::string& token, Patience& patience);
   Result<void> launch(const oci::Process& process);
   Result<bool> on_control();
+  Result<LastExit> end_without_supervisor(const Error& why) const;
   Result<std::optional<Output>> next_output();
 
   const Roots& roots_;
@@ -103,6 +105,7 @@ class ExecSession {
   const ExecOptions& options_;
   UniqueFd socket_, terminal_, out_, err_;
   UniqueFd input_;
+  UniqueFd exits_;  // the guard's records, which can be read when all else is gone
   Front front_;
   pid_t pid_ = 0;
   std::int64_t from_ = 0;
@@ -172,6 +175,8 @@ Result<void> ExecSession::launch(const oci::Process& process) {
   }
   Patience patience(roots_, id_);
   socket_ = TRY(connect_supervisor(roots_, id_, patience));
+  if (const auto run_dir = open_run_dir(roots_, id_))
+    if (auto exits = sys::open_at(run_dir->get(), kExitsFile, O_RDONLY | O_NOFOLLOW)) exits_ = std::move(*exits);
   const std::string token = fs::random_hex(8);
   auto sent = send_message(socket_.get(), {{"op", "exec"}, {"detach", options_.detach}, {"token", token}}, fds);
   auto answered = sent ? await_answer(socket_.get(), patience) : Result<Message>(std::move(sent).error());
@@ -187,6 +192,16 @@ Result<void> ExecSession::launch(const oci::Process& process) {
   return {};
 }
 
+// A status is never made up: it is on record, or nobody can say, nor whether it has ended.
+Result<LastExit> ExecSession::end_without_supervisor(const Error& why) const {
+  if (why.code() != Code::not_found)
+    return Error::make(Code::busy, "exec: nobody can be asked how the program ends: ", why.text());
+  if (const auto end = exits_ ? exits_end(exits_.get()) : Result<std::int64_t>(0); end && *end > from_)
+    if (const auto record = find_exit(exits_.get(), pid_, from_); record && *record) return last_exit_of(**record);
+  return Error::make(Code::busy,
+                     "exec: nobody saw how the program ended: the container's guard and supervisor are gone");
+}
+
 Result<bool> ExecSession::on_control() {
   auto message = receive_message(socket_.get());
   if (!message && message.error().code() == Code::busy) return false;
@@ -195,7 +210,7 @@ Result<bool> ExecSession::on_control() {
     Patience patience(roots_, id_);
     auto socket = connect_supervisor(roots_, id_, patience);
     if (!socket) {
-      last_.status = 137;  // the container is gone, and everything in it was killed with it
+      last_ = TRY(end_without_supervisor(socket.error()));
       return over_ = true;
     }
     socket_ = std::move(*socket);

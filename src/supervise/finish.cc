@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The end of a supervised container: records, what is undone, and who is told.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <ctime>
 
 #include "base/text.h"
 #include "fs/dir.h"
@@ -36,6 +39,7 @@ void Supervisor::give_up(const LastExit& last) {
   }
   group_.reset();
   const bool removed = remove_groups();
+  tell_last_execs();
   // With no room for the record the run directory is what knows how it ended, and with a group that cannot be removed,
   // where that is: it stays, and whoever looks next starts a successor of ours that comes here again (faults F01, F13).
   const bool gone = remove_run_state(written.has_value() && removed);
@@ -52,6 +56,25 @@ void Supervisor::give_up(const LastExit& last) {
   }
   end_untold_ = last;
   await_question();
+}
+
+// Who waits for an exec of the last run hears how it ended, while there is somebody to tell. In a pid namespace all of
+// them are on record before its first process is; elsewhere they have only died with the group, and that is to come.
+void Supervisor::tell_last_execs() {
+  constexpr std::int64_t kPatienceNs = 2'000'000'000;
+  const std::int64_t deadline = fs::monotonic_ns() + kPatienceNs;
+  const auto awaits = [this](auto& entry) {
+    Exec& exec = entry.second;
+    pollfd ended{exec.pidfd.get(), POLLIN, 0};
+    if (exec.ended_ns == 0 && ::poll(&ended, 1, 0) > 0) exec.ended_ns = fs::monotonic_ns();
+    return exec.ended_ns != 0 && exec_clients_.contains(entry.first);
+  };
+  while (std::ranges::count_if(execs_, awaits) > 0) {
+    check_execs();
+    if (fs::monotonic_ns() >= deadline) return;
+    const timespec pause{.tv_sec = 0, .tv_nsec = 1'000'000};
+    ::nanosleep(&pause, nullptr);
+  }
 }
 
 // The relaunch that it waited for is counted and told already, and is not going to be.

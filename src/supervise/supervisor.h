@@ -191,6 +191,7 @@ class Supervisor {
 
   // finish.cc: the end
   void give_up(const LastExit& last);
+  void tell_last_execs();
   void take_relaunch_back();
   void await_question();
   void hear_latecomers(const LastExit& last);

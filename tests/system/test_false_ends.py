@@ -82,8 +82,8 @@ def test_a_guard_that_dies_in_a_launch(bare, bundle, world, run):
 class Exec:
     """A client that is stopped, and the process that it has in the container."""
 
-    def __init__(self, sk, world):
-        self.name = sk.running("--restart", "no")
+    def __init__(self, sk, world, *options):
+        self.name = sk.running("--restart", "no", *options)
         self.id = sk.inspect(self.name)["id"]
         self.client = sk.start("exec", self.name, "sh", "-c", "trap 'exit 33' TERM; echo ready; while :; do sleep 0.02; done")
         assert self.client.stdout.readline() == b"ready\n"
@@ -133,6 +133,46 @@ def test_an_exec_whose_end_nobody_saw(sk, world):
     sk.ok("heal")
     code, out, err = exec_.told()
     assert code == 125 and err.startswith(b"skink:") and b"nobody saw how" in err and err.count(b"\n") == 1, (code, err)
+
+
+def reaped(process):
+    wait_for(lambda: starttime(process[0]) != str(process[1]), step=0.005)
+
+
+@pytest.mark.parametrize("supervisor", ["stopped", "killed"])
+def test_an_exec_that_ends_shortly_before_its_container(sk, world, supervisor):
+    """The supervisor hears of both at once, or its successor finds both over: neither end hides the other."""
+    exec_ = Exec(sk, world)
+    keeper, init = exec_.before["supervisor"][0], exec_.before["init"]
+    os.kill(keeper, signal.SIGSTOP)
+    exec_.end()
+    os.kill(init[0], signal.SIGKILL)
+    reaped(init)
+    os.kill(keeper, signal.SIGCONT if supervisor == "stopped" else signal.SIGKILL)
+    sk.wait_state(exec_.name, "exited")
+    assert exec_.told() == (33, b"", b"")
+
+
+@pytest.mark.parametrize("options", [[], ["--pid", "host"]], ids=lambda options: "".join(options) or "own")
+def test_an_exec_that_ends_with_its_container(sk, world, options):
+    """Without a pid namespace it is the supervisor that ends it, last, and still hears how."""
+    exec_ = Exec(sk, world, *options)
+    os.kill(exec_.before["init"][0], signal.SIGKILL)
+    sk.wait_state(exec_.name, "exited")
+    assert exec_.told() == (137, b"", b"")
+    assert len([line for line in exec_ends(sk, exec_.name) if "137" in line]) == 1
+
+
+@pytest.mark.full
+def test_an_exec_that_nobody_can_be_asked_about(sk, world):
+    """Its guard stands still, so there is no next supervisor: it runs on, and is not said to have ended."""
+    exec_ = Exec(sk, world)
+    os.kill(exec_.before["guard"][0], signal.SIGSTOP)
+    kill_quietly(exec_.before["supervisor"][0])
+    code, out, err = exec_.told()
+    assert code == 125 and b"nobody can be asked" in err and b"kill -CONT" in err and err.count(b"\n") == 1, (code, err)
+    assert starttime(exec_.pid) == exec_.born
+    os.kill(exec_.before["guard"][0], signal.SIGCONT)
 
 
 def test_who_asks_while_the_next_supervisor_comes(sk, world):
