@@ -12,6 +12,7 @@
 
 #include "fs/dir.h"
 #include "supervise/engine_impl.h"
+#include "supervise/exits.h"
 #include "supervise/front.h"
 #include "supervise/log_reader.h"
 #include "sys/file.h"
@@ -41,6 +42,7 @@ class Attachment {
   void take_event(Message& message);
   void on_signal(int signal);
   Result<std::optional<Output>> next_output();
+  [[nodiscard]] std::string who() const { return str("container ", id_.substr(0, 12)); }
 
   const Roots& roots_;
   std::string id_;
@@ -77,8 +79,7 @@ Result<void> Attachment::join() {
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     Patience patience(roots_, id_);
     auto socket = connect_supervisor(roots_, id_, patience);
-    if (!socket && socket.error().code() == Code::not_found)
-      return Error::make(Code::busy, "container ", id_.substr(0, 12), " is not running");
+    if (!socket && socket.error().code() == Code::not_found) return Error::make(Code::busy, who(), " is not running");
     supervised_.socket = TRY(std::move(socket));
     if (request(supervised_.socket.get())) return {};
   }
@@ -115,12 +116,16 @@ Result<bool> Attachment::reconnect() {
   Patience patience(roots_, id_);
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     auto socket = connect_supervisor(roots_, id_, patience);
-    if (!socket) break;
+    if (!socket && socket.error().code() == Code::not_found) {
+      if ((last_ = TRY_CTX(recorded_end(roots_, id_, supervised_.store_dir.get()), who()))) return true;
+      continue;
+    }
+    // It may run on.
+    if (!socket) return Error::make(Code::busy, who(), ": nobody can be asked how it ends: ", socket.error().text());
     supervised_.socket = std::move(*socket);
     if (request(supervised_.socket.get())) return false;
   }
-  if (const auto record = read_run_record(supervised_.store_dir.get())) last_ = record->last;
-  return true;
+  return Error::make(Code::busy, "its supervisor dies again and again");
 }
 
 Result<bool> Attachment::on_control() {
@@ -144,7 +149,7 @@ void Attachment::take_event(Message& message) {
   const std::string event = oci::get_string(message.json, "event");
   if (event == "done") {
     if (auto last = parse_last_exit(oci::get_string(message.json, "exit", "{}"))) last_ = std::move(*last);
-    if (last_ && options_.stopped_is_success && oci::get_bool(message.json, "stopped")) last_->status = 0;
+    if (last_ && options_.stopped_is_success && oci::get_bool(message.json, "stopped")) last_ = LastExit{};
     said_last_ = message.json;
     over_ = true;
   }
@@ -204,8 +209,7 @@ Result<int> Attachment::run() {
   patience.heard(said_last_);
   if (done || !launched_) (void)await_no_supervisor(supervised_.alive.get(), patience);
   if (!done) return std::move(done).error();
-  if (!last_) return Error::make(Code::not_found, "container ", id_.substr(0, 12), ": nobody saw how it ended");
-  return last_->status;
+  return TRY_CTX(status_of_end(last_.value_or(unknown_exit())), who());
 }
 
 }  // namespace

@@ -40,6 +40,32 @@ Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci
   }
 }
 
+Result<int> status_of_end(const LastExit& last) {
+  if (last.known) return last.status;
+  return Error::make(Code::not_found,
+                     "nobody saw how it ended: its guard and its supervisor died together, or the machine went down");
+}
+
+// A status is never made up.
+Result<std::optional<LastExit>> recorded_end(const Roots& roots, const std::string& id, int store_dir) {
+  const auto told = [store_dir]() -> std::optional<LastExit> {
+    const auto record = read_run_record(store_dir);
+    if (!record || !record->final || record->order < read_wish(store_dir).order) return std::nullopt;
+    return record->last;
+  };
+  if (auto last = told()) return last;
+  // Order: with the lock. A start that is under way has it, and a removal.
+  const auto lock = lock_container(roots, id);
+  if (!lock && lock.error().code() == Code::not_found)
+    return Error::make(Code::not_found, "it was removed (rm, or run --rm) before it could be asked how it ended");
+  if (!lock) return lock.error();
+  if (is_alive(lock->fd())) return std::optional<LastExit>{};
+  if (auto last = told()) return last;
+  if (read_wish(lock->fd()).order == 0)
+    return Error::make(Code::busy, "it was never started, so there is no end to wait for; skink start starts it");
+  return std::optional(unknown_exit());
+}
+
 namespace {
 
 Error not_running(const std::string& id) {
@@ -137,36 +163,6 @@ Result<void> Engine::kill(const std::string& id, int signal) {
 Result<void> Engine::pause(const std::string& id) { return steer(impl_->roots, id, {{"op", "pause"}}); }
 Result<void> Engine::unpause(const std::string& id) { return steer(impl_->roots, id, {{"op", "unpause"}}); }
 
-namespace {
-
-Result<int> status_of_end(const LastExit& last) {
-  if (last.known) return last.status;
-  return Error::make(Code::not_found,
-                     "nobody saw how it ended: its guard and its supervisor died together, or the machine went down");
-}
-
-// How the last run ended, when nobody is there to be asked; nothing when somebody is again. A status is never made up.
-Result<std::optional<int>> recorded_end(const Roots& roots, const std::string& id, int store_dir) {
-  const auto told = [store_dir]() -> std::optional<LastExit> {
-    const auto record = read_run_record(store_dir);
-    if (!record || !record->final || record->order < read_wish(store_dir).order) return std::nullopt;
-    return record->last;
-  };
-  if (const auto last = told()) return std::optional(TRY(status_of_end(*last)));
-  // Order: with the lock. A start that is under way has it, and a removal.
-  const auto lock = lock_container(roots, id);
-  if (!lock && lock.error().code() == Code::not_found)
-    return Error::make(Code::not_found, "it was removed (rm, or run --rm) before it could be asked how it ended");
-  if (!lock) return lock.error();
-  if (is_alive(lock->fd())) return std::optional<int>{};
-  if (const auto last = told()) return std::optional(TRY(status_of_end(*last)));
-  if (read_wish(lock->fd()).order == 0)
-    return Error::make(Code::busy, "it was never started, so there is no end to wait for; skink start starts it");
-  return std::optional(TRY(status_of_end(unknown_exit())));
-}
-
-}  // namespace
-
 Result<int> Engine::wait(const std::string& id) {
   const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
   const UniqueFd alive = TRY(open_alive(store_dir.get()));
@@ -175,7 +171,7 @@ Result<int> Engine::wait(const std::string& id) {
     const auto socket = connect_supervisor(impl_->roots, id, patience);
     if (!socket && socket.error().code() != Code::not_found) return socket.error();
     if (!socket) {
-      if (const auto status = TRY(recorded_end(impl_->roots, id, store_dir.get()))) return *status;
+      if (const auto last = TRY(recorded_end(impl_->roots, id, store_dir.get()))) return status_of_end(*last);
       continue;
     }
     if (!send_message(socket->get(), {{"op", "wait"}})) continue;

@@ -90,6 +90,11 @@ Result<void> check_passed_output(int store_dir_fd, const std::string& id);
 Result<void> ask_supervisor(const Roots& roots, const std::string& id, const oci::Json& request, Patience& patience,
                             const fs::Lock* held = nullptr);
 
+/// The status of an end that somebody saw; of another one an error.
+Result<int> status_of_end(const LastExit& last);
+/// How the last run ended, when nobody is there to be asked; nothing when somebody is again.
+Result<std::optional<LastExit>> recorded_end(const Roots& roots, const std::string& id, int store_dir_fd);
+
 /// True for the error of a connection whose other end has died.
 bool is_hang_up(const Error& error);
 
