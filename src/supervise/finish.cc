@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <ctime>
+#include <utility>
 
 #include "base/text.h"
 #include "fs/dir.h"
@@ -29,13 +30,16 @@ void Supervisor::give_up(const LastExit& last) {
   status_.last_exit = last;
   tell_given_up(last, waited);
   flush_logs();
-  // Of a container that goes there is nothing to read later; a successor of ours would find its end in the guard's
-  // records and come here again.
+  // Order: who reads that it has stopped, and then its record, finds this run in it. Of a container that goes there is
+  // nothing to read later.
   Result<void> written;
-  if (!container_.remove_at_end) {
-    // Order: who reads that it has stopped, and then its record, finds this run in it.
-    written = write_exit(last, true, status_.stop_wanted ? std::string() : status_.boot_id);
-    save();
+  if (!container_.remove_at_end) written = write_exit(last, true, status_.stop_wanted ? std::string() : status_.boot_id);
+  save();
+  if (container_.remove_at_end) {
+    // Order: before the run's files go, without which no successor of ours could tell. Who hears it waits on until
+    // nothing is left, also where a successor has to see to that: with this step it is no next life.
+    hear_connected(last, 0);
+    tell_end(last);
   }
   group_.reset();
   const bool removed = remove_groups();
@@ -45,7 +49,6 @@ void Supervisor::give_up(const LastExit& last) {
   const bool gone = remove_run_state(written.has_value() && removed);
   // Order: the container last. Without it nobody would look at what is left of the run.
   if (container_.remove_at_end && removed && gone) remove_container();
-  else if (container_.remove_at_end) save();
   if (container_.log_driver == "none") forget_logs();
   serve_waiting_execs();
   if (container_.remove_at_end) hear_latecomers(last);
@@ -91,11 +94,15 @@ void Supervisor::take_relaunch_back() {
 // so far as to be hung up on.
 void Supervisor::hear_latecomers(const LastExit& last) {
   constexpr std::int64_t kPatienceNs = 200'000'000;
-  end_untold_ = last;
   watches_.forget(kFdListener);
   ::shutdown(kFdListener, SHUT_RD);
+  hear_connected(last, kPatienceNs);
+}
+
+void Supervisor::hear_connected(const LastExit& last, std::int64_t patience_ns) {
+  end_untold_ = last;
   accept_clients();
-  const std::int64_t deadline = fs::monotonic_ns() + kPatienceNs;
+  const std::int64_t deadline = fs::monotonic_ns() + patience_ns;
   for (auto& [fd, client] : clients_)
     if (!client.has_asked)
       if (auto message = await_message(fd, deadline)) answer(client, std::move(*message));
@@ -181,11 +188,13 @@ void Supervisor::remove_container() {
                            [this] { tell_event("destroy"); });
 }
 
+// Each of them once.
 void Supervisor::tell_end(const LastExit& last) {
   for (auto& [fd, client] : clients_) {
-    if (client.awaits_start) reply_result(client, {});
-    if (client.awaits_end) reply(client, {{"event", "done"}, {"exit", dump(last)}, {"stopped", status_.stop_wanted}});
-    if (client.awaits_stop) reply_result(client, {});
+    if (std::exchange(client.awaits_start, false)) reply_result(client, {});
+    if (std::exchange(client.awaits_end, false))
+      reply(client, {{"event", "done"}, {"exit", dump(last)}, {"stopped", status_.stop_wanted}});
+    if (std::exchange(client.awaits_stop, false)) reply_result(client, {});
   }
 }
 

@@ -195,6 +195,7 @@ class Supervisor {
   void take_relaunch_back();
   void await_question();
   void hear_latecomers(const LastExit& last);
+  void hear_connected(const LastExit& last, std::int64_t patience_ns);
   void first_launch_failed(const Error& error);
   Result<void> write_exit(const LastExit& last, bool final, std::string given_up = {});
   bool remove_groups();

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`skink wait`: how a container ended, or that nobody can say; never a status that was not seen."""
 
+import fcntl
 import os
 import signal
 
 import pytest
-from skinktest import kill_quietly, starttime, wait_for
+from skinktest import kill_quietly, read_text, starttime, wait_for
 from test_false_ends import status
 
 
@@ -13,11 +14,20 @@ def sleeper(sk, *options):
     return sk.running("--restart", "no", *options, command=["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.02; done"])
 
 
+def sockets_of(process):
+    found = []
+    for fd in os.listdir("/proc/%d/fd" % process.pid):
+        try:
+            found += [fd] if "socket:" in os.readlink("/proc/%d/fd/%s" % (process.pid, fd)) else []
+        except OSError:
+            pass
+    return found
+
+
 def connected(sk, name):
     """A `wait` that has connected, and does nothing any more."""
     client = sk.start("wait", name)
-    sockets = lambda: [fd for fd in os.listdir("/proc/%d/fd" % client.pid) if "socket:" in os.readlink("/proc/%d/fd/%s" % (client.pid, fd))]
-    wait_for(sockets, step=0.005)
+    wait_for(lambda: sockets_of(client), step=0.005)
     client.send_signal(signal.SIGSTOP)
     return client
 
@@ -53,6 +63,36 @@ def test_who_asks_at_the_very_end(sk, world, options):
     os.kill(now["supervisor"][0], signal.SIGCONT)
     wait_for(lambda: starttime(now["supervisor"][0]) != str(now["supervisor"][1]), step=0.005)
     assert said(client) == (0, "7\n", "")
+
+
+@pytest.mark.parametrize("verb", ["wait", "run"])
+def test_a_supervisor_that_is_killed_in_its_last_steps(sk, world, verb):
+    """With --rm: who has asked is told before the run's files go, and is not back before the container is gone."""
+    if verb == "wait":
+        name = sleeper(sk, "--rm")
+        client = sk.start("wait", name)
+        sleeps = lambda: read_text("/proc/%d/stat" % client.pid).rsplit(")", 1)[1].split()[0] == "S"
+        wait_for(lambda: sockets_of(client) and sleeps(), step=0.005)
+    else:
+        name = world.name()
+        client = sk.start("run", "--rm", "--name", name, "busybox", "sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")
+        assert client.stdout.readline() == b"ready\n"
+    now = status(world, sk.inspect(name)["id"])
+    container = os.path.join(world.store, "containers", sk.inspect(name)["id"])
+    children = lambda: read_text("/proc/%d/task/%d/children" % (now["guard"][0], now["guard"][0])).split()
+    names = os.open(os.path.join(world.store, "container-names"), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(names, fcntl.LOCK_EX)  # no removal comes further than to this
+        os.kill(now["init"][0], signal.SIGTERM)
+        wait_for(lambda: not os.path.exists(container), step=0.005)
+        os.kill(now["supervisor"][0], signal.SIGKILL)
+        wait_for(lambda: children() not in ([], [str(now["supervisor"][0])]), step=0.005, message="nobody comes to finish it")
+        assert client.poll() is None
+    finally:
+        os.close(names)
+    out, err = client.communicate(timeout=60)
+    assert name not in os.listdir(os.path.join(world.store, "container-names"))
+    assert (client.returncode, out, err) == ((0, b"7\n", b"") if verb == "wait" else (7, b"", b""))
 
 
 def test_of_one_that_was_removed_meanwhile(sk, world):
