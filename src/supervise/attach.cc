@@ -56,6 +56,7 @@ class Attachment {
   std::optional<Output> gap_;       // to be told next
   bool launched_ = false, over_ = false, has_input_ = false;
   int polite_requests_ = 0;
+  int hang_ups_ = 0;  // in a row
   std::optional<LastExit> last_;
   oci::Json said_last_;  // with the end, or why nothing was started
 };
@@ -113,6 +114,8 @@ Result<bool> Attachment::reconnect() {
     TRY(connect());
     return false;
   }
+  // Again and again, it has no room for us at all.
+  if (++hang_ups_ > kMostAttempts) pause_ms(20);
   Patience patience(roots_, id_);
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     auto socket = connect_supervisor(roots_, id_, patience);
@@ -132,8 +135,10 @@ Result<bool> Attachment::on_control() {
   auto message = receive_message(supervised_.socket.get());
   if (!message && message.error().code() == Code::busy) return false;
   if (!message) return over_ = TRY(reconnect());
+  hang_ups_ = 0;
   if (message->json.contains("error")) {
-    if (launched_) return false;  // the answer to a signal that came too late
+    // An answer to a signal that came too late is nothing to us.
+    if (launched_ && !oci::get_bool(message->json, "refused")) return false;
     said_last_ = message->json;
     return error_of(message->json);
   }

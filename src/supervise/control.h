@@ -14,6 +14,7 @@
 //   {"event":"exec-done"}
 //   {"op":"exec-wait","pid":N,"from":N}         {"event":"exec-done","exit":LastExit}
 //   {"op":"exec-signal","pid":N,"signal":N}     {"ok"} or {"error"}
+//   wait, attach and exec, of too many          {"error",...,"refused":true}
 //
 // Each answer says by which supervisor it is: "by":[PID,START TIME].
 #pragma once

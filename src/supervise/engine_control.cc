@@ -166,7 +166,8 @@ Result<void> Engine::unpause(const std::string& id) { return steer(impl_->roots,
 Result<int> Engine::wait(const std::string& id) {
   const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
   const UniqueFd alive = TRY(open_alive(store_dir.get()));
-  for (;;) {
+  constexpr int kQuickTries = 4;
+  for (int hang_ups = 0;;) {
     Patience patience(impl_->roots, id);
     const auto socket = connect_supervisor(impl_->roots, id, patience);
     if (!socket && socket.error().code() != Code::not_found) return socket.error();
@@ -174,9 +175,14 @@ Result<int> Engine::wait(const std::string& id) {
       if (const auto last = TRY(recorded_end(impl_->roots, id, store_dir.get()))) return status_of_end(*last);
       continue;
     }
-    if (!send_message(socket->get(), {{"op", "wait"}})) continue;
-    const auto message = await_message(socket->get(), 0);
-    if (!message) continue;  // killed: its successor knows
+    const auto sent = send_message(socket->get(), {{"op", "wait"}});
+    const auto message = sent ? await_message(socket->get(), 0) : Result<Message>(sent.error());
+    if (!message) {
+      // Killed, and its successor knows; or again and again: it has no room for us at all.
+      if (++hang_ups > kQuickTries) pause_ms(20);
+      continue;
+    }
+    if (message->json.contains("error")) return error_of(message->json);
     patience.heard(message->json);
     const LastExit last = TRY(parse_last_exit(oci::get_string(message->json, "exit", "{}")));
     // Only so that it can be removed or started at once; what was asked for is known.

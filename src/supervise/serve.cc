@@ -19,7 +19,9 @@
 namespace skink::supervise {
 namespace {
 
+// Of those that stay (wait, attach, exec). There is room for some more that are answered at once, such as stop.
 constexpr std::size_t kMostClients = 512;
+constexpr std::size_t kMostConnections = kMostClients + 128;
 
 Error not_running() { return Error::make(Code::busy, "the container is not running"); }
 
@@ -30,7 +32,7 @@ void Supervisor::accept_clients() {
     UniqueFd socket(::accept4(kFdListener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket) return;
     // The file's mode keeps others out already; this holds should a directory above have been opened up (attack A35).
-    if (!is_own_peer(socket.get()) || clients_.size() >= kMostClients) continue;
+    if (!is_own_peer(socket.get()) || clients_.size() >= kMostConnections) continue;
     const int fd = socket.get();
     if (watch(fd, Source::client, EPOLLIN | EPOLLRDHUP)) clients_[fd].socket = std::move(socket);
   }
@@ -73,7 +75,11 @@ void Supervisor::answer(Client& client, Message message) {
   const oci::Json& json = message.json;
   const std::string op = oci::get_string(json, "op");
   const auto number = [&json](std::string_view key) { return static_cast<int>(oci::get_int(json, key)); };
-  if (op == "start") {
+  if ((op == "wait" || op == "attach" || op == "exec") && clients_.size() > kMostClients) {
+    oci::Json refusal = error_json(Error::make(Code::busy, kMostClients, " commands wait for the container already"));
+    refusal["refused"] = true;
+    reply(client, refusal);
+  } else if (op == "start") {
     start_heard_ = true;
     if (oci::get_bool(json, "heal") && tell_unhealed(client)) return;
     if (end_untold_) {

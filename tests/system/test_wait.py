@@ -4,6 +4,7 @@
 import fcntl
 import os
 import signal
+import socket
 
 import pytest
 from skinktest import kill_quietly, read_text, starttime, wait_for
@@ -117,6 +118,27 @@ def test_of_one_whose_end_nobody_saw(sk, world):
     wait_for(lambda: starttime(now["init"][0]) != str(now["init"][1]), step=0.005)
     for _ in ("heard of its new supervisor", "read from its record"):
         sk.fails("wait", name, status=1, match="nobody saw how it ended")
+
+
+def test_of_one_for_which_very_many_wait(sk, world):
+    """They are told so, and whoever is answered at once is still heard."""
+    name = sleeper(sk)
+    place = os.open(os.path.join(world.run_dir, "containers", sk.inspect(name)["id"]), os.O_RDONLY | os.O_DIRECTORY)
+    others = []
+    try:
+        for _ in range(512):
+            others.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            others[-1].connect("/proc/self/fd/%d/control.sock" % place)
+            others[-1].send(b'{"op":"wait"}')
+        sk.fails("wait", name, status=1, match=[name, "512 commands wait"])
+        sk.fails("attach", name, status=125, match="512 commands wait")
+        sk.fails("exec", name, "true", status=125, match="512 commands wait")
+        sk.ok("stop", name)
+        assert all(b'"done"' in one.recv(4096) for one in others)
+    finally:
+        for one in others:
+            one.close()
+        os.close(place)
 
 
 def test_short_runs(sk):
