@@ -191,7 +191,8 @@ const Verb kStopVerb{
     "Stop containers",
     R"(Sends the container's stop signal, waits, and kills what is left. A container that is
 stopped stays stopped, whatever its restart policy, until skink start; with the policy always,
-until the next boot. The name is printed as given.
+until the next boot. One that is being launched and does not get on with that for 10 s, since
+a hook or a mount hangs, is ended in it. The name is printed as given.
 
 With --for-reboot it only stops for now: skink heal, which runs at boot, starts it again by
 the policies always and unless-stopped. skink-shutdown.service does that for all. With --for-unit

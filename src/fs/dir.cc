@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -381,6 +382,36 @@ Result<Lock> Lock::try_take(UniqueFd fd, Mode mode, std::string_view what) {
   const bool mine = TRY(same_file_mode(fd.get(), (mode == Mode::shared ? LOCK_SH : LOCK_EX) | LOCK_NB, what));
   if (!mine) return Error::make(Code::busy, what, ": another command holds it");
   return Lock(std::move(fd));
+}
+
+Result<Lock> Lock::take_within(std::int64_t patience_ns, UniqueFd fd, Mode mode, std::string_view what) {
+  constexpr long kLongestUs = 20'000;
+  const std::int64_t deadline = monotonic_ns() + patience_ns;
+  for (long wait_us = 1'000;; wait_us = std::min(wait_us * 2, kLongestUs)) {
+    if (TRY(same_file_mode(fd.get(), (mode == Mode::shared ? LOCK_SH : LOCK_EX) | LOCK_NB, what)))
+      return Lock(std::move(fd));
+    if (monotonic_ns() >= deadline) return Error::make(Code::busy, what, ": another command holds it");
+    const timespec pause{.tv_sec = 0, .tv_nsec = wait_us * 1'000};
+    ::nanosleep(&pause, nullptr);
+  }
+}
+
+// Lines of /proc/locks (man proc_locks) are "1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF".
+std::vector<pid_t> lock_holders(const struct stat& file) {
+  constexpr std::size_t kMost = 16U << 20, kHolder = 4, kFile = 5;
+  std::vector<pid_t> holders;
+  const auto locks = read_file(AT_FDCWD, "/proc/locks", kMost);
+  if (!locks) return holders;
+  std::array<char, 64> name{};
+  std::snprintf(name.data(), name.size(), "%02x:%02x:%llu", ::major(file.st_dev), ::minor(file.st_dev),
+                static_cast<unsigned long long>(file.st_ino));
+  for (const std::string_view line : split(*locks, '\n')) {
+    std::vector<std::string_view> words = split(line, ' ');
+    std::erase(words, std::string_view());
+    if (words.size() <= kFile || words[1] != "FLOCK" || words[kFile] != name.data()) continue;
+    if (const auto holder = parse_int<pid_t>(words[kHolder])) holders.push_back(*holder);
+  }
+  return holders;
 }
 
 std::string random_hex(std::size_t count) {

@@ -78,6 +78,8 @@ class Lock {
   static Result<Lock> take(UniqueFd fd, Mode mode, std::string_view what);
   /// As take; nothing (busy) when another holds it.
   static Result<Lock> try_take(UniqueFd fd, Mode mode, std::string_view what);
+  /// As take; busy when another still holds it after that time.
+  static Result<Lock> take_within(std::int64_t patience_ns, UniqueFd fd, Mode mode, std::string_view what);
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] UniqueFd release() && { return std::move(fd_); }
 
@@ -85,6 +87,11 @@ class Lock {
   explicit Lock(UniqueFd fd) : fd_(std::move(fd)) {}
   UniqueFd fd_;
 };
+
+/// Who has such a lock on the file, as /proc/locks tells it: nobody where the device has another number there than
+/// stat(2) tells (btrfs, overlay). The number of the file alone is not enough, as that of every file system begins with
+/// 1.
+std::vector<pid_t> lock_holders(const struct stat& file);
 
 /// `count` random bytes in hex from getrandom(2).
 std::string random_hex(std::size_t count);

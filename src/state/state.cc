@@ -4,14 +4,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <time.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 
 #include "base/text.h"
 #include "launch/launch.h"
@@ -151,27 +148,13 @@ std::vector<pid_t> ancestors() {
   return found;
 }
 
-// A hook that asks for its own container would wait for the command that waits for the hook. Lines of /proc/locks (man
-// proc_locks) are "1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF". Where the device has another number there than
-// stat(2) tells (btrfs, overlay), nobody is found and one waits: the number of the file alone is not enough, as that of
-// every file system begins with 1.
+// A hook that asks for its own container would wait for the command that waits for the hook.
 bool is_held_by_ancestor(int root_fd, const std::string& id) {
-  constexpr std::size_t kMost = 16U << 20, kHolder = 4, kFile = 5;
   const auto directory = sys::stat_at(root_fd, id.c_str(), AT_SYMLINK_NOFOLLOW);
-  const auto locks = fs::read_file(AT_FDCWD, "/proc/locks", kMost);
-  if (!directory || !locks) return false;
-  std::array<char, 64> file{};
-  std::snprintf(file.data(), file.size(), "%02x:%02x:%llu", ::major(directory->st_dev), ::minor(directory->st_dev),
-                static_cast<unsigned long long>(directory->st_ino));
+  if (!directory) return false;
   const std::vector<pid_t> family = ancestors();
-  for (const std::string_view line : split(*locks, '\n')) {
-    std::vector<std::string_view> words = split(line, ' ');
-    std::erase(words, std::string_view());
-    if (words.size() <= kFile || words[1] != "FLOCK" || words[kFile] != file.data()) continue;
-    const auto holder = parse_int<pid_t>(words[kHolder]);
-    if (holder && std::ranges::find(family, *holder) != family.end()) return true;
-  }
-  return false;
+  return std::ranges::any_of(fs::lock_holders(*directory),
+                             [&](pid_t holder) { return std::ranges::find(family, holder) != family.end(); });
 }
 
 // A command that hangs (in a hook, say) must not make others wait for ever.

@@ -78,7 +78,7 @@ Result<void> Attachment::join() {
   TRY(open_log(supervised_.store_dir.get()));
   launched_ = true;
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
-    Patience patience(roots_, id_);
+    Patience patience(roots_, id_, Patience::Limits::of_start());
     auto socket = connect_supervisor(roots_, id_, patience);
     if (!socket && socket.error().code() == Code::not_found) return Error::make(Code::busy, who(), " is not running");
     supervised_.socket = TRY(std::move(socket));
@@ -116,7 +116,7 @@ Result<bool> Attachment::reconnect() {
   }
   // Again and again, it has no room for us at all.
   if (++hang_ups_ > kMostAttempts) pause_ms(20);
-  Patience patience(roots_, id_);
+  Patience patience(roots_, id_, Patience::Limits::of_start());
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     auto socket = connect_supervisor(roots_, id_, patience);
     if (!socket && socket.error().code() == Code::not_found) {
@@ -205,7 +205,7 @@ Result<int> Attachment::run() {
   front_.on_signal = [this](int signal) { on_signal(signal); };
   front_.output_fds = {output_event_.get()};
   front_.detach_keys = options_.detach_keys;
-  Patience patience(roots_, id_);
+  Patience patience(roots_, id_, Patience::Limits::of_start());
   if (!launched_) front_.patience = [&patience] { return patience.check(); };
   auto done = front_.run(signals);
   raw_.reset();

@@ -72,9 +72,8 @@ Error not_running(const std::string& id) {
   return Error::make(Code::busy, "container ", id.substr(0, 12), " is not running");
 }
 
-// The verbs that need a running container.
-Result<void> steer(const Roots& roots, const std::string& id, const oci::Json& request, Patience& patience) {
-  auto done = ask_supervisor(roots, id, request, patience);
+// For the verbs that need a running container.
+Result<void> or_not_running(const std::string& id, Result<void> done) {
   if (!done && done.error().code() == Code::not_found && done.error().text() == "no supervisor") return not_running(id);
   return done;
 }
@@ -82,7 +81,31 @@ Result<void> steer(const Roots& roots, const std::string& id, const oci::Json& r
 Result<void> steer(const Roots& roots, const std::string& id, const oci::Json& request) {
   const UniqueFd exists = TRY(open_container(roots, id));
   Patience patience(roots, id);
-  return steer(roots, id, request, patience);
+  return or_not_running(id, ask_supervisor(roots, id, request, patience));
+}
+
+// So long a launch may stand still of what is to end anyway.
+constexpr std::int64_t kLaunchToEndNs = 10 * kSecond;
+
+// A hook that hangs goes with the container's process that it is run for, and its supervisor goes on to what it was
+// asked (launch::run_hooks).
+bool end_launch(const Roots& roots, const std::string& id, int alive_fd) {
+  const auto status = status_of(roots, id);
+  if (!status || status->step != Step::launching) return false;
+  if (const auto init = sys::open_identified(status->init)) (void)sys::signal_pidfd(init->get(), SIGKILL);
+  Patience patience(roots, id, {.quiet_ns = 2 * kSecond, .launch_ns = 2 * kSecond, .stopped_ns = 2 * kSecond});
+  return await_no_supervisor(alive_fd, patience).has_value();
+}
+
+// Asks for a stop and waits for the end.
+Result<void> end_by_request(const Roots& roots, const std::string& id, std::int64_t timeout_ns, bool keep_wish,
+                            int alive_fd, Patience& patience) {
+  auto done =
+      ask_supervisor(roots, id, {{"op", "stop"}, {"timeout_ns", timeout_ns}, {"keep_wish", keep_wish}}, patience);
+  if (done) done = await_no_supervisor(alive_fd, patience);
+  // Order: once it was asked. When the launch has failed it finds the request before it tries again.
+  if (!done && done.error().code() == Code::busy && end_launch(roots, id, alive_fd)) return {};
+  return done;
 }
 
 }  // namespace
@@ -91,7 +114,7 @@ Result<void> steer(const Roots& roots, const std::string& id, const oci::Json& r
 using namespace supervise;
 
 Result<void> Engine::start(const std::string& id) {
-  Patience patience(impl_->roots, id);
+  Patience patience(impl_->roots, id, Patience::Limits::of_start());
   for (int attempt = 0;; ++attempt) {
     auto supervised = TRY(ensure_supervisor(
         impl_->roots, id, [&](int store_dir) { return check_passed_output(store_dir, id); },
@@ -124,10 +147,10 @@ Result<void> Engine::stop(const std::string& id, std::int64_t timeout_ns, StopKi
   // While a program takes its time to end it is no wonder that nothing moves.
   Patience::Limits limits;
   limits.quiet_ns += std::min(left_to_it, kLongest);
+  limits.launch_ns = kLaunchToEndNs;
   Patience patience(impl_->roots, id, limits);
   const bool for_good = kind == StopKind::for_good;
-  auto done = ask_supervisor(impl_->roots, id, {{"op", "stop"}, {"timeout_ns", timeout_ns}, {"keep_wish", !for_good}},
-                             patience);
+  auto done = end_by_request(impl_->roots, id, timeout_ns, !for_good, alive.get(), patience);
   if (!done && done.error().code() == Code::not_found) {
     // Nobody supervises it. Should something of it still run, its end is what was asked for.
     const auto lock = lock_container(impl_->roots, id);
@@ -139,8 +162,7 @@ Result<void> Engine::stop(const std::string& id, std::int64_t timeout_ns, StopKi
     if (for_good) (void)record_wish(lock->fd(), false, container && container->durable);
     return clean_leftovers(impl_->roots, id);
   }
-  TRY(std::move(done));
-  return await_no_supervisor(alive.get(), patience);
+  return done;
 }
 
 Result<void> Engine::restart(const std::string& id, std::int64_t timeout_ns) {
@@ -153,9 +175,8 @@ Result<void> Engine::kill(const std::string& id, int signal) {
     // Nothing can resist it, so this is a stop without patience, and over when the command returns.
     const UniqueFd store_dir = TRY(open_container(impl_->roots, id));
     const UniqueFd alive = TRY(open_alive(store_dir.get()));
-    Patience patience(impl_->roots, id);
-    TRY(steer(impl_->roots, id, {{"op", "stop"}, {"timeout_ns", 0}}, patience));
-    return await_no_supervisor(alive.get(), patience);
+    Patience patience(impl_->roots, id, {.launch_ns = kLaunchToEndNs});
+    return or_not_running(id, end_by_request(impl_->roots, id, 0, false, alive.get(), patience));
   }
   return steer(impl_->roots, id, {{"op", "kill"}, {"signal", signal}});
 }
@@ -216,16 +237,6 @@ Result<void> end_by_force(const Roots& roots, const std::string& id, int store_d
   return {};
 }
 
-// A hook that hangs goes with the container's process that it is run for, and its supervisor goes on to what it was
-// asked (launch::run_hooks).
-bool end_launch(const Roots& roots, const std::string& id, int alive_fd) {
-  const auto status = status_of(roots, id);
-  if (!status || status->step != Step::launching) return false;
-  if (const auto init = sys::open_identified(status->init)) (void)sys::signal_pidfd(init->get(), SIGKILL);
-  Patience patience(roots, id, {.quiet_ns = 2 * kSecond, .stopped_ns = 2 * kSecond, .launch_may_last = false});
-  return await_no_supervisor(alive_fd, patience).has_value();
-}
-
 // What a removal has to do about a supervisor that lives.
 Result<void> end_supervisor(const Roots& roots, const std::string& id, const fs::Lock& lock, bool force) {
   const int store_dir = lock.fd();
@@ -233,7 +244,7 @@ Result<void> end_supervisor(const Roots& roots, const std::string& id, const fs:
   // By force there is another way, so less is waited for.
   Patience patience(
       roots, id,
-      force ? Patience::Limits{.quiet_ns = 10 * kSecond, .stopped_ns = 2 * kSecond, .launch_may_last = false}
+      force ? Patience::Limits{.quiet_ns = 10 * kSecond, .launch_ns = kLaunchToEndNs, .stopped_ns = 2 * kSecond}
             : Patience::Limits{});
   if (!force) {
     const auto run_dir = open_run_dir(roots, id);

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <ctime>
 
 #include "fs/dir.h"
 #include "image/check.h"
@@ -24,7 +23,7 @@ namespace {
 
 using Deed = Healed::Deed;
 
-// A command that is at work on a container holds its lock for moments; one that hangs must not keep the others waiting.
+// Longer than a command holds a container's lock that is at work on it, and gets on; the others shall not have to wait.
 constexpr std::int64_t kLockPatienceNs = 5'000'000'000;
 // Launched side by side: one whose volume hangs does not keep the rest waiting until it has its turn.
 constexpr std::size_t kHealedAtOnce = 32;
@@ -35,18 +34,6 @@ struct Patient {
 };
 
 enum class Verdict { fine, adopted, removed, recorded, cleaned, start };
-
-Result<fs::Lock> lock_patiently(const Roots& roots, const std::string& id) {
-  const std::int64_t deadline = fs::monotonic_ns() + kLockPatienceNs;
-  for (;;) {
-    auto lock = fs::Lock::try_take(TRY(open_container(roots, id)), fs::Lock::Mode::exclusive, id);
-    if (lock || lock.error().code() != Code::busy) return lock;
-    if (fs::monotonic_ns() >= deadline)
-      return Error::make(Code::busy, "another command is at work on it and does not come to an end");
-    const timespec time{.tv_sec = 0, .tv_nsec = 5'000'000};
-    ::nanosleep(&time, nullptr);
-  }
-}
 
 // What docker's users expect of a policy after a boot. A stop holds for the boot it was given in; under always, not for
 // longer.
@@ -102,14 +89,14 @@ Result<Verdict> judge(const Roots& roots, const std::string& id, int store_dir) 
 
 Result<Verdict> examine(const Roots& roots, const std::string& id) {
   {
-    const auto lock = TRY(lock_patiently(roots, id));
+    const auto lock = TRY(lock_container(roots, id, kLockPatienceNs));
     if (is_alive(lock.fd())) return Verdict::fine;
     const auto run_dir = open_run_dir(roots, id);
     const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
     if (!status || !is_abandoned(*status)) return judge(roots, id, lock.fd());
   }
   // Adoption takes the lock by itself. The answer to the ping means that it is done.
-  Patience patience(roots, id);
+  Patience patience(roots, id, Patience::Limits::of_start());
   const UniqueFd socket = TRY(connect_supervisor(roots, id, patience));
   TRY(send_message(socket.get(), {{"op", "ping"}}));
   TRY(await_answer(socket.get(), patience));
@@ -195,7 +182,7 @@ Starting begin_start(const Roots& roots, const std::string& id, std::size_t inde
 
 Result<void> end_start(const Roots& roots, const std::string& id, Starting starting) {
   constexpr int kMostAttempts = 8;
-  Patience patience(roots, id);
+  Patience patience(roots, id, Patience::Limits::of_start());
   for (int attempt = 0;; ++attempt) {
     if (!starting.supervised) return starting.supervised.error();
     const Supervised& supervised = *starting.supervised;

@@ -22,8 +22,9 @@ struct Engine::Impl {
 
 namespace supervise {
 
-/// The verbs that change a container exclude each other by an flock on STORE/containers/ID (fault F11).
-Result<fs::Lock> lock_container(const Roots& roots, const std::string& id);
+/// The verbs that change a container exclude each other by an flock on STORE/containers/ID (fault F11). busy when one
+/// of them does not come to its end: unasked that is more time than any needs that gets on.
+Result<fs::Lock> lock_container(const Roots& roots, const std::string& id, std::int64_t patience_ns = 120'000'000'000);
 
 /// STORE/containers/ID/alive, for await_no_supervisor.
 Result<UniqueFd> open_alive(int store_dir_fd);

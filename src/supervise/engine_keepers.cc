@@ -174,9 +174,23 @@ Result<void> revive_locked(const Roots& roots, const std::string& id, const fs::
   return revive_guard(roots, TRY(read_container(lock.fd(), id)), run_dir.get());
 }
 
-Result<fs::Lock> lock_container(const Roots& roots, const std::string& id) {
+namespace {
+
+Error locked_error(const Roots& roots, const std::string& id, std::int64_t waited_ns) {
+  const auto directory = sys::stat_at(roots.store_containers.get(), id.c_str(), AT_SYMLINK_NOFOLLOW);
+  const auto holders = directory ? fs::lock_holders(*directory) : std::vector<pid_t>();
+  const std::string who = holders.empty() ? "another command" : str("process ", holders[0]);
+  return Error::make(Code::busy, who, " has been at work on it for ", waited_ns / kSecond,
+                     " s and lets nobody else: end it, and try again");
+}
+
+}  // namespace
+
+Result<fs::Lock> lock_container(const Roots& roots, const std::string& id, std::int64_t patience_ns) {
   for (int attempt = 0; attempt < 16; ++attempt) {
-    auto lock = TRY(fs::Lock::take(TRY(open_container(roots, id)), fs::Lock::Mode::exclusive, id));
+    auto taken = fs::Lock::take_within(patience_ns, TRY(open_container(roots, id)), fs::Lock::Mode::exclusive, id);
+    if (!taken && taken.error().code() == Code::busy) return locked_error(roots, id, patience_ns);
+    fs::Lock lock = TRY(std::move(taken));
     // What was locked may have been removed while we waited for it (fault F12).
     const auto ours = TRY(sys::stat_fd(lock.fd(), id));
     const auto there = sys::stat_at(roots.store_containers.get(), id.c_str(), AT_SYMLINK_NOFOLLOW);
@@ -336,7 +350,7 @@ Result<void> settle_beside(const Roots& roots, const Container& container, int s
 Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
                                      const std::function<Result<void>(int store_dir_fd)>& before_start,
                                      const Greeting& greet, Starter starter) {
-  Patience patience(roots, id);
+  Patience patience(roots, id, Patience::Limits::of_start());
   for (;;) {
     auto lock = TRY(lock_container(roots, id));
     const Container container = TRY(read_container(lock.fd(), id));

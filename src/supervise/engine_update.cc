@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // update: another restart policy and other limits for a container that is there.
+#include "base/durations.h"
 #include "base/text.h"
 #include "fs/dir.h"
 #include "supervise/engine_impl.h"
@@ -41,6 +42,10 @@ class Files {
   bool durable_;
   std::vector<std::pair<const char*, std::string>> before_;
 };
+
+// Whoever wants to end it, or start it, waits for our lock meanwhile.
+constexpr Patience::Limits kUpdateLimits{
+    .quiet_ns = 30 * kSecond, .launch_ns = 10 * kSecond, .stopped_ns = 10 * kSecond};
 
 // As a message carries them: one LinuxResources object.
 std::string text_of(const oci::Resources& resources) {
@@ -87,7 +92,7 @@ Result<void> Engine::update(const std::string& id, const UpdateRequest& request)
   const auto change = [&]() -> Result<void> {
     TRY(files.replace(kContainerFile, dump(container)));
     if (limited) TRY(files.replace(kConfigFile, oci::dump_spec(spec)));
-    Patience patience(impl_->roots, id);
+    Patience patience(impl_->roots, id, kUpdateLimits);
     auto asked =
         ask_supervisor(impl_->roots, id, {{"op", "update"}, {"resources", text_of(limits.change)}}, patience, &lock);
     if (asked || asked.error().code() != Code::not_found) return asked;
@@ -98,8 +103,8 @@ Result<void> Engine::update(const std::string& id, const UpdateRequest& request)
   auto changed = change();
   if (changed) return {};
   files.put_back();
-  // What it has taken of the new limits it gives back.
-  Patience patience(impl_->roots, id);
+  // What it has taken of the new limits, or will take when it comes to that, it gives back.
+  Patience patience(impl_->roots, id, kUpdateLimits);
   (void)ask_supervisor(impl_->roots, id, {{"op", "update"}, {"resources", text_of(limits.undo)}, {"undo", true}},
                        patience, &lock);
   return changed;

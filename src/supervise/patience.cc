@@ -63,6 +63,7 @@ Patience::Patience(const Roots& roots, std::string id, Limits limits)
 
 Patience::Look Patience::look() const {
   Look now;
+  now.text = str(static_cast<int>(status_.step), '.', status_.incarnation, ' ');
   for (const auto* identity : {&status_.guard, &status_.supervisor}) {
     const auto process = sys::activity(*identity);
     if (!process) continue;
@@ -121,14 +122,18 @@ Result<void> Patience::check() {
   if (const auto run_dir = open_run_dir(roots_, id_))
     if (auto status = read_status(run_dir->get())) status_ = std::move(*status);
   Look now = look();
-  const bool busy = now.moves || now.text != last_.text || (limits_.launch_may_last && status_.step == Step::launching);
+  const bool busy = now.moves || now.text != last_.text;
   // Of two, one may run on while the other is held: that is no progress.
   if (now.stopped == 0 ? busy : now.stopped != last_.stopped) moved_at_ns_ = time;
   last_ = std::move(now);
   TRY(check_complaints());
   const std::int64_t quiet = time - moved_at_ns_;
   if (last_.stopped != 0 && quiet >= limits_.stopped_ns) return stopped_error(last_.stopped);
-  if (quiet >= limits_.quiet_ns)
+  const bool launches = status_.step == Step::launching;
+  if (launches && quiet >= limits_.launch_ns)
+    return Error::make(Code::busy, "it is being launched, and a hook or a mount has held that up for ", quiet / kSecond,
+                       " s; skink rm -f ends it");
+  if (!launches && quiet >= limits_.quiet_ns)
     return Error::make(Code::busy, "its supervisor has done nothing for ", quiet / kSecond, " s; skink rm -f ends it");
   return {};
 }

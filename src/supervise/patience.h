@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -19,16 +20,17 @@ class Patience {
  public:
   struct Limits {
     std::int64_t quiet_ns = 120'000'000'000;   ///< neither guard nor supervisor has used CPU time or waited for any
+    std::int64_t launch_ns = 120'000'000'000;  ///< the same while it launches, when hooks and mounts may hold it up
     std::int64_t stopped_ns = 10'000'000'000;  ///< one of them is stopped (SIGSTOP)
-    bool launch_may_last = true;               ///< while it launches (hooks) it need not move
+    /// Of who wants the container to start: a launch takes as long as it takes.
+    static Limits of_start() { return {.launch_ns = std::numeric_limits<std::int64_t>::max()}; }
   };
   /// `roots` is borrowed.
   Patience(const Roots& roots, std::string id, Limits limits);
   Patience(const Roots& roots, std::string id) : Patience(roots, std::move(id), Limits{}) {}
 
   /// Asked again and again while waiting; looks at the processes at most twice a second. Success: there is hope. busy,
-  /// with the reason and the way out, when a limit was reached or each supervisor fails as soon as it starts. A launch
-  /// may take as long as it likes (hooks), unless the limits say otherwise.
+  /// with the reason and the way out, when a limit was reached or each supervisor fails as soon as it starts.
   Result<void> check();
   /// Notes by which supervisor a message of the control socket was sent.
   void heard(const oci::Json& message);
@@ -39,7 +41,7 @@ class Patience {
 
  private:
   struct Look {
-    std::string text;    // changes when either of them has run
+    std::string text;    // changes when either of them has run, and at each step
     pid_t stopped = 0;   // a process that SIGSTOP or a terminal holds
     bool moves = false;  // one is running or waits for a CPU
     bool supervised = false;

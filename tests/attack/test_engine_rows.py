@@ -87,6 +87,39 @@ def test_f34_a_hook_that_hangs_can_be_ended(bare, bundle, world):
     assert bare.ps() == []
 
 
+@pytest.fixture
+def hung(bare, bundle, world):
+    """(name, hook) of a container whose relaunch hangs in a hook."""
+    b = bundle(["sleep", "1000"])
+    b.config["hooks"] = {"createRuntime": hook("[ -e {0}/ran ] || {{ touch {0}/ran; exit 0; }}; echo $$ >{0}/hook; exec sleep 86397".format(world.base))}
+    b.save()
+    name = bare.ok("run", "-d", "--restart", "always", "--bundle", b.dir)
+    os.kill(bare.pid(name), signal.SIGKILL)
+    return name, int(wait_for(lambda: read_text(world.path("hook"), "")))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("verb", ["stop", "kill"])
+def test_f34_a_relaunch_that_hangs_ends_with_a_stop(bare, hung, verb):
+    name, pid = hung
+    bare.ok(verb, name)
+    assert bare.state(name) == "exited"
+    wait_for(lambda: not alive(pid), message="the hook lives on")
+    assert bare.inspect(name)["restarts"] == 1
+
+
+@pytest.mark.full
+def test_f34_a_relaunch_that_hangs_does_not_keep_the_lock(bare, hung):
+    """update waits for an answer with it, and rm -f is the way out of everything."""
+    name, pid = hung
+    update = bare.start("update", "--restart", "no", name)
+    wait_for(lambda: any(one.split()[1] == "FLOCK" and one.split()[4] == str(update.pid) for one in read_text("/proc/locks").splitlines()))
+    bare.ok("rm", "-f", name)
+    out, err = update.communicate(timeout=60)
+    assert update.returncode == 1 and b"a hook or a mount has held that up" in err and err.count(b"\n") == 1, err
+    wait_for(lambda: not alive(pid), message="the hook lives on")
+
+
 @pytest.mark.parametrize("kind", ["createRuntime", "poststart"])
 def test_f34_a_hook_that_floods_us(bare, bundle, world, kind):
     """What it prints is neither kept nor waited for: the supervisor stays as small as it is."""

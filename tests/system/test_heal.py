@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """skink heal: what should run comes back, after a boot (played by another boot id) and after a massacre."""
 
+import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -366,3 +368,18 @@ def test_templates_and_quiet(sk, world):
     pull_the_plug(sk, world, name)
     assert sk.ok("heal", "-q") == ""
     assert sk.state(name) == "running"
+
+
+def test_a_command_that_does_not_let_go_is_named(sk, world):
+    """The others are looked at all the same."""
+    held, other = sk.running("--restart", "always"), sk.running("--restart", "always")
+    pid = sk.pid(other)
+    directory = os.open(container_dir(world, sk.inspect(held)["id"]), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        result = sk("heal")
+    finally:
+        os.close(directory)
+    said = re.search(r"%s.*(process (\d+)|another command) has been at work on it for 5 s" % held, result.out + result.err)
+    assert result.status == 1 and said and said[2] in (str(os.getpid()), None), result
+    assert other not in result.err and sk.pid(other) == pid

@@ -8,7 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 
 namespace skink::fs {
 namespace {
@@ -114,6 +116,19 @@ TEST_F(Directory, ALockIsHeldUntilItsOwnerGoes) {
     EXPECT_EQ(Lock::try_take(open_it(), Lock::Mode::exclusive, "x").error().code(), Code::busy);
   }
   EXPECT_TRUE(Lock::try_take(open_it(), Lock::Mode::exclusive, "x"));
+}
+
+TEST_F(Directory, ALockIsWaitedForNoLongerThanSaid) {
+  constexpr std::int64_t kShort = 20'000'000, kLong = 60'000'000'000;
+  const auto open_it = [&] { return *sys::open_at(dir_.get(), ".", O_RDONLY | O_DIRECTORY); };
+  auto held = Lock::take(open_it(), Lock::Mode::exclusive, "x");
+  EXPECT_EQ(Lock::take_within(kShort, open_it(), Lock::Mode::exclusive, "x").error().code(), Code::busy);
+  std::thread other([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    held = Error::make(Code::internal, "given back");
+  });
+  EXPECT_TRUE(Lock::take_within(kLong, open_it(), Lock::Mode::exclusive, "x"));
+  other.join();
 }
 
 TEST(Rfc3339, RoundTrips) {
