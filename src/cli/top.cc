@@ -60,7 +60,10 @@ Result<void> take_ps_word(TopCommand& command, const std::string& word) {
   return {};
 }
 
-Error not_running(const std::string& name) {
+Error not_running(const Engine& engine, const std::string& id, const std::string& name) {
+  const auto info = engine.info(id);
+  if (info && info->phase == Phase::restarting)
+    return Error::make(Code::busy, name, ": it is not running: it waits for its relaunch (skink ps)");
   return Error::make(Code::busy, name, ": it is not running; skink start ", name);
 }
 
@@ -132,7 +135,7 @@ int run_top(Context& context, Arguments args) {
   if (!id) return context.fail(id.error());
   auto processes = processes_of(*engine, *id);
   if (!processes) return context.fail(processes.error().context(words[0]));
-  if (processes->empty()) return context.fail(not_running(words[0]));
+  if (processes->empty()) return context.fail(not_running(*engine, *id, words[0]));
   auto text = render(command, std::move(*processes));
   if (!text) return context.fail(text.error().context("--format"));
   context.out().print(*text);

@@ -237,6 +237,13 @@ Result<void> end_by_force(const Roots& roots, const std::string& id, int store_d
   return {};
 }
 
+Error not_removable(const std::string& id, Step step) {
+  std::string_view what = " is being launched";
+  if (step == Step::running) what = " is running";
+  if (step == Step::waiting) what = " waits for its relaunch";
+  return Error::make(Code::busy, "container ", id.substr(0, 12), what, "; stop it first or use rm -f");
+}
+
 // What a removal has to do about a supervisor that lives.
 Result<void> end_supervisor(const Roots& roots, const std::string& id, const fs::Lock& lock, bool force) {
   const int store_dir = lock.fd();
@@ -249,8 +256,7 @@ Result<void> end_supervisor(const Roots& roots, const std::string& id, const fs:
   if (!force) {
     const auto run_dir = open_run_dir(roots, id);
     const auto status = run_dir ? read_status(run_dir->get()) : Result<Status>(Error(Code::not_found, ""));
-    if (status && status->step != Step::stopped)
-      return Error::make(Code::busy, "container ", id.substr(0, 12), " is running; stop it first or use rm -f");
+    if (status && status->step != Step::stopped) return not_removable(id, status->step);
     return await_no_supervisor(alive.get(), patience);
   }
   (void)record_wish(store_dir, false, false);
@@ -280,7 +286,7 @@ Result<void> Engine::remove(const std::string& id, bool force) {
     TRY(end_supervisor(roots, id, *lock, force));
   } else if (const auto left = status_of(roots, id);
              left && !force && left->step == Step::running && sys::open_identified(left->init)) {
-    return Error::make(Code::busy, "container ", id.substr(0, 12), " is running; stop it first or use rm -f");
+    return not_removable(id, left->step);
   }
   TRY(clean_leftovers(roots, id));
   // A record that cannot be read does not keep its container from going; then the name is found by its target.

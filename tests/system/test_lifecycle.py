@@ -259,3 +259,11 @@ def test_who_hears_of_the_end_late_does_not_wait_for_the_next_life(sk, words):
     out, _ = late.communicate(timeout=30)
     assert late.returncode == (137 if words[0] == "attach" else 0) and sk.state(name) == "running"
     assert words[0] != "wait" or out == b"137\n"
+
+
+def test_one_that_waits_for_its_relaunch_is_not_said_to_run(sk):
+    name = sk.running("--restart", "always", "--restart-delay", "1h", "--restart-max-delay", "1h", command=["false"])
+    wait_for(lambda: sk.row(name)["restarts"] == 2)  # the first was at once
+    sk.fails("rm", name, status=1, match=["waits for its relaunch", "rm -f"])
+    result = sk.fails("top", name, status=1, match=[name, "waits for its relaunch"])
+    assert "skink start" not in result.err
