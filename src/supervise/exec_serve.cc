@@ -111,10 +111,12 @@ void Supervisor::end_all_half_made() const {
     if (entry.name.starts_with(kHalfMadePrefix)) end_half_made(entry.name.c_str());
 }
 
-// A run has ended and the next one is about to be made, without any pause.
+// A run has ended and the next one is about to be made, without any pause or after a short one.
 bool Supervisor::is_relaunching() const {
+  constexpr std::int64_t kSoonNs = 1'000'000'000;  // as ExecSession::running_status
   if (status_.stop_wanted) return false;
-  if (status_.step == Step::waiting) return relaunched_after_.has_value();
+  if (status_.step == Step::waiting)
+    return relaunched_after_.has_value() || status_.next_try_mono_ns <= fs::monotonic_ns() + kSoonNs;
   return status_.step == Step::running && init_is_over(0);
 }
 
@@ -163,7 +165,10 @@ Result<void> Supervisor::handle_exec(Client& client, Message& message) {
   start.token = oci::get_string(message.json, "token");
   tell_exec("exec_create", process, 0);
   auto started = start_process(start);
-  if (!started && started.error().errnum() == ESRCH && is_dying()) {
+  // It found nobody to join, or was killed with the rest when it had.
+  const bool in_vain = !started && (started.error().errnum() == ESRCH || started.error().code() == Code::not_found ||
+                                    launch::was_killed(started.error()));
+  if (in_vain && is_dying()) {
     ::lseek(message.fds[0].get(), 0, SEEK_SET);  // it is read once more
     waiting_execs_.emplace_back(client.socket.get(), std::move(message));
     return {};
