@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 
 #include "base/text.h"
 #include "cli/units.h"
@@ -17,27 +16,15 @@ namespace skink::cli {
 namespace {
 
 struct UnitsCommand {
-  bool user = false;
   std::string root, program;
 };
 
 constexpr Option<UnitsCommand> kInstallUnitsOptions[] = {
     {{"program", 0, "PATH", "the skink that they call (default: this one)"}, set_text<&UnitsCommand::program>},
     {{"root", 0, "DIR", "write below DIR, the root of another system"}, set_text<&UnitsCommand::root>},
-    {{"user", 0, nullptr, "for your own systemd (systemctl --user) instead of the machine's"},
-     set_switch<&UnitsCommand::user>},
 };
 
-Result<std::string> user_directory() {
-  const char* config = std::getenv("XDG_CONFIG_HOME");
-  if (config != nullptr && config[0] == '/') return str(std::string_view(config), "/systemd/user");
-  const char* home = std::getenv("HOME");
-  if (home != nullptr && home[0] == '/') return str(std::string_view(home), "/.config/systemd/user");
-  return Error::make(Code::invalid_config, "--user: neither XDG_CONFIG_HOME nor HOME names a directory");
-}
-
-Result<std::string> directory_of(const UnitsCommand& command) {
-  if (command.user) return user_directory();
+std::string directory_of(const UnitsCommand& command) {
   std::string root = command.root;
   while (root.ends_with('/')) root.pop_back();
   return str(root, "/etc/systemd/system");
@@ -66,7 +53,6 @@ Result<std::string_view> put(int dir_fd, const UnitFile& unit, const std::string
 
 void tell_what_to_do(Context& context, const UnitsCommand& command) {
   std::string systemctl = "systemctl";
-  if (command.user) systemctl += " --user";
   const bool elsewhere = !command.root.empty();
   if (elsewhere) systemctl += str(" --root=", printable(command.root));
   const std::string enable = str("  ", systemctl, elsewhere ? " enable " : " enable --now ");
@@ -84,21 +70,15 @@ int run_install_units(Context& context, Arguments args) {
   std::vector<std::string> none;
   if (auto status = read_arguments<UnitsCommand>(context, kInstallUnitsOptions, args, command, none, {0, 0}))
     return *status;
-  if (command.user && !command.root.empty())
-    return context.misuse(Error::make(Code::invalid_config, "--user and --root exclude each other"));
-  const auto directory = directory_of(command);
-  if (!directory) return context.fail(directory.error());
+  const std::string directory = directory_of(command);
   const auto program = command.program.empty() ? own_program() : Result<std::string>(command.program);
   if (!program) return context.fail(program.error());
-  const UnitPlan plan{.program = *program,
-                      .store = context.directories().store,
-                      .run = context.directories().run,
-                      .user = command.user};
-  auto dir = fs::make_dirs(*directory, 0755);
+  const UnitPlan plan{.program = *program, .store = context.directories().store, .run = context.directories().run};
+  auto dir = fs::make_dirs(directory, 0755);
   if (!dir) return context.fail(dir.error());
   int status = 0;
   for (std::size_t i = 0; i < kUnitCount; ++i) {
-    const std::string path = str(printable(*directory), '/', std::string_view(kUnitFiles[i].name));
+    const std::string path = str(printable(directory), '/', std::string_view(kUnitFiles[i].name));
     const auto text = unit_text(kUnitFiles[i], plan);
     const auto done = text ? put(dir->get(), kUnitFiles[i], *text) : Result<std::string_view>(text.error());
     if (done) context.say(str(path, ' ', *done));
@@ -114,9 +94,10 @@ const Verb kInstallUnitsVerb{
     "install-units",
     "[OPTIONS]",
     "Write the units for systemd",
-    R"(For a skink that no package has installed. It writes to /etc/systemd/system, with --user to
-~/.config/systemd/user, and enables nothing: what to do next is printed. It can be run again at
-any time; a unit that it has not written itself is not touched, and is an error.
+    R"(For a skink that no package has installed. It writes to /etc/systemd/system and enables
+nothing: what to do next is printed. It can be run again at any time; a unit that it has not
+written itself is not touched, and is an error. There is nothing for a user's own systemd: skink
+runs as root, and containers outlive sessions.
 
   skink-heal.service      brings back at boot what should run
   skink-shutdown.service  stops containers in good order when the machine goes down

@@ -40,8 +40,6 @@ Result<std::string> unit_text(const UnitFile& unit, const UnitPlan& plan) {
   std::string text = str(kMark, unit.text);
   replace_all(text, "@bindir@/skink", command);
   if (plan.store != defaults.store) replace_all(text, "=/var/lib/skink ", str('=', plan.store, ' '));
-  // Users have no multi-user.target.
-  if (plan.user) replace_all(text, "WantedBy=multi-user.target", "WantedBy=default.target");
   return text;
 }
 

@@ -23,7 +23,6 @@ struct UnitPlan {
   std::string program;  ///< absolute path of skink
   std::string store;    ///< --root and --run of what they call; the defaults are left out
   std::string run;
-  bool user = false;  ///< of a user's own systemd
 };
 
 /// The text of one. Errors: invalid_config for a path that would have to be quoted in a unit.
