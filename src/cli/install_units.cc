@@ -37,10 +37,19 @@ Result<std::string> own_program() {
   return path;
 }
 
+// A package that was removed leaves its units masked: links to /dev/null.
+bool is_masked(int dir_fd, const char* name) {
+  const auto target = sys::readlink_at(dir_fd, name);
+  return target && *target == "/dev/null";
+}
+
 // What has become of one file: a word for people.
 Result<std::string_view> put(int dir_fd, const UnitFile& unit, const std::string& text) {
   constexpr std::size_t kMost = 1U << 20;
   auto before = fs::read_file(dir_fd, unit.name, kMost);
+  if (!before && is_masked(dir_fd, unit.name))
+    return Error::make(Code::exists, "it is masked, as a package that was removed leaves it: systemctl unmask ",
+                       std::string_view(unit.name), ", then again");
   if (!before && before.error().errnum() != ENOENT) return std::move(before).error();
   if (before && *before == text) return std::string_view("is as it should be");
   if (before && !is_installed_unit(*before))

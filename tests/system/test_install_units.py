@@ -48,6 +48,16 @@ def test_a_unit_of_somebody_else_is_left_alone(sk, world):
     assert set(os.listdir(os.path.dirname(path))) == UNITS  # the others are there
 
 
+def test_a_unit_that_the_package_left_masked(sk, world):
+    """dpkg -r leaves links to /dev/null, until dpkg -P."""
+    root = world.path("root")
+    path = root + "/etc/systemd/system/skink-heal.service"
+    os.makedirs(os.path.dirname(path))
+    os.symlink("/dev/null", path)
+    sk.fails("install-units", "--root", root, status=1, match=[path, "masked", "systemctl unmask skink-heal.service"])
+    assert os.readlink(path) == "/dev/null"
+
+
 def test_there_are_none_for_a_users_own_systemd(sk, world):
     """There skink-shutdown.service would stop the machine's containers when root's last session ends."""
     home = world.path("home")
