@@ -274,6 +274,20 @@ Result<bool> is_described(const Unit& unit, std::string_view description) {
   });
 }
 
+Result<std::vector<std::string>> active_of(const std::vector<std::string>& units) {
+  return through_reexec([&](bool) -> Result<std::vector<std::string>> {
+    bus::Connection connection = TRY(connect(bus::Manager::system));
+    std::vector<std::string> active;
+    for (const std::string& unit : units) {
+      auto state = connection.unit_property(unit, "ActiveState");
+      if (!state && state.error().code() == Code::not_found) continue;
+      if (const std::string text = TRY_CTX(std::move(state), quoted(unit)); text != "inactive" && text != "failed")
+        active.push_back(unit);
+    }
+    return active;
+  });
+}
+
 void drop_empty_slices(const Location& location) {
   // cgroup.c of systemd: these it has, with all of their groups; and the unified one and name=systemd.
   constexpr std::string_view kManaged[] = {"cpu", "cpuacct", "memory", "blkio", "devices", "pids", "name=systemd"};

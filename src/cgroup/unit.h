@@ -86,6 +86,9 @@ Result<void> stop_unit(const Unit& unit);
 /// Whether a unit of that name is there and has this description.
 Result<bool> is_described(const Unit& unit, std::string_view description);
 
+/// Those of the units of the system's systemd that are there and active, or on their way to be or from having been.
+Result<std::vector<std::string>> active_of(const std::vector<std::string>& units);
+
 /// On v1, takes away the directories of slices above `location` that are empty, on the hierarchies that systemd does
 /// not manage: it makes slices and removes them elsewhere, and these were made by us on the way to a unit's group.
 void drop_empty_slices(const Location& location);

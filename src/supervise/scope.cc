@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <limits>
 
@@ -20,6 +21,9 @@ constexpr std::string_view kContainerGroup = "/container";
 constexpr std::string_view kKeepersGroup = "/supervisor";
 constexpr const char* kMemoryMin = "MemoryMin";  // memory.min, man 5 systemd.resource-control
 constexpr const char* kMemoryMinFile = "memory.min";
+// What a container may need for as long as it takes to stop. Only those that are up: a scope would wait for one that is
+// only going to be, and whoever starts a container on the way there with it.
+constexpr std::array kStoppedAfter = {"local-fs.target", "remote-fs.target", "network.target"};
 // Microseconds, beyond the container's own time to stop: the usual 10 s make it 90 s, which is systemd's own default.
 constexpr std::uint64_t kSpareTime = 80'000'000;
 
@@ -63,7 +67,8 @@ Result<void> start_scope(const Container& container, pid_t first) {
   cgroup::Unit unit;
   unit.name = scope_of(container.id);
   unit.slice = kSlice;
-  const auto properties = properties_of_scope(container.stop_timeout_ns);
+  const auto reached = TRY(cgroup::active_of({kStoppedAfter.begin(), kStoppedAfter.end()}));
+  const auto properties = properties_of_scope(container.stop_timeout_ns, reached);
   const std::string& what = container.image.empty() ? container.bundle : container.image;
   const std::string description = printable(str("skink container ", container.name, " (", what, ")"));
   auto started = cgroup::start_unit(unit, first, description, properties);
@@ -84,14 +89,18 @@ bool has_processes(const cgroup::Place& scope) {
 
 }  // namespace
 
-std::vector<cgroup::Property> properties_of_scope(std::int64_t stop_timeout_ns) {
+std::vector<cgroup::Property> properties_of_scope(std::int64_t stop_timeout_ns,
+                                                  const std::vector<std::string>& stopped_after) {
   using namespace cgroup;
   const auto time = static_cast<std::uint64_t>(std::max<std::int64_t>(stop_timeout_ns, 0)) / 1000;
   // At shutdown systemd stops it with everything else, and the supervisor then stops its container.
   // Its signal goes to every process of the scope, so it is one that means nothing to any but the supervisor.
   // How long that may take and how many processes there may be is the container's own setting; systemd's defaults
   // (DefaultTimeoutStopSec, DefaultTasksMax) would cut it short, and the keepers with it.
+  std::vector<bus::Value> after;
+  for (const std::string& unit : stopped_after) after.push_back(bus::text(unit));
   return {{"DefaultDependencies", bus::boolean(true)},
+          {"After", bus::array("s", std::move(after))},
           {"KillSignal", bus::i32(kScopeStopSignal)},
           {"TimeoutStopUSec", bus::u64(time + kSpareTime)},
           {"TasksMax", bus::u64(std::numeric_limits<std::uint64_t>::max())},

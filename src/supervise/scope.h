@@ -43,8 +43,9 @@ void protect_keepers(const cgroup::Location& location, const std::string& id);
 /// beside its own stop signal, and each of its processes.
 inline constexpr int kScopeStopSignal = SIGURG;
 
-/// What systemd is told of the scope of a container that has this long to stop.
-std::vector<cgroup::Property> properties_of_scope(std::int64_t stop_timeout_ns);
+/// What systemd is told of the scope of a container that has this long to stop, before these units do.
+std::vector<cgroup::Property> properties_of_scope(std::int64_t stop_timeout_ns,
+                                                  const std::vector<std::string>& stopped_after);
 
 /// Where the guard is to be made; nothing on hosts without systemd.
 struct GuardGroup {

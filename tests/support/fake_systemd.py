@@ -220,6 +220,7 @@ class Systemd:
     moves = True             # whether the processes are really moved
     order = "l"
     state = "running"        # of the whole system
+    active = ()              # units of others that are up
     raw = {}                 # member: bytes sent instead of an answer
 
     def __init__(self, path):
@@ -358,13 +359,14 @@ class Systemd:
             if member == "KillUnit":
                 self.units[arguments[0]].kill()
         elif member == "GetUnit":
-            if arguments[0] not in self.units:
+            if arguments[0] not in self.units and arguments[0] not in self.active:
                 raise Failure(NAME + ".NoSuchUnit", "Unit %s not loaded." % arguments[0])
             return "o", ["/unit/" + arguments[0].encode().hex()], None
         elif member == "Get" and arguments[0] == NAME + ".Slice" and arguments[1] == "ControlGroup":
             return "v", [("s", self.units[bytes.fromhex(path[len("/unit/"):]).decode()].group)], None
         elif member == "Get" and arguments[0] == NAME + ".Unit":
-            properties = dict(self.units[bytes.fromhex(path[len("/unit/"):]).decode()].properties, ActiveState="active")
+            name = bytes.fromhex(path[len("/unit/"):]).decode()
+            properties = dict(self.units[name].properties if name in self.units else {}, ActiveState="active")
             return "v", [("s", properties[arguments[1]])], None
         elif member == "Get":
             return "v", [("s", {"Version": "252.30-1~deb12u2", "ControlGroup": "", "SystemState": self.state}[arguments[1]])], None

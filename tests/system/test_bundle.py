@@ -65,3 +65,17 @@ def test_in_a_chroot_whose_root_is_no_mount(world, bundle):
     assert done.stdout.startswith(b"inside\n")
     points = [line.split()[4] for line in done.stdout.decode().splitlines()[1:]]
     assert points[0] == "/" and not any("jail" in point for point in points), points
+
+
+@pytest.mark.full
+@pytest.mark.timeout(400)
+def test_the_end_of_a_machine_does_not_wait_for_a_hook_that_hangs(bare, bundle, world):
+    """Two minutes in which nothing moves are enough; any other stop waits as long as a launch takes."""
+    b, name = bundle(["sleep", "1000"]), world.name()
+    b.config["hooks"] = {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"]}]}
+    launch = bare.start("run", "-d", "--name", name, "--bundle", b.save().dir, stderr=subprocess.DEVNULL)
+    wait_for(lambda: (bare.row(name) or {}).get("supervisor_pid"))
+    result = bare("stop", "--all", "--for-reboot", "-t", "0", timeout=300)
+    assert result.status == 1 and "its supervisor has done nothing for" in result.err, result
+    bare.ok("rm", "-f", name, timeout=100)
+    launch.wait(timeout=60)

@@ -67,6 +67,16 @@ def test_no_default_of_systemds_cuts_short_what_the_container_may(sk):
 
 
 @systemd
+def test_a_scope_stops_before_what_its_container_may_need(sk):
+    """With the network and the file systems behind it the program may take as long as the container has."""
+    name = sk.running("--stop-timeout", "600")
+    said = subprocess.run(["systemctl", "show", os.path.basename(scope_of(sk, name)), "-pAfter", "-pTimeoutStopUSec"], capture_output=True, check=True)
+    shown = dict(line.split("=", 1) for line in said.stdout.decode().splitlines())
+    assert {"local-fs.target", "remote-fs.target", "network.target"} <= set(shown["After"].split()), shown
+    assert shown["TimeoutStopUSec"] == "11min 20s"
+
+
+@systemd
 def test_keepers_that_come_back_are_in_the_scope_again(sk):
     name = sk.running("--restart", "always")
     pid, before = sk.pid(name), keepers(sk, name)

@@ -19,12 +19,20 @@ TEST(PropertiesOfScope, NoDefaultOfSystemdsCutsShortWhatTheContainerMay) {
     std::uint64_t at_least;
   };
   for (const Row& row : {Row{0, 30}, Row{10, 90}, Row{60, 90}, Row{600, 630}, Row{9'223'372'036, 9'223'372'066}}) {
-    const auto properties = properties_of_scope(row.stop_seconds * 1'000'000'000);
+    const auto properties = properties_of_scope(row.stop_seconds * 1'000'000'000, {});
 
     EXPECT_EQ(number(properties, "TasksMax"), ~0ULL) << "else 15 % of what the machine can have";
     EXPECT_GE(number(properties, "TimeoutStopUSec"), row.at_least * 1'000'000) << row.stop_seconds;
     EXPECT_EQ(number(properties, "KillSignal"), static_cast<std::uint64_t>(kScopeStopSignal));
   }
+}
+
+TEST(PropertiesOfScope, StopsBeforeWhatItIsStoppedAfter) {
+  const auto properties = properties_of_scope(0, {"network.target"});
+
+  const auto after = std::ranges::find(properties, "After", &cgroup::Property::first);
+  ASSERT_NE(after, properties.end());
+  EXPECT_EQ(after->second, cgroup::bus::array("s", {cgroup::bus::text("network.target")}));
 }
 
 }  // namespace
