@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <chrono>
 #include <limits>
 
 #include "base/text.h"
@@ -81,6 +82,23 @@ Result<void> start_scope(const Container& container, pid_t first) {
   return {};
 }
 
+// systemd and we see the end of a scope at different times: it may be gone while those who were in it are still dying.
+bool is_given_up(const std::string& id) {
+  cgroup::Unit unit;
+  unit.name = scope_of(id);
+  const auto active = cgroup::active_of({unit.name});
+  return active && active->empty();
+}
+
+// The keepers' group, with a process in it: what has one is not removed.
+Result<GuardGroup> enter_keepers_group(cgroup::Place scope) {
+  scope.path += kKeepersGroup;
+  GuardGroup entered;
+  entered.group = TRY(cgroup::Group::adopt({cgroup::Layout::v2, {std::move(scope)}}));
+  entered.placeholder = TRY(cgroup::Placeholder::start(entered.group->clone_fd()));
+  return entered;
+}
+
 bool has_processes(const cgroup::Place& scope) {
   const auto group = cgroup::Group::open({cgroup::Layout::v2, {scope}});
   const auto processes = group ? group->processes() : Result<std::vector<pid_t>>(std::vector<pid_t>{});
@@ -139,20 +157,23 @@ void protect_keepers(const cgroup::Location& location, const std::string& id) {
 }
 
 Result<GuardGroup> enter_scope(const Container& container, const cgroup::Location& location) {
-  GuardGroup entered;
-  auto scope = scope_place(location, container.id);
-  if (!scope) return entered;
-  if (!has_processes(*scope)) {
-    entered.placeholder = TRY(cgroup::Placeholder::start());
-    TRY(start_scope(container, entered.placeholder->pid()));
-    protect_slice(*scope);
+  constexpr std::chrono::seconds kLongestDeath{5};
+  const auto scope = scope_place(location, container.id);
+  if (!scope) return GuardGroup{};
+  if (has_processes(*scope)) {
+    // Order: in it before systemd is asked, which gives up none that has a process.
+    auto entered = enter_keepers_group(*scope);
+    if (entered && !is_given_up(container.id)) return entered;
+    entered = GuardGroup{};
+    // Somebody who lives on in it needs keepers more than they need a unit.
+    if (!cgroup::Group::remove({cgroup::Layout::v2, {*scope}}, kLongestDeath)) return enter_keepers_group(*scope);
   }
-  scope->path += kKeepersGroup;
-  entered.group = TRY(cgroup::Group::adopt({cgroup::Layout::v2, {*scope}}));
-  // Order: out of the scope's own group before there is a guard, or the supervisor finds a process there and can switch
-  // no controller on for the container.
-  if (entered.placeholder) entered.placeholder = TRY(cgroup::Placeholder::start(entered.group->clone_fd()));
-  return entered;
+  const auto first = TRY(cgroup::Placeholder::start());
+  TRY(start_scope(container, first.pid()));
+  protect_slice(*scope);
+  // Order: out of the scope's own group, where `first` is, before there is a guard, or the supervisor finds a process
+  // there and can switch no controller on for the container.
+  return enter_keepers_group(*scope);
 }
 
 }  // namespace skink::supervise

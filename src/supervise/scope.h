@@ -50,7 +50,7 @@ std::vector<cgroup::Property> properties_of_scope(std::int64_t stop_timeout_ns,
 /// Where the guard is to be made; nothing on hosts without systemd.
 struct GuardGroup {
   std::optional<cgroup::Group> group;
-  std::optional<cgroup::Placeholder> placeholder;  ///< in that group; keeps a new scope until the guard is in it
+  std::optional<cgroup::Placeholder> placeholder;  ///< in that group; keeps the scope until the guard is in it
 };
 /// Opens the scope at `location`, of a container that is being brought back, or has systemd start it. Errors:
 /// unsupported when systemd does not answer.

@@ -86,3 +86,47 @@ def test_a_scope_waits_for_nothing_that_is_not_up_yet(systemd, started):
     systemd.active = ("local-fs.target",)
     started()
     assert systemd.properties()["After"] == ["local-fs.target"]
+
+
+def test_keepers_that_come_back_to_a_scope_that_lives(sk, systemd, started):
+    facts = started("--restart", "always")
+    lose_keepers(facts)
+    del systemd.calls[:]
+    sk.ok("ps", before=VIEW)
+    wait_for(lambda: len(members(facts, "supervisor")) == 2)
+    assert members(facts, "container") == [facts["pid"]] and not systemd.named("StartTransientUnit")
+
+
+def test_a_scope_that_systemd_has_given_up_is_made_anew(sk, systemd, started):
+    """Somebody in it is still dying when the new keepers come."""
+    facts = started("--restart", "always")
+    with subprocess.Popen(["sleep", "1000"]) as dying:
+        with systemd.lock:
+            with open("%s/skink.slice/%s/supervisor/cgroup.procs" % (UNIFIED, scope_of(facts)), "w") as procs:
+                procs.write(str(dying.pid))
+            del systemd.units[scope_of(facts)]
+        for which in ("guard_pid", "supervisor_pid", "pid"):
+            kill_quietly(facts[which])
+        wait_for(lambda: not any(alive(facts[which]) for which in ("guard_pid", "supervisor_pid", "pid")))
+        del systemd.calls[:]
+        look = sk.start("ps", before=VIEW, stdout=subprocess.DEVNULL)
+        wait_for(lambda: any(member == "GetUnit" for member, _ in systemd.calls))
+        dying.kill()
+        dying.wait()
+    assert look.wait(timeout=60) == 0
+    assert systemd.named("StartTransientUnit")[0][0] == scope_of(facts)
+    wait_for(lambda: len(members(facts, "supervisor")) == 2 and members(facts, "container"))
+    assert scope_of(facts) in systemd.units
+
+
+def test_a_program_in_a_scope_that_systemd_has_given_up_gets_its_keepers(sk, systemd, started):
+    facts = started("--restart", "always")
+    with systemd.lock:
+        unit = systemd.units.pop(scope_of(facts))
+    lose_keepers(facts)
+    sk.ok("ps", before=VIEW)
+    wait_for(lambda: len(members(facts, "supervisor")) == 2)
+    assert alive(facts["pid"])
+    sk.ok("rm", "-f", facts["id"], before=VIEW)
+    wait_for(lambda: not unit.processes())
+    unit.remove()
