@@ -218,8 +218,9 @@ namespace {
 Result<void> end_by_force(const Roots& roots, const std::string& id, int store_dir) {
   // Without its run directory nobody knows who they are (faults F27, F28). They end with the container: that it shall
   // not run again is on record.
-  if (const auto where = plan_groups(id); where && !status_of(roots, id))
-    if (auto group = cgroup::Group::open(*where)) (void)group->kill_all(std::chrono::seconds(10));
+  if (const auto places = possible_groups(id); places && !status_of(roots, id))
+    for (const auto& where : *places)
+      if (auto group = cgroup::Group::open(where)) (void)group->kill_all(std::chrono::seconds(10));
   constexpr std::int64_t kLongestDeath = 60 * kSecond;
   const std::int64_t deadline = fs::monotonic_ns() + kLongestDeath;
   while (is_alive(store_dir)) {

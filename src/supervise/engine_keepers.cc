@@ -321,16 +321,18 @@ Result<void> clean_leftovers(const Roots& roots, const std::string& id) {
   } else if (run_dir.error().code() != Code::not_found) {
     return run_dir.error();
   }
-  auto location = plan_groups(id);
+  std::vector<cgroup::Location> places;
   if (run_dir)
     if (const auto text = fs::read_file(run_dir->get(), kCgroupFile, kRecordLimit)) {
       // Only its own groups, whatever the file says by now (attack A36).
       auto recorded = cgroup::parse_location(*text);
-      if (recorded && is_own_location(*recorded, id)) location = std::move(recorded);
+      if (recorded && is_own_location(*recorded, id)) places.push_back(*std::move(recorded));
     }
-  const auto where = TRY(std::move(location));
-  if (auto group = cgroup::Group::open(where)) TRY(group->kill_all(std::chrono::seconds(10)));
-  TRY(cgroup::Group::remove(where, std::chrono::seconds(5)));
+  if (places.empty()) places = TRY(possible_groups(id));
+  for (const auto& where : places) {
+    if (auto group = cgroup::Group::open(where)) TRY(group->kill_all(std::chrono::seconds(10)));
+    TRY(cgroup::Group::remove(where, std::chrono::seconds(5)));
+  }
   if (const auto store_dir = open_container(roots, id)) remove_writable_layers(store_dir->get());
   return remove_run_dir(roots.run_containers.get(), id);
 }

@@ -14,6 +14,7 @@
 #include "fs/dir.h"
 #include "launch/launch.h"
 #include "supervise/removal.h"
+#include "supervise/scope.h"
 #include "supervise/supervisor.h"
 #include "sys/file.h"
 
@@ -163,10 +164,10 @@ bool Supervisor::remove_groups() {
 // A predecessor was killed in its last steps: part of the run directory is gone. What is left of them is done; the
 // end itself was told or is on record.
 Result<void> Supervisor::finish_removal() {
-  location_ = TRY(cgroup::locate(TRY(cgroup::detect()), str("/skink/", container_.id)));
   // Not by an accident to its files does a container end that runs.
-  if (!cgroup::Group::remove_if_empty(location_))
-    return Error::make(Code::busy, "the run directory is damaged, and the container may be running");
+  for (const auto& location : TRY(possible_groups(container_.id)))
+    if (!cgroup::Group::remove_if_empty(location))
+      return Error::make(Code::busy, "the run directory is damaged, and the container may be running");
   if (!remove_run_state(true)) return Error::make(Code::busy, "the run directory cannot be removed");
   if (container_.remove_at_end) remove_container();
   exit_code_ = kSupervisorDone;

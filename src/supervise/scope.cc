@@ -130,10 +130,17 @@ Result<cgroup::Location> plan_plain_groups(const std::string& id) {
 }
 
 Result<cgroup::Location> plan_groups(const std::string& id) {
+  auto possible = TRY(possible_groups(id));
+  return std::move(is_run_by_systemd() ? possible.back() : possible.front());
+}
+
+Result<std::vector<cgroup::Location>> possible_groups(const std::string& id) {
   const auto host = TRY(cgroup::detect());
+  std::vector<cgroup::Location> possible = {TRY(cgroup::locate(host, str("/skink/", id)))};
   // On the older layouts systemd leaves some hierarchies alone: two masters for one container.
-  if (host.layout != cgroup::Layout::v2 || !is_run_by_systemd()) return cgroup::locate(host, str("/skink/", id));
-  return cgroup::locate(host, str('/', kSlice, '/', scope_of(id), kContainerGroup));
+  if (host.layout == cgroup::Layout::v2)
+    possible.push_back(TRY(cgroup::locate(host, str('/', kSlice, '/', scope_of(id), kContainerGroup))));
+  return possible;
 }
 
 bool is_own_location(const cgroup::Location& location, const std::string& id) {

@@ -25,6 +25,9 @@ namespace skink::supervise {
 Result<cgroup::Location> plan_groups(const std::string& id);
 /// Where they are on a host without systemd.
 Result<cgroup::Location> plan_plain_groups(const std::string& id);
+/// Both, as far as this host has them: for who has no record of which it was. A host with systemd has containers in
+/// either, as its bus may not have been there for whoever started one.
+Result<std::vector<cgroup::Location>> possible_groups(const std::string& id);
 /// Whether a location from a record is one that a container of this id can have (attack A36).
 bool is_own_location(const cgroup::Location& location, const std::string& id);
 /// The location on record in RUN/containers/ID. Errors: not_found when there is none; corrupt when it is damaged or

@@ -77,6 +77,21 @@ def test_a_scope_stops_before_what_its_container_may_need(sk):
 
 
 @systemd
+def test_f28_a_damaged_run_directory_is_not_the_end_of_a_container(sk, world):
+    """F28: nor of what it has written, and of its record."""
+    name = sk.running("--writable", "--rm")
+    facts = sk.inspect(name)
+    run_dir = os.path.join(world.run_dir, "containers", facts["id"])
+    os.unlink(run_dir + "/status.json")
+    kill_quietly(facts["supervisor_pid"])
+    wait_for(lambda: "run directory is damaged" in (read_text(run_dir + "/supervisor.log", "") or ""))
+    assert alive(facts["pid"]) and group_of(facts["pid"]).endswith("/container")
+    assert [entry for entry in os.listdir(world.path("store/containers/" + facts["id"])) if entry.startswith("upper.")]
+    sk.ok("rm", "-f", name)
+    wait_for(lambda: not alive(facts["pid"]))
+
+
+@systemd
 def test_keepers_that_come_back_are_in_the_scope_again(sk):
     name = sk.running("--restart", "always")
     pid, before = sk.pid(name), keepers(sk, name)

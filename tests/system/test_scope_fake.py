@@ -88,6 +88,38 @@ def test_a_scope_waits_for_nothing_that_is_not_up_yet(systemd, started):
     assert systemd.properties()["After"] == ["local-fs.target"]
 
 
+def test_f28_a_damaged_run_directory_is_not_the_end_of_a_container_in_a_scope(sk, world, started):
+    """F28: nor of what it has written, and of its record; it can be ended, and that is all that can be done with it."""
+    facts = started("--writable", "--rm")
+    os.unlink(os.path.join(world.run_dir, "containers", facts["id"], "status.json"))
+    kill_quietly(facts["supervisor_pid"])
+    wait_for(lambda: not alive(facts["supervisor_pid"]))
+    store = world.path("store/containers/" + facts["id"])
+    complaints = os.path.join(world.run_dir, "containers", facts["id"], "supervisor.log")
+    wait_for(lambda: "run directory is damaged" in (read_text(complaints, "") or ""))
+    assert alive(facts["pid"]) and [name for name in listdir(store) if name.startswith("upper.")]
+    sk.ok("rm", "-f", facts["id"], before=VIEW)
+    assert not alive(facts["pid"])
+
+
+def test_f28_without_the_bus_a_lost_run_directory_still_leads_to_the_container(sk, world, started):
+    """F28: with a systemd it may be in a scope or, when its bus was not there, where it is without one."""
+    facts = started(env=without_bus(world))
+    assert group_of(facts["pid"]) == "/skink/" + facts["id"]
+    lose_run_directory(world, facts)
+    sk.ok("rm", "-f", facts["id"], before=VIEW, timeout=40)
+    assert not alive(facts["pid"]) and not alive(facts["guard_pid"])
+
+
+@pytest.mark.parametrize("bus", [True, False])
+def test_f28_a_lost_run_directory_and_dead_keepers(sk, world, started, bus):
+    facts = started(env={} if bus else without_bus(world))
+    lose_run_directory(world, facts)
+    lose_keepers(facts)
+    sk.ok("rm", "-f", facts["id"], before=VIEW)
+    assert not alive(facts["pid"])
+
+
 def test_keepers_that_come_back_to_a_scope_that_lives(sk, systemd, started):
     facts = started("--restart", "always")
     lose_keepers(facts)
