@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Doctor: the host. Space, clock, kernel and limits, each with its consequence.
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -14,6 +15,7 @@
 #include "base/durations.h"
 #include "base/text.h"
 #include "cgroup/cgroup.h"
+#include "cgroup/control_file.h"
 #include "fs/dir.h"
 #include "image/layer_mount.h"
 #include "security/security.h"
@@ -21,6 +23,7 @@
 #include "supervise/event_log.h"
 #include "sys/file.h"
 #include "sys/mount.h"
+#include "sys/process.h"
 
 namespace skink::supervise {
 namespace {
@@ -55,6 +58,36 @@ void check_disk(Ward& ward, int dir_fd, const std::string& path, std::string_vie
                  "remove files there");
 }
 
+void check_groups_writable(Ward& ward, const cgroup::Host& host) {
+  for (const auto& hierarchy : host.hierarchies) {
+    struct statvfs mount {};
+    if (::statvfs(hierarchy.mount_point.c_str(), &mount) != 0 || (mount.f_flag & ST_RDONLY) == 0) continue;
+    ward.problem("kernel", hierarchy.mount_point, "it is mounted read-only, and no container can be started",
+                 str("mount -o remount,rw ", quoted(hierarchy.mount_point),
+                     ", or have it writable in the container that skink runs in (docker run --privileged)"));
+    return;
+  }
+}
+
+// The group that a namespace begins with is not the root of all: with processes in it the kernel lets it give none of
+// its controllers to groups below it.
+void check_top_group(Ward& ward, const cgroup::Host& host) {
+  if (host.layout != cgroup::Layout::v2 || host.hierarchies.empty()) return;
+  const std::string& top = host.hierarchies.front().mount_point;
+  const auto has = [&top](const char* file, std::string_view word) {
+    constexpr std::size_t kMost = 1U << 20;
+    const auto text = fs::read_file(AT_FDCWD, str(top, '/', std::string_view(file)).c_str(), kMost);
+    return text && (word.empty() ? !text->empty() : cgroup::has_word(*text, word));
+  };
+  if (!has("cgroup.type", "") || !has("cgroup.procs", "") || !has("cgroup.controllers", "pids") ||
+      has("cgroup.subtree_control", "pids"))
+    return;
+  ward.problem("kernel", top,
+               "there are processes in this group itself, which can give no controllers to groups below it then: "
+               "containers start only with --pids-limit -1, and without any limit",
+               str("before the first container, move what ", top, "/cgroup.procs lists into a group below it"));
+}
+
 void check_controllers(Ward& ward) {
   const auto host = cgroup::detect();
   if (!host) {
@@ -63,6 +96,8 @@ void check_controllers(Ward& ward) {
                  "mount cgroup2 on /sys/fs/cgroup");
     return;
   }
+  check_groups_writable(ward, *host);
+  check_top_group(ward, *host);
   std::string have = ",";
   for (const auto& hierarchy : host->hierarchies) {
     if (!hierarchy.unified) have += hierarchy.controllers + ",";
@@ -80,6 +115,36 @@ void check_controllers(Ward& ward) {
     if (have.find(str(',', name, ',')) == have.npos)
       ward.note("kernel", str("controller ", name), str("this host does not give it: ", consequence),
                 str("enable it on the kernel's command line (cgroup_enable=", name, ") or in the group above"));
+}
+
+void check_capabilities(Ward& ward) {
+  struct Needed {
+    unsigned number;
+    const char *name, *consequence;
+  };
+  constexpr Needed kNeeded[] = {
+      {CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE", "control groups cannot be made where there are none of skink yet"},
+      {CAP_SETGID, "CAP_SETGID", "no program can be given its groups"},
+      {CAP_SETUID, "CAP_SETUID", "no program can run as the user that its image names"},
+      {CAP_SETPCAP, "CAP_SETPCAP", "no program can be kept from capabilities"},
+      {CAP_NET_ADMIN, "CAP_NET_ADMIN", "no container can have a network of its own"},
+      {CAP_SYS_CHROOT, "CAP_SYS_CHROOT", "no container's root can be entered"},
+      {CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "nothing can be mounted"},
+      {CAP_MKNOD, "CAP_MKNOD", "no container can have devices"}};
+  constexpr const char* kAdvice = "give it to the container or service that skink runs in";
+  const auto capabilities = security::permitted_capabilities();
+  const auto has = [&](unsigned number) { return (capabilities >> number & 1U) != 0; };
+  for (const auto& [number, name, consequence] : kNeeded)
+    if (!has(number))
+      ward.problem("kernel", name, str("this process has not this capability of root, and ", consequence), kAdvice);
+  // One of a user namespace is nothing to the OOM killer.
+  const bool user_namespace = sys::in_user_namespace();
+  if (!has(CAP_SYS_RESOURCE) || user_namespace)
+    ward.note("kernel", "CAP_SYS_RESOURCE",
+              str("this process has not this capability of root", user_namespace ? " outside its user namespace" : "",
+                  ": when memory runs out, the guard and the supervisor of a container are killed like any other "
+                  "process"),
+              user_namespace ? "run skink where the user namespaces are made" : kAdvice);
 }
 
 void check_namespaces(Ward& ward) {
@@ -160,16 +225,7 @@ void check_kernel(Ward& ward) {
     ward.problem("kernel", "vm.memfd_noexec",
                  "it is 2, which refuses every program in memory: no container can be started",
                  "sysctl vm.memfd_noexec=1");
-  constexpr unsigned kSysAdmin = 21, kSysResource = 24;  // CAP_SYS_ADMIN, CAP_SYS_RESOURCE
-  const auto capabilities = security::permitted_capabilities();
-  if ((capabilities >> kSysResource & 1U) == 0)
-    ward.note("kernel", "CAP_SYS_RESOURCE",
-              "this process has not this capability of root: when memory runs out, the guard and the supervisor of a "
-              "container are killed like any other process",
-              "give it to the container or service that skink runs in");
-  if ((capabilities >> kSysAdmin & 1U) == 0)
-    ward.problem("kernel", "CAP_SYS_ADMIN", "this process has not this capability of root, and nothing can be mounted",
-                 "give it to the container or service that skink runs in");
+  check_capabilities(ward);
 }
 
 void check_limits(Ward& ward) {

@@ -147,9 +147,13 @@ def test_f39_no_supervisor_can_live(sk, world, call, options):
     nothing_is_left(sk, world)
 
 
+def without(capability):
+    return ["setpriv", "--bounding-set=-" + capability, "--inh-caps=-" + capability, "--"]
+
+
 @pytest.mark.parametrize("capability", ["sys_admin", "net_admin", "setpcap"])
 def test_f39_a_capability_is_missing(oci, sk, bundle, world, capability):
-    before = ["setpriv", "--bounding-set=-" + capability, "--inh-caps=-" + capability, "--"]
+    before = without(capability)
     for result in (oci("run", "--bundle", bundle(LOOK).dir, world.name(), before=before), run(sk, before=before)):
         assert result.status in (1, 125) and result.out == "" and result.err.count("\n") == 1, result
         assert "this process has not CAP_" + capability.upper() in result.err or "without root" in result.err, result
@@ -160,6 +164,16 @@ def notes(sk, **more):
     """What doctor says of the kernel: {where: (level, what, advice)}."""
     said = json.loads(sk("doctor", "--format", "json", **more).out)
     return {one["where"]: (one["level"], one["what"], one["advice"]) for one in said if one["kind"] == "kernel"}
+
+
+@pytest.mark.parametrize("capability", ["sys_admin", "net_admin", "setpcap", "setgid", "sys_chroot", "mknod"])
+def test_f39_doctor_tells_of_a_capability_without_which_nothing_runs(sk, world, capability):
+    before = without(capability)
+    assert run(sk, before=before).status == 125
+    level, what, advice = notes(sk, before=before)["CAP_" + capability.upper()]
+    assert level == "problem" and "has not this capability of root, and no" in what and advice.startswith("give it to")
+    assert sk("doctor", before=before).status == 1 and "CAP_" + capability.upper() not in notes(sk)
+    nothing_is_left(sk, world)
 
 
 def test_f39_the_keepers_cannot_be_kept_from_the_oom_killer(sk, world):
@@ -194,6 +208,9 @@ def test_f39_read_only_groups(sk, world):
     if result.status == 77:
         pytest.skip("cannot make it read-only")
     assert result.status == 125 and "Read-only file system" in result.err and "/sys/fs/cgroup" in result.err, result
+    told = [(level, what) for where, (level, what, _) in notes(sk, before=READ_ONLY).items() if where.startswith("/sys/fs/cgroup")]
+    assert told == [("problem", "it is mounted read-only, and no container can be started")]
+    assert not any(where.startswith("/sys/fs/cgroup") for where in notes(sk))
     nothing_is_left(sk, world)
 
 

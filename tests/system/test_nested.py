@@ -66,6 +66,9 @@ def test_limits_in_a_container(outer, world):
     if v2_alone():
         result = outer(script, room=False)
         assert result.status == 125 and "processes of its own" in result.err and "move them into a sub-group" in result.err, result
+        told = outer("$S doctor || echo status $?", room=False)
+        assert "there are processes in this group itself" in told.out and told.out.endswith("status 1\n"), told
+        assert "there are processes in this group itself" not in outer("$S doctor || true").out
     result = outer(script)
     assert result.status == 0 and result.out.endswith("done\n"), result
     assert world.leaks() == []
