@@ -139,6 +139,8 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
   const std::string text = TRY(fs::read_file(kFdStoreDir, kContainerFile, kRecordLimit));
   container_ = TRY_CTX(parse_container(text), std::string_view(kContainerFile));
   spec_ = TRY(read_spec(kFdStoreDir, container_));
+  // There no node can be made, so there is nothing to be denied, and no rules can be loaded.
+  if (spec_.linux.resources && sys::in_user_namespace()) spec_.linux.resources->devices.clear();
   (void)give_up_calls(own_filter(spec_));
   const auto place = fs::read_file(kFdRunDir, kCgroupFile, kRecordLimit);
   const auto before = read_status(kFdRunDir);

@@ -214,6 +214,44 @@ def test_f39_read_only_groups(sk, world):
     nothing_is_left(sk, world)
 
 
+# As an unprivileged container of LXC: every id is mapped, and no privilege is worth anything outside. Who maps is outside.
+IN_USER_NAMESPACE = ["/usr/bin/python3", "-c", """
+import ctypes, os, sys
+ready, start = os.pipe()
+child = os.fork()
+if child == 0:
+    os.read(ready, 1)
+    for kind in ("uid", "gid"):
+        with open("/proc/%d/%s_map" % (os.getppid(), kind), "w") as file:
+            file.write("0 0 4294967294")
+    os._exit(0)
+assert ctypes.CDLL(None).unshare(0x10000000) == 0  # CLONE_NEWUSER
+os.write(start, b"x")
+assert os.waitpid(child, 0)[1] == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+""", "unshare", "--mount", "--cgroup", "--propagation", "private", "sh", "-ec",
+                     'umount -R /sys/fs/cgroup || true; mount -t cgroup2 none /sys/fs/cgroup; exec "$@"', "sh"]
+
+
+def test_f39_in_a_user_namespace(bare, world):
+    """There the kernel takes no device rules, and lets nobody make a node: containers live as elsewhere."""
+    before = IN_USER_NAMESPACE
+    options = ["--pids-limit", "-1"]
+    bare.load(busybox_image(), before=before)
+    assert bare.ok("run", "--rm", *options, "busybox", "echo", "ran", before=before) == "ran"
+    denied = bare("run", "--rm", *options, "--cap-add", "MKNOD", "busybox", "mknod", "/dev/shm/disk", "b", "8", "0", before=before)
+    assert denied.status == 1 and "not permitted" in denied.err
+    name = world.name()
+    bare.ok("run", "-d", "--name", name, "--writable", "--restart", "always", *options, "busybox", "sh", "-c", "touch /made; exec sleep 1000",
+            before=before)
+    wait_for(lambda: bare("exec", name, "ls", "/made", before=before).out == "/made\n")
+    assert bare.ok("restart", "-t", "0", name, before=before) == name
+    level, what, _ = notes(bare, before=before)["CAP_SYS_RESOURCE"]
+    assert level == "note" and "outside its user namespace" in what
+    bare.ok("rm", "-f", name, before=before)
+    nothing_is_left(bare, world)
+
+
 @pytest.mark.parametrize("error", ["ENODEV", "EPERM"])
 def test_f42_no_overlay(sk, world, error):
     """No module, or a user namespace that may not mount it: never another kind of root in its place."""
