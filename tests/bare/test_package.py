@@ -33,7 +33,8 @@ kill -9 "$before"
 for i in $(seq 100); do now=$(pid); [ "$now" != "$before" ] && [ "$now" != 0 ] && break; sleep 0.2; done
 test "$now" != "$before" && kill -0 "$now"
 test "$(skink inspect -f '{{.guard_pid}}' kept)" = "$guard"
-dpkg -r skink
+dpkg -r skink >/root/said 2>&1; cat /root/said
+grep 'run on without the package.*: 1 (skink stop --all first' /root/said
 test ! -e /usr/bin/skink
 kill -0 "$guard" && kill -0 "$now"
 kill -9 "$now"; sleep 3
@@ -45,7 +46,8 @@ test "$(pid)" != "$now"
 skink rm -f kept
 mkdir -p /etc/systemd/system/timers.target.wants
 ln -s /lib/systemd/system/skink-textfile.timer /etc/systemd/system/timers.target.wants/  # as systemctl enable does
-dpkg -P skink
+dpkg -P skink >/root/said 2>&1; cat /root/said
+test -z "$(grep 'run on without' /root/said)"
 test ! -L /etc/systemd/system/timers.target.wants/skink-textfile.timer
 test ! -e /etc/systemd/system/multi-user.target.wants/skink-heal.service
 test ! -e /lib/systemd/system/skink@.service
