@@ -37,10 +37,10 @@ enum class Verdict { fine, adopted, removed, recorded, cleaned, start };
 
 // What docker's users expect of a policy after a boot. A stop holds for the boot it was given in; under always, not for
 // longer.
-bool should_run(const RestartPolicy& policy, const Wish& wish, const std::string& boot) {
+bool should_run(const RestartPolicy& policy, const Wish& wish) {
   using Kind = RestartPolicy::Kind;
   if (wish.order == 0) return false;
-  if (policy.kind == Kind::always) return wish.running || wish.stopped_boot != boot;
+  if (policy.kind == Kind::always) return !was_stopped_in_this_boot(wish);
   return policy.kind == Kind::unless_stopped && wish.running;
 }
 
@@ -73,15 +73,14 @@ Result<Verdict> judge(const Roots& roots, const std::string& id, int store_dir) 
   if (is_stillborn(status)) {
     TRY(clean_leftovers(roots, id));
     TRY(restore_wish(store_dir, status->wish_before, container->durable));
-    return should_run(container->restart, read_wish(store_dir), status->boot_id) ? Verdict::start : Verdict::cleaned;
+    return should_run(container->restart, read_wish(store_dir)) ? Verdict::start : Verdict::cleaned;
   }
   const bool cut_off = was_cut_off(store_dir);
   if (cut_off && container->remove_at_end) return remove_whole(roots, id, container);
   TRY(record_unseen_end(roots, id));
-  const std::string boot = TRY(sys::boot_id());
   // What has spent its budget, or ended by a status that is final, is not given another one by every heal.
-  const bool stays = has_given_up(store_dir, boot);
-  if (!stays && should_run(container->restart, wish, boot)) return Verdict::start;
+  const bool stays = has_given_up(store_dir, TRY(sys::boot_id()));
+  if (!stays && should_run(container->restart, wish)) return Verdict::start;
   if (!run_dir && !cut_off) return Verdict::fine;
   TRY(clean_leftovers(roots, id));
   return cut_off ? Verdict::recorded : Verdict::cleaned;

@@ -351,7 +351,7 @@ std::optional<std::string> find_name(const Roots& roots, const std::string& name
 
 namespace {
 
-// The longest is "stopped", a number of twenty digits and a boot id.
+// The longest is "stopped", two numbers of twenty digits and a boot id.
 constexpr std::size_t kWishLimit = 128;
 
 Result<void> write_wish(int store_dir_fd, const std::string& text, bool durable) {
@@ -371,7 +371,16 @@ Wish read_wish(int store_dir_fd) {
   // Before there were numbers: it was started at least once.
   wish.order = words.size() > 1 ? parse_int<std::uint64_t>(words[1]).value_or(1) : 1;
   if (words.size() > 2) wish.stopped_boot = std::string(words[2]);
+  if (words.size() > 3) wish.stopped_init = parse_int<std::uint64_t>(words[3]).value_or(0);
   return wish;
+}
+
+bool was_stopped_in_this_boot(const Wish& wish) {
+  const auto boot = sys::boot_id();
+  if (wish.running || !boot || wish.stopped_boot != *boot) return false;
+  const std::uint64_t init = sys::start_time(1).value_or(0);
+  // Not told by a former version, or not known.
+  return wish.stopped_init == 0 || init == 0 || wish.stopped_init == init;
 }
 
 bool wants_running(int store_dir_fd) { return read_wish(store_dir_fd).running; }
@@ -380,9 +389,10 @@ Result<void> record_wish(int store_dir_fd, bool running, bool durable) {
   const Wish before = read_wish(store_dir_fd);
   if (running) return write_wish(store_dir_fd, str("running ", before.order + 1, '\n'), durable);
   if (before.order == 0) return {};
-  const std::string boot = TRY(sys::boot_id());
-  if (!before.running && before.stopped_boot == boot) return {};
-  return write_wish(store_dir_fd, str("stopped ", before.order, ' ', boot, '\n'), durable);
+  if (was_stopped_in_this_boot(before)) return {};
+  return write_wish(store_dir_fd,
+                    str("stopped ", before.order, ' ', TRY(sys::boot_id()), ' ', sys::start_time(1).value_or(0), '\n'),
+                    durable);
 }
 
 Result<void> restore_wish(int store_dir_fd, const std::string& text, bool durable) {

@@ -149,11 +149,14 @@ std::optional<std::string> find_name(const Roots& roots, const std::string& name
 /// What the user wants of the container: the file `desired`, "running 3" or "stopped 3 BOOT".
 struct Wish {
   bool running = false;
-  std::uint64_t order = 0;   ///< how often it was ordered to start; 0: never
-  std::string stopped_boot;  ///< the boot in which it was stopped
-  std::string text;          ///< the file as it is, for restore_wish
+  std::uint64_t order = 0;         ///< how often it was ordered to start; 0: never
+  std::string stopped_boot;        ///< the boot in which it was stopped
+  std::uint64_t stopped_init = 0;  ///< when process 1 had started then: containers share the boot of their host
+  std::string text;                ///< the file as it is, for restore_wish
 };
 Wish read_wish(int store_dir_fd);
+/// Whether it was stopped since this machine, or the container that we are in, has booted.
+bool was_stopped_in_this_boot(const Wish& wish);
 bool wants_running(int store_dir_fd);
 /// Records a new order to start, or that it shall be stopped (nothing happens when it already is, in this boot).
 Result<void> record_wish(int store_dir_fd, bool running, bool durable);

@@ -137,6 +137,16 @@ def test_f09_what_the_user_stopped_before_the_boot(sk, world, policy, comes_back
     assert sk.state(name) == ("running" if comes_back else "exited")
 
 
+def test_a_boot_of_the_container_that_we_are_in_is_one(sk):
+    """It has the boot id of its host; its process 1 is another one."""
+    machine = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", '"$@"; exit $?', "sh"]
+    script = ("S='%s'; $S run -d --name web --restart always busybox sleep 1000 && $S stop -t 0 web && $S heal && $S ps -a --format '{{.name}} {{.state}}'"
+              % " ".join(sk.command()))
+    assert subprocess.run(machine + ["sh", "-c", script], stdout=subprocess.PIPE, check=True, timeout=60,
+                          env=sk.world.environment()).stdout.decode().splitlines()[-1] == "web exited"
+    assert "web was started" in sk.ok("heal", before=machine)
+
+
 @pytest.mark.vm_more
 @pytest.mark.parametrize("policy", ["always", "unless-stopped", "on-failure"])
 def test_what_is_stopped_for_a_reboot_comes_back_by_policy(sk, world, policy):

@@ -122,6 +122,22 @@ TEST(Wish, IsTakenBackWhenTheOrderCameToNothing) {
   EXPECT_EQ(read_wish(dir.fd()).stopped_boot, "some-boot");
 }
 
+TEST(Wish, ABootIsToldByItsIdAndByTheStartOfProcessOne) {
+  const std::string boot = sys::boot_id().value();
+  const std::uint64_t init = sys::start_time(1).value();
+  const auto was_stopped = [](const std::string& text) {
+    const TempDir dir;
+    EXPECT_TRUE(restore_wish(dir.fd(), text, false));
+    return was_stopped_in_this_boot(read_wish(dir.fd()));
+  };
+
+  EXPECT_TRUE(was_stopped(str("stopped 7 ", boot, ' ', init, '\n')));
+  EXPECT_TRUE(was_stopped(str("stopped 7 ", boot, '\n'))) << "as a former version wrote it";
+  EXPECT_EQ(was_stopped(str("stopped 7 ", boot, ' ', init + 1, '\n')), init == 0);
+  EXPECT_FALSE(was_stopped(str("stopped 7 some-boot ", init, '\n')));
+  EXPECT_FALSE(was_stopped("running 7\n"));
+}
+
 TEST(Wish, OfAnOlderSkinkIsUnderstood) {
   const TempDir dir;
   ASSERT_TRUE(restore_wish(dir.fd(), "running\n", false));
