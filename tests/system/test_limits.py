@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Limits: set by options, read back from the files of the cgroup."""
 
+import ctypes
 import json
 import os
 import re
+import struct
 import threading
 
 import pytest
-from skinktest import cgroup_dir, cgroup_value, check_sane_text, group_lines, read_text, support, wait_for
+from skinktest import cgroup_dir, cgroup_value, check_sane_text, group_lines, kill_quietly, read_text, support, unified_top, v2_alone, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -166,3 +168,34 @@ def test_nonsense_is_refused(sk):
             assert sk("run", "--rm", option, value, "busybox", "true").status in (0, 125)
             continue
         sk.fails("run", "--rm", option, value, "busybox", "true", status=125)
+
+
+V2_VIEW = [] if v2_alone() else ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+                                 'umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh"]
+
+
+def device_programs(pid):
+    """How many the kernel has on the process's group of v2: bpf(2), BPF_PROG_QUERY of BPF_CGROUP_DEVICE."""
+    place = next(line[3:] for line in read_text("/proc/%d/cgroup" % pid).splitlines() if line.startswith("0::"))
+    group = os.open(unified_top() + place, os.O_RDONLY)
+    try:
+        numbers = (ctypes.c_uint32 * 16)()
+        query = ctypes.create_string_buffer(struct.pack("<IIIIQI", group, 6, 0, 0, ctypes.addressof(numbers), 16), 64)
+        bpf = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+        assert ctypes.CDLL(None, use_errno=True).syscall(bpf, 16, query, 64) == 0, os.strerror(ctypes.get_errno())
+        return struct.unpack_from("<IIIIQI", query)[5]
+    finally:
+        os.close(group)
+
+
+def test_a_relaunch_leaves_one_device_program(sk):
+    """A new one replaces the one before: each is asked at every opening, and there is room for 64."""
+    unified_top()  # or skips
+    name = sk.world.name()
+    sk.ok("run", "-d", "--name", name, "--restart", "always", "--pids-limit", "-1", "busybox", "sleep", "1000", before=V2_VIEW)
+    pid = sk.pid(name)
+    assert device_programs(pid) == 1
+    kill_quietly(pid)
+    wait_for(lambda: sk.state(name) == "running" and sk.pid(name) not in (0, pid))
+    assert device_programs(sk.pid(name)) == 1
+    sk.ok("rm", "-f", name)

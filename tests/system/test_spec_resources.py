@@ -9,7 +9,7 @@ import re
 import stat
 
 import pytest
-from skinktest import cgroup_dir, cgroup_value, read_text, unified_top, v2_alone
+from skinktest import cgroup_dir, cgroup_value, read_text, unified_top, v2_alone, wait_for
 
 from test_oci import state
 from test_spec_process import SLEEP, output, real_time_left, refused, started
@@ -229,6 +229,32 @@ def test_unified(oci, bundle, world):
                                      {"hugetlb.nosuch": "1"}, {"plain": "1"}, {"hugetlb.2MB.max": 5}])
 def test_unified_that_makes_no_sense(oci, bundle, world, unified):
     refuses(oci, world, bundle, {"unified": unified}, r"linux\.resources\.unified")
+
+
+# What these two do, where there is v2 alone: the kernel's own behaviour, without which a value in a file is worth nothing.
+
+@pytest.mark.skipif(not v2_alone(), reason="v1 has no memory.high")
+@pytest.mark.parametrize("high", [str(12 * MIB), "max"])
+def test_memory_high_takes_back_what_is_more(oci, bundle, world, high):
+    data = world.path("data")
+    os.mkdir(data)
+    b = bundle(["sh", "-c", "dd if=/dev/zero of=/data/file bs=1M count=40 2>/dev/null; busybox sync; echo >/data/done; exec sleep 1000"])
+    b.config["mounts"].append({"destination": "/data", "type": "bind", "source": data, "options": ["rbind", "rw"]})
+    b.config["linux"]["resources"] = {"unified": {"memory.high": high}}
+    pid = started(oci, world, b)
+    wait_for(lambda: os.path.exists(data + "/done"), timeout=120)
+    events = dict(line.split() for line in cgroup_value(pid, "memory", "", "memory.events").splitlines())
+    held = int(cgroup_value(pid, "memory", "", "memory.current"))
+    assert (int(events["high"]) > 0) == (high != "max") and (held < 20 * MIB) == (high != "max"), (held, events)
+
+
+@pytest.mark.skipif(not v2_alone(), reason="v1 has no memory.oom.group")
+@pytest.mark.parametrize("whole", ["1", "0"])
+def test_memory_oom_group_ends_all_of_them(oci, bundle, world, whole):
+    b = bundle(["sh", "-c", "busybox tail /dev/zero; echo the rest lives"])
+    b.config["linux"]["resources"] = {"memory": {"limit": 24 * MIB, "swap": 24 * MIB}, "unified": {"memory.oom.group": whole}}
+    result = oci("run", "--bundle", b.save().dir, world.name())
+    assert (result.status, result.out) == ((137, "") if whole == "1" else (0, "the rest lives\n")), result
 
 
 # devices of resources: what the kernel lets the container do
