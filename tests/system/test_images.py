@@ -5,12 +5,13 @@ import bz2
 import json
 import lzma
 import os
+import socket
 import subprocess
 
 import pytest
 import mkimg
 from mktar import Tar
-from skinktest import ALL, Image, Layer, Layout, base_layer, busybox_image, needs, read
+from skinktest import ALL, SLOWER, Image, Layer, Layout, base_layer, busybox_image, needs, read
 
 
 @pytest.fixture(autouse=True, params=["files"] + ["directories"] * ALL)
@@ -69,6 +70,24 @@ def test_load_from_standard_input(bare, world):
             break
     assert result.status == 0, result
     assert "one" in bare.ok("images")
+
+
+def test_load_from_a_socket(bare, world):
+    """As a service that passes an archive on has it: it cannot be opened anew."""
+    image = busybox_image("one")
+    data = read(mkimg.oci_archive(world.path("image.tar"), image))
+    for words in (["load", "-"], ["import", "-", "bare:1"], ["image", "verify", "--repair", "-"]):
+        if words[0] == "image":
+            os.truncate(world.path("store/images/sha256/%s/manifest" % mkimg.sha256(mkimg.dump(image.config))[7:]), 10)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            process = bare.start(*words, stdin=theirs)
+            theirs.close()
+            ours.sendall(data)
+            ours.shutdown(socket.SHUT_WR)
+            _, err = process.communicate(timeout=60 * SLOWER)
+            assert process.returncode == 0, (words, err)
+    assert bare.ok("run", "--rm", "one", "echo", "it runs") == "it runs"
 
 
 def test_several_names_of_one_image(bare, world):
