@@ -2,6 +2,7 @@
 #include "image/loader.h"
 
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -59,6 +60,13 @@ Result<void> set_uuid(int layer_fd, const LayerUuid& uuid) {
 }
 
 }  // namespace
+
+// A lock belongs to the open file (man 2 flock), of which jobs that were started meanwhile have copies: closing it here
+// does not end it.
+void Loader::Task::unlock() {
+  if (write_lock) (void)::flock(write_lock->fd(), LOCK_UN);
+  write_lock.reset();
+}
 
 // Each layer once, in the order in which images have them.
 std::vector<Loader::Task> Loader::tasks_of(const std::vector<FoundImage>& images, const std::vector<bool>& wanted) {
@@ -157,7 +165,7 @@ Result<Loader::Begun> Loader::begin(Task& task, May may) {
       TRY(begin_write(task));
       return Begun::yes;
     }
-    task.write_lock.reset();
+    task.unlock();
   }
   TRY(begin_check(task));
   return Begun::yes;
@@ -187,7 +195,7 @@ Result<void> Loader::begin_write(Task& task) {
   FileSource packed = part.source();
   note(TRY(unpack_directory(packed, &task.blob, task.staged())).notes, task.number);
   TRY(publish(task.blob, task.staged(), task.staged(), form));
-  task.write_lock.reset();
+  task.unlock();
   task.progress.state = LayerProgress::State::written;
   return {};
 }
@@ -227,7 +235,7 @@ Result<void> Loader::finish(Task& task) {
   if (task.writes) {
     note(facts.notes, task.number);
     TRY(publish(blob, task.staged(), task.staged_marks(), Form::file, facts.seal));
-    task.write_lock.reset();
+    task.unlock();
     task.progress.state = LayerProgress::State::written;
     return {};
   }

@@ -68,6 +68,7 @@ class Loader {
     Part packed = {};
     UniqueFd file = {}, recipe = {}, window = {};
     std::optional<LayerJob> job = {};
+    void unlock();
     [[nodiscard]] std::string staged() const { return "layer-" + blob.diff_id.hex(); }
     [[nodiscard]] std::string staged_marks() const { return "marks-" + blob.diff_id.hex(); }
   };

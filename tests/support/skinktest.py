@@ -117,6 +117,11 @@ def alive(pid):
     return text.rsplit(")", 1)[1].split()[0] not in ("Z", "X")
 
 
+def children(pid):
+    stats = {int(entry): read_text("/proc/%s/stat" % entry, ") Z 0").rsplit(")", 1)[1].split() for entry in os.listdir("/proc") if entry.isdigit()}
+    return [child for child, fields in stats.items() if fields[1] == str(pid)]
+
+
 def status_of(pid):
     fields = {}
     for line in read_text("/proc/%d/status" % pid).splitlines():

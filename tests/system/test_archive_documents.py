@@ -5,12 +5,15 @@ import fcntl
 import hashlib
 import json
 import os
+import random
+import re
+import signal
 import tarfile
 
 import mkimg
 import pytest
 from mkimg import CONFIG, INDEX, MANIFEST, HOST_ARCH
-from skinktest import Image, Layer, Layout, Tar, base_layer, busybox_image, read
+from skinktest import SLOWER, Image, Layer, Layout, Tar, base_layer, busybox_image, children, listdir, needs, read, wait_for
 
 IN_TOTO, COSIGN = "application/vnd.in-toto+json", "application/vnd.dev.cosign.simplesigning.v1+json"
 
@@ -212,6 +215,36 @@ def test_a_load_says_for_whom_it_waits(bare, world):
         assert "waiting for another load (process %d)" % os.getpid() in said and image.layers[0].diff_id in said, said
     out, err = load.communicate(timeout=60)
     assert (load.returncode, out, err) == (0, b"Loaded image: one:latest\n", b"")
+
+
+def test_who_waits_for_a_small_layer_does_not_wait_for_the_next_one(bare, world):
+    """The job of a large layer, which was begun while the small one was written, has a copy of its lock."""
+    noise = [random.Random(seed).randbytes(24 * MIB) for seed in (1, 2)]
+    small, large = [Layer(Tar().file("noise-%d" % i, data)) for i, data in enumerate(noise)]
+    both = mkimg.oci_archive(world.path("both.tar"), Image([small, large], {}, "both"))
+    one = mkimg.oci_archive(world.path("one.tar"), Image([small], {}, "one"))
+    bare.ok("images")
+
+    def job_of(layer, parent):
+        """The child that writes it, stopped."""
+        for child in children(parent):
+            fds = "/proc/%d/fd/" % child
+            if any("layer-" + layer.diff_id[7:] in os.readlink(fds + fd) for fd in listdir(fds) if os.path.islink(fds + fd)):
+                os.kill(child, signal.SIGSTOP)
+                return child
+        return None
+
+    first = bare.start("load", "-q", both)
+    jobs = [wait_for(lambda one=layer: job_of(one, first.pid), step=0.002) for layer in (small, large)]
+    second = bare.start("load", one)
+    assert b"waiting for another load" in second.stderr.readline()
+    os.kill(jobs[0], signal.SIGCONT)
+    try:
+        assert second.communicate(timeout=30 * SLOWER)[0] == b"Loaded image: one:latest\n"
+        assert first.poll() is None
+    finally:
+        os.kill(jobs[1], signal.SIGCONT)
+    assert first.wait(60 * SLOWER) == 0
 
 
 def test_an_image_of_another_platform_is_run_with_a_warning_or_not_at_all(bare, world):
