@@ -255,8 +255,13 @@ Result<void> Loader::replace_image(const FoundImage& image, const Staged& staged
   TRY(open_part(store_fd_, kNames));
   if (!TRY(exists(images.get(), hex))) return {};  // removed meanwhile
   // Whoever makes a container of it holds the directory that is replaced, until he has written down that he needs it.
+  // Not waited for, as a save lasts as long as its reader likes, and the store is locked.
   const auto unheld =
-      TRY(fs::Lock::take(TRY(open_part(store_fd_, str(kImages, '/', hex))), fs::Lock::Mode::exclusive, "image"));
+      fs::Lock::try_take(TRY(open_part(store_fd_, str(kImages, '/', hex))), fs::Lock::Mode::exclusive, image.id.text());
+  if (!unheld && unheld.error().code() == Code::busy)
+    return Error::make(Code::busy, "image ", image.id.text(),
+                       " is damaged and cannot be mended now: a container is being made of it, or it is being saved");
+  if (!unheld) return unheld.error();
   const UniqueFd staged_names = TRY(open_part(session_.fd(), str(staged.image, '/', std::string_view(kNames))));
   for (const auto& name : TRY(names_of_image(store_fd_, hex)))
     TRY(fs::write_file_atomic(staged_names.get(), encode_name(name).c_str(), "", 0600, fs::Durability::durable));

@@ -202,6 +202,22 @@ def test_f43_a_load_mends_what_a_glance_shows(bare, world, form):
     assert os.listdir(world.store + "/tmp") == []
 
 
+def test_f43_an_image_that_is_saved_is_not_mended_meanwhile(bare, world):
+    """A save lasts as long as its reader likes: who would mend it says so, and nobody waits."""
+    path, image = archive(world)
+    bare.ok("load", path)
+    saving = bare.start("save", "one:1")
+    first = saving.stdout.read(1)
+    flip(world.path("store/" + pieces(world, image)["manifest"][0]))
+    bare.fails("load", path, match=["damaged", "being saved"], timeout=30)
+    bare.fails("image", "verify", "--repair", path, match=["being saved"], timeout=30)
+    bare.ok("tag", "one:1", "two:1", timeout=30)
+    out, _ = saving.communicate()
+    assert len(first + out) > 100000
+    assert "written anew" in bare("load", path).err
+    assert bare.ok("image", "verify", "one:1").endswith("ok")
+
+
 def test_f43_names_that_cannot_be_read(bare, world):
     """They are told, the others are looked at too, and a repair finds them where they lead from."""
     path, image = archive(world, ["one:1", "one:2"])
