@@ -150,10 +150,13 @@ int run_df(Context& context, Arguments args) {
   if (auto status = read_arguments<DfCommand>(context, kDfOptions, args, command, none, {0, 0})) return *status;
   auto engine = context.open_engine();
   if (!engine) return context.fail(engine.error());
-  const auto text = [&]() -> Result<std::string> { return render(command, TRY(measure(*engine))); }();
+  const auto usage = measure(*engine);
+  const auto text = usage ? render(command, *usage) : Result<std::string>(usage.error());
   if (!text) return context.fail(text.error());
+  int status = 0;
+  for (const auto& error : usage->store.damaged) status = context.fail(error);
   context.out().print(*text);
-  return 0;
+  return status;
 }
 
 }  // namespace
@@ -170,7 +173,7 @@ containers with skink rm, and leftovers of killed commands with skink image prun
 Templates know docker's names (.Type .TotalCount .Active .Size .Reclaimable). skink-json(5)
 describes the fields of --format json.
 
-Exit status: 0; 1 on failure.
+Exit status: 0; 1 on failure, or where an image is damaged: the others are told nevertheless.
 
 Example:
   skink df -v

@@ -251,8 +251,9 @@ Result<void> take_image(int store_fd, const std::string& hex, Session& session) 
 Result<std::set<std::string>> referenced_layers(int store_fd) {
   std::set<std::string> layers;
   for (const auto& hex : TRY(list_images(store_fd))) {
-    const auto text = TRY(read_config_text(store_fd, hex));
-    for (const auto& diff_id : TRY_CTX(oci::parse_image_config(text), "image sha256:", hex).diff_ids)
+    const auto text = read_config_text(store_fd, hex);
+    if (!text && text.error().code() == Code::not_found) continue;  // removed meanwhile
+    for (const auto& diff_id : TRY_CTX(oci::parse_image_config(TRY(text)), "image sha256:", hex).diff_ids)
       layers.insert(diff_id.hex());
   }
   return layers;

@@ -60,7 +60,8 @@ Result<fs::Lock> lock_unused_image(int store_fd, const Image& image, const Image
 /// Takes an image and its scaffold into `session`; its layers stay. Under the store's lock and lock_unused_image()'s.
 Result<void> take_image(int store_fd, const std::string& hex, Session& session);
 
-/// diffIDs (hex) of every image in the store.
+/// diffIDs (hex) of every image in the store. Without the store's lock, images that are removed meanwhile may count or
+/// not.
 Result<std::set<std::string>> referenced_layers(int store_fd);
 /// Those of `layers` (hex) that no image needs but, it may be, the image `but`. Error (corrupt): a damaged image, of
 /// which nobody knows what it needs. Under the store's lock.

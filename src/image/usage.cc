@@ -50,7 +50,7 @@ Result<StoreUsage> measure_store(const Store& store, const std::set<std::string>
   const int store_fd = store.dir_fd();
   StoreUsage usage;
   std::map<std::string, LayerUse> layers;
-  for (auto& image : TRY(store.list())) {
+  for (auto& image : TRY(store.list(&usage.damaged))) {
     const bool is_active = active.contains(image.id.text());
     for (const auto& hex : layers_of(image)) {
       const auto [layer, is_new] = layers.try_emplace(hex);
@@ -72,7 +72,9 @@ Result<StoreUsage> measure_store(const Store& store, const std::set<std::string>
     usage.bytes += layer.bytes;
     if (!layer.active) usage.reclaimable += layer.bytes;
   }
-  for (const auto& flaw : TRY(find_orphans(store_fd))) {
+  const auto orphans = find_orphans(store_fd);
+  if (!orphans && !usage.damaged.empty()) return usage;
+  for (const auto& flaw : TRY(orphans)) {
     ++usage.orphans;
     usage.orphan_bytes += flaw.kind == StoreFlaw::Kind::layer
                               ? TRY(layer_usage(store_fd, hex_of(flaw.path.substr(flaw.path.rfind('/') + 1))))

@@ -21,9 +21,12 @@ struct ImageUsage {
 
 struct StoreUsage {
   std::vector<ImageUsage> images;  ///< newest first
+  std::vector<Error> damaged;      ///< what is wrong with images that cannot be read, and are not counted
   std::int64_t bytes = 0;          ///< of all of them
   std::int64_t reclaimable = 0;    ///< of those that no container uses
-  std::size_t orphans = 0;  ///< layers that no image needs, and what killed commands left: prune_store() takes it
+  /// Layers that no image needs, and what killed commands left: prune_store() takes it. None while an image is damaged,
+  /// as every layer may be needed then.
+  std::size_t orphans = 0;
   std::int64_t orphan_bytes = 0;
 };
 

@@ -8,7 +8,7 @@ import subprocess
 import mkimg
 import pytest
 from mktar import Tar
-from skinktest import ALL, Image, Layer, Layout, base_layer, busybox_image, listdir, read, wait_for
+from skinktest import ALL, Image, Layer, Layout, base_layer, busybox_image, listdir, needs, read, wait_for
 
 
 def made(name, text, created="2026-01-01T00:00:00Z", labels=None):
@@ -209,6 +209,7 @@ def test_prune_removes_nothing_while_an_image_is_damaged(bare, world):
         # The others are told nevertheless.
         listed = bare("images", "--format", "{{.Repository}}")
         assert listed.status == 1 and identity in listed.err and sorted(listed.out.split()) == ["<none>", "one", "three"]
+        assert [row["total"] for row in json.loads(bare("df", "--format", "json").out)["totals"]] == [3, 0, 0]
         world.write(place, good)
     os.truncate(world.path("store/images/sha256/%s/image.json" % identity[7:]), 10)
     bare.fails("image", "prune", "--all", match=[identity, "record is damaged", "image verify --repair"])
@@ -239,6 +240,18 @@ def test_df_of_a_tree_deeper_than_files_may_be_open(sk):
     wait_for(lambda: "deep" in sk.ok("logs", name))
     told = json.loads(sk.ok("df", "--format", "json", before=["prlimit", "--nofile=128:128"]))
     assert [row["total"] for row in told["totals"]][:2] == [1, 1]
+
+
+def test_an_image_that_is_removed_while_it_is_looked_at(bare, world):
+    """Listed and then not found, as after another's rmi."""
+    needs("strace")
+    bare.load(made("one:1", "1"))
+    place = "images/sha256/" + bare.inspect("one:1")["id"][7:]
+    gone = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", place, "-e", "inject=openat2:error=ENOENT"]
+    assert json.loads(bare.ok("df", "--format", "json", before=gone))["totals"][0]["total"] == 0
+    # As it has gone, its layers are left over.
+    told = bare("doctor", before=gone).out
+    assert "needs this layer" in told and "cannot be looked at" not in told, told
 
 
 def test_df_counts_shared_layers_once(bare, world):
