@@ -321,8 +321,11 @@ Result<void> ErofsWriter::write_whiteout(const std::string& path) {
   // In an opaque directory there is nothing left to hide, and overlayfs would list the whiteout's name (A60).
   if (tree_.directories[directory].opaque) return {};
   if (const auto* there = tree_.find(directory, name); there != nullptr) {
-    // Removed below and made anew here: a directory must not merge with what it replaces.
-    if (there->type == FileType::directory) tree_.directories[there->target].opaque = true;
+    // Removed below and made anew here: a directory must not merge with what it replaces, nor be described by it.
+    if (there->type == FileType::directory) {
+      tree_.directories[there->target].opaque = true;
+      tree_.directories[there->target].implied = false;
+    }
     return {};
   }
   return put_whiteout(directory, name);

@@ -73,7 +73,8 @@ class TreeWriter final : public LayerWriter {
   Result<void> set_attributes(int file_fd, const Attributes& attributes);
   Result<void> set_link_attributes(int parent_fd, const std::string& name, const Attributes& attributes);
   Result<void> defer(std::vector<std::string>& list, const std::string& path);
-  Result<void> mark_opaque(const std::string& path);
+  enum class Below { describes, replaced };  // it, the directory of the same path in a lower layer
+  Result<void> mark_opaque(const std::string& path, Below below);
   Result<void> write_whiteout(const std::string& path);
   Result<void> cover(const std::string& path);
   Result<void> finish_directories();
@@ -353,13 +354,16 @@ Result<UniqueFd> TreeWriter::open_directory(const std::string& path) {
   return sys::open_at(directory, ".", O_RDONLY | O_DIRECTORY);
 }
 
-Result<void> TreeWriter::mark_opaque(const std::string& path) {
+Result<void> TreeWriter::mark_opaque(const std::string& path, Below below) {
   auto opened = open_directory(path);
   if (!opened && opened.error().errnum() == ENOTDIR) return {};  // a file of this layer hides what is below it anyway
   if (!opened) return std::move(opened).error();
   if (::fsetxattr(opened->get(), kOpaqueXattr, "y", 1, 0) != 0) return Error::from_errno(errno, "set ", kOpaqueXattr);
   const auto status = TRY(sys::stat_fd(opened->get(), "directory"));
-  if (const auto node = directories_.find(status.st_ino); node != directories_.end()) node->second.opaque = true;
+  if (const auto node = directories_.find(status.st_ino); node != directories_.end()) {
+    node->second.opaque = true;
+    if (below == Below::replaced) node->second.implied = false;
+  }
   return {};
 }
 
@@ -375,8 +379,8 @@ Result<void> TreeWriter::write_whiteout(const std::string& path) {
   if (node != directories_.end() && node->second.opaque) return {};
   struct stat status {};
   if (::fstatat(*parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0)
-    // Removed below and made anew here: a directory must not merge with what it replaces.
-    return S_ISDIR(status.st_mode) ? mark_opaque(path) : Result<void>{};
+    // Removed below and made anew here: a directory must not merge with what it replaces, nor be described by it.
+    return S_ISDIR(status.st_mode) ? mark_opaque(path, Below::replaced) : Result<void>{};
   if (::mknodat(*parent, name.c_str(), S_IFCHR, ::makedev(0, 0)) != 0)
     return Error::from_errno(errno, "mknod whiteout");
   if (node != directories_.end()) node->second.covering = true;
@@ -443,7 +447,8 @@ Result<void> TreeWriter::write_description() {
 }
 
 Result<void> TreeWriter::finish() {
-  for (const auto& path : opaques_) TRY_CTX(mark_opaque(path), "opaque directory ", skink::quoted(path));
+  for (const auto& path : opaques_)
+    TRY_CTX(mark_opaque(path, Below::describes), "opaque directory ", skink::quoted(path));
   sort_whiteouts(whiteouts_);
   for (const auto& path : whiteouts_) TRY_CTX(write_whiteout(path), "whiteout of ", skink::quoted(path));
   for (const auto& path : left_out_) TRY_CTX(cover(path), "entry ", skink::quoted(path));

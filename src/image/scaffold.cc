@@ -21,19 +21,16 @@ bool is_implied(const LayerReader& layer, const std::string& path) {
 
 }  // namespace
 
-MergedView::MergedView(std::vector<const LayerReader*> layers) : layers_(std::move(layers)) {
-  const auto bottom =
-      std::find_if(layers_.begin(), layers_.end(), [](const LayerReader* l) { return l->hides_all_below(); });
-  if (bottom != layers_.end()) layers_.erase(bottom + 1, layers_.end());
-}
-
-// What overlayfs makes of `path`, where `look` sees it in each of these places.
+// What overlayfs makes of `path`, where `look` sees it in each of these places. An opaque directory hides what is in
+// those below it; what it is itself, the topmost entry for it says, wherever that is.
 Result<std::optional<MergedView::Node>> MergedView::merge(
     const std::vector<Source>& places, const std::string& path,
     const std::function<Result<std::optional<LayerNode>>(const Source&)>& look) const {
   std::optional<Node> found;
   bool described = false;  // by a layer that has an entry for it
+  bool hidden = false;     // what is in it further down
   for (const Source& place : places) {
+    if (hidden && described) break;
     const auto here = TRY(look(place));
     if (!here) continue;
     if (here->whiteout) break;
@@ -50,8 +47,8 @@ Result<std::optional<MergedView::Node>> MergedView::merge(
       found->described_by = place.layer;
     }
     described = described || has_entry;
-    found->sources.push_back(source);
-    if (here->opaque) break;
+    if (!hidden) found->sources.push_back(source);
+    hidden = hidden || here->opaque;
   }
   return found;
 }
@@ -185,9 +182,7 @@ Result<Attributes> Scaffold::attributes_at(const std::string& path, mode_t other
   const auto node = TRY(view_.lookup(path));
   if (!node || !node->node.is_directory()) return plain(otherwise);
   Attributes attributes = attributes_of(node->node);
-  for (const auto& source : node->sources)
-    if (source.layer == node->described_by)
-      attributes.xattrs = TRY(layers_[source.layer]->user_xattrs(source.inode, path));
+  attributes.xattrs = TRY(layers_[node->described_by]->user_xattrs(node->node.status.st_ino, path));
   return attributes;
 }
 

@@ -23,11 +23,11 @@ class MergedView {
   struct Node {
     LayerNode node;                ///< of a directory: the metadata of the topmost layer that has an entry for it
     std::vector<Source> sources;   ///< topmost first: those that merge in a directory, or the only one
-    std::size_t described_by = 0;  ///< the layer that `node` is from
+    std::size_t described_by = 0;  ///< the layer that `node` is from, which may be below those that merge
   };
 
-  /// `layers` topmost first; those below one that hides all are not looked at.
-  explicit MergedView(std::vector<const LayerReader*> layers);
+  /// `layers` topmost first.
+  explicit MergedView(std::vector<const LayerReader*> layers) : layers_(std::move(layers)) {}
   /// What is at `path`, where no component is followed if it is a link.
   Result<std::optional<Node>> lookup(const std::string& path);
   /// The path without links of the directory that `path` leads to; nothing when it leads to none.

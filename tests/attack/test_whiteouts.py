@@ -52,6 +52,29 @@ def test_a60_a_whiteout_of_nothing_leaves_no_name(bare, world, kind):
     assert bare.shell("stat -c '%a %u %Y' /x/new; ls -a /x/new/sub | wc -l", image="made").split() == ["750", "7", "1000", "2"]
 
 
+@pytest.mark.parametrize("kind", ["files", "directories"])
+def test_a60_an_opaque_directory_without_an_entry_keeps_what_it_was(bare, world, kind):
+    """Its mode, owner and time, however many layers lie between; what is removed and made anew, without an entry, is new."""
+    world.more_environment = {"SKINK_LAYERS": kind}
+    kept = {"uid": 1000, "gid": 1001, "mtime": 5000}
+    pax = {"SCHILY.xattr.user.kept": "1"}
+    low = (Tar().dir("./", 0o750, **kept).dir("x").dir("x/private", 0o700, pax=pax, **kept).file("x/private/old", "1")
+           .dir("x/anew", 0o700, **kept).file("x/anew/old", "1").dir("x/file", 0o700, **kept).dir("x/both", 0o700, **kept))
+    tars = [low, Tar().file("x/private/between", "1").file("x/.wh.both").file("x/.wh.file"), Tar().file("x/file", "no directory"),
+            Tar().file("x/private/" + OPAQUE).file("x/private/new", "1").file("x/anew/new", "1").file("x/.wh.anew")
+            .file("x/both/" + OPAQUE).file("x/file/" + OPAQUE)]
+    bare.load(Image([base_layer()] + [Layer(tar) for tar in tars], {"Env": ["PATH=/bin"]}, "made"))
+    see = "stat -c '%a %u %g %Y' "
+    text = bare.shell(see + "/x/private /x/anew /x/both /x/file /; ls /x/private /x/anew", image="made")
+    assert text.splitlines() == ["700 1000 1001 5000", "755 0 0 0", "755 0 0 0", "755 0 0 0", "750 1000 1001 5000",
+                                 "/x/anew:", "new", "", "/x/private:", "new"], text
+    bare.running(name="one", image="made")
+    assert os.getxattr("/proc/%d/root/x/private" % bare.pid("one"), "user.kept") == b"1"
+    # The same of a whole root: the layer hides all programs, and brings them again.
+    bare.load(Image([Layer(low), Layer(Tar().file(OPAQUE)), Layer(base_layer().tar)], {"Env": ["PATH=/bin"]}, "root"))
+    assert bare.shell(see + "/; ls -d /x 2>&1; true", image="root").splitlines() == ["750 1000 1001 5000", "ls: /x: No such file or directory"]
+
+
 def test_a61_a63_attributes_of_directories_that_the_scaffold_shows(bare, world, form):
     """Those that only lower layers describe, or whose whiteouts have to vanish: they keep user.*, and get nothing of the host's."""
     long = "v" * 2000
@@ -107,28 +130,37 @@ class Maker:
 
     def __init__(self, seed):
         self.random = random.Random(seed)
+        self.no_directories = set()  # names that were something else in some layer: what an implied directory hides or follows
 
     def layer(self, number):
-        rand, tar, kinds, entries = self.random, Tar(), {"x": "dir"}, []
+        rand, tar, kinds, entries, implied = self.random, Tar(), {"x": "dir"}, [], set()
         for _ in range(rand.randrange(3, 14)):
             parents = [name for name, kind in kinds.items() if kind == "dir"]
             name = "%s/%s" % (rand.choice(parents), rand.choice("abcd"))
             if name in kinds or name.count("/") > 4:
                 continue
             kinds[name] = kind = rand.choice(["dir", "dir", "file", "file", "symlink"])
+            if kind != "dir":
+                self.no_directories.add(name)
             if kind == "dir":
-                entries.append(lambda t, n=name: t.dir(n, 0o700 + number))
+                entries.append(lambda t, n=name: n in implied or t.dir(n, 0o700 + number))
             elif kind == "file":
                 entries.append(lambda t, n=name: t.file(n, "%s of %d" % (n, number)))
             else:
                 entries.append(lambda t, n=name: t.symlink(n, "nowhere-%d" % number))
+        # By what is in it; of whiteouts alone umoci makes no directory.
+        implied.update(name for name in sorted(kinds) if kinds[name] == "dir" and name not in self.no_directories | {"x"} and rand.random() < 0.4
+                       and any(inside.startswith(name + "/") and kind != "dir" for inside, kind in kinds.items()))
         marks = []
         for name in sorted(kinds):
             if kinds[name] == "dir" and rand.random() < 0.2:
                 marks.append(lambda t, n=name: t.file(n + "/" + OPAQUE))
             if rand.random() < 0.4:
                 parent = name if kinds[name] == "dir" and rand.random() < 0.6 else os.path.dirname(name) or "x"
-                marks.append(lambda t, n=parent, w=rand.choice("abcd"): t.file("%s/.wh.%s" % (n, w)))
+                gone = rand.choice("abcd")
+                # Whether a directory that is removed and implied keeps its mode is a matter of the order to umoci.
+                if "%s/%s" % (parent, gone) not in implied:
+                    marks.append(lambda t, n=parent, w=gone: t.file("%s/.wh.%s" % (n, w)))
         # Entries keep their order, since archivers disagree about a child before its directory; marks go anywhere.
         tar.dir("x", 0o755)
         for mark in marks:
