@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <optional>
@@ -60,14 +61,23 @@ Result<Source> parse_source(std::string_view text) {
   return Source{str(kDocker, name.text()), std::move(name)};
 }
 
+// Where skopeo makes the manifest itself, it says of layers that it hands out unpacked that they are packed, and has to
+// change it.
+bool has_manifest_of_its_own(std::string_view source) {
+  constexpr std::array<std::string_view, 4> kWithManifest{kDocker, "oci:", "oci-archive:", "dir:"};
+  return std::any_of(kWithManifest.begin(), kWithManifest.end(),
+                     [&](std::string_view transport) { return source.starts_with(transport); });
+}
+
 std::vector<std::string> command_for(const Source& source, const PullCommand& command, const std::string& directory) {
   const oci::Platform platform = command.platform.value_or(oci::host_platform());
   std::vector<std::string> words{"skopeo", "--override-os", platform.os, "--override-arch", platform.architecture};
   if (!platform.variant.empty()) words.insert(words.end(), {"--override-variant", platform.variant});
   words.emplace_back("copy");
   if (command.quiet) words.emplace_back("--quiet");
-  // Digests stay what they are.
-  words.insert(words.end(), {"--preserve-digests", "--", source.text, "oci:" + directory});
+  if (has_manifest_of_its_own(source.text)) words.emplace_back("--preserve-digests");
+  // Signatures are checked as skopeo's policy says; a directory with a layout has no place for them.
+  words.insert(words.end(), {"--remove-signatures", "--", source.text, "oci:" + directory});
   return words;
 }
 
@@ -131,7 +141,9 @@ const Verb kPullVerb{
 where it is loaded as by skink load. Credentials, mirrors and policies are skopeo's own: see
 skopeo(1) and containers-policy.json(5). NAME@sha256:DIGEST gets that as its name. Other
 sources of skopeo's (oci:, oci-archive:, docker-archive:, docker-daemon:, containers-storage:,
-dir:) are taken as they are.
+dir:) are taken as they are. Digests stay what they are, but of docker-archive:, docker-daemon:
+and containers-storage:, where skopeo makes the manifest. Signatures are checked as
+containers-policy.json(5) says, and not kept.
 
 Exit status: 0; 1 on failure.
 

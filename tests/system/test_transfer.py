@@ -415,3 +415,26 @@ def test_pull_with_the_real_skopeo(bare, world):
     env = with_skopeo(world, 'exec /usr/bin/skopeo --insecure-policy --tmpdir %s "$@"\n' % world.base)
     assert bare.ok("pull", "-q", "oci:%s:web:3" % layout, env=env).startswith("sha256:")
     assert bare.ok("run", "--rm", "web:3") == "pulled"
+    bare.ok("rmi", "web:3")
+    # These keep their digest; of what docker saves there is none.
+    image = busybox_image("web:3", run={"Cmd": ["echo", "pulled"]})
+    saved = mkimg.docker_archive(world.path("docker.tar"), image)
+    for kind, place in (("dir", "dir:" + world.path("dir")), ("oci", "oci-archive:%s:web:3" % world.path("oci.tar"))):
+        subprocess.run(["skopeo", "--insecure-policy", "--tmpdir", world.base, "copy", "-q", "oci:%s:web:3" % layout, place], check=True)
+        bare.ok("pull", "-q", place, env=env)
+        assert os.path.exists(world.path("dir/manifest.json"))
+        bare.ok("rmi", "-f", bare.ok("images", "-q", "--no-trunc").split()[0])
+    bare.ok("pull", "-q", "docker-archive:" + saved, env=env)
+    assert bare.ok("run", "--rm", bare.ok("images", "-q").split()[0]) == "pulled"
+
+
+def test_pull_from_the_storage_of_podman_and_buildah(bare, world):
+    needs("skopeo")
+    place = "[vfs@%s+%s]" % (world.path("storage"), world.path("storage-run"))
+    image = Image([Layer(mkimg.busybox_tar())], {"Env": ["PATH=/bin"], "Cmd": ["echo", "pulled"]}, "web:3")
+    saved = mkimg.docker_archive(world.path("docker.tar"), image)
+    target = "containers-storage:%slocalhost/web:3" % place
+    subprocess.run(["skopeo", "--insecure-policy", "--tmpdir", world.base, "copy", "-q", "docker-archive:" + saved, target], check=True)
+    env = with_skopeo(world, 'exec /usr/bin/skopeo --insecure-policy --tmpdir %s "$@"\n' % world.base)
+    bare.ok("pull", "-q", target, env=env)
+    assert bare.ok("run", "--rm", bare.ok("images", "-q").split()[0]) == "pulled"
