@@ -28,6 +28,7 @@ namespace {
 constexpr std::size_t kMembersMost = 100'000;
 constexpr std::size_t kDescriptionMost = 64U << 20;
 constexpr std::size_t kPiece = 256U << 10;
+constexpr std::size_t kIndexAnswerMost = kDescriptionMost + (64U << 10);  // with the member that is too much
 
 // One member of the description; its name and its target follow.
 struct __attribute__((packed)) Record {
@@ -172,7 +173,7 @@ Result<IndexedArchive> index_archive(UniqueFd input, int spool_fd) {
   input = TRY(read_only(std::move(input)));
   UniqueFd spool_file, window_file;
   Input read{.fd = input.get(), .size = size, .is_stream = is_stream};
-  WorkerTerms terms{.name = "archive reader", .keep = {input.get()}, .limits = {}, .answer_most = kDescriptionMost * 2};
+  WorkerTerms terms{.name = "archive reader", .keep = {input.get()}, .limits = {}, .answer_most = kIndexAnswerMost};
   if (is_stream || TRY(peek(input.get())) != oci::Compression::none) {
     spool_file = TRY(make_unnamed_file(spool_fd));
     window_file = TRY(make_unnamed_file(spool_fd));

@@ -56,7 +56,7 @@ class ErofsReader final : public LayerReader {
   Result<std::string> read_link(const std::string& path) const override;
   Result<Xattrs> user_xattrs(ino_t inode, const std::string& path) const override;
   const std::vector<std::string>& implied() const override { return implied_; }
-  const std::vector<std::string>& covering() const override { return covering_; }
+  Result<std::vector<std::string>> covering() const override { return read_list(covering_offset_, covering_length_); }
   bool hides_all_below() const override { return opaque_; }
   std::int64_t size() const override { return size_; }
 
@@ -72,6 +72,7 @@ class ErofsReader final : public LayerReader {
   Result<void> read_directory_block(const Found& directory, std::uint64_t block) const;
   Result<LayerNode> describe(const Found& found) const;
   Result<bool> is_opaque(const Found& directory) const;
+  Result<std::vector<std::string>> read_list(std::uint64_t offset, std::uint64_t length) const;
   Result<void> read_front();
 
   // The directory and the block of it that were read last: who asks for many names asks for them in order.
@@ -85,7 +86,9 @@ class ErofsReader final : public LayerReader {
   UniqueFd file_;
   mutable Last last_;
   SuperBlock super_;
-  std::vector<std::string> implied_, covering_;
+  std::uint64_t whole_ = 0;  // bytes of the file
+  std::vector<std::string> implied_;
+  std::uint64_t covering_offset_ = 0, covering_length_ = 0;
   bool opaque_ = false;
   std::int64_t size_ = 0;
 };
@@ -256,6 +259,14 @@ Result<Xattrs> ErofsReader::user_xattrs(ino_t inode, const std::string& /*path*/
   return xattrs;
 }
 
+Result<std::vector<std::string>> ErofsReader::read_list(std::uint64_t offset, std::uint64_t length) const {
+  if (length > kImpliedBytesMost || offset > whole_ || length > whole_ - offset)
+    return damaged("its list of implied directories has no place");
+  std::string list(length, '\0');
+  TRY(read_at(offset, list.data(), list.size()));
+  return parse_implied(list);
+}
+
 Result<void> ErofsReader::read_front() {
   LayerHeader header;
   const LayerHeader good;
@@ -264,17 +275,12 @@ Result<void> ErofsReader::read_front() {
   if (std::memcmp(header.magic, good.magic, sizeof good.magic) != 0 || super_.magic != kMagic)
     return damaged("it does not begin like one");
   const auto status = TRY(sys::stat_fd(file_.get(), "layer"));
-  const auto whole = static_cast<std::uint64_t>(status.st_size);
-  if (whole != std::uint64_t{super_.blocks} * kBlock) return damaged("it has not the size that it says");
-  const auto read_list = [&](std::uint64_t offset, std::uint64_t length) -> Result<std::vector<std::string>> {
-    if (length > kImpliedBytesMost || offset > whole || length > whole - offset)
-      return damaged("its list of implied directories has no place");
-    std::string list(length, '\0');
-    TRY(read_at(offset, list.data(), list.size()));
-    return parse_implied(list);
-  };
+  whole_ = static_cast<std::uint64_t>(status.st_size);
+  if (whole_ != std::uint64_t{super_.blocks} * kBlock) return damaged("it has not the size that it says");
   implied_ = TRY(read_list(header.implied_offset, header.implied_length));
-  covering_ = TRY(read_list(header.covering_offset, header.covering_length));
+  covering_offset_ = header.covering_offset;
+  covering_length_ = header.covering_length;
+  TRY(covering());  // a damaged list is found now
   size_ = static_cast<std::int64_t>(header.bytes);
   opaque_ = TRY(is_opaque(TRY(inode_at(super_.root_nid))));
   return {};

@@ -99,8 +99,8 @@ class LayerReader {
   [[nodiscard]] virtual const std::vector<std::string>& implied() const = 0;
   /// Directories in which whiteouts stand, sorted. Where no other layer has such a directory, overlayfs shows it as it
   /// is, with the whiteouts as names that lead nowhere; one that the scaffold has too is merged, and they are gone
-  /// (attack A60).
-  [[nodiscard]] virtual const std::vector<std::string>& covering() const = 0;
+  /// (attack A60). Read when it is asked for: the lists of all layers of an image are too much to keep.
+  [[nodiscard]] virtual Result<std::vector<std::string>> covering() const = 0;
   /// The layer hides every layer below it whole.
   [[nodiscard]] virtual bool hides_all_below() const = 0;
   /// Bytes of its files.

@@ -19,25 +19,20 @@ namespace {
 
 class TreeReader final : public LayerReader {
  public:
-  TreeReader(UniqueFd root, std::vector<std::string> implied, std::vector<std::string> covering, bool opaque,
-             std::int64_t size)
-      : root_(std::move(root)),
-        implied_(std::move(implied)),
-        covering_(std::move(covering)),
-        opaque_(opaque),
-        size_(size) {}
+  TreeReader(UniqueFd layer, UniqueFd root, std::vector<std::string> implied, bool opaque, std::int64_t size)
+      : layer_(std::move(layer)), root_(std::move(root)), implied_(std::move(implied)), opaque_(opaque), size_(size) {}
 
   Result<std::optional<LayerNode>> lookup(const std::string& path) const override;
   Result<std::string> read_link(const std::string& path) const override;
   Result<Xattrs> user_xattrs(ino_t inode, const std::string& path) const override;
   const std::vector<std::string>& implied() const override { return implied_; }
-  const std::vector<std::string>& covering() const override { return covering_; }
+  Result<std::vector<std::string>> covering() const override;
   bool hides_all_below() const override { return opaque_; }
   std::int64_t size() const override { return size_; }
 
  private:
-  UniqueFd root_;
-  std::vector<std::string> implied_, covering_;
+  UniqueFd layer_, root_;
+  std::vector<std::string> implied_;
   bool opaque_;
   std::int64_t size_;
 };
@@ -84,19 +79,23 @@ Result<Xattrs> TreeReader::user_xattrs(ino_t /*inode*/, const std::string& path)
   return xattrs;
 }
 
+Result<std::vector<std::string>> TreeReader::covering() const {
+  auto list = fs::read_file(layer_.get(), kCoveringName, kImpliedBytesMost);
+  if (!list && list.error().errnum() == ENOENT) list = std::string();  // stored before there were such lists
+  return parse_implied(TRY(std::move(list)));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<LayerReader>> open_layer(UniqueFd layer_fd) {
   const std::string text = TRY(fs::read_file(layer_fd.get(), kDescriptionName, oci::kDocumentLimit));
   const auto json = TRY_CTX(oci::parse_json(text), std::string_view(kDescriptionName));
   auto implied = TRY(parse_implied(TRY(fs::read_file(layer_fd.get(), kImpliedName, kImpliedBytesMost))));
-  auto list = fs::read_file(layer_fd.get(), kCoveringName, kImpliedBytesMost);
-  if (!list && list.error().errnum() == ENOENT) list = std::string();  // stored before there were such lists
-  auto covering = TRY(parse_implied(TRY(std::move(list))));
   UniqueFd root = TRY(sys::open_beneath(layer_fd.get(), kTreeName, O_RDONLY | O_DIRECTORY));
-  return std::unique_ptr<LayerReader>(std::make_unique<TreeReader>(std::move(root), std::move(implied),
-                                                                   std::move(covering), oci::get_bool(json, "opaque"),
-                                                                   oci::get_int(json, "size")));
+  auto reader = std::make_unique<TreeReader>(std::move(layer_fd), std::move(root), std::move(implied),
+                                             oci::get_bool(json, "opaque"), oci::get_int(json, "size"));
+  TRY(reader->covering());  // a damaged list is found now
+  return std::unique_ptr<LayerReader>(std::move(reader));
 }
 
 Result<UniqueFd> open_layer_root(int dir_fd, const std::string& path) {

@@ -212,12 +212,14 @@ Result<void> Scaffold::add_implied() {
 // A directory of one layer alone is shown as it is. With a second one above it, it is merged, and its whiteouts, which
 // hide nothing there, are no names that lead nowhere.
 Result<void> Scaffold::add_covering() {
-  for (std::size_t i = 0; i < layers_.size(); ++i)
-    for (const auto& path : layers_[i]->covering()) {
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const auto covering = TRY(layers_[i]->covering());
+    for (const auto& path : covering) {
       const auto node = TRY(view_.lookup(path));
       if (node && node->node.is_directory() && node->sources.size() == 1 && node->sources.front().layer == i)
         TRY(add_directory(path, 0755));
     }
+  }
   return {};
 }
 

@@ -143,7 +143,10 @@ Result<std::string> Worker::end() {
                        : WTERMSIG(status) == SIGXCPU ? ": it took far more processor time than its work may"
                                                      : "");
   if (!text) return std::move(text).error();
-  if (text->starts_with(kDone)) return text->substr(1);
+  if (text->starts_with(kDone)) {
+    text->erase(0, 1);  // it may be large: not copied
+    return text;
+  }
   if (!text->starts_with(kFailed))
     return Error::make(Code::internal, "the ", std::string_view(name_), " ended without a word");
   return read_error(std::string_view(*text).substr(1));

@@ -4,14 +4,15 @@
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import tarfile
 
 import mkimg
 import pytest
-from mktar import Tar
-from skinktest import ALL, Image, Layer, Layout, base_layer, busybox_image, needs, read, support, wait_for
+from mktar import Tar, header
+from skinktest import ALL, Image, Layer, Layout, base_layer, busybox_image, children, needs, read, support, wait_for
 from terminal import Terminal
 
 
@@ -110,6 +111,27 @@ def test_a_terminal_shows_each_layer_and_a_pipe_nothing_of_it(bare, world):
     assert (result.out, result.err) == ("Loaded image: one:latest\n", ""), result
 
 
+def test_a_terminal_shows_how_fast_and_how_long(bare, world):
+    """Of a layer that takes a while."""
+    path = mkimg.oci_archive(world.path("x.tar"), Image([Layer(Tar().file("noise", random.Random(1).randbytes(48 << 20)))], {}, "one"))
+    terminal = Terminal(world, bare.command("load", path), columns=120)
+    try:
+        # Its job is stopped on the way: then there is something to tell however fast the disk is.
+        terminal.expect(rb"  [1-9][\d.]*[kM]?B of 50\.3MB")
+        jobs = children(terminal.process.pid)
+        for job in jobs:
+            os.kill(job, signal.SIGSTOP)
+        try:
+            terminal.expect(rb"\[#*\.+\]  [\d.]+[kM]?B of 50\.3MB  [\d.]+[kM]?B/s  \d+ s left\r\n")
+        finally:
+            for job in jobs:
+                os.kill(job, signal.SIGCONT)
+        terminal.expect(b"Loaded image: one")
+        assert terminal.end() == 0
+    finally:
+        terminal.close()
+
+
 def zstd(data, *options):
     return subprocess.run(["zstd", "-qc", *options], input=data, stdout=subprocess.PIPE, check=True).stdout
 
@@ -182,6 +204,47 @@ def saved_layers(path):
     with tarfile.open(path) as archive:
         manifest = json.load(archive.extractfile("manifest.json"))
         return [[archive.extractfile(name).read() for name in image["Layers"]] for image in manifest]
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+def test_a73_many_whiteouts_in_many_layers_take_the_memory_of_one(bare, world):
+    """Each has 20,000 directories with long names and a whiteout in every one of them."""
+    def layer(number):
+        yield Tar().dir("a" * 250).dir("a" * 250 + "/" + "b" * 240).symlink("s", "a" * 250 + "/" + "b" * 240).bytes(end=False)
+        for at in range(0, 20_000, 1000):
+            tar = Tar()
+            for one in range(at, at + 1000):
+                tar.dir("s/%d" % one).file("s/%d/.wh.%d" % (one, number))
+            yield tar.bytes(end=at == 19_000)
+
+    layers = [mkimg.layer_of_pieces(layer(number)) for number in range(10)]
+    path = mkimg.oci_archive(world.path("x.tar"), Image([base_layer()] + layers, {"Env": ["PATH=/bin"]}, "many"))
+    bare.ok("load", path, timeout=900, before=["prlimit", "--data=%d" % (80 << 20)])
+    assert bare.shell("ls /s | wc -l", image="many") == "20000"
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+def test_a_layer_of_more_than_4_gib(bare, world):
+    """A file of more than 2 GiB of nothing and one beyond 4 GiB, whose sizes and places take more than 32 bits."""
+    def pieces():
+        # Nothing alone would be a bomb.
+        yield Tar().file("noise", random.Random(1).randbytes(12 << 20)).bytes(end=False)
+        for name, size in (("nothing", (2 << 30) + 5), ("more", (2 << 30) + 4096 * 3 + 1)):
+            yield header(name, size=size, mode=0o644)
+            for at in range(0, size, 1 << 20):
+                yield bytes(min(1 << 20, size - at))
+            yield bytes(-size % 512)
+        yield Tar().file("end", "behind it").bytes()
+
+    layer = mkimg.layer_of_pieces(pieces())
+    assert len(layer.blob) < 30 << 20
+    path = mkimg.oci_archive(world.path("x.tar"), Image([base_layer(), layer], {"Env": ["PATH=/bin"]}, "large"))
+    bare.ok("load", path, timeout=900)
+    assert bare.shell("cat /end; stat -c %s /nothing /more; tail -c 3 /more | od -An -tx1", image="large").split() == [
+        "behind", "it", str((2 << 30) + 5), str((2 << 30) + 4096 * 3 + 1), "00", "00", "00"]
+    assert bare.ok("image", "verify", timeout=900) == "large:latest: ok"
 
 
 def test_saved_layers_are_the_bytes_that_came(bare, world):

@@ -261,7 +261,7 @@ TEST_F(Erofs, WhatIsLeftOutHidesWhatLowerLayersHaveThere) {
   EXPECT_EQ(describe("dev/full"), "100644");
   EXPECT_EQ(describe("o/twin"), "nothing") << "below an opaque directory there is nothing to hide";
   EXPECT_EQ(describe("b"), "40755") << "a later entry takes its place";
-  EXPECT_THAT(reader_->covering(), ElementsAre("dev"));
+  EXPECT_THAT(*reader_->covering(), ElementsAre("dev"));
 }
 
 TEST(ErofsXattrs, KnowTheirPrefixes) {

@@ -27,7 +27,7 @@ class Counted final : public LayerReader {
   Result<std::string> read_link(const std::string&) const override { return std::string(); }
   Result<Xattrs> user_xattrs(ino_t, const std::string&) const override { return Xattrs(); }
   const std::vector<std::string>& implied() const override { return implied_; }
-  const std::vector<std::string>& covering() const override { return none_; }
+  Result<std::vector<std::string>> covering() const override { return std::vector<std::string>(); }
   bool hides_all_below() const override { return false; }
   std::int64_t size() const override { return 0; }
 
@@ -40,7 +40,7 @@ class Counted final : public LayerReader {
     node.status.st_mode = S_IFDIR | 0755;
     return node;
   }
-  std::vector<std::string> implied_, none_;
+  std::vector<std::string> implied_;
 };
 
 TEST(ScaffoldCost, EachImpliedDirectoryIsOneStepInEachLayerHoweverDeepItIs) {
