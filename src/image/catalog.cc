@@ -384,8 +384,6 @@ class DockerCatalog {
   Result<std::optional<std::size_t>> visit(const oci::DockerEntry& entry);
   Result<FoundImage> read_config(const oci::DockerEntry& entry) const;
   Result<void> list_layers(const oci::DockerEntry& entry, FoundImage& image) const;
-  Result<std::string> make_manifest(const FoundImage& image);
-  Result<oci::Digest> digest_of(const std::string& member);
 
   const Archive& archive_;
   const Choice& choice_;
@@ -393,18 +391,18 @@ class DockerCatalog {
   std::string others_;
   // What many entries may name is read once. By the place in the archive: a link is another name for it.
   std::map<std::uint64_t, std::optional<std::size_t>> visited_;  // configurations: the image in found_, if it is wanted
-  std::map<std::uint64_t, oci::Digest> digests_;                 // of packed layers
 };
 
-Result<oci::Digest> DockerCatalog::digest_of(const std::string& member) {
-  const Part part = TRY(archive_.open_member(member));
-  if (const auto known = digests_.find(part.offset); known != digests_.end()) return known->second;
+Result<oci::Digest> digest_of(const Archive& archive, const LayerBlob& layer, PackedDigests& known) {
+  if (layer.digest) return *layer.digest;
+  if (layer.compression == oci::Compression::none) return layer.diff_id;
+  if (const auto found = known.find(layer.label); found != known.end()) return found->second;
+  const Part part = TRY(archive.open_member(layer.member));
   FileSource source = part.source();
-  return digests_[part.offset] = TRY(HashingSource(source).finish());
+  return known[layer.label] = TRY(HashingSource(source).finish());
 }
 
-// The manifest that a docker-archive does not have, of the blobs as they lie there.
-Result<std::string> DockerCatalog::make_manifest(const FoundImage& image) {
+Result<std::string> make_manifest(const Archive& archive, const FoundImage& image, PackedDigests& known) {
   oci::Json json;
   json["schemaVersion"] = 2;
   json["mediaType"] = kManifestType;
@@ -412,13 +410,10 @@ Result<std::string> DockerCatalog::make_manifest(const FoundImage& image) {
   json["layers"] = oci::Json::array();
   for (const auto& layer : image.layers) {
     const bool plain = layer.compression == oci::Compression::none;
-    oci::Digest digest = layer.diff_id;
-    if (layer.digest) digest = *layer.digest;
-    else if (!plain) digest = TRY(digest_of(layer.member));
     const std::string_view suffix = plain ? "" : layer.compression == oci::Compression::gzip ? "+gzip" : "+zstd";
     json["layers"].push_back({{"mediaType", str(kLayerType, suffix)},
-                              {"digest", digest.text()},
-                              {"size", TRY(archive_.size_of(layer.member))}});
+                              {"digest", TRY(digest_of(archive, layer, known)).text()},
+                              {"size", TRY(archive.size_of(layer.member))}});
   }
   return oci::dump_json(json);
 }
@@ -461,8 +456,6 @@ Result<std::optional<std::size_t>> DockerCatalog::visit(const oci::DockerEntry& 
       std::find_if(found_.begin(), found_.end(), [&](const FoundImage& have) { return have.id == image.id; });
   if (same != found_.end()) return wanted = static_cast<std::size_t>(same - found_.begin());
   TRY(list_layers(entry, image));
-  image.manifest_text = TRY(make_manifest(image));
-  image.manifest = oci::Digest::of_bytes(Sha256::of(image.manifest_text));
   found_.push_back(std::move(image));
   return wanted = found_.size() - 1;
 }
@@ -532,6 +525,13 @@ Result<void> give_names(Catalog& catalog, const std::vector<Reference>& names) {
 }
 
 }  // namespace
+
+Result<void> complete_manifest(const Archive& archive, FoundImage& image, PackedDigests& known) {
+  if (!image.manifest_text.empty()) return {};
+  image.manifest_text = TRY(make_manifest(archive, image, known));
+  image.manifest = oci::Digest::of_bytes(Sha256::of(image.manifest_text));
+  return {};
+}
 
 Result<Catalog> read_catalog(const Archive& archive, const LoadOptions& options, const std::string& stem) {
   const Choice choice{options.platform.value_or(oci::host_platform()), options.all_platforms};

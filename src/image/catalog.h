@@ -2,6 +2,7 @@
 // The catalogue of an archive: which images it holds for a platform, with their documents read and verified.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,9 +24,9 @@ struct LayerBlob {
 
 struct FoundImage {
   oci::Digest id;
-  oci::Digest manifest;
+  oci::Digest manifest;  ///< of manifest_text
   std::string config_text;
-  std::string manifest_text;
+  std::string manifest_text;  ///< "" of a docker-archive: see complete_manifest()
   oci::ImageConfig config;
   unsigned rank = 0;  ///< how well it fits the platform asked for (oci::rank_of)
   bool fits = true;   ///< it has a rank; others are there only when all platforms were asked for
@@ -37,6 +38,12 @@ struct Catalog {
   std::vector<FoundImage> images;  ///< at least one
   std::vector<std::string> notes;
 };
+
+/// Digests of packed layers, by the label of their blob.
+using PackedDigests = std::map<std::string, oci::Digest>;
+/// Makes the manifest that a docker-archive does not have, of the blobs as they lie there. What `known` does not have
+/// yet is read, whole, which a load does anyway.
+Result<void> complete_manifest(const Archive& archive, FoundImage& image, PackedDigests& known);
 
 /// `stem` names images whose archive gives a bare tag or nothing.
 Result<Catalog> read_catalog(const Archive& archive, const LoadOptions& options, const std::string& stem);

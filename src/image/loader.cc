@@ -203,9 +203,10 @@ Result<void> Loader::begin_write(Task& task) {
 Result<void> Loader::start_job(Task& task, std::uint64_t budget) {
   task.packed = TRY(archive_->open_member(task.blob.member));
   FileSource packed = task.packed.source(), again = task.packed.source();
+  const bool is_hashed = task.blob.digest || task.blob.compression != oci::Compression::none;
   task.window = TRY(window_for(task.blob.compression));
   task.job.emplace(TRY(LayerJob::start({.packed = packed,
-                                        .hashed = task.blob.digest ? &again : nullptr,
+                                        .hashed = is_hashed ? &again : nullptr,
                                         .packed_fd = task.packed.fd,
                                         .packed_size = task.packed.size,
                                         .compression = task.blob.compression,
@@ -230,6 +231,7 @@ Result<void> Loader::finish(Task& task) {
   const Imported facts = TRY(std::move(imported));
   const LayerBlob& blob = task.blob;
   TRY(compare(blob, facts.digest, facts.diff_id));
+  if (facts.digest) packed_.emplace(blob.label, *facts.digest);
   task.progress.bytes = task.progress.size;
   task.packed.own.reset();
   if (task.writes) {
@@ -267,17 +269,25 @@ Result<bool> Loader::is_whole(const std::string& hex) {
       .context("layer sha256:", hex, " is stored, but damaged (skink image verify --repair mends it)");
 }
 
+// The jobs have found the digests of its layers by then, but for an image that is looked at before them.
+Result<FoundImage> Loader::with_manifest(const FoundImage& image) {
+  FoundImage whole = image;
+  if (whole.manifest_text.empty()) TRY(complete_manifest(*archive_, whole, packed_));
+  return whole;
+}
+
 Result<Loader::Lack> Loader::find_lack(const FoundImage& image) {
   const UniqueFd stored = TRY(open_part(store_fd_, kImages));
   Lack lack{.is_new = !TRY(exists(stored.get(), image.id.hex()))};
   if (lack.is_new) return lack;
   const auto glance = glance_at_image(store_fd_, image.id.hex());
   lack.is_new = !glance && glance.error().code() == Code::not_found;  // removed meanwhile
-  // The manifest is one of those that an image can have: another archive's would be another one.
-  const auto manifest = recorded_manifest(store_fd_, image.id.hex());
-  const bool fits = !manifest || *manifest == image.manifest;
-  lack.documents = !glance && !lack.is_new && fits;
-  if (!glance && !lack.is_new && !fits) notes_.push_back(str(printable(glance.error().text())));
+  if (!glance && !lack.is_new) {
+    // The manifest is one of those that an image can have: another archive's would be another one.
+    const auto manifest = recorded_manifest(store_fd_, image.id.hex());
+    lack.documents = !manifest || *manifest == TRY(with_manifest(image)).manifest;
+    if (!lack.documents) notes_.push_back(str(printable(glance.error().text())));
+  }
   for (const auto& layer : image.layers) lack.layers = lack.layers || !TRY(is_whole(layer.diff_id.hex()));
   return lack;
 }
@@ -317,8 +327,11 @@ Result<Loader::Unpacked> Loader::unpack_directory(ByteSource& bytes, const Layer
   };
   Result<oci::Digest> diff_id = rest();
   if (!diff_id && diff_id.error().code() != Code::corrupt) return std::move(diff_id).error();
-  if (blob != nullptr)
-    TRY(compare(*blob, blob->digest ? packed.finish() : Result<oci::Digest>(blob->diff_id), diff_id));
+  if (blob != nullptr) {
+    const auto digest = packed.finish();
+    TRY(compare(*blob, digest, diff_id));
+    if (digest) packed_.emplace(blob->label, *digest);
+  }
   const oci::Digest is = TRY(std::move(diff_id));
   TRY(writer->finish());
   TRY(recipe->finish());

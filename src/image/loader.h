@@ -94,6 +94,7 @@ class Loader {
     bool layers = false;     // some of its layers
   };
   Result<Lack> find_lack(const FoundImage& image);
+  Result<FoundImage> with_manifest(const FoundImage& image);
   enum class Synced { no, yes };
   static Result<void> write_marks(const LayerBlob& blob, int marks_fd, Synced synced);
   struct Unpacked {
@@ -126,6 +127,7 @@ class Loader {
   sys::ManyDescriptors descriptors_;  // a lock for each layer
   std::vector<fs::Lock> uses_;        // the layers of this load stay while these are held
   std::set<std::string> seen_;        // diffIDs
+  PackedDigests packed_;              // of the layers that were read
   std::set<std::string> checked_;     // which blob was found to unpack to which diffID
   std::vector<std::string> written_;
   std::set<std::string> reused_;

@@ -154,7 +154,7 @@ Result<Loader::Staged> Loader::stage(const FoundImage& image) {
   }
   facts.scaffold = TRY_CTX(seal_scaffold(staged.scaffold), "scaffold");
   const UniqueFd dir = TRY(open_part(session_.fd(), staged.image));
-  TRY(write_image(dir.get(), image, facts));
+  TRY(write_image(dir.get(), TRY(with_manifest(image)), facts));
   return staged;
 }
 

@@ -129,7 +129,9 @@ Result<Repaired> repair_images(const Store& store, const std::vector<VerifiedIma
   const std::string words = str("repair from ", file == "-" ? "standard input" : printable(file));
   TRY(load_with_session(store.dir_fd(), words, [&](Session& session) -> Result<Loaded> {
     const Archive archive = TRY(Archive::open(file, session.fd()));
-    const Catalog catalog = TRY(read_catalog(archive, {.platform = {}, .all_platforms = true}, ""));
+    Catalog catalog = TRY(read_catalog(archive, {.platform = {}, .all_platforms = true}, ""));
+    PackedDigests packed;
+    for (auto& image : catalog.images) TRY(complete_manifest(archive, image, packed));
     const auto layers = TRY(choose(catalog, wants, file));
     const auto broken = TRY(choose_images(store.dir_fd(), catalog, wants, file));
     Loader loader(store.dir_fd(), session, &archive);

@@ -188,6 +188,84 @@ def test_a69_a_packed_layer_with_many_names_is_hashed_once(bare, world):
     assert len(names(bare)) == 60
 
 
+# ---- docker-archives of others ----
+
+def of_go(tar, image, config):
+    """go-containerregistry: kaniko, ko, crane. No member twice, whatever is named."""
+    for layer in {layer.digest: layer for layer in image.layers}.values():
+        tar.file(layer.digest[7:] + ".tar.gz", layer.blob)
+    tar.file(mkimg.sha256(config), config)
+    return {"Config": mkimg.sha256(config), "Layers": [layer.digest[7:] + ".tar.gz" for layer in image.layers]}
+
+
+def of_jib(tar, image, config):
+    for layer in {layer.digest: layer for layer in image.layers}.values():
+        tar.file(layer.digest[7:] + ".tar.gz", layer.blob)
+    tar.file("config.json", config)
+    return {"Config": "config.json", "Layers": [layer.digest[7:] + ".tar.gz" for layer in image.layers]}
+
+
+def of_bazel(tar, image, config):
+    """Named by what they unpack to, beside a checksum and what else old docker wanted."""
+    for number, layer in enumerate(image.layers):
+        tar.file("%03d/%s.tar.gz" % (number, layer.diff_id[7:]), layer.blob).file("%03d/VERSION" % number, "1.0")
+    tar.file(mkimg.sha256(config)[7:] + ".json", config).file("repositories", "{}")
+    return {"Config": mkimg.sha256(config)[7:] + ".json", "Parent": "",
+            "Layers": ["%03d/%s.tar.gz" % (number, layer.diff_id[7:]) for number, layer in enumerate(image.layers)]}
+
+
+def of_nix(tar, image, config):
+    """dockerTools: everything is of the first second of 1970, a layer that comes again is a link to the first one."""
+    paths, first = [], {}
+    for number, layer in enumerate(image.layers):
+        top = "%064x" % (number + 1)
+        tar.dir("./" + top, mtime=1).file(top + "/VERSION", "1.0", mtime=1).file(top + "/json", "{}", mtime=1)
+        if layer.diff_id in first:
+            tar.symlink(top + "/layer.tar", "../%s/layer.tar" % first[layer.diff_id], mtime=1)
+        else:
+            tar.file("./" + top + "/layer.tar", layer.tar, mtime=1)
+        first.setdefault(layer.diff_id, top)
+        paths.append(top + "/layer.tar")
+    tar.file(mkimg.sha256(config)[7:] + ".json", config, mtime=1)
+    return {"Config": mkimg.sha256(config)[7:] + ".json", "Layers": paths}
+
+
+def of_shape(shape, path, image):
+    tar, config = Tar(), mkimg.dump(image.config)
+    entry = dict(shape(tar, image, config), RepoTags=image.names)
+    with open(path, "wb") as out:
+        out.write(tar.file("manifest.json", json.dumps([entry])).bytes())
+    return path
+
+
+@pytest.mark.parametrize("shape", [of_go, of_jib, of_bazel, of_nix])
+def test_docker_archives_as_others_shape_them(bare, world, shape):
+    twice = Layer(Tar().file("twice", "1"), "gzip")
+    image = Image([base_layer("gzip"), twice, Layer(Tar().file("between", "1"), "gzip"), twice], {"Env": ["PATH=/bin"]}, "one:1")
+    path = of_shape(shape, world.path("x.tar"), image)
+    assert bare.ok("load", path) == "Loaded image: one:1"
+    assert bare.shell("cat /twice /between", image="one:1") == "11"
+    assert bare.ok("image", "verify") == "one:1: ok"
+    digest = bare.ok("images", "--format", "{{.Digest}}")
+    told = json.loads(bare.ok("load", "--format", "json", path))
+    assert (told["layers_written"], told["mended"]) == (0, 0)
+    # What was made of the archive is made again.
+    os.unlink(world.path("store/images/sha256/%s/manifest" % mkimg.sha256(mkimg.dump(image.config))[7:]))
+    bare.ok("image", "verify", "--repair", path)
+    assert bare.ok("images", "--format", "{{.Digest}}") == digest
+    assert bare.ok("image", "verify") == "one:1: ok"
+
+
+def test_a_packed_layer_without_a_digest_is_hashed_by_its_job(bare, world):
+    """On the way, and not by the command before any layer is begun."""
+    needs("strace")
+    image = Image([Layer(Tar().file("noise", random.Random(1).randbytes(16 * MIB)), "gzip")], {}, "large")
+    path, log = of_shape(of_go, world.path("go.tar"), image), world.path("strace")
+    bare.ok("load", "-q", path, before=["strace", "-qq", "-o", log, "-e", "trace=read,pread64"])
+    assert sum(map(int, re.findall(r"= (\d+)\n", read(log).decode()))) < 4 * MIB
+    assert bare.ok("image", "verify") == "large:latest: ok"
+
+
 # ---- many layers, other loads, other platforms ----
 
 @pytest.mark.full
