@@ -185,9 +185,12 @@ Fault copy_tree(Copy& copy, int from_fd, int to_fd, unsigned depth) {
 // The top has what the directory has that it covers, but what the options of the tmpfs name.
 Fault copy_top(int from_fd, int to_fd, const FileStatus& status, const KeptOptions& kept) {
   const unsigned uid = kept.uid ? ~0U : status.uid, gid = kept.gid ? ~0U : status.gid;
+  FileStatus own;
+  CHILD_TRY(fail(stat_fd(to_fd, own)));
   CHILD_TRY(fail(call(__NR_fchown, to_fd, uid, gid)));
-  if (!kept.mode) CHILD_TRY(fail(call(__NR_fchmod, to_fd, status.mode & 07777)));
+  // Order: mode after attributes, as an ACL sets the mode.
   CHILD_TRY(fail(copy_attributes(from_fd, to_fd)));
+  CHILD_TRY(fail(call(__NR_fchmod, to_fd, (kept.mode ? own.mode : status.mode) & 07777)));
   return fail(set_times(to_fd, ".", status, 0));
 }
 

@@ -57,19 +57,19 @@ Result<std::string> pack_xattrs(const Xattrs& xattrs) {
   return packed;
 }
 
-Result<std::uint64_t> read_user_xattr(const ReadAt& read_at, std::uint64_t at, std::uint64_t end, Xattrs& into) {
+Result<std::uint64_t> read_shown_xattr(const ReadAt& read_at, std::uint64_t at, std::uint64_t end, Xattrs& into) {
   const auto damaged = [] { return Error::make(Code::corrupt, "an extended attribute does not end in its place"); };
-  constexpr std::uint8_t kUser = 1;
+  constexpr std::uint8_t kUser = 1, kDefaultAcl = 3;  // the access ACL is between them
   XattrEntry entry;
   if (at > end || end - at < sizeof entry) return damaged();
   TRY(read_at(at, &entry, sizeof entry));
   const std::size_t size = sizeof entry + entry.name_length + entry.value_size;
   if (end - at < size) return damaged();
-  if (entry.name_index == kUser) {
+  if (entry.name_index >= kUser && entry.name_index <= kDefaultAcl) {
     std::string name(entry.name_length, '\0'), value(entry.value_size, '\0');
     TRY(read_at(at + sizeof entry, name.data(), name.size()));
     TRY(read_at(at + sizeof entry + name.size(), value.data(), value.size()));
-    into.emplace_back("user." + name, std::move(value));
+    into.emplace_back(std::string(kPrefixes[entry.name_index - kUser].text) + name, std::move(value));
   }
   return at + (size + 3) / 4 * 4;
 }

@@ -111,9 +111,9 @@ Result<std::string> pack_xattrs(const Xattrs& xattrs);
 /// That an inode's attributes do not fit, with this one.
 Error too_many_xattrs(std::string_view name);
 using ReadAt = std::function<Result<void>(std::uint64_t offset, void* into, std::size_t count)>;
-/// Reads the one at `at`, which ends at `end` at the latest: where the next one begins. Adds it to `into` when its name
-/// is user.*.
-Result<std::uint64_t> read_user_xattr(const ReadAt& read_at, std::uint64_t at, std::uint64_t end, Xattrs& into);
+/// Reads the one at `at`, which ends at `end` at the latest: where the next one begins. Adds it to `into` when it is
+/// user.* or an ACL.
+Result<std::uint64_t> read_shown_xattr(const ReadAt& read_at, std::uint64_t at, std::uint64_t end, Xattrs& into);
 /// Size of the header and of `xattrs` behind it as they follow an inode.
 constexpr std::size_t xattr_room(std::size_t packed) { return packed == 0 ? 0 : sizeof(XattrHeader) + packed; }
 

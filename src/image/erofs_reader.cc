@@ -54,7 +54,7 @@ class ErofsReader final : public LayerReader {
   Result<std::optional<LayerNode>> lookup(const std::string& path) const override;
   Result<std::optional<LayerNode>> lookup_below(ino_t parent, const std::string& path) const override;
   Result<std::string> read_link(const std::string& path) const override;
-  Result<Xattrs> user_xattrs(ino_t inode, const std::string& path) const override;
+  Result<Xattrs> shown_xattrs(ino_t inode, const std::string& path) const override;
   const std::vector<std::string>& implied() const override { return implied_; }
   Result<std::vector<std::string>> covering() const override { return read_list(covering_offset_, covering_length_); }
   bool hides_all_below() const override { return opaque_; }
@@ -240,7 +240,7 @@ Result<std::string> ErofsReader::read_link(const std::string& path) const {
   return read_data(reader(), found->nid, found->inode, 0, found->inode.size);
 }
 
-Result<Xattrs> ErofsReader::user_xattrs(ino_t inode, const std::string& /*path*/) const {
+Result<Xattrs> ErofsReader::shown_xattrs(ino_t inode, const std::string& /*path*/) const {
   Xattrs xattrs;
   const Found found = TRY(inode_at(inode));
   if (found.inode.xattr_count == 0) return xattrs;
@@ -249,12 +249,12 @@ Result<Xattrs> ErofsReader::user_xattrs(ino_t inode, const std::string& /*path*/
   XattrHeader header;
   TRY(read_at(at, &header, sizeof header));
   at += sizeof header;
-  while (header.shared_count == 0 && at < end) at = TRY(erofs::read_user_xattr(reader(), at, end, xattrs));
+  while (header.shared_count == 0 && at < end) at = TRY(erofs::read_shown_xattr(reader(), at, end, xattrs));
   for (std::uint32_t i = 0; i < header.shared_count; ++i) {
     std::uint32_t place = 0;
     TRY(read_at(at + i * sizeof place, &place, sizeof place));
     const std::uint64_t there = std::uint64_t{super_.xattr_block} * kBlock + std::uint64_t{place} * 4;
-    TRY(erofs::read_user_xattr(reader(), there, std::uint64_t{super_.blocks} * kBlock, xattrs));
+    TRY(erofs::read_shown_xattr(reader(), there, std::uint64_t{super_.blocks} * kBlock, xattrs));
   }
   return xattrs;
 }

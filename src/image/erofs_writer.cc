@@ -18,6 +18,7 @@
 #include "image/layer_files.h"
 #include "image/layer_tree.h"
 #include "image/path.h"
+#include "image/posix_acl.h"
 
 namespace skink::image {
 namespace {
@@ -67,6 +68,7 @@ class ErofsWriter final : public LayerWriter {
   Result<void> write_node(const std::string& path, FileType type, Inode inode, const Attributes& attributes,
                           std::string_view tail);
   Result<void> set_xattrs(LayerTree::Directory& directory, const erofs::Xattrs& xattrs);
+  void fit_acl(const LayerTree::Directory& directory);
   Result<void> defer(std::vector<std::string>& list, const std::string& path);
   Result<void> mark_opaque(const std::string& path);
   Result<void> write_whiteout(const std::string& path);
@@ -198,6 +200,14 @@ Result<void> ErofsWriter::set_xattrs(LayerTree::Directory& directory, const erof
   return {};
 }
 
+// A later entry without an ACL has a mode, which the ACL of an earlier one follows as it would on a disk.
+void ErofsWriter::fit_acl(const LayerTree::Directory& directory) {
+  if (directory.xattrs == 0) return;
+  auto& values = tree_.directory_xattrs[directory.xattrs - 1].values;
+  if (const auto acl = values.find(std::string(kAclAccess)); acl != values.end())
+    acl->second = acl_with_mode(acl->second, directory.mode);
+}
+
 Result<void> ErofsWriter::directory(const std::string& path, const Attributes& attributes) {
   std::uint32_t number = LayerTree::kRoot;
   if (!path.empty()) {
@@ -214,7 +224,9 @@ Result<void> ErofsWriter::directory(const std::string& path, const Attributes& a
   node.mtime = attributes.mtime.tv_sec;
   node.mtime_ns = static_cast<std::uint32_t>(attributes.mtime.tv_nsec);
   node.implied = false;
-  return set_xattrs(node, attributes.xattrs);
+  TRY(set_xattrs(node, attributes.xattrs));
+  fit_acl(node);
+  return {};
 }
 
 // An inode, and behind it the tail of its data.

@@ -92,9 +92,9 @@ class LayerReader {
     return lookup(path);
   }
   virtual Result<std::string> read_link(const std::string& path) const = 0;
-  /// The extended attributes of directory `path` that the image's programs see, which are those named user.*. `inode`
-  /// is the st_ino that a lookup said of it.
-  virtual Result<Xattrs> user_xattrs(ino_t inode, const std::string& path) const = 0;
+  /// The extended attributes of directory `path` that the image's programs see, which are those named user.* and its
+  /// ACLs. `inode` is the st_ino that a lookup said of it.
+  virtual Result<Xattrs> shown_xattrs(ino_t inode, const std::string& path) const = 0;
   /// Directories without an entry of their own, in no order; "" is the root.
   [[nodiscard]] virtual const std::vector<std::string>& implied() const = 0;
   /// Directories in which whiteouts stand, sorted. Where no other layer has such a directory, overlayfs shows it as it

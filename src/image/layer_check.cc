@@ -18,6 +18,7 @@
 #include "image/erofs_format.h"
 #include "image/layer_files.h"
 #include "image/path.h"
+#include "image/posix_acl.h"
 #include "image/worker.h"
 #include "sys/file.h"
 
@@ -167,11 +168,13 @@ Result<void> LayerWalk::check_xattr(std::uint64_t nid, const Inode& inode, std::
   next = at + (sizeof entry + name.size() + value.size() + 3) / 4 * 4;
   const bool directory = S_ISDIR(inode.mode);
   const bool file = S_ISREG(inode.mode);
-  constexpr std::uint8_t kUser = 1, kTrusted = 4, kSecurity = 6;
+  constexpr std::uint8_t kUser = 1, kAccess = 2, kDefault = 3, kTrusted = 4, kSecurity = 6;
   const bool user = entry.name_index == kUser && !name.empty() && !name.starts_with("overlay.") && (directory || file);
   const bool opaque = entry.name_index == kTrusted && name == "overlay.opaque" && value == "y" && directory;
   const bool capability = entry.name_index == kSecurity && name == "capability" && file;
-  if (!user && !opaque && !capability) return wrong(nid, str("the attribute ", skink::quoted(name)));
+  const bool acl = (entry.name_index == kAccess ? directory || file : entry.name_index == kDefault && directory) &&
+                   name.empty() && parse_acl(value).whole;
+  if (!user && !opaque && !capability && !acl) return wrong(nid, str("the attribute ", skink::quoted(name)));
   return {};
 }
 

@@ -11,6 +11,7 @@
 #include "image/layer.h"
 #include "image/layer_files.h"
 #include "image/path.h"
+#include "image/posix_acl.h"
 #include "oci/json.h"
 #include "sys/file.h"
 
@@ -24,7 +25,7 @@ class TreeReader final : public LayerReader {
 
   Result<std::optional<LayerNode>> lookup(const std::string& path) const override;
   Result<std::string> read_link(const std::string& path) const override;
-  Result<Xattrs> user_xattrs(ino_t inode, const std::string& path) const override;
+  Result<Xattrs> shown_xattrs(ino_t inode, const std::string& path) const override;
   const std::vector<std::string>& implied() const override { return implied_; }
   Result<std::vector<std::string>> covering() const override;
   bool hides_all_below() const override { return opaque_; }
@@ -62,7 +63,7 @@ Result<std::string> TreeReader::read_link(const std::string& path) const {
   return sys::readlink_at(parent.get(), name.c_str());
 }
 
-Result<Xattrs> TreeReader::user_xattrs(ino_t /*inode*/, const std::string& path) const {
+Result<Xattrs> TreeReader::shown_xattrs(ino_t /*inode*/, const std::string& path) const {
   constexpr std::size_t kMost = 64U << 10;  // XATTR_LIST_MAX and XATTR_SIZE_MAX of the kernel
   const UniqueFd dir = TRY(sys::open_beneath(root_.get(), path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY));
   std::string list(kMost, '\0'), value(kMost, '\0');
@@ -71,7 +72,7 @@ Result<Xattrs> TreeReader::user_xattrs(ino_t /*inode*/, const std::string& path)
   list.resize(size < 0 ? 0 : static_cast<std::size_t>(size));
   Xattrs xattrs;
   for (const auto name : split(list, '\0')) {
-    if (!name.starts_with("user.")) continue;
+    if (!name.starts_with("user.") && name != kAclAccess && name != kAclDefault) continue;
     const ssize_t got = ::fgetxattr(dir.get(), std::string(name).c_str(), value.data(), value.size());
     if (got < 0) return Error::from_errno(errno, "extended attribute ", printable(name), " of ", printable(path));
     xattrs.emplace_back(name, value.substr(0, static_cast<std::size_t>(got)));

@@ -18,6 +18,7 @@
 #include "image/layer.h"
 #include "image/layer_files.h"
 #include "image/path.h"
+#include "image/posix_acl.h"
 #include "oci/json.h"
 #include "sys/file.h"
 
@@ -27,11 +28,12 @@ namespace {
 constexpr int kStepsMost = 40;                       // as the kernel: man 7 path_resolution
 constexpr std::size_t kWhiteoutsMost = 64U << 20;    // bytes of names of whiteouts, kept until the end
 constexpr std::size_t kDirectoriesMost = 1'000'000;  // one name of an entry can imply 512
+constexpr std::size_t kDefaultAclsMost = 32U << 20;  // bytes of directories' default ACLs, kept until the end
 constexpr std::size_t kHoleLeast = 4096;
 constexpr std::size_t kCopyBuffer = 256U << 10;
 
-// A directory that this writer made. Modes and times are set at the end: a set-group-id bit would be inherited, and
-// every entry made inside moves the time.
+// A directory that this writer made. Modes, times and default ACLs are set at the end: a set-group-id bit and such an
+// ACL would be inherited, and every entry made inside moves the time.
 struct Directory {
   ino_t parent = 0;
   std::string name;
@@ -42,6 +44,7 @@ struct Directory {
   bool implied = true;
   bool opaque = false;
   bool covering = false;  // a whiteout stands in it
+  std::string default_acl = {};
 };
 
 class TreeWriter final : public LayerWriter {
@@ -92,6 +95,7 @@ class TreeWriter final : public LayerWriter {
   std::vector<std::string> whiteouts_, opaques_, left_out_;
   std::size_t deferred_ = 0;
   std::vector<std::string> implied_, covering_;
+  std::size_t default_acls_ = 0;
   std::uint64_t bytes_ = 0;
   std::vector<char> buffer_;
 };
@@ -206,6 +210,7 @@ Result<void> TreeWriter::set_attributes(int file_fd, const Attributes& attribute
   // Order: chown clears set-id bits and file capabilities, so it comes first (A63).
   if (::fchown(file_fd, attributes.uid, attributes.gid) != 0) return Error::from_errno(errno, "chown");
   for (const auto& [name, value] : attributes.xattrs) {
+    if (name == kAclDefault) continue;  // see finish_directories()
     if (::fsetxattr(file_fd, name.c_str(), value.data(), value.size(), 0) == 0) continue;
     // Not every file system has user.*: what it cannot hold is left out, as tar does.
     if (errno == EOPNOTSUPP && name.starts_with("user.")) continue;
@@ -235,6 +240,13 @@ Result<void> TreeWriter::directory(const std::string& path, const Attributes& at
   node->second.mode = attributes.mode;
   node->second.mtime = attributes.mtime;
   node->second.implied = false;
+  for (const auto& [xattr, value] : attributes.xattrs) {
+    if (xattr != kAclDefault) continue;
+    default_acls_ += value.size();
+    if (default_acls_ > kDefaultAclsMost)
+      return Error::make(Code::unsupported, "default ACLs of more than ", kDefaultAclsMost >> 20, " MiB in one layer");
+    node->second.default_acl = value;
+  }
   return {};
 }
 
@@ -427,6 +439,9 @@ Result<void> TreeWriter::finish_directories() {
       continue;
     if (!opened) return opened.error();
     if (TRY(sys::stat_fd(opened->get(), *path)).st_ino != inode) continue;
+    if (!node.default_acl.empty() &&
+        ::fsetxattr(opened->get(), kAclDefault.data(), node.default_acl.data(), node.default_acl.size(), 0) != 0)
+      return Error::from_errno(errno, "set the default ACL of ", printable(*path));
     if (::fchmod(opened->get(), node.mode) != 0) return Error::from_errno(errno, "chmod ", printable(*path));
     const timespec times[2] = {node.mtime, node.mtime};
     if (::futimens(opened->get(), times) != 0) return Error::from_errno(errno, "set times of ", printable(*path));

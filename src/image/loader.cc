@@ -391,8 +391,9 @@ void Loader::note(const UnpackNotes& notes, std::size_t number) {
     notes_.push_back(
         str("layer ", number, ": ", notes.devices, " device nodes were left out; a container has a /dev of its own"));
   if (notes.xattrs > 0)
-    notes_.push_back(str("layer ", number, ": ", notes.xattrs,
-                         " extended attributes were left out; user.* and security.capability are kept"));
+    notes_.push_back(
+        str("layer ", number, ": ", notes.xattrs,
+            " extended attributes were left out; user.*, security.capability and ACLs without names are kept"));
 }
 
 Result<bool> Loader::run(const std::vector<FoundImage>& images) {

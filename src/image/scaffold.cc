@@ -182,7 +182,7 @@ Result<Attributes> Scaffold::attributes_at(const std::string& path, mode_t other
   const auto node = TRY(view_.lookup(path));
   if (!node || !node->node.is_directory()) return plain(otherwise);
   Attributes attributes = attributes_of(node->node);
-  attributes.xattrs = TRY(layers_[node->described_by]->user_xattrs(node->node.status.st_ino, path));
+  attributes.xattrs = TRY(layers_[node->described_by]->shown_xattrs(node->node.status.st_ino, path));
   return attributes;
 }
 

@@ -153,9 +153,9 @@ Result<void> TarReader::Overrides::set(std::string_view key, std::string_view va
   };
   if (key.starts_with("GNU.sparse.") || key == "SCHILY.realsize")
     return Error::make(Code::unsupported, "sparse entries are not supported; pack the image without --sparse");
-  constexpr std::string_view kXattr = "SCHILY.xattr.";
-  if (key.starts_with(kXattr)) {
-    const std::string_view name = key.substr(kXattr.size());
+  constexpr std::string_view kXattr = "SCHILY.xattr.", kAcl = "SCHILY.acl.";
+  if (key.starts_with(kXattr) || key.starts_with(kAcl)) {
+    const std::string_view name = key.starts_with(kAcl) ? key : key.substr(kXattr.size());
     if (name.empty() || name.size() > 255 || name.find('\0') != name.npos) return bad();
     xattrs.insert_or_assign(std::string(name), value);
     if (xattrs.size() > kEntryXattrsMost)

@@ -27,7 +27,7 @@ struct TarEntry {
   std::uint64_t size = 0;  ///< bytes of data that follow; 0 for all but files
   std::uint64_t major = 0;
   std::uint64_t minor = 0;
-  std::vector<std::pair<std::string, std::string>> xattrs;  ///< SCHILY.xattr.* of the pax header
+  std::vector<std::pair<std::string, std::string>> xattrs;  ///< SCHILY.xattr.* of the pax header, and its SCHILY.acl.*
   std::uint64_t data_offset = 0;                            ///< where the data begins in the source
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "image/path.h"
+#include "image/posix_acl.h"
 #include "image/recipe.h"
 #include "image/tar_reader.h"
 
@@ -35,11 +36,49 @@ bool is_file_capability(std::string_view value) {
 }
 
 // user.* belongs to the image's programs, except what overlayfs would read as its own (A61); the rest of security.*,
-// trusted.* and system.* speaks to the host's kernel (A63).
+// trusted.* and system.* but for ACLs speaks to the host's kernel (A63).
 bool is_allowed(const TarEntry& entry, const std::string& name, const std::string& value) {
   const bool file = entry.type == TarType::file;
   if (name == "security.capability") return file && is_file_capability(value);
   return name.starts_with("user.") && !name.starts_with("user.overlay.") && (file || entry.type == TarType::directory);
+}
+
+// Where a tar says an ACL: as the kernel has it, which counts when both are there, or as text.
+struct AclNames {
+  std::string_view attribute, text;
+};
+constexpr AclNames kAcls[] = {{kAclAccess, "SCHILY.acl.access"}, {kAclDefault, "SCHILY.acl.default"}};
+
+std::optional<Acl> acl_of(const TarEntry& entry, const AclNames& names) {
+  std::optional<Acl> acl;
+  for (const auto& [name, value] : entry.xattrs) {
+    if (value.empty()) continue;
+    if (name == names.attribute) return parse_acl(value);
+    if (name == names.text) acl = parse_acl_text(value);
+  }
+  return acl;
+}
+
+bool is_acl(std::string_view name) {
+  return std::any_of(std::begin(kAcls), std::end(kAcls),
+                     [&](const AclNames& acl) { return name == acl.attribute || name == acl.text; });
+}
+
+// What an ACL grants holds in the container, as owner and mode do: its numbers are of the same users.
+void take_acls(const TarEntry& entry, Attributes& attributes, UnpackNotes& notes) {
+  if (entry.type == TarType::hardlink) return;  // it has those of the file
+  for (const AclNames& names : kAcls) {
+    const auto acl = acl_of(entry, names);
+    const bool access = names.attribute == kAclAccess;
+    if (!acl || (access && acl->whole && acl->is_minimal())) continue;
+    if (acl->whole && (entry.type == TarType::directory || (access && entry.type == TarType::file))) {
+      const std::string value = format_acl(*acl);
+      attributes.xattrs.emplace_back(names.attribute, access ? acl_with_mode(value, entry.mode) : value);
+      continue;
+    }
+    ++notes.xattrs;
+    if (access) attributes.mode = mode_without(*acl, attributes.mode);
+  }
 }
 
 Result<Attributes> attributes_of(TarEntry& entry, UnpackNotes& notes) {
@@ -50,7 +89,9 @@ Result<Attributes> attributes_of(TarEntry& entry, UnpackNotes& notes) {
   attributes.gid = entry.gid;
   attributes.mtime.tv_sec = entry.mtime_s;
   attributes.mtime.tv_nsec = entry.mtime_ns;
+  take_acls(entry, attributes, notes);
   for (auto& [name, value] : entry.xattrs) {
+    if (is_acl(name)) continue;
     if (!is_allowed(entry, name, value)) {
       ++notes.xattrs;
       continue;

@@ -25,7 +25,7 @@ class Counted final : public LayerReader {
     return node_at(path);
   }
   Result<std::string> read_link(const std::string&) const override { return std::string(); }
-  Result<Xattrs> user_xattrs(ino_t, const std::string&) const override { return Xattrs(); }
+  Result<Xattrs> shown_xattrs(ino_t, const std::string&) const override { return Xattrs(); }
   const std::vector<std::string>& implied() const override { return implied_; }
   Result<std::vector<std::string>> covering() const override { return std::vector<std::string>(); }
   bool hides_all_below() const override { return false; }
