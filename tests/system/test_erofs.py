@@ -199,6 +199,15 @@ def test_attributes_of_the_root_and_large_ones(tmp_path, size):
         assert open(at + "/g", "rb").read() == b"more" * 1000
 
 
+def test_the_largest_value_of_an_attribute(tmp_path):
+    """EROFS notes its size in 16 bits; the kernel would take one byte more."""
+    path, _ = write_layer(tmp_path, Tar().file("f", b"data", pax={"SCHILY.xattr.user.a": "v" * 65535}).bytes())
+    with Mounted(path, str(tmp_path / "mounted")) as at:
+        assert os.getxattr(at + "/f", "user.a") == b"v" * 65535
+    with pytest.raises(AssertionError, match="user.a has 65536 bytes; at most 65535 can be kept"):
+        write_layer(tmp_path, Tar().file("f", b"data", pax={"SCHILY.xattr.user.a": "v" * 65536}).bytes(), "more")
+
+
 def test_times_before_the_epoch_and_far_ahead(tmp_path):
     """In the header as a negative base-256 number and in pax, with fractions: what tar extracts and stat(2) shows."""
     times = {"a": "-1", "b": "-0.5", "c": "-2147472000.75", "d": "0", "e": "4102444800.000000001"}
