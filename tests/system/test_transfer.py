@@ -236,7 +236,7 @@ def test_a_layer_of_more_than_4_gib(bare, world):
             for at in range(0, size, 1 << 20):
                 yield bytes(min(1 << 20, size - at))
             yield bytes(-size % 512)
-        yield Tar().file("end", "behind it").bytes()
+        yield Tar().file("end", "behind it\n").bytes()
 
     layer = mkimg.layer_of_pieces(pieces())
     assert len(layer.blob) < 30 << 20
