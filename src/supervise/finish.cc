@@ -34,7 +34,8 @@ void Supervisor::give_up(const LastExit& last) {
   // Order: who reads that it has stopped, and then its record, finds this run in it. Of a container that goes there is
   // nothing to read later.
   Result<void> written;
-  if (!container_.remove_at_end) written = write_exit(last, true, status_.stop_wanted ? std::string() : status_.boot_id);
+  if (!container_.remove_at_end)
+    written = write_exit(last, true, status_.stop_wanted ? std::string() : status_.boot_id);
   save();
   if (container_.remove_at_end) {
     // Order: before the run's files go, without which no successor of ours could tell. Who hears it waits on until

@@ -41,7 +41,7 @@ class Fault : public Scratch {
   }
 };
 
-/// How often the loading process makes this system call.
+/// How often the loading process makes this system call, in any of its threads.
 int count_calls(const std::string& store_path, const std::string& file, long call) {
   const pid_t child = ::fork();
   if (child == 0) {
@@ -53,13 +53,14 @@ int count_calls(const std::string& store_path, const std::string& file, long cal
   int status = 0;
   int count = 0;
   ::waitpid(child, &status, 0);
-  ::ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_TRACESYSGOOD);
-  for (;;) {
-    ::ptrace(PTRACE_SYSCALL, child, nullptr, nullptr);
-    ::waitpid(child, &status, 0);
+  ::ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE);
+  for (pid_t thread = child;;) {
+    ::ptrace(PTRACE_SYSCALL, thread, nullptr, nullptr);
+    do thread = ::waitpid(-1, &status, __WALL);
+    while (thread != child && !WIFSTOPPED(status));
     if (WIFEXITED(status)) return WEXITSTATUS(status) == 0 ? count : -1;
     __ptrace_syscall_info info{};
-    ::ptrace(PTRACE_GET_SYSCALL_INFO, child, sizeof info, &info);
+    ::ptrace(PTRACE_GET_SYSCALL_INFO, thread, sizeof info, &info);
     if (info.op == PTRACE_SYSCALL_INFO_ENTRY && static_cast<long>(info.entry.nr) == call) ++count;
   }
 }
