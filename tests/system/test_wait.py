@@ -25,10 +25,14 @@ def sockets_of(process):
     return found
 
 
+def asleep(process):
+    return (read_text("/proc/%d/stat" % process.pid, "") or ") ?").rsplit(")", 1)[1].split()[0] == "S"
+
+
 def connected(sk, name):
-    """A `wait` that has connected, and does nothing any more."""
+    """A `wait` that has connected and asked, and does nothing any more."""
     client = sk.start("wait", name)
-    wait_for(lambda: sockets_of(client), step=0.005)
+    wait_for(lambda: sockets_of(client) and asleep(client), step=0.005)
     client.send_signal(signal.SIGSTOP)
     return client
 
