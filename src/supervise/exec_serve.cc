@@ -165,8 +165,9 @@ Result<void> Supervisor::handle_exec(Client& client, Message& message) {
   start.token = oci::get_string(message.json, "token");
   tell_exec("exec_create", process, 0);
   auto started = start_process(start);
-  // It found nobody to join, or was killed with the rest when it had.
-  const bool in_vain = !started && (started.error().errnum() == ESRCH || started.error().code() == Code::not_found ||
+  // It found nobody to join, or a pid namespace that takes nobody any more (ENOMEM), or was killed with the rest.
+  const int number = started ? 0 : started.error().errnum();
+  const bool in_vain = !started && (number == ESRCH || number == ENOMEM || started.error().code() == Code::not_found ||
                                     launch::was_killed(started.error()));
   if (in_vain && is_dying()) {
     ::lseek(message.fds[0].get(), 0, SEEK_SET);  // it is read once more
