@@ -128,6 +128,15 @@ struct Syncing {
   }
 };
 
+// A thread that was joined shares the working directory with us for moments yet, and setns(2) into another mount
+// namespace fails until it is gone. The links of this directory count the threads besides its own two.
+void await_one_thread() {
+  constexpr nlink_t kAlone = 3;
+  struct stat tasks {};
+  for (int i = 0; i < 1000 && ::stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink > kAlone; ++i)
+    ::usleep(i < 20 ? 0 : 1000);
+}
+
 }  // namespace
 
 Result<void> sync_all(const std::vector<int>& fds) {
@@ -138,6 +147,7 @@ Result<void> sync_all(const std::vector<int>& fds) {
   ::pthread_sigmask(SIG_SETMASK, &every, &before);
   Syncing syncing{.fds = fds};
   std::vector<pthread_t> helpers;
+  helpers.reserve(kMost);
   // Without threads (a limit of processes) it only takes longer.
   while (helpers.size() + 1 < std::min(fds.size(), kMost)) {
     pthread_t helper{};
@@ -146,6 +156,7 @@ Result<void> sync_all(const std::vector<int>& fds) {
   }
   Syncing::work(&syncing);
   for (const pthread_t helper : helpers) ::pthread_join(helper, nullptr);
+  if (!helpers.empty()) await_one_thread();
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (syncing.error != 0) return Error::from_errno(syncing.error, "fsync");
   return {};
