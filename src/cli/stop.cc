@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "cgroup/unit.h"
+#include "cli/notify.h"
 #include "cli/verbs.h"
 #include "sys/process.h"
 
@@ -90,6 +91,9 @@ int run_stop(Context& context, Arguments args) {
   if (!command.all)
     if (auto fits = check_count(names, {1, kAnyNumber}); !fits) return context.misuse(fits.error());
   const StopKind kind = kind_of(context, command);
+  // A container may take as long as it was given, and no stop is without an end. man 3 sd_notify.
+  if (command.for_unit)
+    if (auto told = notify_service("EXTEND_TIMEOUT_USEC=31622400000000"); !told) context.note(told.error().text());
   if (command.all) return stop_all(context, command, kind);
   return for_each_container(
       context, names, [&](Engine& engine, const std::string& id) { return engine.stop(id, command.timeout_ns, kind); });
@@ -197,7 +201,8 @@ a hook or a mount hangs, is ended in it. The name is printed as given.
 With --for-reboot it only stops for now: skink heal, which runs at boot, starts it again by
 the policies always and unless-stopped. skink-shutdown.service does that for all. With --for-unit
 a stop is for good, but while systemd takes the machine down it is as with --for-reboot:
-skink@.service asks so, as systemctl stop is somebody's wish and the machine's end is not.
+skink@.service asks so, as systemctl stop is somebody's wish and the machine's end is not; it is
+told to wait as long as that takes (NOTIFY_SOCKET).
 
 Exit status: 0; 1 if any container could not be stopped (the others are).
 

@@ -79,7 +79,7 @@ Result<Verdict> judge(const Roots& roots, const std::string& id, int store_dir) 
   if (cut_off && container->remove_at_end) return remove_whole(roots, id, container);
   TRY(record_unseen_end(roots, id));
   // What has spent its budget, or ended by a status that is final, is not given another one by every heal.
-  const bool stays = has_given_up(store_dir, TRY(sys::boot_id()));
+  const bool stays = has_given_up(store_dir);
   if (!stays && should_run(container->restart, wish)) return Verdict::start;
   if (!run_dir && !cut_off) return Verdict::fine;
   TRY(clean_leftovers(roots, id));

@@ -283,6 +283,7 @@ Result<void> record_unseen_end(const Roots& roots, const std::string& id) {
   record.given_up.clear();
   std::optional<PastRun> run;
   if (status) {
+    if (before.final && before.order == status->order) return {};
     const bool ran = status->step == Step::running;
     if (status->started_ns == 0 || (!ran && status->step != Step::waiting)) return {};
     if (ran) run = PastRun{status->incarnation, status->started_ns, unknown_exit(), std::string(kUnseenOutcome)};
@@ -341,7 +342,6 @@ namespace {
 
 // While the supervisor launches it. What cannot be kept must not run either: nobody would know of it after a reboot.
 Result<void> settle_beside(const Roots& roots, const Container& container, int store_dir, Patience& patience) {
-  if (!container.durable || !is_passing(store_dir)) return {};
   auto settled = settle(roots, store_dir);
   if (!settled) (void)ask_supervisor(roots, container.id, {{"op", "stop"}, {"timeout_ns", 0}}, patience);
   return settled;
@@ -366,6 +366,8 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
       TRY(revive_guard(roots, container, run_dir.get()));
     } else if (!alive) {
       TRY(before_start(lock.fd()));
+      // Order: before the wish, which another command that settles it may miss.
+      const bool unsettled = container.durable && is_passing(lock.fd());
       auto socket = start_supervisor(roots, container, lock.fd(), greet, starter);
       if (!socket) {
         if (!is_alive(lock.fd())) (void)clean_leftovers(roots, id);
@@ -375,7 +377,7 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
       supervised.store_dir = std::move(lock).release();
       // Order: the lock goes now. A launch can take long, and `rm -f` must be able to end it.
       ::flock(supervised.store_dir.get(), LOCK_UN);
-      TRY(settle_beside(roots, container, supervised.store_dir.get(), patience));
+      if (unsettled) TRY(settle_beside(roots, container, supervised.store_dir.get(), patience));
       return supervised;
     }
     const auto run_dir = open_run_dir(roots, id);
@@ -389,7 +391,8 @@ Result<Supervised> ensure_supervisor(const Roots& roots, const std::string& id,
         supervised.socket = std::move(*socket);
         supervised.store_dir = std::move(lock).release();
         ::flock(supervised.store_dir.get(), LOCK_UN);
-        TRY(settle_beside(roots, container, supervised.store_dir.get(), patience));
+        if (container.durable && is_passing(supervised.store_dir.get()))
+          TRY(settle_beside(roots, container, supervised.store_dir.get(), patience));
         return supervised;
       }
       if (!is_transient(greeted.error())) return std::move(greeted).error();

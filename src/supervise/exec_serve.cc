@@ -167,9 +167,10 @@ Result<void> Supervisor::handle_exec(Client& client, Message& message) {
   auto started = start_process(start);
   // It found nobody to join, or a pid namespace that takes nobody any more (ENOMEM), or was killed with the rest.
   const int number = started ? 0 : started.error().errnum();
-  const bool in_vain = !started && (number == ESRCH || number == ENOMEM || started.error().code() == Code::not_found ||
-                                    launch::was_killed(started.error()));
-  if (in_vain && is_dying()) {
+  const bool in_vain = !started && (number == ESRCH || number == ENOMEM || launch::was_killed(started.error()));
+  // Its /proc/PID is gone: then it is over already.
+  const bool nobody = !started && started.error().code() == Code::not_found && init_is_over(0);
+  if (nobody || (in_vain && is_dying())) {
     ::lseek(message.fds[0].get(), 0, SEEK_SET);  // it is read once more
     waiting_execs_.emplace_back(client.socket.get(), std::move(message));
     return {};

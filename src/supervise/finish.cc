@@ -34,8 +34,7 @@ void Supervisor::give_up(const LastExit& last) {
   // Order: who reads that it has stopped, and then its record, finds this run in it. Of a container that goes there is
   // nothing to read later.
   Result<void> written;
-  if (!container_.remove_at_end)
-    written = write_exit(last, true, status_.stop_wanted ? std::string() : status_.boot_id);
+  if (!container_.remove_at_end) written = write_exit(last, true, status_.stop_wanted ? std::string() : mark_of_boot());
   save();
   if (container_.remove_at_end) {
     // Order: before the run's files go, without which no successor of ours could tell. Who hears it waits on until
@@ -129,7 +128,8 @@ void Supervisor::first_launch_failed(const Error& error) {
   // The number of an order that came to nothing is the next one's again, and its record must not tell of that.
   --status_.order;
   add_past_run(history_, {status_.incarnation, last.at_ns, last, "not tried again: whoever started it was told"});
-  (void)write_exit(last, true);
+  const auto before = read_run_record(kFdStoreDir);
+  (void)write_exit(last, true, before && before->order == status_.order ? before->given_up : std::string());
   // An order that came to nothing leaves the wish as it was: one that should run since before is tried again by heal.
   (void)restore_wish(kFdStoreDir, status_.wish_before, container_.durable);
   group_.reset();

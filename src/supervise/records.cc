@@ -375,12 +375,21 @@ Wish read_wish(int store_dir_fd) {
   return wish;
 }
 
-bool was_stopped_in_this_boot(const Wish& wish) {
+namespace {
+
+// Containers share the boot id of their host, so there the start of process 1 tells boots apart.
+bool is_this_boot(std::string_view boot_id, std::uint64_t init_started) {
   const auto boot = sys::boot_id();
-  if (wish.running || !boot || wish.stopped_boot != *boot) return false;
+  if (!boot || boot_id != *boot) return false;
   const std::uint64_t init = sys::start_time(1).value_or(0);
   // Not told by a former version, or not known.
-  return wish.stopped_init == 0 || init == 0 || wish.stopped_init == init;
+  return init_started == 0 || init == 0 || init_started == init;
+}
+
+}  // namespace
+
+bool was_stopped_in_this_boot(const Wish& wish) {
+  return !wish.running && is_this_boot(wish.stopped_boot, wish.stopped_init);
 }
 
 bool wants_running(int store_dir_fd) { return read_wish(store_dir_fd).running; }
@@ -390,9 +399,7 @@ Result<void> record_wish(int store_dir_fd, bool running, bool durable) {
   if (running) return write_wish(store_dir_fd, str("running ", before.order + 1, '\n'), durable);
   if (before.order == 0) return {};
   if (was_stopped_in_this_boot(before)) return {};
-  return write_wish(store_dir_fd,
-                    str("stopped ", before.order, ' ', TRY(sys::boot_id()), ' ', sys::start_time(1).value_or(0), '\n'),
-                    durable);
+  return write_wish(store_dir_fd, str("stopped ", before.order, ' ', mark_of_boot(), '\n'), durable);
 }
 
 Result<void> restore_wish(int store_dir_fd, const std::string& text, bool durable) {
@@ -408,9 +415,16 @@ bool was_cut_off(int store_dir_fd) {
   return !record || !record->final || record->order < wish.order;
 }
 
-bool has_given_up(int store_dir_fd, const std::string& boot) {
+bool has_given_up(int store_dir_fd) {
   const auto record = read_run_record(store_dir_fd);
-  return record && record->given_up == boot && record->order == read_wish(store_dir_fd).order;
+  if (!record || record->given_up.empty() || record->order != read_wish(store_dir_fd).order) return false;
+  const auto words = split(record->given_up, ' ');
+  return is_this_boot(words[0], words.size() > 1 ? parse_int<std::uint64_t>(words[1]).value_or(0) : 0);
+}
+
+std::string mark_of_boot() {
+  const auto boot = sys::boot_id();
+  return boot ? str(*boot, ' ', sys::start_time(1).value_or(0)) : std::string();
 }
 
 std::optional<RunRecord> read_run_record(int store_dir_fd) {

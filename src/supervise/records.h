@@ -97,7 +97,7 @@ struct RunRecord {
   LastExit last;
   std::uint64_t order = 0;  ///< of which order to start this tells, see Wish
   bool final = true;        ///< that order is done with: nothing of it runs any more
-  std::string given_up;     ///< the boot in which its policy has ended it, and nobody's stop; else empty
+  std::string given_up;     ///< mark_of_boot() when its policy has ended it, and nobody's stop; else empty
   std::int64_t started_ns = 0, finished_ns = 0;
   std::uint64_t restarts = 0;
   std::vector<PastRun> history;  ///< the latest kMostPastRuns, oldest first
@@ -166,6 +166,8 @@ Result<void> restore_wish(int store_dir_fd, const std::string& text, bool durabl
 /// that kept it was killed.
 bool was_cut_off(int store_dir_fd);
 /// Whether the policy has ended the present order, in this boot.
-bool has_given_up(int store_dir_fd, const std::string& boot);
+bool has_given_up(int store_dir_fd);
+/// This boot, as a record names it: its id and when process 1 started, "BOOT 12345".
+std::string mark_of_boot();
 
 }  // namespace skink::supervise

@@ -217,12 +217,14 @@ Result<void> Supervisor::want_running() {
 }
 
 void Supervisor::handle_stop(Client& client, const oci::Json& json) {
+  const bool keep_wish = oci::get_bool(json, "keep_wish");  // the machine goes down: heal shall start it again
   if (first_failure_ || end_untold_ || exit_code_ >= 0) {
+    // What a start that came to nothing has left is the wish from before it.
+    if (first_failure_ && !keep_wish) (void)record_wish(kFdStoreDir, false, container_.durable);
     reply_result(client, {});
     return;
   }
   // A disk that is full must not make a container unstoppable; then the wish is in status.json only.
-  const bool keep_wish = oci::get_bool(json, "keep_wish");  // the machine goes down: heal shall start it again
   if (keep_wish || !want_stop()) status_.stop_wanted = true;
   client.awaits_stop = true;
   if (status_.step == Step::waiting) {

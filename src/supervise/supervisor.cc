@@ -136,8 +136,12 @@ Result<void> Supervisor::set_up(pid_t guard_pid) {
   watches_ = TRY(Watches::make());
   null_ = TRY(sys::open_at(AT_FDCWD, "/dev/null", O_RDWR));
 
-  const std::string text = TRY(fs::read_file(kFdStoreDir, kContainerFile, kRecordLimit));
-  container_ = TRY_CTX(parse_container(text), std::string_view(kContainerFile));
+  const auto text = fs::read_file(kFdStoreDir, kContainerFile, kRecordLimit);
+  if (!text && text.error().errnum() == ENOENT && !sys::is_there(kFdRunDir, kCgroupFile)) {
+    exit_code_ = kSupervisorDone;  // killed in its very last steps, a predecessor had left nothing to do
+    return {};
+  }
+  container_ = TRY_CTX(parse_container(TRY(text)), std::string_view(kContainerFile));
   spec_ = TRY(read_spec(kFdStoreDir, container_));
   // There no node can be made, so there is nothing to be denied, and no rules can be loaded.
   if (spec_.linux.resources && sys::in_user_namespace()) spec_.linux.resources->devices.clear();

@@ -148,6 +148,15 @@ def test_a_boot_of_the_container_that_we_are_in_is_one(sk):
 
 
 @pytest.mark.vm_more
+def test_what_gave_up_in_another_boot_of_the_container_that_we_are_in_is_tried_again(sk):
+    machine = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", '"$@"; exit $?', "sh"]
+    name = sk.running("--restart", "always", "--restart-never-on", "7", command=["sh", "-c", "exit 7"])
+    sk.wait_state(name, "exited")
+    assert heal(sk) == {}
+    assert name + " was started" in sk.ok("heal", before=machine)
+
+
+@pytest.mark.vm_more
 @pytest.mark.parametrize("policy", ["always", "unless-stopped", "on-failure"])
 def test_what_is_stopped_for_a_reboot_comes_back_by_policy(sk, world, policy):
     names = [sk.running("--restart", policy) for _ in range(3)]

@@ -75,6 +75,13 @@ def test_a_unit_that_is_stopped_with_the_machine_comes_back_with_it(sk, fake, st
     assert sk.state(name) == ("running" if comes_back else "exited")
 
 
+@pytest.mark.vm_more
+def test_a_unit_that_is_stopped_may_take_as_long_as_its_container(sk, world, manager):
+    name = sk.running("--stop-timeout", "1")
+    assert sk("stop", "--for-unit", name, env={"NOTIFY_SOCKET": world.path("notify")}).status == 0
+    assert int(states(manager)["EXTEND_TIMEOUT_USEC"]) > 3600 * 10 ** 6
+
+
 @pytest.mark.without_systemd("it says whether the machine goes down")
 def test_a_unit_that_is_stopped_without_a_systemd_is_stopped_for_good(sk, world):
     name = sk.running("--restart", "unless-stopped", "--stop-timeout", "1")

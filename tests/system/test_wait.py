@@ -5,6 +5,7 @@ import fcntl
 import os
 import signal
 import socket
+import time
 
 import pytest
 from skinktest import kill_quietly, read_text, starttime, wait_for
@@ -122,6 +123,25 @@ def test_of_one_whose_end_nobody_saw(sk, world):
     wait_for(lambda: starttime(now["init"][0]) != str(now["init"][1]), step=0.005)
     for _ in ("heard of its new supervisor", "read from its record"):
         sk.fails("wait", name, status=1, match="nobody saw how it ended")
+
+
+def test_a_supervisor_that_is_killed_in_its_very_last_steps_leaves_no_guard(sk, world):
+    """A client that has connected and says nothing holds it up when all of a --rm container is gone."""
+    name = sleeper(sk, "--rm")
+    ident = sk.inspect(name)["id"]
+    now = status(world, ident)
+    place = os.open(os.path.join(world.run_dir, "containers", ident), os.O_RDONLY | os.O_DIRECTORY)
+    silent = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        silent.connect("/proc/self/fd/%d/control.sock" % place)
+        time.sleep(1.2)  # a guard gives up a supervisor that never lived for a second
+        os.kill(now["init"][0], signal.SIGTERM)
+        wait_for(lambda: not any(ident in entry for entry in os.listdir(os.path.join(world.store, "containers"))), step=0.002)
+        kill_quietly(now["supervisor"][0])
+        wait_for(lambda: starttime(now["guard"][0]) != str(now["guard"][1]), message="its guard goes on for nobody")
+    finally:
+        silent.close()
+        os.close(place)
 
 
 def test_of_one_for_which_very_many_wait(sk, world):
