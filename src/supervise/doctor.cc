@@ -171,9 +171,12 @@ Result<std::vector<Finding>> Engine::diagnose(const EngineOptions& options, bool
   }
   if (!is_ours(options.store, Place::store) && !is_ours(options.run, Place::run)) {
     // An engine would make one.
-    Ward ward(Roots{}, options);
-    ward.note("directory", options.store, "no store of skink is there, so nothing was looked at",
+    const Roots none;
+    Ward ward(none, options);
+    ward.note("directory", options.store, "no store of skink is there, so only the host was looked at",
               "--root says where it is; skink run and skink load make it");
+    check_kernel(ward);
+    check_limits(ward);
     settle(std::move(ward.found()), fix, findings);
     return findings;
   }

@@ -212,7 +212,7 @@ void check_kernel(Ward& ward) {
     ward.problem("kernel", "overlay",
                  str("this kernel gives no overlay file system, and images cannot be run: ", overlay.error().text()),
                  "modprobe overlay, or a kernel with CONFIG_OVERLAY_FS; --bundle works without");
-  if (image::find_layer_source(ward.roots().store.get()) == image::LayerSource::none)
+  if (ward.roots().store && image::find_layer_source(ward.roots().store.get()) == image::LayerSource::none)
     ward.note("kernel", "erofs", "no layer can be mounted from a file here: layers are loaded as directories",
               "modprobe erofs and loop, or a kernel with CONFIG_EROFS_FS");
   check_controllers(ward);
