@@ -396,10 +396,10 @@ class DockerCatalog {
 Result<oci::Digest> digest_of(const Archive& archive, const LayerBlob& layer, PackedDigests& known) {
   if (layer.digest) return *layer.digest;
   if (layer.compression == oci::Compression::none) return layer.diff_id;
-  if (const auto found = known.find(layer.label); found != known.end()) return found->second;
+  if (const auto found = known.find(layer.member); found != known.end()) return found->second;
   const Part part = TRY(archive.open_member(layer.member));
   FileSource source = part.source();
-  return known[layer.label] = TRY(HashingSource(source).finish());
+  return known[layer.member] = TRY(HashingSource(source).finish());
 }
 
 Result<std::string> make_manifest(const Archive& archive, const FoundImage& image, PackedDigests& known) {

@@ -39,7 +39,7 @@ struct Catalog {
   std::vector<std::string> notes;
 };
 
-/// Digests of packed layers, by the label of their blob.
+/// Digests of packed layers, by the member that they are: labels of two members may be alike.
 using PackedDigests = std::map<std::string, oci::Digest>;
 /// Makes the manifest that a docker-archive does not have, of the blobs as they lie there. What `known` does not have
 /// yet is read, whole, which a load does anyway.

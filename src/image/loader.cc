@@ -75,7 +75,7 @@ std::vector<Loader::Task> Loader::tasks_of(const std::vector<FoundImage>& images
     std::size_t number = 0;
     for (const auto& blob : images[i].layers) {
       ++number;
-      if (!wanted[i] || !checked_.insert(str(blob.diff_id.hex(), ' ', blob.label)).second) continue;
+      if (!wanted[i] || !checked_.insert(str(blob.diff_id.hex(), ' ', blob.member)).second) continue;
       tasks.push_back({.blob = blob, .number = number, .progress = {.label = blob.label}});
     }
   }
@@ -231,7 +231,7 @@ Result<void> Loader::finish(Task& task) {
   const Imported facts = TRY(std::move(imported));
   const LayerBlob& blob = task.blob;
   TRY(compare(blob, facts.digest, facts.diff_id));
-  if (facts.digest) packed_.emplace(blob.label, *facts.digest);
+  if (facts.digest) packed_.emplace(blob.member, *facts.digest);
   task.progress.bytes = task.progress.size;
   task.packed.own.reset();
   if (task.writes) {
@@ -330,7 +330,7 @@ Result<Loader::Unpacked> Loader::unpack_directory(ByteSource& bytes, const Layer
   if (blob != nullptr) {
     const auto digest = packed.finish();
     TRY(compare(*blob, digest, diff_id));
-    if (digest) packed_.emplace(blob->label, *digest);
+    if (digest) packed_.emplace(blob->member, *digest);
   }
   const oci::Digest is = TRY(std::move(diff_id));
   TRY(writer->finish());

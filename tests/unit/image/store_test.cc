@@ -111,6 +111,25 @@ TEST_F(StoreTest, APackedLayerOfADockerArchiveIsInTheManifestAsItLies) {
   EXPECT_THAT(*manifest, HasSubstr(digest(gzip(kBase))));
 }
 
+TEST_F(StoreTest, PackedLayersWhoseNamesAreShownAlikeAreTwo) {
+  auto members = docker_members({.layers = {kBase, kTop},
+                                 .change_manifest =
+                                     [](oci::Json& entry) {
+                                       entry["Layers"] = {"a\x01", R"(a\x01)"};
+                                     }},
+                                {"web"});
+  members[1].name = "a\x01";
+  members[2].name = R"(a\x01)";
+
+  const auto loaded = load(tar(members));
+
+  ASSERT_TRUE(loaded) << text_of(loaded);
+  const auto manifest = store().read_manifest(loaded->images[0]);
+  ASSERT_TRUE(manifest);
+  EXPECT_THAT(*manifest, HasSubstr(digest(gzip(kBase))));
+  EXPECT_THAT(*manifest, HasSubstr(digest(gzip(kTop))));
+}
+
 TEST_F(StoreTest, ADamagedByteAnywhereIsAnErrorOrHarmless) {
   const std::string whole = oci_archive({.layers = {kBase, kTop}, .ref_name = "web:1"});
   for (std::size_t at = 0; at < whole.size(); at += 61) {
