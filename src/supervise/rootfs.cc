@@ -3,12 +3,15 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "base/text.h"
+#include "image/posix_acl.h"
 #include "supervise/overlay.h"
 #include "sys/file.h"
 #include "sys/mount.h"
@@ -171,6 +174,28 @@ Result<UniqueFd> make_sub_dir(int parent_fd, const char* name, mode_t mode) {
   return sys::open_at(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 
+// Owner, mode and ACLs of the directory of an O_PATH descriptor.
+Result<void> copy_top(int from_fd, int to_fd) {
+  const UniqueFd from = TRY(sys::open_at(from_fd, ".", O_RDONLY | O_DIRECTORY));
+  const auto top = TRY(sys::stat_fd(from.get(), "/"));
+  mode_t mode = top.st_mode & 07777;
+  if (::fchown(to_fd, top.st_uid, top.st_gid) != 0) return Error::from_errno(errno, "chown");
+  std::array<char, 65536> value{};  // XATTR_SIZE_MAX
+  for (const char* name : {image::kAclAccess.data(), image::kAclDefault.data()}) {
+    const ssize_t size = ::fgetxattr(from.get(), name, value.data(), value.size());
+    if (size < 0 && (errno == ENODATA || errno == EOPNOTSUPP)) continue;
+    if (size < 0) return Error::from_errno(errno, "get xattr ", name);
+    if (::fsetxattr(to_fd, name, value.data(), static_cast<std::size_t>(size), 0) == 0) continue;
+    if (errno != EOPNOTSUPP) return Error::from_errno(errno, "set xattr ", name);
+    // The mode's group bits are the mask of an ACL that this file system cannot hold.
+    if (name == image::kAclAccess)
+      mode = image::mode_without(image::parse_acl({value.data(), static_cast<std::size_t>(size)}), mode);
+  }
+  // Order: last, as chown clears bits of it and an ACL sets some.
+  if (::fchmod(to_fd, mode) != 0) return Error::from_errno(errno, "chmod");
+  return {};
+}
+
 }  // namespace
 
 RootRequest root_request(const image::Lowers& lowers) {
@@ -199,9 +224,7 @@ Result<UniqueFd> make_root(const RootRequest& request) {
     const UniqueFd upper = TRY(make_sub_dir(request.upper_parent_fd, "upper", 0755));
     TRY(sys::mkdir_at(request.upper_parent_fd, "work", 0700));
     // The upper layer's top is the root directory that the container sees: it has to look like the image's.
-    const auto top = TRY(sys::stat_fd(lowers.front(), "/"));
-    if (::fchown(upper.get(), top.st_uid, top.st_gid) != 0 || ::fchmod(upper.get(), top.st_mode & 07777) != 0)
-      return Error::from_errno(errno, "upper layer's top directory");
+    TRY_CTX(copy_top(lowers.front(), upper.get()), "upper layer's top directory");
     layers.upper_parent_fd = request.upper_parent_fd;
     if (request.upper_detached) layers.detached_fd = request.upper_parent_fd;
     return mount_overlay(layers);

@@ -79,6 +79,15 @@ def test_acls_in_what_is_copied_into_a_tmpfs(bare, world):
     assert look(bare, "data")[0] == "0o711"
 
 
+@pytest.mark.parametrize("more", [(), ("--writable",)], ids=["read-only", "writable"])
+def test_acls_of_the_top_directory(bare, world, more):
+    """The top of a writable layer is another directory than the image's."""
+    entry = acl((USER_OBJ, 7), (USER, 7, 54321), (GROUP_OBJ, 0), (MASK, 7), (OTHER, 5))
+    load(bare, world, Tar().dir("./", 0o775, pax={XATTR + ACCESS: entry, XATTR + DEFAULT: HEIRS}))
+    bare.running(*more, name="look", image="made")
+    assert look(bare, "") == ("0o775", {ACCESS: entry, DEFAULT: HEIRS})
+
+
 TEXTS = {
     # Of star and libarchive, with numbers behind names; of lines, and with a comment.
     "numbers-behind-names": "user::rw-,user:bob:r--:54321,group::---,mask::r--,other::---",
