@@ -41,26 +41,36 @@ long set_times(int dir_fd, const char* path, const FileStatus& status, int flags
   return call(__NR_utimensat, dir_fd, arg(path), arg(times), flags);
 }
 
+// The mode's group bits are the mask of an access ACL: where it is left out, they are nobody's rights.
+constexpr long kAclLeftOut = 1;
+constexpr unsigned kWithoutAcl = 07700;
+
 // What a tmpfs of this kernel, or root of a user namespace, cannot have is left out: user.* before Linux 6.6, trusted.*
+// and ACLs of ids that the namespace has not.
 long copy_attribute(int from_fd, int to_fd, const char* name) {
   char value[65536];  // XATTR_SIZE_MAX
   const long size = call(__NR_fgetxattr, from_fd, arg(name), arg(value), sizeof value);
   if (size == -ENODATA) return 0;
   if (size < 0) return size;
   const long rc = call(__NR_fsetxattr, to_fd, arg(name), arg(value), size, 0);
-  return rc == -EOPNOTSUPP || rc == -EPERM ? 0 : rc;
+  const bool out = rc == -EOPNOTSUPP || rc == -EPERM || (rc == -EINVAL && starts_with(name, "system.posix_acl_"));
+  if (!out) return rc;
+  return same(name, "system.posix_acl_access") ? kAclLeftOut : 0;
 }
 
+// kAclLeftOut, 0 or an error.
 long copy_attributes(int from_fd, int to_fd) {
   char names[65536];  // XATTR_LIST_MAX
   const long size = call(__NR_flistxattr, from_fd, arg(names), sizeof names);
   if (size == -EOPNOTSUPP) return 0;
   if (size < 0) return size;
+  long answer = 0;
   for (long at = 0; at < size; at += static_cast<long>(length_of(names + at)) + 1) {
     const long rc = copy_attribute(from_fd, to_fd, names + at);
     if (rc < 0) return rc;
+    if (rc == kAclLeftOut) answer = rc;
   }
-  return 0;
+  return answer;
 }
 
 // Order: owner before mode, since chown clears the set-id bits, and before the attributes, of which it clears the
@@ -68,7 +78,9 @@ long copy_attributes(int from_fd, int to_fd) {
 Fault copy_metadata(int from_fd, int to_fd, const FileStatus& status) {
   CHILD_TRY(fail(call(__NR_fchown, to_fd, status.uid, status.gid)));
   CHILD_TRY(fail(call(__NR_fchmod, to_fd, status.mode & 07777)));
-  return fail(copy_attributes(from_fd, to_fd));
+  const long rc = copy_attributes(from_fd, to_fd);
+  if (rc != kAclLeftOut) return fail(rc);
+  return fail(call(__NR_fchmod, to_fd, status.mode & kWithoutAcl));
 }
 
 Fault copy_file(int from_dir, int to_dir, const char* name, const FileStatus& status) {
@@ -189,8 +201,10 @@ Fault copy_top(int from_fd, int to_fd, const FileStatus& status, const KeptOptio
   CHILD_TRY(fail(stat_fd(to_fd, own)));
   CHILD_TRY(fail(call(__NR_fchown, to_fd, uid, gid)));
   // Order: mode after attributes, as an ACL sets the mode.
-  CHILD_TRY(fail(copy_attributes(from_fd, to_fd)));
-  CHILD_TRY(fail(call(__NR_fchmod, to_fd, (kept.mode ? own.mode : status.mode) & 07777)));
+  const long rc = copy_attributes(from_fd, to_fd);
+  CHILD_TRY(fail(rc));
+  const unsigned mode = kept.mode ? own.mode & 07777 : status.mode & (rc == kAclLeftOut ? kWithoutAcl : 07777);
+  CHILD_TRY(fail(call(__NR_fchmod, to_fd, mode)));
   return fail(set_times(to_fd, ".", status, 0));
 }
 

@@ -88,6 +88,24 @@ def test_acls_of_the_top_directory(bare, world, more):
     assert look(bare, "") == ("0o775", {ACCESS: entry, DEFAULT: HEIRS})
 
 
+def test_an_acl_of_somebody_whom_the_namespace_has_not(oci, bundle, world):
+    """It cannot be set there; the mode's group bits are its mask."""
+    os.chmod(world.base, 0o755)
+    b = bundle(["stat", "-c", "%a", "/run", "/run/secret", "/run/known"])
+    for name in ("secret", "known"):
+        world.write(os.path.relpath(b.rootfs, world.base) + "/run/" + name, "text")
+    subprocess.run(["chown", "-R", "100000:100000", b.rootfs], check=True)
+    for name, user in (("", 1200000), ("/secret", 1200000), ("/known", 100001)):
+        os.chmod(b.rootfs + "/run" + name, 0o750 if name == "" else 0o640)
+        right = 5 if name == "" else 4
+        os.setxattr(b.rootfs + "/run" + name, ACCESS, acl((USER_OBJ, right | 2), (USER, right, user), (GROUP_OBJ, 0), (MASK, right), (OTHER, 0)))
+    b.config["mounts"].append({"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "tmpcopyup"]})
+    b.config["linux"]["namespaces"].append({"type": "user"})
+    b.config["linux"]["uidMappings"] = b.config["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    b.save()
+    assert oci.ok("run", "--bundle", b.dir, world.name()).split() == ["700", "600", "640"]
+
+
 TEXTS = {
     # Of star and libarchive, with numbers behind names; of lines, and with a comment.
     "numbers-behind-names": "user::rw-,user:bob:r--:54321,group::---,mask::r--,other::---",
