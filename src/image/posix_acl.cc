@@ -69,6 +69,14 @@ std::optional<Tag> parse_tag(std::string_view text, bool named) {
   return std::nullopt;
 }
 
+// A comment begins the line or follows a blank: names may have both.
+std::string_view without_comment(std::string_view line) {
+  for (std::size_t i = 0; i < line.size(); ++i)
+    if (line[i] == '#' && (i == 0 || line[i - 1] == ' ' || line[i - 1] == '\t')) line = line.substr(0, i);
+  while (line.ends_with(' ') || line.ends_with('\t')) line.remove_suffix(1);
+  return line;
+}
+
 // "user:bob:rwx:1000", "group::r-x", "mask:rwx". An id of ~0 is one that nobody knows.
 std::optional<AclEntry> parse_entry(std::string_view text) {
   std::vector<std::string_view> fields = split(text, ':');
@@ -108,11 +116,11 @@ Acl parse_acl_text(std::string_view text) {
     const std::size_t end = std::min(text.find_first_of(",\n"), text.size());
     std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
-    line = line.substr(0, line.find_first_of("# \t"));
+    line = without_comment(line);
     if (line.empty()) continue;
-    const auto entry = parse_entry(line);
-    if (!entry || acl.entries.size() == kAclEntriesMost) return {};
-    acl.entries.push_back(*entry);
+    if (acl.entries.size() == kAclEntriesMost) return {};
+    // What cannot be read may have denied somebody anything.
+    acl.entries.push_back(parse_entry(line).value_or(AclEntry{.tag = Tag::user, .rights = 0, .id = ~0U}));
   }
   std::sort(acl.entries.begin(), acl.entries.end(),
             [](const AclEntry& a, const AclEntry& b) { return acl_order(a) < acl_order(b); });

@@ -110,6 +110,7 @@ TEXTS = {
     # Of star and libarchive, with numbers behind names; of lines, and with a comment.
     "numbers-behind-names": "user::rw-,user:bob:r--:54321,group::---,mask::r--,other::---",
     "lines": "user::rw-\nuser:54321:r--\t\t#effective:r--\ngroup::---\nmask::r--\nother::---\n",
+    "blanks-and-comments-in-names": "# of a domain\nuser::rw-\nuser:domain user#1:r--:54321 #effective:r--\ngroup::---\nmask::r--\nother::---\n",
     "any-order": "other::---,u:54321:r--,m:r--,g::---,u::rw-",
 }
 
@@ -124,6 +125,7 @@ def test_acls_as_text(bare, world, text):
 WRONG = {
     "a-name-without-a-number": ({"SCHILY.acl.access": "user::rwx,user:bob:rwx,group::---,mask::rwx,other::---"}, "0o700"),
     "one-who-has-less": ({"SCHILY.acl.access": "user::rwx,user:bob:r-x,group::rwx,mask::rwx,other::rw-"}, "0o754"),
+    "one-that-cannot-be-read": ({"SCHILY.acl.access": "user::rwx,user:bob:rwx:x:y,group::rwx,mask::rwx,other::r-x"}, "0o700"),
     "no-mask": ({XATTR + ACCESS: acl((USER_OBJ, 7), (USER, 7, 1), (GROUP_OBJ, 0), (OTHER, 0))}, "0o700"),
     "another-version": ({XATTR + ACCESS: acl((USER_OBJ, 7), (GROUP_OBJ, 0), (OTHER, 0), version=1)}, "0o706"),
     "out-of-order": ({XATTR + ACCESS: acl((USER_OBJ, 7), (USER, 7, 2), (USER, 7, 1), (GROUP_OBJ, 0), (MASK, 7), (OTHER, 0))}, "0o706"),
