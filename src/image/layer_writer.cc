@@ -73,7 +73,7 @@ class TreeWriter final : public LayerWriter {
   Result<void> remove_existing(int parent_fd, const std::string& name);
   Result<void> make(int parent_fd, const std::string& name, const std::function<int()>& call, const char* what);
   Result<void> copy_data(int file_fd, ByteSource& data);
-  Result<void> set_attributes(int file_fd, const Attributes& attributes);
+  Result<mode_t> set_attributes(int file_fd, const Attributes& attributes);
   Result<void> set_link_attributes(int parent_fd, const std::string& name, const Attributes& attributes);
   Result<void> defer(std::vector<std::string>& list, const std::string& path);
   enum class Below { describes, replaced };  // it, the directory of the same path in a lower layer
@@ -206,7 +206,9 @@ Result<void> TreeWriter::make(int parent_fd, const std::string& name, const std:
   return {};
 }
 
-Result<void> TreeWriter::set_attributes(int file_fd, const Attributes& attributes) {
+// The mode that the file gets then.
+Result<mode_t> TreeWriter::set_attributes(int file_fd, const Attributes& attributes) {
+  mode_t mode = attributes.mode;
   // Order: chown clears set-id bits and file capabilities, so it comes first (A63).
   if (::fchown(file_fd, attributes.uid, attributes.gid) != 0) return Error::from_errno(errno, "chown");
   for (const auto& [name, value] : attributes.xattrs) {
@@ -214,9 +216,11 @@ Result<void> TreeWriter::set_attributes(int file_fd, const Attributes& attribute
     if (::fsetxattr(file_fd, name.c_str(), value.data(), value.size(), 0) == 0) continue;
     // Not every file system has user.*: what it cannot hold is left out, as tar does.
     if (errno == EOPNOTSUPP && name.starts_with("user.")) continue;
-    return Error::from_errno(errno, "set xattr ", printable(name));
+    if (name != kAclAccess || !has_no_room_for_acl(errno))
+      return Error::from_errno(errno, "set xattr ", printable(name));
+    mode = mode_without(parse_acl(value), mode);
   }
-  return {};
+  return mode;
 }
 
 Result<void> TreeWriter::directory(const std::string& path, const Attributes& attributes) {
@@ -233,11 +237,11 @@ Result<void> TreeWriter::directory(const std::string& path, const Attributes& at
     if (!exists || !S_ISDIR(status.st_mode)) TRY(make_directory(parent, name));
     opened = TRY(sys::open_at(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   }
-  TRY(set_attributes(opened.get(), attributes));
+  const mode_t mode = TRY(set_attributes(opened.get(), attributes));
   const auto status = TRY(sys::stat_fd(opened.get(), "directory"));
   const auto node = directories_.find(status.st_ino);
   if (node == directories_.end()) return Error::make(Code::internal, "a directory that this layer did not make");
-  node->second.mode = attributes.mode;
+  node->second.mode = mode;
   node->second.mtime = attributes.mtime;
   node->second.implied = false;
   for (const auto& [xattr, value] : attributes.xattrs) {
@@ -281,8 +285,8 @@ Result<void> TreeWriter::regular(const std::string& path, const Attributes& attr
       },
       "create"));
   TRY(copy_data(file.get(), data));
-  TRY(set_attributes(file.get(), attributes));
-  if (::fchmod(file.get(), attributes.mode) != 0) return Error::from_errno(errno, "chmod");
+  const mode_t mode = TRY(set_attributes(file.get(), attributes));
+  if (::fchmod(file.get(), mode) != 0) return Error::from_errno(errno, "chmod");
   const timespec times[2] = {attributes.mtime, attributes.mtime};
   if (::futimens(file.get(), times) != 0) return Error::from_errno(errno, "set times");
   return {};
@@ -440,7 +444,8 @@ Result<void> TreeWriter::finish_directories() {
     if (!opened) return opened.error();
     if (TRY(sys::stat_fd(opened->get(), *path)).st_ino != inode) continue;
     if (!node.default_acl.empty() &&
-        ::fsetxattr(opened->get(), kAclDefault.data(), node.default_acl.data(), node.default_acl.size(), 0) != 0)
+        ::fsetxattr(opened->get(), kAclDefault.data(), node.default_acl.data(), node.default_acl.size(), 0) != 0 &&
+        !has_no_room_for_acl(errno))
       return Error::from_errno(errno, "set the default ACL of ", printable(*path));
     if (::fchmod(opened->get(), node.mode) != 0) return Error::from_errno(errno, "chmod ", printable(*path));
     const timespec times[2] = {node.mtime, node.mtime};

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -45,5 +46,7 @@ std::string acl_with_mode(std::string_view value, mode_t mode);
 /// `mode` where this access ACL cannot be kept, so that nobody gains by that: the mode's group bits are its mask, not
 /// the rights of the group, and who is named may have less than others.
 mode_t mode_without(const Acl& acl, mode_t mode);
+/// What fsetxattr(2) of an ACL answers where the file system has none, or none as large.
+inline bool has_no_room_for_acl(int errnum) { return errnum == EOPNOTSUPP || errnum == ENOSPC || errnum == E2BIG; }
 
 }  // namespace skink::image

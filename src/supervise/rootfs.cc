@@ -186,7 +186,7 @@ Result<void> copy_top(int from_fd, int to_fd) {
     if (size < 0 && (errno == ENODATA || errno == EOPNOTSUPP)) continue;
     if (size < 0) return Error::from_errno(errno, "get xattr ", name);
     if (::fsetxattr(to_fd, name, value.data(), static_cast<std::size_t>(size), 0) == 0) continue;
-    if (errno != EOPNOTSUPP) return Error::from_errno(errno, "set xattr ", name);
+    if (!image::has_no_room_for_acl(errno)) return Error::from_errno(errno, "set xattr ", name);
     // The mode's group bits are the mask of an ACL that this file system cannot hold.
     if (name == image::kAclAccess)
       mode = image::mode_without(image::parse_acl({value.data(), static_cast<std::size_t>(size)}), mode);

@@ -19,6 +19,7 @@ NOBODY = 0xffffffff
 def form(request, world):
     """How layers are stored."""
     world.more_environment = {"SKINK_LAYERS": request.param}
+    return request.param
 
 
 def acl(*entries, version=2):
@@ -104,6 +105,24 @@ def test_an_acl_of_somebody_whom_the_namespace_has_not(oci, bundle, world):
     b.config["linux"]["uidMappings"] = b.config["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     b.save()
     assert oci.ok("run", "--bundle", b.dir, world.name()).split() == ["700", "600", "640"]
+
+
+def test_an_acl_that_is_too_large_for_the_file_system(bare, world, form):
+    """ext4 has a block for it. Of directories of the store, and of the top of a writable layer."""
+    large = acl((USER_OBJ, 7), *((USER, 7, 60000 + i) for i in range(1000)), (GROUP_OBJ, 0), (MASK, 7), (OTHER, 0))
+    world.write("file", "")
+    try:
+        os.setxattr(world.path("file"), ACCESS, large)
+        room = True
+    except OSError:
+        room = False
+    pax = {XATTR + ACCESS: large, XATTR + DEFAULT: large}
+    load(bare, world, Tar().dir("./", 0o770, pax=pax).dir("d", 0o770, pax=pax).file("file", "text", 0o770, pax={XATTR + ACCESS: large}))
+    bare.running("--writable", name="look", image="made")
+    kept = room or form == "files"
+    assert look(bare, "file") == (("0o770", {ACCESS: large}) if kept else ("0o700", {}))
+    assert look(bare, "d") == (("0o770", {ACCESS: large, DEFAULT: large}) if kept else ("0o700", {}))
+    assert look(bare, "") == (("0o770", {ACCESS: large, DEFAULT: large}) if room else ("0o700", {}))
 
 
 TEXTS = {
