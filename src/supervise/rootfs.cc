@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 
 #include "base/text.h"
@@ -180,16 +179,16 @@ Result<void> copy_top(int from_fd, int to_fd) {
   const auto top = TRY(sys::stat_fd(from.get(), "/"));
   mode_t mode = top.st_mode & 07777;
   if (::fchown(to_fd, top.st_uid, top.st_gid) != 0) return Error::from_errno(errno, "chown");
-  std::array<char, 65536> value{};  // XATTR_SIZE_MAX
   for (const char* name : {image::kAclAccess.data(), image::kAclDefault.data()}) {
-    const ssize_t size = ::fgetxattr(from.get(), name, value.data(), value.size());
+    const ssize_t size = ::fgetxattr(from.get(), name, nullptr, 0);
     if (size < 0 && (errno == ENODATA || errno == EOPNOTSUPP)) continue;
-    if (size < 0) return Error::from_errno(errno, "get xattr ", name);
-    if (::fsetxattr(to_fd, name, value.data(), static_cast<std::size_t>(size), 0) == 0) continue;
+    std::string value(static_cast<std::size_t>(std::max<ssize_t>(size, 0)), '\0');
+    if (size < 0 || ::fgetxattr(from.get(), name, value.data(), value.size()) != size)
+      return Error::from_errno(errno, "get xattr ", name);
+    if (::fsetxattr(to_fd, name, value.data(), value.size(), 0) == 0) continue;
     if (!image::has_no_room_for_acl(errno)) return Error::from_errno(errno, "set xattr ", name);
     // The mode's group bits are the mask of an ACL that this file system cannot hold.
-    if (name == image::kAclAccess)
-      mode = image::mode_without(image::parse_acl({value.data(), static_cast<std::size_t>(size)}), mode);
+    if (name == image::kAclAccess) mode = image::mode_without(image::parse_acl(value), mode);
   }
   // Order: last, as chown clears bits of it and an ACL sets some.
   if (::fchmod(to_fd, mode) != 0) return Error::from_errno(errno, "chmod");
