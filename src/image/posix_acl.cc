@@ -118,9 +118,10 @@ Acl parse_acl_text(std::string_view text) {
     text.remove_prefix(std::min(end + 1, text.size()));
     line = without_comment(line);
     if (line.empty()) continue;
-    if (acl.entries.size() == kAclEntriesMost) return {};
-    // What cannot be read may have denied somebody anything.
-    acl.entries.push_back(parse_entry(line).value_or(AclEntry{.tag = Tag::user, .rights = 0, .id = ~0U}));
+    // What is not read may have denied somebody anything.
+    constexpr AclEntry kUnread{.tag = Tag::user, .rights = 0, .id = ~0U};
+    if (acl.entries.size() == kAclEntriesMost) return {.entries = {kUnread}};
+    acl.entries.push_back(parse_entry(line).value_or(kUnread));
   }
   std::sort(acl.entries.begin(), acl.entries.end(),
             [](const AclEntry& a, const AclEntry& b) { return acl_order(a) < acl_order(b); });
