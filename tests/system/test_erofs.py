@@ -241,7 +241,7 @@ def test_whiteouts_in_every_order(tmp_path):
                          ("o", stat.S_IFDIR, 0, ["trusted.overlay.opaque"]), ("dir/new", stat.S_IFREG, 0, False)])}
 
 
-@pytest.mark.skipif(not ALL, reason="long")
+@pytest.mark.full
 def test_memory_of_a_million_entries(tmp_path):
     made = Tar()
     for number in range(1_000_000):

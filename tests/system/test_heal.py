@@ -168,6 +168,7 @@ def test_what_is_stopped_for_a_reboot_comes_back_by_policy(sk, world, policy):
     assert heal(sk) == ({} if policy == "on-failure" else {name: "started" for name in names})
 
 
+@pytest.mark.vm_more
 @pytest.mark.parametrize("policy", ["always", "unless-stopped"])
 @pytest.mark.parametrize("words,status", [(["--restart-budget", "2/1h"], 1), (["--restart-never-on", "75"], 75)])
 def test_what_its_policy_has_given_up_stays_down_until_the_next_boot(sk, world, policy, words, status):
@@ -389,6 +390,7 @@ def test_templates_and_quiet(sk, world):
     assert sk.state(name) == "running"
 
 
+@pytest.mark.vm_more
 def test_a_command_that_does_not_let_go_is_named(sk, world):
     """The others are looked at all the same."""
     held, other = sk.running("--restart", "always"), sk.running("--restart", "always")

@@ -102,6 +102,7 @@ def test_f28_a_damaged_run_directory_is_not_the_end_of_a_container_in_a_scope(sk
     assert not alive(facts["pid"])
 
 
+@pytest.mark.full
 def test_f28_without_the_bus_a_lost_run_directory_still_leads_to_the_container(sk, world, started):
     """F28: with a systemd it may be in a scope or, when its bus was not there, where it is without one."""
     facts = started(env=without_bus(world))

@@ -233,7 +233,7 @@ def test_unified_that_makes_no_sense(oci, bundle, world, unified):
 
 # What these two do, where there is v2 alone: the kernel's own behaviour, without which a value in a file is worth nothing.
 
-@pytest.mark.skipif(not v2_alone(), reason="v1 has no memory.high")
+@pytest.mark.vm_only  # v1 has no memory.high
 @pytest.mark.parametrize("high", [str(12 * MIB), "max"])
 def test_memory_high_takes_back_what_is_more(oci, bundle, world, high):
     data = world.path("data")
@@ -248,7 +248,7 @@ def test_memory_high_takes_back_what_is_more(oci, bundle, world, high):
     assert (int(events["high"]) > 0) == (high != "max") and (held < 20 * MIB) == (high != "max"), (held, events)
 
 
-@pytest.mark.skipif(not v2_alone(), reason="v1 has no memory.oom.group")
+@pytest.mark.vm_only  # v1 has no memory.oom.group
 @pytest.mark.parametrize("whole", ["1", "0"])
 def test_memory_oom_group_ends_all_of_them(oci, bundle, world, whole):
     b = bundle(["sh", "-c", "busybox tail /dev/zero; echo the rest lives"])
