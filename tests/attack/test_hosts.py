@@ -233,6 +233,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
                      'umount -R /sys/fs/cgroup || true; mount -t cgroup2 none /sys/fs/cgroup; exec "$@"', "sh"]
 
 
+@pytest.mark.without_systemd("a user namespace with cgroup v2 and nobody who keeps its groups")
 def test_f39_in_a_user_namespace(bare, world):
     """There the kernel takes no device rules, and lets nobody make a node: containers live as elsewhere."""
     before = IN_USER_NAMESPACE
