@@ -146,7 +146,7 @@ std::optional<std::string> id_of_target(std::string_view target);
 /// The name's id, if there is such a link.
 std::optional<std::string> find_name(const Roots& roots, const std::string& name);
 
-/// What the user wants of the container: the file `desired`, "running 3" or "stopped 3 BOOT".
+/// What the user wants of the container: the file `desired`, "running 3" or "stopped 3 BOOT" (mark_of_boot).
 struct Wish {
   bool running = false;
   std::uint64_t order = 0;         ///< how often it was ordered to start; 0: never

@@ -148,6 +148,17 @@ def test_a_boot_of_the_container_that_we_are_in_is_one(sk):
 
 
 @pytest.mark.vm_more
+def test_a_start_that_fails_does_not_undo_that_it_has_given_up(sk, world):
+    os.makedirs(world.path("data"))
+    name = sk.running("--restart", "always", "--restart-never-on", "7", "-v", world.path("data") + ":/data", command=["sh", "-c", "exit 7"])
+    sk.wait_state(name, "exited")
+    os.rmdir(world.path("data"))
+    sk.fails("start", name)
+    os.makedirs(world.path("data"))
+    assert heal(sk) == {} and sk.state(name) == "exited"
+
+
+@pytest.mark.vm_more
 def test_what_gave_up_in_another_boot_of_the_container_that_we_are_in_is_tried_again(sk):
     machine = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", '"$@"; exit $?', "sh"]
     name = sk.running("--restart", "always", "--restart-never-on", "7", command=["sh", "-c", "exit 7"])
